@@ -1,0 +1,1 @@
+EXTRA_DIST += scripts/install-deps.sh scripts/quickstart.sh scripts/run-tests.sh

@@ -1,0 +1,123 @@
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+#define ALIGN 64
+
+struct head {
+    struct mb_mem *mem;
+    size_t bytes;
+    int cat;
+};
+_Static_assert(sizeof(struct head) <= ALIGN, "the head must fit before an aligned block");
+
+static const char *const names[MB_MEM_COUNT] = {
+    "weights", "experts", "kv", "activations", "exchange", "staging", "requests", "index", "other",
+};
+
+const char *mb_mem_name(enum mb_mem_cat cat)
+{
+    return (unsigned)cat < MB_MEM_COUNT ? names[cat] : "unknown";
+}
+
+int64_t mb_mem_total(const struct mb_mem *mem)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < MB_MEM_COUNT; i++)
+        sum += atomic_load(&((struct mb_mem *)mem)->now[i]);
+    return sum;
+}
+
+void mb_mem_note(struct mb_mem *mem, enum mb_mem_cat cat, int64_t bytes)
+{
+    if (mem == NULL)
+        return;
+    int64_t now = atomic_fetch_add(&mem->now[cat], bytes) + bytes;
+    int64_t peak = atomic_load(&mem->peak[cat]);
+    while (now > peak && !atomic_compare_exchange_weak(&mem->peak[cat], &peak, now))
+        ;
+}
+
+static struct head *head_of(void *p)
+{
+    return (struct head *)((char *)p - ALIGN);
+}
+
+void *mb_alloc(struct mb_mem *mem, enum mb_mem_cat cat, size_t n, size_t size)
+{
+    uint64_t bytes, all;
+    if (!mb_mul_ok(n, size, &bytes) || !mb_add_ok(bytes, 2 * ALIGN, &all) || all > PTRDIFF_MAX)
+        return NULL;
+    char *block = aligned_alloc(ALIGN, (size_t)(all / ALIGN * ALIGN));
+    if (block == NULL)
+        return NULL;
+    void *p = block + ALIGN;
+    *head_of(p) = (struct head){mem, (size_t)bytes, (int)cat};
+    mb_mem_note(mem, cat, (int64_t)bytes);
+    return p;
+}
+
+void *mb_zalloc(struct mb_mem *mem, enum mb_mem_cat cat, size_t n, size_t size)
+{
+    void *p = mb_alloc(mem, cat, n, size);
+    if (p != NULL)
+        memset(p, 0, n * size);
+    return p;
+}
+
+void *mb_grow(struct mb_mem *mem, enum mb_mem_cat cat, void *p, size_t n, size_t size)
+{
+    if (p == NULL)
+        return mb_alloc(mem, cat, n, size);
+    struct head *h = head_of(p);
+    void *q = mb_alloc(h->mem, (enum mb_mem_cat)h->cat, n, size);
+    if (q == NULL)
+        return NULL;
+    memcpy(q, p, h->bytes < n * size ? h->bytes : n * size);
+    mb_free(p);
+    return q;
+}
+
+void mb_free(void *p)
+{
+    if (p == NULL)
+        return;
+    struct head *h = head_of(p);
+    mb_mem_note(h->mem, (enum mb_mem_cat)h->cat, -(int64_t)h->bytes);
+    free(h);
+}
+
+enum mb_status mb_bytes_reserve(struct mb_bytes *b, size_t more)
+{
+    uint64_t need;
+    if (!mb_add_ok(b->len, more, &need) || need > PTRDIFF_MAX / 2)
+        return mb_error(MB_NO_MEMORY, "a buffer would grow beyond the address space");
+    if (need <= b->cap)
+        return MB_OK;
+    size_t cap = b->cap ? b->cap : 64;
+    while (cap < need)
+        cap *= 2;
+    uint8_t *p = realloc(b->data, cap);
+    if (p == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a buffer of %zu bytes", cap);
+    b->data = p;
+    b->cap = cap;
+    return MB_OK;
+}
+
+enum mb_status mb_bytes_put(struct mb_bytes *b, const void *src, size_t n)
+{
+    MB_TRY(mb_bytes_reserve(b, n));
+    if (n > 0)
+        memcpy(b->data + b->len, src, n);
+    b->len += n;
+    return MB_OK;
+}
+
+void mb_bytes_fini(struct mb_bytes *b)
+{
+    free(b->data);
+    *b = (struct mb_bytes){0};
+}

@@ -1,0 +1,39 @@
+/* Status codes: what a function tells its caller. The function that detects an error logs it once (rank, cause,
+ * remedy) with mb_error(); callers only pass the status upwards. Outputs are set only on MB_OK. */
+#ifndef MB_BASE_STATUS_H
+#define MB_BASE_STATUS_H
+
+enum mb_status {
+    MB_OK = 0,
+    MB_USAGE,     /* bad command line                      -> exit 1 */
+    MB_INPUT,     /* bad input, deck or results file       -> exit 2 */
+    MB_MODEL,     /* bad model directory                   -> exit 2 */
+    MB_LAYOUT,    /* an impossible layout                  -> exit 2 */
+    MB_STOP,      /* asked to stop; --resume goes on       -> exit 75, as all up to MB_DEADLINE */
+    MB_NO_MEMORY,
+    MB_NO_SPACE,  /* disk or shared memory full */
+    MB_IO,
+    MB_DEVICE,
+    MB_PEER,      /* another rank died or told us of an error */
+    MB_DEADLINE,  /* another rank did not answer in time */
+    MB_CORRUPT,   /* records differ, a forced token was not reproduced -> exit 70 */
+    MB_BUG,       /* -> exit 70 */
+    MB_REQUEST,   /* one request is bad: never leaves its row */
+    MB_STATUS_COUNT
+};
+
+/* Short lower-case name, for messages ("no-memory"). Local. */
+const char *mb_status_name(enum mb_status st);
+
+/* Exit code of the process for a final status (the table of the interface). Local. */
+int mb_status_exit(enum mb_status st);
+
+/* Passes a failure on. */
+#define MB_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        enum mb_status mb_try_st_ = (expr);                                                                            \
+        if (mb_try_st_ != MB_OK)                                                                                       \
+            return mb_try_st_;                                                                                         \
+    } while (0)
+
+#endif

@@ -1,0 +1,88 @@
+/* The exchange of one stage: rows to their experts (dispatch) and the experts' outputs back (combine), by the tree rule.
+ *
+ * Members of the group are ranks in topology order (index). An algorithm is a partition of the group into "nodes": flat
+ * takes every rank as a node of its own; hier takes the machine's nodes. One code serves both:
+ *   dispatch  a row crosses to a node once, with its whole expert list and weights; sender i of node a talks to member
+ *             (i + a) mod n_b of node b; inside the node rows are fanned out through shared memory, in rounds of bounded size.
+ *   combine   the way back: inside the node the terms of a row are added as far as the tree rule allows (at the member
+ *             that received it, or at its home); per row and node the maximal tree nodes travel: a term that stands alone as
+ *             the rounded y_e, an inner node as f32. The home completes the tree.
+ * Per layer and direction a rank sends exactly one message to one member of each remote node: header (64 bytes: operation,
+ * step, layer, status, flags, rows, bytes) with the rows behind it; rows beyond `eager` bytes follow in a second message.
+ * Everything is counted by link class. */
+#ifndef MB_COMM_XCHG_H
+#define MB_COMM_XCHG_H
+#include "base/link.h"
+#include "comm/comm.h"
+#include "device/ops.h"
+#include "plan/plan.h"
+
+struct mb_xchg_options {
+    const struct mb_ops *ops;
+    struct mb_device *dev;
+    struct mb_stream *stream;
+    struct mb_mem *mem;
+    const struct mb_topo *topo;
+    enum mb_alltoall algorithm;    /* MB_A2A_FLAT or MB_A2A_HIER; hier falls back to flat, with one warning, where a node
+                                      cannot have its shared segment (asked of all, so all agree) */
+    int64_t hidden;
+    int32_t k, experts;
+    enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
+    int64_t max_rows;              /* rows a member dispatches at most in one step */
+    uint64_t shm_bytes, eager_bytes;
+};
+
+/* What each member said in the header of an operation. */
+struct mb_xchg_head {
+    int64_t step;
+    int32_t layer, op;
+    enum mb_status status; /* its worst so far */
+    uint32_t flags;        /* engine's bits (idle, exhausted, stop ...) */
+    int64_t rows;
+};
+
+struct mb_xchg;
+
+/* Collective over world (one stage). */
+enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out);
+void mb_xchg_destroy(struct mb_xchg *x); /* Local; NULL ok */
+int32_t mb_xchg_index(const struct mb_xchg *x); /* own index in topology order */
+int32_t mb_xchg_size(const struct mb_xchg *x);
+enum mb_alltoall mb_xchg_algorithm(const struct mb_xchg *x); /* after any fallback */
+
+/* Rows that this rank's experts must compute, sorted by owned expert (ascending id), inside an expert by (home index, row):
+ * x [rows, hidden] of x_type in a buffer of the exchange, valid until the combine of the same layer ends. */
+struct mb_dispatched {
+    struct mb_view x;
+    int64_t rows;
+    int32_t n_experts;       /* owned experts in this layer */
+    const int32_t *expert;   /* [n_experts] their ids, ascending */
+    const int64_t *begin;    /* [n_experts + 1] boundaries in rows */
+    const struct mb_xchg_head *heads; /* [size] */
+};
+
+/* Collective over the group; every member must call it for every MoE layer of every step, with rows or without.
+ * in: x [M, hidden] of x_type (M <= max_rows), experts [M*k] and weights [M*k] on the host, in top-k order (distinct ids).
+ * mine: this member's header fields (step, layer, status, flags; rows is filled). A mismatch of step, layer or operation
+ * between members is MB_BUG, naming rank and both values. */
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
+                                const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
+                                const float *weights, struct mb_dispatched *out);
+/* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
+ * sum of each of this member's rows. Collective over the group. */
+enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out);
+
+/* A header-only exchange for models without MoE layers: heads[size]. Collective over the group. */
+enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads);
+
+/* For each dispatched (row, choice) of this member the index that served it, [M*k] (physical routing). Valid as heads. */
+const int32_t *mb_xchg_served_by(const struct mb_xchg *x);
+/* Counts since creation, of what this member sent. */
+struct mb_xchg_counts {
+    int64_t dispatch_bytes[MB_LINK_COUNT], dispatch_messages[MB_LINK_COUNT];
+    int64_t combine_bytes[MB_LINK_COUNT], combine_messages[MB_LINK_COUNT];
+    int64_t served_rows; /* (row, expert) pairs this member's experts computed */
+    double seconds_wait;
+};
+void mb_xchg_counts(const struct mb_xchg *x, struct mb_xchg_counts *out);
+#endif

@@ -1,0 +1,61 @@
+/* The one option table and the immutable configuration it fills: command line over environment over deck over default.
+ * One row per option gives parsing, help, deck key (the option's name with _ for -), environment name (MOEBATCH_ + upper
+ * case), completion, man page and the effective deck in the results. Local. */
+#ifndef MB_CONF_CONF_H
+#define MB_CONF_CONF_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "base/status.h"
+
+enum mb_command {
+    MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_TOKENIZE,
+    MB_CMD_CHECK, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
+};
+
+struct mb_conf {
+    enum mb_command command;
+    /* files */
+    char *model, *input, *output, *config, *openai_output, *stage;
+    char **args; /* positional arguments */
+    int32_t n_args;
+    /* layout */
+    int64_t expert_parallel_size, num_experts_per_gpu;
+    char *placement;           /* uniform, scattered, or a file */
+    char *alltoall;            /* auto, flat, hier */
+    int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
+    double gpu_memory_utilization;
+    int64_t threads;
+    char *backend, *isa;
+    int64_t shm_size, a2a_eager; /* bytes; accept K, M, G */
+    /* numbers */
+    char *dtype;               /* auto, f32, bf16 */
+    int64_t k, kv_segment;
+    int64_t seed;
+    /* requests */
+    int64_t max_tokens;
+    char *add_bos;             /* auto, yes, no */
+    char *truncate;            /* "" or left */
+    bool strict;
+    char *shard;               /* "" or I/N */
+    /* results */
+    bool save_routing, save_hidden;
+    char *save_logits;         /* "", all, last */
+    int64_t save_limit;        /* bytes */
+    bool resume, overwrite, keep, require_deterministic;
+    double deadline, sync_interval, max_hours;
+    /* inspect, status, assemble, tokenize */
+    bool digest, in_order, requests, text, routing, json, partial, decode, no_special;
+};
+
+/* Parses argv (argv[1] is the command; --help/--version anywhere), environment and deck. Errors: MB_USAGE (command line), or
+ * MB_INPUT (deck), logged with option, value and what would be right. *out is owned by the caller. */
+enum mb_status mb_conf_parse(int argc, char **argv, char **environ_, struct mb_conf **out);
+void mb_conf_destroy(struct mb_conf *c);
+/* malloc'd YAML of every option's effective value. */
+char *mb_conf_deck(const struct mb_conf *c);
+/* --help text of a command (MB_CMD_HELP: overview), man page, bash completion: all from the table. */
+void mb_conf_help(FILE *f, enum mb_command cmd);
+void mb_conf_man(FILE *f);
+void mb_conf_completion(FILE *f);
+#endif

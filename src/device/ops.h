@@ -1,0 +1,286 @@
+/* The backend table: everything the program asks of a device. Mechanism enums live here, because they are the
+ * parameters of operations (model rows use them). One table per backend, no optional members; registry.c alone knows
+ * which exist.
+ *
+ * Rules for callers: a device address is never a pointer outside a backend. Memory is struct mb_buf (opaque, accounted),
+ * operands are struct mb_view. Operations are asynchronous on a stream, in stream order; host data passes only through
+ * copy_in and copy_out (both return when the host side may be reused / read, so copy_out waits for the stream).
+ * Outputs come first. Views of one call must not overlap unless the operation says so. Rows M may be 0 everywhere.
+ * Shapes are checked by the backend with MB_BUG (a caller's mistake); files and requests were checked long before.
+ *
+ * "GEMM-input type": the view's own dtype, MB_F32 (path f32) or MB_BF16 (path bf16, RNE once, where produced). Every
+ * arithmetic step follows base/numerics.h. All functions Local. */
+#ifndef MB_DEVICE_OPS_H
+#define MB_DEVICE_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/mem.h"
+#include "base/numerics.h"
+#include "base/status.h"
+
+enum mb_dtype { MB_F32, MB_BF16, MB_I32, MB_U8, MB_DTYPE_COUNT };
+static inline int64_t mb_dtype_size(enum mb_dtype t)
+{
+    return t == MB_BF16 ? 2 : t == MB_U8 ? 1 : 4;
+}
+
+struct mb_device;
+struct mb_stream;
+struct mb_buf;
+struct mb_weight; /* a packed GEMM weight */
+struct mb_kv;     /* the KV page pool of one layer */
+
+/* rows x cols elements at byte offset off; row r starts stride elements after row r-1. */
+struct mb_view {
+    struct mb_buf *buf;
+    uint64_t off;
+    int64_t rows, cols, stride;
+    enum mb_dtype dtype;
+};
+static inline struct mb_view mb_view_of(struct mb_buf *buf, uint64_t off, int64_t rows, int64_t cols, enum mb_dtype t)
+{
+    return (struct mb_view){buf, off, rows, cols, cols, t};
+}
+/* Rows [r, r + n) of v. */
+static inline struct mb_view mb_view_rows(struct mb_view v, int64_t r, int64_t n)
+{
+    v.off += (uint64_t)(r * v.stride * mb_dtype_size(v.dtype));
+    v.rows = n;
+    return v;
+}
+/* Columns [c, c + n) of v. */
+static inline struct mb_view mb_view_cols(struct mb_view v, int64_t c, int64_t n)
+{
+    v.off += (uint64_t)(c * mb_dtype_size(v.dtype));
+    v.cols = n;
+    return v;
+}
+#define MB_NO_VIEW ((struct mb_view){0})
+
+/* ---------------------------------------------------------------- mechanisms */
+enum mb_norm_kind { MB_NORM_RMS, MB_NORM_LAYER };
+enum mb_act_kind { MB_ACT_SILU, MB_ACT_GELU_ERF, MB_ACT_GELU_TANH, MB_ACT_SWIGLU_CLAMPED };
+enum mb_rope_style { MB_ROPE_HALF, MB_ROPE_INTERLEAVED };
+enum mb_router_kind {
+    MB_ROUTER_SOFTMAX,          /* softmax over all, top-k (Mixtral, Qwen, OLMoE, DBRX, Grok, DeepSeek-V2 greedy) */
+    MB_ROUTER_SOFTMAX_GROUPED,  /* DeepSeek-V2 group_limited_greedy: group score = max, other groups' scores 0 */
+    MB_ROUTER_SIGMOID_GROUPED,  /* DeepSeek-V3 noaux_tc: choice by sigmoid + bias, group score = sum of its 2 largest */
+    MB_ROUTER_TOPK_SOFTMAX,     /* GPT-OSS: top-k of z, softmax over the chosen */
+    MB_ROUTER_SPARSEMIXER       /* PhiMoE */
+};
+enum mb_renorm_kind {
+    MB_RENORM_NONE,
+    MB_RENORM_SUM,     /* w / sum */
+    MB_RENORM_SUM_EPS, /* w / (sum + 1e-20): DeepSeek-V3 */
+    MB_RENORM_PNORM    /* w / ||w||_p: DBRX */
+};
+struct mb_router {
+    enum mb_router_kind kind;
+    enum mb_renorm_kind renorm;
+    int32_t experts, k;
+    int32_t groups, topk_groups; /* grouped kinds; else 1, 1 */
+    float scale;                 /* routed_scaling_factor, applied last; 1: not applied */
+    float p;                     /* MB_RENORM_PNORM */
+    float eps;                   /* sparsemixer's jitter eps */
+};
+
+/* ---------------------------------------------------------------- operations' shapes */
+/* A GEMM weight of N columns (outputs) and K inputs, kept as dtype. leaf[0..leaves] are the K boundaries of the tree
+ * (1 leaf unless row-parallel). */
+struct mb_weight_desc {
+    int64_t n, k;
+    enum mb_dtype dtype;
+    int32_t leaves;
+    int64_t leaf[MB_MAX_LEAVES + 1];
+    enum mb_mem_cat cat;
+};
+enum mb_storage { MB_STORE_F32, MB_STORE_F16, MB_STORE_BF16, MB_STORE_F8E4M3 };
+static inline int64_t mb_storage_size(enum mb_storage s)
+{
+    return s == MB_STORE_F32 ? 4 : s == MB_STORE_F8E4M3 ? 1 : 2;
+}
+/* Host data for weight_put and host_convert: element (i, j) lies at base[i*stride_n + j*stride_k] (elements). FP8: scale of
+ * element (i, j) is scale[((i + n0)/block_n)*scale_stride + (j + k0)/block_k], value = fl32(fp8 * scale). n0/k0: see there. */
+struct mb_host_matrix {
+    const void *base;
+    enum mb_storage storage;
+    int64_t n, k, stride_n, stride_k;
+    const float *scale;
+    int64_t block_n, block_k, scale_stride;
+    int64_t scale_n0, scale_k0; /* matrix position of element (0, 0), for the scale look-up */
+};
+
+struct mb_kv_desc {
+    int32_t pages;         /* pages of MB_KV_BLOCK positions */
+    int32_t heads;         /* KV heads (MLA: 1) */
+    int32_t d, dv;         /* key and value width per head */
+    bool v_in_k;           /* MLA: the value is the first dv columns of the key; kv_append gets no v */
+    enum mb_dtype dtype;   /* MB_F32 or MB_BF16 */
+};
+
+/* One group of a GEMM: out[rows row0.., out_col..] = x[rows row0.., x_col..] w^T. */
+struct mb_gemm_group {
+    const struct mb_weight *w;
+    int64_t row0, rows;
+    int64_t x_col, out_col;
+    struct mb_view bias; /* f32 [1, N], or MB_NO_VIEW: added once, after the tree */
+};
+
+struct mb_attn_args {
+    struct mb_view q;          /* [M, heads*d] GEMM-input type, roped, not scaled */
+    const struct mb_kv *kv;
+    struct mb_view pos;        /* I32 [M, 1]: position of each row; it sees keys <= pos */
+    struct mb_view seq;        /* I32 [M, 1]: row of page_table */
+    struct mb_view page_table; /* I32 [sequences, max pages]: page number of positions 64*j .. 64*j+63 */
+    int32_t heads;
+    float scale;               /* f64 rounded to f32 by the caller */
+    float softcap;             /* 0: none */
+    int32_t window;            /* keys a row sees including itself; 0: all */
+    int32_t segment;           /* positions per KV segment, a multiple of 64 */
+    struct mb_view sinks;      /* f32 [1, heads] or MB_NO_VIEW */
+};
+
+/* A tree sum of rows (rule 2): out row i = tree over items item_off[i] .. item_off[i+1]-1, ascending in item_pos. Item j's
+ * value is fl32(weight[j] * y[src[j], :]) if src[j] >= 0, and the f32 row inner[-1 - src[j], :] otherwise. No item: +0. */
+struct mb_fold_args {
+    struct mb_view item_off; /* I32 [M+1, 1] */
+    struct mb_view src, pos; /* I32 [items, 1] */
+    struct mb_view weight;   /* f32 [items, 1]; ignored where src < 0 */
+    struct mb_view y;        /* rounded expert outputs [*, H]: MB_F32 or MB_BF16 */
+    struct mb_view inner;    /* f32 [*, H]; MB_NO_VIEW if no src is negative */
+};
+
+/* Per-row sampling parameters (numerics.md, Sampling); a U8 view of these, cols = sizeof. */
+struct mb_sample_row {
+    float temperature; /* 0: argmax */
+    int32_t top_k;     /* 0: off */
+    float top_p;       /* >= 1: off */
+    float min_p;       /* 0: off */
+    float repetition, frequency, presence; /* 1, 0, 0: off */
+    int32_t adj_begin, adj_end;            /* this row's entries in the adjust list */
+    uint64_t key;
+    int64_t position; /* index in the sequence of the token being drawn */
+};
+/* One token id's adjustments, ids ascending within a row. z = raw; then repetition (HF form) if in_prompt or n_out > 0;
+ * then - frequency * n_out - (n_out > 0 ? presence : 0); then + bias (may be -inf). */
+struct mb_sample_adjust {
+    int32_t id;
+    int32_t in_prompt;
+    int32_t n_out;
+    float bias;
+};
+
+struct mb_device_options {
+    int32_t threads;    /* computing threads; 0: one */
+    const char *isa;    /* "auto", "portable", "avx2", "avx512", "amx": CPU only */
+    struct mb_mem *mem; /* account; outlives the device */
+    enum mb_dtype path; /* MB_F32 or MB_BF16: type of GEMM inputs */
+};
+struct mb_device_info {
+    char name[32];  /* "cpu" */
+    char isa[128];  /* what runs, for people: "avx2, 2 threads" */
+    int32_t threads;
+};
+
+/* ---------------------------------------------------------------- the table */
+struct mb_ops {
+    const char *name;
+    const char *help;
+
+    enum mb_status (*open)(const struct mb_device_options *opt, struct mb_device **out);
+    void (*close)(struct mb_device *dev); /* NULL ok; everything made from it was freed before */
+    void (*info)(const struct mb_device *dev, struct mb_device_info *out);
+
+    /* memory, zeroed; freed by buf_free (NULL ok) */
+    enum mb_status (*buf_alloc)(struct mb_device *dev, enum mb_mem_cat cat, uint64_t bytes, struct mb_buf **out);
+    void (*buf_free)(struct mb_buf *buf);
+    enum mb_status (*stream_create)(struct mb_device *dev, struct mb_stream **out);
+    void (*stream_destroy)(struct mb_stream *s); /* NULL ok */
+    enum mb_status (*sync)(struct mb_stream *s);
+    /* pinned host memory for staging, accounted under MB_MEM_STAGING; host_free(NULL) ok */
+    enum mb_status (*host_alloc)(struct mb_device *dev, uint64_t bytes, void **out);
+    void (*host_free)(struct mb_device *dev, void *p);
+    /* host side: rows packed without gaps */
+    enum mb_status (*copy_in)(struct mb_stream *s, struct mb_view dst, const void *src);
+    enum mb_status (*copy_out)(struct mb_stream *s, void *dst, struct mb_view src);
+    /* dst = src, converting between MB_F32 and MB_BF16 (RNE) where the dtypes differ; same shape */
+    enum mb_status (*copy)(struct mb_stream *s, struct mb_view dst, struct mb_view src);
+    enum mb_status (*zero)(struct mb_stream *s, struct mb_view dst);
+
+    /* weights: created zeroed, then filled in parts; put: w[n0 .. n0+m.n)[k0 .. k0+m.k) = m, rounded to the weight's dtype
+     * (f16, bf16, fp8 go through f32; RNE). Synchronous. */
+    enum mb_status (*weight_create)(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
+    enum mb_status (*weight_put)(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+    uint64_t (*weight_bytes)(const struct mb_weight *w); /* resident bytes */
+    void (*weight_free)(struct mb_weight *w);
+
+    enum mb_status (*kv_create)(struct mb_device *dev, const struct mb_kv_desc *d, struct mb_kv **out);
+    uint64_t (*kv_page_bytes)(const struct mb_kv_desc *d); /* resident bytes of one page */
+    void (*kv_free)(struct mb_kv *kv);
+
+    /* x[i, :] = table[ids[i], :] * scale (scale 1: as stored); x f32 [M, H], table [V, H] f32 or bf16, ids I32 [M, 1] */
+    enum mb_status (*embed)(struct mb_stream *s, struct mb_view x, struct mb_view table, struct mb_view ids, float scale);
+    /* Norm of each row of x (f32 [M, H]): out (GEMM-input type, [M, H] or MB_NO_VIEW) and raw (unrounded f32, [M, H] or
+     * MB_NO_VIEW). w f32 [1, H], b f32 [1, H] or MB_NO_VIEW (LayerNorm bias). groups > 1: each row is groups vectors of
+     * H/groups, normed separately with the same w [1, H/groups] (per-head q/k norm). leaves > 1: the whole row is one
+     * vector whose square sum is a tree of `leaves` equal R32 leaves (OLMoE). raw may be x itself. */
+    enum mb_status (*norm)(struct mb_stream *s, struct mb_view out, struct mb_view raw, struct mb_view x, struct mb_view w,
+                           struct mb_view b, enum mb_norm_kind kind, float eps, int32_t groups, int32_t leaves);
+    /* out = a + b, f32, same shape; out may be a or b */
+    enum mb_status (*add)(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b);
+    /* x = x * c; x = min(max(x, -c), c): f32, in place */
+    enum mb_status (*scale)(struct mb_stream *s, struct mb_view x, float c);
+    enum mb_status (*clamp)(struct mb_stream *s, struct mb_view x, float c);
+    /* out (type of the view) = x (f32 [M, heads*d]) with columns [d - rot, d) of each head rotated by row pos[i] of cos and
+     * sin (f32 [positions, rot/2]). rot = d for all but MLA's q. out may be x. */
+    enum mb_status (*rope)(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view cos, struct mb_view sin,
+                           struct mb_view pos, int32_t heads, int32_t rot, enum mb_rope_style style);
+    /* page slot[i] (= page*64 + offset) of kv gets row i of k [M, heads*d] and v [M, heads*dv] (f32, rounded to the page
+     * type here); v is MB_NO_VIEW under v_in_k */
+    enum mb_status (*kv_append)(struct mb_stream *s, struct mb_kv *kv, struct mb_view k, struct mb_view v,
+                                struct mb_view slot);
+    /* out [M, heads*dv] in its own type (GEMM-input type) */
+    enum mb_status (*attention)(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
+
+    /* groups of dot-rule GEMMs over one x (GEMM-input type) and one out (f32, or bf16: rounded after tree and bias) */
+    enum mb_status (*gemm)(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
+                           int32_t n_groups);
+    /* out f32 [M, N] = R32 dot of x f32 [M, K] with rows of w f32 [N, K], + bias f32 [1, N] or MB_NO_VIEW */
+    enum mb_status (*gemm_r32)(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
+                               struct mb_view bias);
+    /* out [M, I] (GEMM-input type) = act(gu[:, 0..I)) * gu[:, I..2I), gu f32 [M, 2I] */
+    enum mb_status (*act)(struct mb_stream *s, struct mb_view out, struct mb_view gu, enum mb_act_kind kind, float limit);
+    /* y[i, :] = fl(sigmoid(gate[i]) * y[i, :]), f32; gate f32 [M, 1] */
+    enum mb_status (*gate)(struct mb_stream *s, struct mb_view y, struct mb_view gate);
+
+    /* From router logits z f32 [M, E]: experts I32 [M, k] in top-k order, weights f32 [M, k]; bad I32 [M, 1]: 1 where a
+     * logit is not finite (then experts are 0..k-1 and weights 0), else 0. bias f32 [1, E] for the sigmoid kind. */
+    enum mb_status (*route)(struct mb_stream *s, struct mb_view experts, struct mb_view weights, struct mb_view bad,
+                            struct mb_view z, struct mb_view bias, const struct mb_router *r);
+    /* out[i, :] = src[idx[i], :], same dtype; idx I32 [M, 1] */
+    enum mb_status (*gather)(struct mb_stream *s, struct mb_view out, struct mb_view src, struct mb_view idx);
+    enum mb_status (*fold)(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a);
+
+    /* z f32 [M, V]: stats f32 [M, 2] = (max, sum of exp) by vocabulary leaves; best I32 [M, 1] = argmax (lowest id);
+     * bad I32 [M, 1] = 1 where a logit is not finite */
+    enum mb_status (*logit_stats)(struct mb_stream *s, struct mb_view stats, struct mb_view best, struct mb_view bad,
+                                  struct mb_view z);
+    /* logprob f32 [M, 1] of ids I32 [M, 1]: (z - max) - logf(sum) */
+    enum mb_status (*logprob)(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
+                              struct mb_view ids);
+    /* the n largest: ids I32 [M, n], logprob f32 [M, n], value descending then id ascending; n <= 20 */
+    enum mb_status (*top)(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z,
+                          struct mb_view stats);
+    /* out I32 [M, 1]: the drawn token of each row. rows U8 [M, sizeof(struct mb_sample_row)], adjust U8 [n, sizeof(struct
+     * mb_sample_adjust)] */
+    enum mb_status (*sample)(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
+                             struct mb_view rows, struct mb_view adjust);
+};
+
+/* registry.c */
+const struct mb_ops *mb_ops_find(const char *name); /* "auto": the best that can open; NULL: unknown */
+const struct mb_ops *const *mb_ops_all(int *n);
+/* How a stream or device finds its table. */
+const struct mb_ops *mb_device_ops(const struct mb_device *dev);
+#endif

@@ -1,0 +1,48 @@
+/* The engine: schedules sequences, walks the layers, samples. One engine per rank; all ranks of a stage step together.
+ * Owns weights, KV pages and sequences; borrows model, plan, exchange, device, source and sink. */
+#ifndef MB_ENGINE_ENGINE_H
+#define MB_ENGINE_ENGINE_H
+#include <signal.h>
+#include "comm/comm.h"
+#include "comm/xchg.h"
+#include "device/ops.h"
+#include "job/counters.h"
+#include "job/sink.h"
+#include "job/source.h"
+#include "model/model.h"
+#include "plan/plan.h"
+
+enum mb_save_logits { MB_LOGITS_NONE, MB_LOGITS_ALL, MB_LOGITS_LAST };
+
+struct mb_engine_options {
+    const struct mb_model *model;
+    const struct mb_topo *topo;
+    const struct mb_plan *plan;
+    const struct mb_ops *ops;
+    struct mb_device *dev;
+    struct mb_comm *comm;
+    struct mb_mem *mem;
+    enum mb_dtype path, kv_dtype;
+    int32_t segment; /* --kv-segment */
+    uint64_t shm_bytes, eager_bytes;
+    uint64_t seed;
+    bool save_routing, save_hidden;
+    enum mb_save_logits save_logits;
+    const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */
+    /* Called between steps, at most every tick_seconds: progress, leases, ticks. May set *stop. */
+    enum mb_status (*tick)(void *arg);
+    void *tick_arg;
+};
+
+struct mb_engine;
+/* Loads the weights this rank needs. Collective over world. */
+enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_engine **out);
+void mb_engine_destroy(struct mb_engine *e);
+/* Runs until every member's source is at its end and nothing is under way (MB_OK), a stop was asked for (MB_STOP), or
+ * an error. Collective over world. */
+enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink);
+void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out);
+int64_t mb_engine_expert_bytes(const struct mb_engine *e); /* resident routed-expert bytes of this rank */
+/* Requests under way and waiting here, for the progress line. */
+void mb_engine_load(const struct mb_engine *e, int32_t *running, int64_t *kv_pages_used);
+#endif

@@ -1,0 +1,19 @@
+/* What a rank counts while it runs: plain sums, sent to rank 0 with ticks and written to the results. */
+#ifndef MB_JOB_COUNTERS_H
+#define MB_JOB_COUNTERS_H
+#include <stdint.h>
+#include "base/link.h"
+
+
+struct mb_counters {
+    int64_t requests_done, requests_error; /* rows */
+    int64_t prompt_tokens, output_tokens;
+    int64_t steps, rows, idle_steps;
+    int64_t expert_rows;                   /* (row, expert) pairs this rank's experts served */
+    int64_t dispatch_bytes[MB_LINK_COUNT], dispatch_messages[MB_LINK_COUNT];
+    int64_t combine_bytes[MB_LINK_COUNT], combine_messages[MB_LINK_COUNT];
+    int64_t control_bytes, control_messages;
+    int64_t weight_bytes_read, weight_bytes_received;
+    double seconds_compute, seconds_exchange, seconds_wait, seconds_io;
+};
+#endif

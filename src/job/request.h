@@ -1,0 +1,80 @@
+/* One request: what a line of the input asks for, already checked and encoded. Made by io (job/source.h), read by engine.
+ * Local. */
+#ifndef MB_JOB_REQUEST_H
+#define MB_JOB_REQUEST_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+#include "base/status.h"
+
+enum mb_kind { MB_KIND_GENERATE = 0, MB_KIND_LOGLIKELIHOOD = 1, MB_KIND_ROLLING = 2 };
+
+#define MB_MAX_TOP 20      /* top_logprobs asked for */
+#define MB_MAX_CHOICES 128 /* n */
+#define MB_MAX_STOP 16     /* stop strings */
+
+struct mb_bias {
+    int32_t id;
+    float bias;
+};
+
+struct mb_sampling {
+    float temperature, top_p, min_p;
+    int32_t top_k;
+    float repetition, frequency, presence;
+    bool ignore_eos;
+    int64_t max_tokens, min_tokens;
+    bool has_seed;
+    uint64_t seed;
+    struct mb_bias *bias; /* ids ascending */
+    int32_t n_bias;
+};
+/* temperature 1, everything else off, max_tokens -1 (= absent) */
+void mb_sampling_init(struct mb_sampling *s);
+
+/* What the journal knows of one choice of this request at resume. */
+struct mb_choice_state {
+    bool done;        /* its DONE or ERROR record is in a journal: nothing to compute */
+    int32_t n_forced; /* drawn tokens that were recorded: recomputed and compared */
+    int32_t *forced;
+};
+
+struct mb_text { /* bytes with a length; may hold U+0000 */
+    char *data;
+    size_t len;
+};
+
+struct mb_request {
+    uint64_t line;     /* 0-based line number in the unsplit input: the journal's key */
+    struct mb_text id; /* as text; a missing id is the 1-based line number */
+    enum mb_kind kind;
+    char *error;       /* not NULL: an error row with this reason; nothing below is set then but n = 1 */
+    int32_t n;         /* choices (1 for scoring) */
+    struct mb_sampling sampling;
+    /* prompt ids; for scoring context + continuation. n_prompt >= 1 unless there is nothing to run. */
+    int32_t *prompt;
+    int64_t n_prompt;
+    /* scoring: tokens [score_from, n_prompt) are scored; token 0 never is (it has no predecessor). Rolling: 1. Generate:
+     * n_prompt. */
+    int64_t score_from;
+    /* tokens at the front that the input did not contain (a prepended BOS): computed, but not part of the results' prompt
+     * ids. 0 or 1. Token [hidden] is then the first of the result and, under rolling, scored. */
+    int32_t hidden;
+    bool want_logprobs;        /* output_logprobs are always kept; this and top_n are for --openai-output */
+    bool want_prompt_logprobs; /* echo with logprobs: generate kind */
+    int32_t top_n;             /* 0 .. MB_MAX_TOP */
+    bool echo;
+    struct mb_text stop[MB_MAX_STOP];
+    int32_t n_stop;
+    char *adapter;             /* NULL: none */
+    struct mb_choice_state *resume; /* [n], or NULL: nothing known */
+    bool openai, chat;         /* the form of the line, for --openai-output */
+};
+
+/* Frees everything in and including r; NULL ok. */
+void mb_request_destroy(struct mb_request *r);
+
+/* The Philox key of a choice: from the request's seed and the choice index, else from (job seed, id, choice index). Never
+ * from a line number where an id is given, never from a rank. */
+uint64_t mb_request_key(const struct mb_request *r, uint64_t job_seed, int32_t choice);
+#endif

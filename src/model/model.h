@@ -1,0 +1,132 @@
+/* A model as data: what config.json and the safetensors headers say, checked, in our terms. Nothing here is specific to a
+ * rank. Immutable after mb_model_open. No code outside src/model compares an architecture's name. */
+#ifndef MB_MODEL_MODEL_H
+#define MB_MODEL_MODEL_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/mem.h"
+#include "base/status.h"
+#include "device/ops.h"
+
+/* What a tensor is for. Per-layer roles are looked up with a layer, expert roles with an expert too. */
+enum mb_role {
+    MB_T_EMBED, MB_T_FINAL_NORM, MB_T_FINAL_NORM_B, MB_T_HEAD, MB_T_HEAD_B, /* HEAD absent: tied to EMBED */
+    /* per layer */
+    MB_T_ATTN_NORM, MB_T_ATTN_NORM_B, MB_T_FFN_NORM, MB_T_FFN_NORM_B,       /* before attention, before the FFN */
+    MB_T_ATTN_POST, MB_T_FFN_POST,                                          /* post-norms (Grok) */
+    MB_T_Q, MB_T_K, MB_T_V, MB_T_O, MB_T_Q_B, MB_T_K_B, MB_T_V_B, MB_T_O_B,
+    MB_T_Q_NORM, MB_T_K_NORM, MB_T_SINKS,
+    MB_T_Q_A, MB_T_Q_A_NORM, MB_T_Q_BPROJ, MB_T_KV_A, MB_T_KV_A_NORM, MB_T_KV_B, /* MLA; without q_lora: MB_T_Q */
+    MB_T_GATE, MB_T_UP, MB_T_DOWN, MB_T_GATE_B, MB_T_UP_B, MB_T_DOWN_B,          /* dense FFN */
+    MB_T_ROUTER, MB_T_ROUTER_B, MB_T_ROUTER_BIAS,      /* weight, logit bias (GPT-OSS), choice bias (V3) */
+    MB_T_SH_GATE, MB_T_SH_UP, MB_T_SH_DOWN, MB_T_SH_SCALAR, /* shared expert; its scalar gate (Qwen2) */
+    /* per layer and expert */
+    MB_T_E_GATE, MB_T_E_UP, MB_T_E_DOWN, MB_T_E_GATE_B, MB_T_E_UP_B, MB_T_E_DOWN_B,
+    /* MTP module: its layer index is `layers`; its decoder tensors use the roles above */
+    MB_T_MTP_ENORM, MB_T_MTP_HNORM, MB_T_MTP_PROJ, MB_T_MTP_NORM,
+    MB_T_COUNT
+};
+
+/* A logical matrix [n, k] (a vector is [1, k]) inside a file: element (i, j) lies at offset + (i*stride_n + j*stride_k) *
+ * element size. Fused, stacked and transposed layouts are strides. */
+struct mb_tensor {
+    uint8_t role;    /* enum mb_role */
+    uint8_t storage; /* enum mb_storage */
+    uint16_t file;
+    int32_t layer, expert; /* -1 where it has none */
+    uint64_t offset;       /* bytes from the start of the file */
+    int64_t n, k, stride_n, stride_k;
+    /* FP8 block scales (f32 [ceil(rows/bn), ceil(cols/bk)] of the stored tensor); scale_bytes 0: none */
+    uint64_t scale_offset, scale_bytes;
+    uint16_t scale_file;
+    int32_t block_n, block_k, scale_stride; /* blocks per stored row */
+    int64_t scale_n0, scale_k0;             /* stored position of element (0, 0) */
+};
+
+enum mb_qknorm { MB_QKNORM_NONE, MB_QKNORM_HEAD, MB_QKNORM_WHOLE };
+enum mb_model_dtype { MB_PATH_F32, MB_PATH_BF16, MB_PATH_FP8, MB_PATH_INT8 };
+
+#define MB_MAX_EOS 16
+struct mb_model {
+    char arch[32];      /* for people and provenance only */
+    char *dir;          /* as given */
+    int32_t n_files;
+    char **files;       /* names inside dir */
+    uint64_t *file_bytes;
+
+    /* shapes */
+    int32_t layers, hidden, vocab;
+    int32_t heads, kv_heads, head_dim, v_dim; /* MLA: head_dim = nope + rope of a query; kv_heads = heads */
+    int32_t ffn;                              /* dense FFN width (0: no dense layer) */
+    int32_t expert_ffn, shared_ffn;           /* widths; shared_ffn 0: none */
+    int64_t max_positions;
+    uint8_t *is_moe;                          /* [layers (+1 MTP)] */
+    int32_t *window;                          /* [layers (+1)]: 0 = full */
+    int32_t moe_layers;                       /* number of set is_moe among the first `layers` */
+
+    /* mechanisms */
+    enum mb_norm_kind norm;
+    float norm_eps, latent_eps;
+    bool post_norms, qkv_bias, o_bias;
+    enum mb_qknorm qk_norm;
+    float clip_qkv;    /* 0: none */
+    float attn_scale;  /* f64 rounded to f32 */
+    float softcap;     /* 0: none */
+    bool sinks;
+    enum mb_rope_style rope_style;
+    int32_t rope_dim;
+    float *inv_freq;   /* [rope_dim / 2]: computed in f64, rounded to f32 */
+    float *inv_freq_long; /* longrope's second set, or NULL */
+    double rope_att, rope_att_long; /* cos and sin are multiplied by it (in f64) */
+    int64_t rope_switch;            /* longrope: long if prompt + max_tokens exceed it; 0: never */
+    bool mla;
+    int32_t q_lora, kv_lora, nope, rope_mla;
+    enum mb_act_kind act;
+    float act_limit;
+    bool mlp_bias, expert_bias;
+    struct mb_router router;        /* experts = 0: dense model */
+    bool shared_gate;               /* sigmoid scalar gate on the shared expert */
+    float embed_scale, logit_scale; /* 1: none */
+    bool tied;
+    int32_t mtp_layers;             /* 0 or 1 */
+
+    /* ids */
+    int32_t bos;                    /* -1: none */
+    int32_t eos[MB_MAX_EOS];
+    int32_t n_eos;
+    enum mb_model_dtype auto_path;  /* what --dtype auto means for this storage */
+
+    /* tensors, sorted by (role, layer, expert) */
+    struct mb_tensor *tensors;
+    int64_t n_tensors;
+    int64_t params_total, params_active;
+
+    /* generation_config.json, as defaults for requests (NaN / -1: not given) */
+    float gen_temperature, gen_top_p, gen_repetition;
+    int32_t gen_top_k;
+};
+
+/* Reads and checks config.json, generation_config.json and all safetensors headers of a HF directory. Local (rank 0; the
+ * others get it by mb_model_pack/unpack). Errors: MB_MODEL, logged with file, key, expected and found, before any weight is
+ * read. k_override: 0, or --k. */
+enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_model **out);
+void mb_model_destroy(struct mb_model *m); /* NULL and half-built ok */
+
+/* Flat form for broadcast: everything above. Local. */
+enum mb_status mb_model_pack(const struct mb_model *m, struct mb_bytes *out);
+enum mb_status mb_model_unpack(const void *data, size_t n, struct mb_model **out);
+
+/* NULL if the model has no such tensor. layer, expert: -1 where the role has none. O(log n). */
+const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role role, int32_t layer, int32_t expert);
+/* Bytes from the first to the last byte of the tensor in its file (what a reader reads). */
+uint64_t mb_tensor_span(const struct mb_tensor *t);
+
+/* cos and sin tables [positions][rope_dim/2]: angle = fl32(pos * inv_freq), cos and sin in f64 * att, rounded to f32.
+ * which: 0 normal, 1 long. Local. */
+void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions, float *cos_out, float *sin_out);
+
+/* Hash of the model's identity for provenance and resume: config.json bytes, file names and sizes, headers. The full
+ * content hash is left to `check`. */
+struct mb_hash128;
+enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out);
+#endif

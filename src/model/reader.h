@@ -1,0 +1,18 @@
+/* Reads tensors' bytes: aligned pread, 4 to 64 MiB at a time, no mmap (a failing page fault would be a SIGBUS). Local. */
+#ifndef MB_MODEL_READER_H
+#define MB_MODEL_READER_H
+#include "model/model.h"
+
+struct mb_reader;
+enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out);
+void mb_reader_destroy(struct mb_reader *r);
+/* Bytes read so far (tensor bytes and scales). */
+uint64_t mb_reader_bytes(const struct mb_reader *r);
+
+/* Reads rows [n0, n0 + n) of a tensor (logical rows) and describes them as a host matrix over memory that stays valid until
+ * the next call. Whole span if n = t->n. Errors: MB_IO (file shorter than its header said: MB_MODEL). */
+enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n,
+                              struct mb_host_matrix *out);
+/* Converts a host matrix to packed f32 [n][k]. Exact (fp8: fl32(fp8 * scale)). */
+void mb_host_to_f32(const struct mb_host_matrix *m, float *dst);
+#endif

@@ -1,0 +1,76 @@
+/* The plan of a job: pure integers from (model, topology, options). The same on every rank that computes it. No MPI, no
+ * I/O. Immutable; a placement is replaced whole and carries a revision. Local.
+ *
+ * Ranks are named by their index in topology order (struct mb_topo: order, index_of); world rank = topo->order[index]. */
+#ifndef MB_PLAN_PLAN_H
+#define MB_PLAN_PLAN_H
+#include "base/mem.h"
+#include "base/status.h"
+#include "model/model.h"
+#include "topo/topo.h"
+
+enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER };
+
+struct mb_plan_options {
+    int32_t ep;                /* --expert-parallel-size, 0: not given */
+    int32_t experts_per_gpu;   /* --num-experts-per-gpu, 0: not given; ep = ceil(E / n) */
+    int32_t max_num_seqs;      /* per attention group */
+    int32_t max_batch_rows;    /* rows of a step per attention group (decode rows + prefill chunk) */
+    int64_t max_model_len;     /* 0: the model's */
+    enum mb_dtype path;        /* GEMM-input type */
+    enum mb_dtype kv_dtype;
+    double memory_fraction;    /* --gpu-memory-utilization */
+    int64_t kv_pages;          /* 0: sized from memory */
+    enum mb_alltoall alltoall;
+    const char *placement;     /* "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
+    uint64_t shm_bytes;        /* --shm-size, per node */
+    uint64_t eager_bytes;      /* --a2a-eager */
+};
+
+/* Which ep index serves each expert of each MoE layer. */
+struct mb_placement {
+    uint32_t revision;
+    int32_t moe_layers, experts, ep;
+    int32_t *owner; /* [moe_layers][experts] -> ep index */
+};
+/* Experts owned by ep index r in MoE layer lm, ascending, into out (room for experts); returns how many. */
+int32_t mb_placement_owned(const struct mb_placement *p, int32_t lm, int32_t r, int32_t *out);
+enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
+enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
+/* JSON file {"owner": [[ep index of each expert] per MoE layer]}. */
+enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t experts, int32_t ep,
+                                 struct mb_placement **out);
+void mb_placement_destroy(struct mb_placement *p);
+
+struct mb_budget { /* bytes per rank, predicted */
+    int64_t weights, experts, kv, activations, exchange, staging, total;
+    int64_t kv_page_bytes; /* one page over all layers */
+};
+
+struct mb_plan {
+    int32_t world, lanes, stages, stage_size;
+    int32_t tp, sp, adp, ep, etp, edp;
+    int32_t nodes;
+    int32_t *node_of;              /* [stage_size] node of each index */
+    enum mb_alltoall alltoall;     /* resolved: flat or hier */
+    struct mb_placement *placement;
+    int64_t kv_pages;              /* per rank */
+    int32_t max_num_seqs, max_batch_rows;
+    int64_t max_len;               /* longest sequence */
+    int32_t max_pages_per_seq;
+    struct mb_budget budget;       /* of the fullest rank */
+    int64_t *expert_bytes;         /* [stage_size] resident expert bytes of each index */
+};
+/* Errors: MB_LAYOUT with both values and the nearest layout that works. */
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                              struct mb_plan **out);
+void mb_plan_destroy(struct mb_plan *p);
+/* malloc'd JSON of the plan (provenance, `plan --json`). */
+char *mb_plan_json(const struct mb_plan *p);
+
+/* The exchange's formulas (design 7), for tests and prediction. Bytes of one dispatched row: expert ids (u16) and weights
+ * (f32) of its k experts, padded to 4, and the row. Bytes of a combine row: H * (esize of y for a lone term, 4 for an inner
+ * node). */
+#define MB_XCHG_HEADER 64
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x);
+#endif

@@ -1,0 +1,1 @@
+libmoebatch_a_SOURCES += src/text/tokenizer.h 

@@ -1,0 +1,20 @@
+#!/bin/sh
+# driver.sh TEST [ARG...]: runs one test with its own time limit (60 s, TEST_LIMIT to change) the way its name says:
+# mpiN_* under tests/mpirun.sh on N ranks, *.bats under bats, the rest as it is.
+t=$1
+shift
+base=$(basename "$t")
+case $base in
+mpi[0-9]*_*)
+    n=${base#mpi}
+    n=${n%%_*}
+    set -- sh "$top_srcdir/tests/mpirun.sh" "$n" "$t" "$@"
+    ;;
+*.bats)
+    [ "$BATS" != no ] || { echo "bats is not installed"; exit 77; }
+    set -- "$BATS" "$t" "$@"
+    ;;
+*.sh) set -- bash "$t" "$@" ;;
+*) set -- "$t" "$@" ;;
+esac
+exec timeout -k 5 "${TEST_LIMIT:-60}" "$@"

@@ -1,0 +1,28 @@
+# Tests. unit_*: no MPI. mpiN_*: started by tests/mpirun.sh on N ranks. cli_*.bats: as a user runs it.
+# Each room's tests are listed in a fragment of their own.
+check_PROGRAMS += $(TESTS_UNIT) $(TESTS_MPI)
+TESTS = $(TESTS_UNIT) $(TESTS_MPI) $(TESTS_CLI)
+EXTRA_DIST += tests/mpirun.sh tests/driver.sh
+LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
+BATS_LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
+SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
+TEST_EXTENSIONS = .bats .sh
+AM_TESTS_ENVIRONMENT = top_srcdir='$(top_srcdir)' top_builddir='$(top_builddir)' PYTHON3='$(PYTHON3)' \
+	MOEBATCH='$(abs_top_builddir)/moebatch' BATS='$(BATS)' export top_srcdir top_builddir PYTHON3 MOEBATCH BATS;
+
+check-long: all $(check_PROGRAMS)
+	$(MAKE) check TESTS='$(TESTS_LONG)'
+.PHONY: check-long
+
+include tests/base.mk
+include tests/conf.mk
+include tests/job.mk
+include tests/text.mk
+include tests/model.mk
+include tests/topo.mk
+include tests/plan.mk
+include tests/device.mk
+include tests/comm.mk
+include tests/engine.mk
+include tests/io.mk
+include tests/app.mk
