@@ -1,1 +1,2 @@
-libmoebatch_a_SOURCES += src/device/ops.h 
+libmoebatch_a_SOURCES += src/device/ops.h \
+	src/device/cpu.h

@@ -1,0 +1,142 @@
+/* Inside the CPU backend: what its files share. Operations run at once in the calling thread's OpenMP team and are done
+ * when they return, so a stream is only a place for scratch memory. Nothing outside src/device includes this file.
+ *
+ * Portable C is the definition of every result; an ISA only changes how fast the same bits appear. */
+#ifndef MB_DEVICE_CPU_H
+#define MB_DEVICE_CPU_H
+
+#include "base/log.h"
+#include "base/mb_math.h"
+#include "base/mem.h"
+#include "device/ops.h"
+
+/* Ascending: a machine that runs one runs all before it. */
+enum mb_isa { MB_ISA_PORTABLE, MB_ISA_AVX2, MB_ISA_AVX512, MB_ISA_AMX, MB_ISA_COUNT };
+
+struct mb_device {
+    const struct mb_ops *ops; /* first member of every backend's device: mb_device_ops() reads it */
+    struct mb_mem *mem;
+    int32_t threads;
+    enum mb_isa isa;     /* the widest kernels in use */
+    enum mb_dtype path;  /* type of GEMM inputs */
+};
+struct mb_buf {
+    struct mb_device *dev;
+    uint64_t bytes;
+    unsigned char *data; /* 64-byte aligned */
+};
+struct mb_stream {
+    struct mb_device *dev;
+    void *scratch; /* see mb_cpu_scratch */
+    uint64_t scratch_bytes;
+};
+
+extern const struct mb_ops mb_cpu_ops;
+
+/* ---------------------------------------------------------------- views */
+static inline bool mb_has_view(struct mb_view v)
+{
+    return v.buf != NULL;
+}
+/* Whether v lies inside its buffer, aligned to its type. A view without rows or columns needs no memory. */
+bool mb_cpu_view_ok(struct mb_view v);
+/* MB_BUG, logged with op and what (the operand's name), unless v is rows x cols of t inside its buffer. rows or cols < 0:
+ * any. */
+enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
+                           enum mb_dtype t);
+/* The same for a GEMM-input type: MB_F32 or MB_BF16. */
+enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols);
+
+/* First element of row r. Only after mb_cpu_want. */
+static inline void *mb_row(struct mb_view v, int64_t r)
+{
+    return v.buf->data + v.off + (uint64_t)(r * v.stride * mb_dtype_size(v.dtype));
+}
+static inline float *mb_row_f32(struct mb_view v, int64_t r)
+{
+    return mb_row(v, r);
+}
+static inline uint16_t *mb_row_bf16(struct mb_view v, int64_t r)
+{
+    return mb_row(v, r);
+}
+static inline int32_t *mb_row_i32(struct mb_view v, int64_t r)
+{
+    return mb_row(v, r);
+}
+/* Element (r, 0) of an I32 [M, 1] view. */
+static inline int32_t mb_at_i32(struct mb_view v, int64_t r)
+{
+    return *mb_row_i32(v, r);
+}
+/* n floats to elements c.. of row r of v, rounded to the view's type (MB_F32 or MB_BF16). */
+void mb_store_row(struct mb_view v, int64_t r, int64_t c, const float *src, int64_t n);
+
+/* ---------------------------------------------------------------- threads */
+/* Runs fn over items [0, n): threads take pieces of `grain` items (0: n / threads) in any order until none is left. Work
+ * of one piece or less, or one thread: in the caller without a team. Every thread has the contract's floating-point mode
+ * inside fn; the caller's own mode is restored. thread: 0 .. dev->threads - 1, for scratch. fn's results may not depend
+ * on how the items are cut. */
+typedef void (*mb_cpu_fn)(void *arg, int64_t begin, int64_t end, int32_t thread);
+void mb_cpu_run(const struct mb_device *dev, int64_t n, int64_t grain, mb_cpu_fn fn, void *arg);
+
+/* At least `bytes` of scratch (64-byte aligned, contents undefined), valid until the next call on this stream; NULL
+ * without memory (logged). */
+void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes);
+
+/* ---------------------------------------------------------------- operations (contracts: device/ops.h) */
+/* cpu.c */
+enum mb_status mb_cpu_copy_in(struct mb_stream *s, struct mb_view dst, const void *src);
+enum mb_status mb_cpu_copy_out(struct mb_stream *s, void *dst, struct mb_view src);
+/* cpu_weight.c */
+enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
+enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+uint64_t mb_cpu_weight_bytes(const struct mb_weight *w);
+void mb_cpu_weight_free(struct mb_weight *w);
+/* cpu_kv.c */
+enum mb_status mb_cpu_kv_create(struct mb_device *dev, const struct mb_kv_desc *d, struct mb_kv **out);
+uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d);
+void mb_cpu_kv_free(struct mb_kv *kv);
+enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb_view k, struct mb_view v,
+                                struct mb_view slot);
+/* cpu_attn.c */
+enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
+/* cpu_gemm.c */
+enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
+                           const struct mb_gemm_group *groups, int32_t n_groups);
+/* cpu_rows.c: row by row, no sums */
+enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_view src);
+enum mb_status mb_cpu_zero(struct mb_stream *s, struct mb_view dst);
+enum mb_status mb_cpu_embed(struct mb_stream *s, struct mb_view x, struct mb_view table, struct mb_view ids,
+                            float scale);
+enum mb_status mb_cpu_add(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b);
+enum mb_status mb_cpu_scale(struct mb_stream *s, struct mb_view x, float c);
+enum mb_status mb_cpu_clamp(struct mb_stream *s, struct mb_view x, float c);
+enum mb_status mb_cpu_rope(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view cos,
+                           struct mb_view sin, struct mb_view pos, int32_t heads, int32_t rot,
+                           enum mb_rope_style style);
+enum mb_status mb_cpu_act(struct mb_stream *s, struct mb_view out, struct mb_view gu, enum mb_act_kind kind,
+                          float limit);
+enum mb_status mb_cpu_gate(struct mb_stream *s, struct mb_view y, struct mb_view gate);
+enum mb_status mb_cpu_gather(struct mb_stream *s, struct mb_view out, struct mb_view src, struct mb_view idx);
+/* cpu_norm.c */
+enum mb_status mb_cpu_norm(struct mb_stream *s, struct mb_view out, struct mb_view raw, struct mb_view x,
+                           struct mb_view w, struct mb_view b, enum mb_norm_kind kind, float eps, int32_t groups,
+                           int32_t leaves);
+enum mb_status mb_cpu_gemm_r32(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
+                               struct mb_view bias);
+/* cpu_route.c, cpu_fold.c */
+enum mb_status mb_cpu_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights, struct mb_view bad,
+                            struct mb_view z, struct mb_view bias, const struct mb_router *r);
+enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a);
+/* cpu_logits.c */
+enum mb_status mb_cpu_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best, struct mb_view bad,
+                                  struct mb_view z);
+enum mb_status mb_cpu_logprob(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
+                              struct mb_view ids);
+enum mb_status mb_cpu_top(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z,
+                          struct mb_view stats);
+/* cpu_sample.c */
+enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
+                             struct mb_view rows, struct mb_view adjust);
+#endif
