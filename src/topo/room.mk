@@ -1,1 +1,5 @@
-libmoebatch_a_SOURCES += src/topo/topo.h 
+libmoebatch_a_SOURCES += \
+	src/topo/topo.h \
+	src/topo/topo.c \
+	src/topo/discover.c \
+	src/topo/memory.c
