@@ -54,17 +54,28 @@ struct mb_record {
     bool openai, chat;
 };
 
-/* Frees the contents (not r itself). */
+/* Every string and array of a record is malloc'd and belongs to it. output_logprobs may be NULL (scoring has none); an array
+ * of no elements may be NULL.
+ *
+ * Frees the contents (not r itself) and leaves r empty. */
 void mb_record_fini(struct mb_record *r);
 
-/* Serialised form: little-endian, every array with its length; unpack checks every length and makes its own copies.
- * unpack returns MB_CORRUPT (not logged) for a malformed payload. */
+/* Serialised form, appended to out: little-endian, every array with its length, NaN in one form; what two records of one
+ * row may differ in (timing, place of bulk data) comes last. unpack checks every length and makes its own copies. Errors:
+ * MB_NO_MEMORY; unpack: MB_CORRUPT (not logged) for a malformed payload. */
 enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out);
 enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *out);
+
+/* XXH3-64 over the part of a packed record that two records of one row must share; 0 if n is too short to be one. */
+uint64_t mb_record_content(const void *data, size_t n);
 
 /* Whether two records of one row say the same (everything but timing and where bulk data lies). */
 bool mb_record_equal(const struct mb_record *a, const struct mb_record *b);
 
-/* Row hash of the digest (interface.md), without routing and logits: the caller puts those fields after it. */
+/* Row hash of the digest, without routing and logits: the caller puts those fields after it. Puts the fields id, kind,
+ * status, finish_reason, choice, prompt_ids, prompt_logprobs, output_ids, output_logprobs, top_ids, top_logprobs,
+ * logprob_sum, is_greedy, text; error and pending rows have empty fields after status. h is not reset. */
 void mb_record_hash(const struct mb_record *r, struct mb_hasher *h);
+/* One field of n floats with every NaN as 0x7fc00000. Local. */
+void mb_record_hash_f32(struct mb_hasher *h, const float *v, uint64_t n);
 #endif
