@@ -1,1 +1,13 @@
 # tests of src/base
+TESTS_UNIT += tests/unit_math
+tests_unit_math_SOURCES = tests/unit_math.c
+tests_unit_math_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_numerics
+tests_unit_numerics_SOURCES = tests/unit_numerics.c
+tests_unit_numerics_LDADD = $(TEST_LIBS)
+# the elementary functions over all 2^32 inputs
+check_PROGRAMS += tests/long_math
+TESTS_LONG += tests/long_math
+tests_long_math_SOURCES = tests/unit_math.c
+tests_long_math_CPPFLAGS = $(AM_CPPFLAGS) -DSTRIDE=1
+tests_long_math_LDADD = $(TEST_LIBS)

@@ -4,9 +4,10 @@
  * float mb_expf(float)   exp;  exp(0) = 1 exactly; -inf -> +0; overflow -> +inf; NaN -> NaN
  * float mb_logf(float)   natural logarithm; log(1) = 0; 0 -> -inf; < 0 -> NaN
  * float mb_tanhf(float), mb_erff(float)      accurate also near 0
- * float mb_sigmoidf(float)                   1 / (1 + mb_expf(-x))
+ * float mb_sigmoidf(float)                   1 / (1 + mb_expf(-x)), its roundings compensated (2 ulp everywhere)
  * float mb_rsqrtf(float)                     1 / sqrtf(x), both IEEE
- * double mb_exp(double)                      for sampling probabilities */
+ * double mb_exp(double)                      for sampling probabilities
+ * Their bodies, for vectorised loops: base/mb_math_inl.h. */
 #ifndef MB_BASE_MB_MATH_H
 #define MB_BASE_MB_MATH_H
 #include <stdint.h>

@@ -14,6 +14,8 @@ float mb_dot(const float *x, const float *w, int64_t n);
 float mb_r32_sum(const float *x, int64_t n);
 float mb_r32_sq(const float *x, int64_t n);
 float mb_r32_dot(const float *x, const float *w, int64_t n);
+/* The end of R32: folds the 32 partial sums (overwritten) and returns the sum. For kernels that build p themselves. */
+float mb_r32_end(float p[32]);
 
 /* Rule 2, the tree rule over integer positions: a node covers an aligned power-of-two range; its value is left + right,
  * or the one that is present. Because a node with one present side has that side's value, the tree over given
@@ -32,6 +34,8 @@ int32_t mb_tree_maximal(const int32_t *pos, const uint8_t *held, int32_t n, int3
  * 1). begin[0 .. S] gets the S + 1 boundaries; returns S (1 .. 16). begin: room for 17. */
 #define MB_MAX_LEAVES 16
 int32_t mb_k_leaves(int64_t K, int64_t unit, int64_t begin[MB_MAX_LEAVES + 1]);
+/* The same for a wanted number of leaves (--reduction-leaves, 1 .. 16) instead of the rule's own. */
+int32_t mb_k_leaves_of(int64_t K, int64_t unit, int32_t want, int64_t begin[MB_MAX_LEAVES + 1]);
 static inline int64_t mb_k_unit(int64_t K)
 {
     return K > 512 ? 64 : 1;
@@ -51,7 +55,8 @@ struct mb_osm {
     float m, l;
     bool present; /* false: absent (no visible key yet), not zero */
 };
-/* The (+) of two partial states on scalars: m = max, e_i = expf(m_i - m), l = fmaf(l1, e1, l2*e2); *e1, *e2 are the
+/* An absent side has factor 0 and is to be skipped, not scaled: its out vector may be undefined.
+ * The (+) of two partial states on scalars: m = max, e_i = expf(m_i - m), l = fmaf(l1, e1, l2*e2); *e1, *e2 are the
  * factors by which the caller scales out vectors likewise: out = fmaf(o1, e1, o2*e2). Left operand first. */
 struct mb_osm mb_osm_join(struct mb_osm a, struct mb_osm b, float *e1, float *e2);
 
@@ -65,4 +70,6 @@ float mb_softcap(float s, float cap);       /* cap * tanhf(s / cap) */
 /* Gumbel noise of token id at a position: g = -logf(-logf(u)), u = ((x >> 9) + 0.5) 2^-23, x = word (id & 3) of
  * Philox4x32-10 at counter (id >> 2, position lo, position hi, 0). */
 float mb_gumbel(uint64_t key, int64_t position, int32_t id);
+/* g of one 32-bit word x, for callers that use all four words of a Philox block. */
+float mb_gumbel_of(uint32_t x);
 #endif
