@@ -1,1 +1,7 @@
-libmoebatch_a_SOURCES += src/plan/plan.h 
+libmoebatch_a_SOURCES += \
+	src/plan/plan.h \
+	src/plan/plan.c \
+	src/plan/plan_json.c \
+	src/plan/placement.c \
+	src/plan/budget.h \
+	src/plan/budget.c

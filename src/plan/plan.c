@@ -1,0 +1,241 @@
+/* From model, topology and options to the plan of a job. */
+#include "plan/plan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "plan/budget.h"
+
+/* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
+#define PREFILL_ROWS 256
+
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x)
+{
+    int64_t ids = (2 * (int64_t)k + 3) / 4 * 4;
+    return ids + 4 * (int64_t)k + (hidden * mb_dtype_size(x) + 3) / 4 * 4;
+}
+
+void mb_plan_destroy(struct mb_plan *p)
+{
+    if (p == NULL)
+        return;
+    mb_placement_destroy(p->placement);
+    free(p->node_of);
+    free(p->expert_bytes);
+    free(p);
+}
+
+/* ep must equal the number of ranks in this version: every rank attends and serves experts. */
+static enum mb_status check_ep(const struct mb_model *m, int32_t world, const struct mb_plan_options *o)
+{
+    int32_t experts = m->router.experts, n = o->experts_per_gpu;
+
+    if (n > 0 && experts == 0)
+        return mb_error(MB_LAYOUT, "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out",
+                        (int)n);
+    int32_t from_n = n > 0 ? (int32_t)(((int64_t)experts + n - 1) / n) : 0;
+    if (n > 0 && o->ep > 0 && from_n != o->ep)
+        return mb_error(MB_LAYOUT,
+                        "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; "
+                        "give one of the two",
+                        (int)o->ep, (int)n, (int)experts, (int)from_n);
+    if (n > 0 && from_n != world)
+        return mb_error(MB_LAYOUT,
+                        "--num-experts-per-gpu %d spreads %d experts over %d ranks, but the job has %d; start it on %d "
+                        "ranks, or leave the option out (then each rank holds at most %d)",
+                        (int)n, (int)experts, (int)from_n, (int)world, (int)from_n, (int)((experts + world - 1) / world));
+    if (o->ep > 0 && o->ep != world)
+        return mb_error(MB_LAYOUT,
+                        "--expert-parallel-size %d, but the job has %d ranks, and the two must be equal; nearest layout "
+                        "that works: --expert-parallel-size %d (or start on %d ranks)",
+                        (int)o->ep, (int)world, (int)world, (int)o->ep);
+    return MB_OK;
+}
+
+/* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several ranks. */
+static enum mb_alltoall resolve_alltoall(const struct mb_topo *t, enum mb_alltoall asked)
+{
+    if (asked != MB_A2A_AUTO)
+        return asked;
+    return t->nodes > 1 && t->ranks > t->nodes ? MB_A2A_HIER : MB_A2A_FLAT;
+}
+
+static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_plan_options *o, struct mb_plan *p)
+{
+    if (o->max_num_seqs < 1)
+        return mb_error(MB_LAYOUT, "--max-num-seqs %d; at least 1 is needed", (int)o->max_num_seqs);
+    p->max_num_seqs = o->max_num_seqs;
+    p->max_batch_rows = o->max_batch_rows;
+    if (p->max_batch_rows <= 0)
+        p->max_batch_rows = p->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : p->max_num_seqs + PREFILL_ROWS;
+    if (p->max_batch_rows < p->max_num_seqs)
+        return mb_error(MB_LAYOUT,
+                        "--max-batch-rows %d is less than --max-num-seqs %d: a step must hold one row of each sequence",
+                        (int)p->max_batch_rows, (int)p->max_num_seqs);
+    if (o->max_model_len > m->max_positions)
+        return mb_error(MB_LAYOUT, "--max-model-len %" PRId64 " is more than the model's %" PRId64 " positions",
+                        o->max_model_len, m->max_positions);
+    p->max_len = o->max_model_len > 0 ? o->max_model_len : m->max_positions;
+    if (p->max_len < 1 || p->max_len > (int64_t)INT32_MAX - MB_KV_BLOCK)
+        return mb_error(MB_LAYOUT, "sequences of %" PRId64 " positions; give --max-model-len", p->max_len);
+    p->max_pages_per_seq = (int32_t)((p->max_len + MB_KV_BLOCK - 1) / MB_KV_BLOCK);
+    return MB_OK;
+}
+
+static enum mb_status plan_placement(const struct mb_model *m, const char *how, struct mb_plan *p)
+{
+    int32_t layers = m->moe_layers, experts = m->router.experts;
+
+    if (how == NULL || strcmp(how, "uniform") == 0)
+        return mb_placement_uniform(layers, experts, p->ep, &p->placement);
+    if (strcmp(how, "scattered") == 0)
+        return mb_placement_scattered(layers, experts, p->ep, &p->placement);
+    return mb_placement_load(how, layers, experts, p->ep, &p->placement);
+}
+
+/* Counts the experts of every index over all layers: expert_bytes, and *owned = the most one index has in one layer. */
+static enum mb_status count_experts(const struct mb_model *m, enum mb_dtype path, struct mb_plan *p, int32_t *owned)
+{
+    const struct mb_placement *pl = p->placement;
+    int64_t one = pl->experts > 0 ? mb_budget_expert(m, path) : 0;
+    int32_t *in_layer = calloc((size_t)p->ep, sizeof *in_layer);
+
+    if (in_layer == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->ep);
+    *owned = 0;
+    for (int32_t lm = 0; lm < pl->moe_layers; lm++) {
+        memset(in_layer, 0, (size_t)p->ep * sizeof *in_layer);
+        for (int32_t e = 0; e < pl->experts; e++) {
+            int32_t r = pl->owner[(int64_t)lm * pl->experts + e];
+            p->expert_bytes[r] = mb_sat_add(p->expert_bytes[r], one);
+            if (++in_layer[r] > *owned)
+                *owned = in_layer[r];
+        }
+    }
+    free(in_layer);
+    return MB_OK;
+}
+
+/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is unknown. */
+static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fraction)
+{
+    int64_t least = INT64_MAX;
+
+    for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
+        const struct mb_topo_local *l = &t->local[t->order[i]];
+        if (l->memory_bytes > 0 && l->memory_free < least)
+            least = l->memory_free;
+    }
+    if (least == INT64_MAX)
+        return least;
+    return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
+}
+
+#define GIB(bytes) ((double)(bytes) / (1 << 30))
+
+static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction, int64_t pages)
+{
+    return mb_error(MB_LAYOUT,
+                    "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's "
+                    "ranks) but needs %.3f: weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, "
+                    "%" PRId64 " KV pages %.3f; use more ranks or nodes, or lower --max-batch-rows, --max-num-seqs or "
+                    "--kv-pages",
+                    host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations),
+                    GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
+}
+
+static int64_t fixed_total(const struct mb_budget *b)
+{
+    int64_t sum = mb_sat_add(mb_sat_add(b->weights, b->experts), mb_sat_add(b->activations, b->exchange));
+    return mb_sat_add(sum, b->staging);
+}
+
+/* Pages for one node's ranks, whose fullest needs b; lowers *pages, or refuses. */
+static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const struct mb_plan_options *o,
+                               struct mb_budget *b, int64_t *pages)
+{
+    int64_t may = rank_memory(t, node, o->memory_fraction), fixed = fixed_total(b);
+    int64_t room = may > fixed ? (may - fixed) / b->kv_page_bytes : 0;
+
+    if (o->kv_pages == 0 && room > 0 && room < *pages)
+        *pages = room;
+    int64_t used = room < 1 && o->kv_pages == 0 ? 1 : *pages; /* a refusal shows the least that would do */
+    b->kv = mb_sat_mul(used, b->kv_page_bytes);
+    b->total = mb_sat_add(fixed, b->kv);
+    return b->total <= may ? MB_OK : refuse(b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used);
+}
+
+/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all. */
+static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                                  int32_t owned, struct mb_plan *p)
+{
+    int64_t pages = o->kv_pages > 0 ? o->kv_pages : mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
+
+    if (mb_budget_kv_page(m, o->kv_dtype) < 1)
+        return mb_error(MB_BUG, "a KV page of no bytes");
+    if (pages > INT32_MAX / MB_KV_BLOCK) /* slot numbers (page * 64 + offset) are i32 */
+        pages = INT32_MAX / MB_KV_BLOCK;
+    if (o->kv_pages > pages)
+        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
+                        o->kv_pages, pages);
+    for (int32_t n = 0; n < t->nodes; n++) {
+        int64_t most = 0;
+        int32_t ranks = t->node_first[n + 1] - t->node_first[n];
+        for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++)
+            most = p->expert_bytes[i] > most ? p->expert_bytes[i] : most;
+        struct mb_budget b = mb_budget_fixed(m, p, o, owned, most, ranks);
+        MB_TRY(fit_node(t, n, o, &b, &pages));
+        if (fixed_total(&b) > fixed_total(&p->budget))
+            p->budget = b;
+    }
+    p->kv_pages = pages;
+    p->budget.kv = mb_sat_mul(pages, p->budget.kv_page_bytes);
+    p->budget.total = mb_sat_add(fixed_total(&p->budget), p->budget.kv);
+    return MB_OK;
+}
+
+static struct mb_plan *plan_alloc(const struct mb_topo *t)
+{
+    struct mb_plan *p = calloc(1, sizeof *p);
+
+    if (p == NULL)
+        return NULL;
+    p->world = p->stage_size = p->adp = p->ep = t->ranks;
+    p->lanes = p->stages = p->tp = p->sp = p->etp = p->edp = 1;
+    p->nodes = t->nodes;
+    p->node_of = calloc((size_t)t->ranks, sizeof *p->node_of);
+    p->expert_bytes = calloc((size_t)t->ranks, sizeof *p->expert_bytes);
+    if (p->node_of == NULL || p->expert_bytes == NULL) {
+        mb_plan_destroy(p);
+        return NULL;
+    }
+    for (int32_t i = 0; i < t->ranks; i++)
+        p->node_of[i] = t->node_of[t->order[i]];
+    return p;
+}
+
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                              struct mb_plan **out)
+{
+    int32_t owned = 0;
+
+    MB_TRY(check_ep(m, t->ranks, o));
+    struct mb_plan *p = plan_alloc(t);
+    if (p == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)t->ranks);
+    p->alltoall = resolve_alltoall(t, o->alltoall);
+    enum mb_status st = plan_sequences(m, o, p);
+    if (st == MB_OK)
+        st = plan_placement(m, o->placement, p);
+    if (st == MB_OK)
+        st = count_experts(m, o->path, p, &owned);
+    if (st == MB_OK)
+        st = plan_memory(m, t, o, owned, p);
+    if (st != MB_OK) {
+        mb_plan_destroy(p);
+        return st;
+    }
+    *out = p;
+    return MB_OK;
+}
