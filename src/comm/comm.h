@@ -62,7 +62,7 @@ enum mb_status mb_ctl_poll(struct mb_comm *c, enum mb_ctl_tag tag, int *from, st
 enum mb_status mb_ctl_flush(struct mb_comm *c);
 void mb_ctl_counts(const struct mb_comm *c, int64_t *bytes, int64_t *messages);
 
-/* The MPI_Comm (as const void *) for parallel HDF5. Local. */
+/* The MPI_Comm itself (Open MPI's handle is a pointer) for parallel HDF5: (MPI_Comm)mb_comm_mpi(c). Local. */
 const void *mb_comm_mpi(const struct mb_comm *c);
 /* Library version line of MPI, for provenance. Local. */
 const char *mb_comm_library(const struct mb_comm *c);

@@ -1,1 +1,14 @@
-libmoebatch_a_SOURCES += src/comm/comm.h src/comm/xchg.h 
+libmoebatch_a_SOURCES += \
+	src/comm/coll.c \
+	src/comm/comm.c \
+	src/comm/comm.h \
+	src/comm/ctl.c \
+	src/comm/impl.h \
+	src/comm/same_node.c \
+	src/comm/shm.c \
+	src/comm/shm.h \
+	src/comm/wait.c \
+	src/comm/wait.h \
+	src/comm/watchdog.c \
+	src/comm/watchdog.h \
+	src/comm/xchg.h

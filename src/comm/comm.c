@@ -1,0 +1,143 @@
+#include "comm/comm.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/log.h"
+#include "comm/impl.h"
+#include "comm/wait.h"
+
+#define DEADLINE_DEFAULT 600.0
+
+_Noreturn void mb_comm_lost(struct mb_comm *c)
+{
+    /* The other ranks reach the end of their deadlines at about the same time; the first abort kills them, so each gives
+     * the others a moment to write their journals. */
+    struct timespec grace = {0, 200000000};
+
+    mb_watchdog_run_lost(c->dog);
+    nanosleep(&grace, NULL);
+    mb_watchdog_begin(c->dog, "MPI_Abort");
+    MPI_Abort(MPI_COMM_WORLD, mb_status_exit(MB_DEADLINE));
+    _Exit(mb_status_exit(MB_DEADLINE));
+}
+
+void mb_mpi_check(struct mb_comm *c, int rc, const char *call)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int n = 0;
+
+    if (rc == MPI_SUCCESS)
+        return;
+    MPI_Error_string(rc, text, &n);
+    mb_error(MB_PEER, "%s: %s; a rank or the network is gone, the job ends with exit 75 and can be resumed", call, text);
+    mb_comm_lost(c);
+}
+
+static void library_line(struct mb_comm *c)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int n = 0;
+
+    MPI_Get_library_version(text, &n);
+    text[strcspn(text, "\n")] = '\0';
+    memcpy(c->library, text, strnlen(text, sizeof c->library - 1));
+}
+
+static void free_parts(struct mb_comm *c)
+{
+    mb_ctl_fini(c);
+    mb_watchdog_destroy(c->dog);
+    mb_free(c->present);
+    free(c);
+}
+
+/* Errors come back as return codes, so that the journal is written before the job ends. */
+static void duplicate(struct mb_comm *c)
+{
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    mb_watchdog_begin(c->dog, "duplicating the communicator");
+    mb_mpi_check(c, MPI_Comm_dup(MPI_COMM_WORLD, &c->mpi), "MPI_Comm_dup");
+    mb_mpi_check(c, MPI_Comm_dup(MPI_COMM_WORLD, &c->ctl.mpi), "MPI_Comm_dup");
+    mb_watchdog_end(c->dog);
+    MPI_Comm_set_errhandler(c->mpi, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(c->ctl.mpi, MPI_ERRORS_RETURN);
+}
+
+enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out)
+{
+    struct mb_comm *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the communicator");
+    mb_ctl_init(c);
+    c->deadline = opt->deadline > 0 ? opt->deadline : DEADLINE_DEFAULT;
+    c->mem = opt->mem;
+    MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &c->size);
+    library_line(c);
+    enum mb_status st = mb_watchdog_create(c->deadline, &c->dog);
+    if (st == MB_OK) {
+        c->present = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->present[0]);
+        if (c->present == NULL)
+            st = mb_error(MB_NO_MEMORY, "no memory for the table of %d ranks", c->size);
+    }
+    if (st != MB_OK) {
+        free_parts(c);
+        return st;
+    }
+    mb_comm_on_lost(c, opt->on_lost, opt->on_lost_arg);
+    duplicate(c);
+    *out = c;
+    return MB_OK;
+}
+
+void mb_comm_destroy(struct mb_comm *c)
+{
+    if (c == NULL)
+        return;
+    /* Whoever waits here also takes in what others still send, so all messages leave. */
+    mb_ctl_flush(c);
+    mb_comm_barrier(c, "end");
+    mb_ctl_progress(c);
+    mb_watchdog_begin(c->dog, "freeing the communicator");
+    MPI_Comm_free(&c->ctl.mpi);
+    MPI_Comm_free(&c->mpi);
+    mb_watchdog_end(c->dog);
+    free_parts(c);
+}
+
+int mb_comm_rank(const struct mb_comm *c)
+{
+    return c->rank;
+}
+
+int mb_comm_size(const struct mb_comm *c)
+{
+    return c->size;
+}
+
+void mb_comm_on_lost(struct mb_comm *c, void (*fn)(void *), void *arg)
+{
+    mb_watchdog_on_lost(c->dog, fn, arg);
+}
+
+const void *mb_comm_mpi(const struct mb_comm *c)
+{
+    return (const void *)c->mpi; /* Open MPI's handle is a pointer */
+}
+
+const char *mb_comm_library(const struct mb_comm *c)
+{
+    return c->library;
+}
+
+void mb_watch_begin(struct mb_comm *c, const char *what)
+{
+    mb_watchdog_begin(c->dog, what);
+}
+
+void mb_watch_end(struct mb_comm *c)
+{
+    mb_watchdog_end(c->dog);
+}

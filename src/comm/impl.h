@@ -1,0 +1,53 @@
+/* What the files of this room share: the inside of struct mb_comm. Not for other rooms. */
+#ifndef MB_COMM_IMPL_H
+#define MB_COMM_IMPL_H
+#include <mpi.h>
+#include <stdatomic.h>
+#include "comm/comm.h"
+#include "comm/watchdog.h"
+
+/* Messages on the control communicator that are not the caller's. */
+#define MB_CTL_PRESENT (MB_CTL_USER + 1) /* "I have reached collective operation n" (wait.c) */
+#define MB_CTL_TAGS (MB_CTL_USER + 1)
+
+struct mb_ctl_msg {
+    struct mb_ctl_msg *next;
+    MPI_Request rq;
+    int from;
+    uint32_t n;
+    uint8_t data[];
+};
+struct mb_ctl_queue {
+    struct mb_ctl_msg *head, *tail;
+};
+struct mb_ctl {
+    MPI_Comm mpi;
+    struct mb_ctl_queue sent;              /* owned copies still under way */
+    struct mb_ctl_queue recv[MB_CTL_TAGS]; /* arriving or arrived, per tag in order */
+    int64_t bytes, messages;               /* the caller's, sent */
+};
+
+struct mb_comm {
+    MPI_Comm mpi; /* duplicate of world */
+    int rank, size;
+    double deadline;
+    struct mb_mem *mem;
+    struct mb_watchdog *dog;
+    struct mb_ctl ctl;
+    uint64_t op;       /* collective operations and exchanges this rank has begun: the same count on every rank */
+    uint64_t *present; /* [size] the highest count each rank has told us (only filled when a wait takes long) */
+    char library[160];
+};
+
+/* Ends the job with 75: runs on_lost (once), gives the other ranks a moment to do the same, MPI_Abort. */
+_Noreturn void mb_comm_lost(struct mb_comm *c);
+/* An MPI call's return code: anything but success means a peer or the network is gone, and the communicator is lost. */
+void mb_mpi_check(struct mb_comm *c, int rc, const char *call);
+
+void mb_ctl_init(struct mb_comm *c);
+void mb_ctl_fini(struct mb_comm *c); /* after mb_ctl_flush */
+/* Tests what was sent and takes in what has arrived. Never blocks. MB_NO_MEMORY where a message had to be left to MPI. */
+enum mb_status mb_ctl_progress(struct mb_comm *c);
+/* Presence, see wait.c: tells rank `to` how far this rank is; ask: wants an answer. */
+void mb_ctl_present(struct mb_comm *c, int to, bool ask);
+#endif

@@ -1,0 +1,45 @@
+/* What the MPI tests of comm share: a communicator, checks that say rank and line, a verdict that all ranks agree on. */
+#ifndef MB_TESTS_MPI_COMM_H
+#define MB_TESTS_MPI_COMM_H
+#include <dirent.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "comm/comm.h"
+
+/* A failed check ends the whole job: the other ranks may already be waiting for this one. */
+#define CHECK(cond)                                                                                                    \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #cond);                                   \
+            MPI_Abort(MPI_COMM_WORLD, 1);                                                                              \
+        }                                                                                                              \
+    } while (0)
+
+static inline struct mb_comm *test_comm(double deadline, struct mb_mem *mem)
+{
+    struct mb_comm_options o = {.deadline = deadline, .mem = mem};
+    struct mb_comm *c = NULL;
+
+    CHECK(mb_comm_create(&o, &c) == MB_OK);
+    mb_log_set_rank(mb_comm_rank(c), mb_comm_size(c));
+    return c;
+}
+
+/* Names of ours in /dev/shm. */
+static inline int test_shm_left(void)
+{
+    DIR *d = opendir("/dev/shm");
+    int n = 0;
+
+    CHECK(d != NULL);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+        n += strncmp(e->d_name, "moebatch-", 9) == 0;
+    closedir(d);
+    return n;
+}
+#endif
