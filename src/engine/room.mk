@@ -1,1 +1,15 @@
-libmoebatch_a_SOURCES += src/engine/engine.h 
+libmoebatch_a_SOURCES += \
+	src/engine/engine.h \
+	src/engine/engine.c \
+	src/engine/work.h \
+	src/engine/work.c \
+	src/engine/seq.h \
+	src/engine/seq.c \
+	src/engine/sched.c \
+	src/engine/weights.h \
+	src/engine/weights.c \
+	src/engine/layers.c \
+	src/engine/attn.c \
+	src/engine/moe.c \
+	src/engine/head.c \
+	src/engine/save.c

@@ -1,0 +1,157 @@
+/* The attention block of one layer: grouped-query attention, or DeepSeek's latent attention in absorbed form (numerics.md,
+ * MLA). Formulas: reference SPEC 3.1 and 3.3. */
+#include "base/log.h"
+#include "engine/work.h"
+
+static struct mb_gemm_group whole(const struct mb_weight *w, int64_t rows, struct mb_view bias)
+{
+    return (struct mb_gemm_group){.w = w, .row0 = 0, .rows = rows, .bias = bias};
+}
+
+static struct mb_view cos_view(const struct mb_engine *e)
+{
+    int64_t rows = e->work.rope_rows * (e->o.model->rope_switch > 0 ? 2 : 1);
+    return mb_rows_of(e->work.rope_cos, rows, e->o.model->rope_dim / 2, MB_F32);
+}
+
+static struct mb_view sin_view(const struct mb_engine *e)
+{
+    struct mb_view v = cos_view(e);
+    v.buf = e->work.rope_sin;
+    return v;
+}
+
+static enum mb_status attend(struct mb_engine *e, int32_t l, struct mb_view out, struct mb_view q)
+{
+    const struct mb_model *m = e->o.model;
+    struct mb_attn_args a = {.q = q,
+                             .kv = e->kv[l],
+                             .pos = e->batch.d_pos,
+                             .seq = e->batch.d_row_seq,
+                             .page_table = e->batch.d_page_table,
+                             .heads = m->heads,
+                             .scale = m->attn_scale,
+                             .softcap = m->softcap,
+                             .window = m->window[l],
+                             .segment = e->o.segment,
+                             .sinks = e->w.layer[l].sinks.view};
+    return e->o.ops->attention(e->stream, out, &a);
+}
+
+/* q/k norm, clip and rotation between the projection and the pages. */
+static enum mb_status prepare_qk(struct mb_engine *e, const struct mb_layer *y, struct mb_view q, struct mb_view k,
+                                 struct mb_view qkv)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+
+    if (m->qk_norm == MB_QKNORM_HEAD) {
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, m->heads, 1));
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, m->kv_heads, 1));
+    } else if (m->qk_norm == MB_QKNORM_WHOLE) {
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->heads));
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->kv_heads));
+    }
+    return m->clip_qkv > 0 ? ops->clamp(e->stream, qkv, m->clip_qkv) : MB_OK;
+}
+
+static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view attn)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_layer *y = &e->w.layer[l];
+    struct mb_batch *b = &e->batch;
+    int64_t M = h.rows, qn = (int64_t)m->heads * m->head_dim, kn = (int64_t)m->kv_heads * m->head_dim;
+    int64_t vn = (int64_t)m->kv_heads * m->v_dim;
+    struct mb_view qkv = mb_rows_of(e->work.qkv, M, qn + kn + vn, MB_F32);
+    struct mb_view q = mb_view_cols(qkv, 0, qn), k = mb_view_cols(qkv, qn, kn), v = mb_view_cols(qkv, qn + kn, vn);
+    struct mb_view qr = mb_rows_of(e->work.q, M, qn, e->o.path);
+    struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
+
+    MB_TRY(ops->gemm(e->stream, qkv, h, &g, 1));
+    MB_TRY(prepare_qk(e, y, q, k, qkv));
+    MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, m->heads, m->head_dim, m->rope_style));
+    MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, m->kv_heads, m->head_dim, m->rope_style));
+    MB_TRY(ops->kv_append(e->stream, e->kv[l], k, v, b->d_slot));
+    return attend(e, l, attn, qr);
+}
+
+/* The queries of MLA: [heads * (nope + rope)], rounded, the rope part rotated. */
+static enum mb_status mla_queries(struct mb_engine *e, const struct mb_layer *y, struct mb_view h, struct mb_view qr)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    struct mb_view q = mb_rows_of(e->work.qkv, h.rows, qr.cols, MB_F32), in = h;
+
+    if (m->q_lora > 0) {
+        struct mb_view qa = mb_rows_of(e->work.qa, h.rows, m->q_lora, MB_F32);
+        struct mb_gemm_group ga = whole(y->q_a, h.rows, MB_NO_VIEW);
+        in = mb_rows_of(e->work.qa_h, h.rows, m->q_lora, e->o.path);
+        MB_TRY(ops->gemm(e->stream, qa, h, &ga, 1));
+        MB_TRY(ops->norm(e->stream, in, MB_NO_VIEW, qa, y->q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
+    }
+    struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
+    MB_TRY(ops->gemm(e->stream, q, in, &g, 1));
+    return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, m->heads, m->rope_mla, m->rope_style);
+}
+
+/* Page row = [normed latent | rotated k_pe], shared by all heads. */
+static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_layer *y = &e->w.layer[l];
+    struct mb_view kva = mb_rows_of(e->work.kva, h.rows, m->kv_lora + m->rope_mla, MB_F32);
+    struct mb_view latent = mb_view_cols(kva, 0, m->kv_lora);
+    struct mb_gemm_group g = whole(y->kv_a, h.rows, MB_NO_VIEW);
+
+    MB_TRY(ops->gemm(e->stream, kva, h, &g, 1));
+    MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
+    MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
+    return ops->kv_append(e->stream, e->kv[l], kva, MB_NO_VIEW, e->batch.d_slot);
+}
+
+/* One small GEMM per head, each with its own columns of x and out. */
+static enum mb_status per_head(struct mb_engine *e, struct mb_weight *const *w, struct mb_view out, int64_t out_step,
+                               struct mb_view x, int64_t x_step)
+{
+    for (int32_t i = 0; i < e->o.model->heads; i++)
+        e->work.groups[i] = (struct mb_gemm_group){.w = w[i], .rows = x.rows, .x_col = i * x_step, .out_col = i * out_step};
+    return e->o.ops->gemm(e->stream, out, x, e->work.groups, e->o.model->heads);
+}
+
+/* The same buffer seen as one row per (row, head). */
+static struct mb_view by_head(struct mb_view v, int32_t heads)
+{
+    return mb_view_of(v.buf, v.off, v.rows * heads, v.cols / heads, v.dtype);
+}
+
+static enum mb_status run_mla(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view attn)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_layer *y = &e->w.layer[l];
+    int64_t M = h.rows, qd = m->nope + m->rope_mla, kd = m->kv_lora + m->rope_mla;
+    struct mb_view qr = mb_rows_of(e->work.q, M, m->heads * qd, e->o.path);
+    struct mb_view ql = mb_rows_of(e->work.qlat, M, m->heads * kd, e->o.path);
+    struct mb_view ol = mb_rows_of(e->work.olat, M, (int64_t)m->heads * m->kv_lora, e->o.path);
+
+    MB_TRY(mla_queries(e, y, h, qr));
+    MB_TRY(mla_keys(e, l, h));
+    MB_TRY(per_head(e, y->w_uk, ql, kd, qr, qd));
+    MB_TRY(ops->copy(e->stream, mb_view_cols(by_head(ql, m->heads), m->kv_lora, m->rope_mla),
+                     mb_view_cols(by_head(qr, m->heads), m->nope, m->rope_mla)));
+    MB_TRY(attend(e, l, ol, ql));
+    return per_head(e, y->w_uv, attn, m->v_dim, ol, m->kv_lora);
+}
+
+enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view t)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_layer *y = &e->w.layer[l];
+    struct mb_view attn = mb_rows_of(e->work.attn, h.rows, (int64_t)m->heads * m->v_dim, e->o.path);
+    struct mb_gemm_group g = whole(y->o, h.rows, y->o_b.view);
+
+    MB_TRY(m->mla ? run_mla(e, l, h, attn) : run_gqa(e, l, h, attn));
+    return e->o.ops->gemm(e->stream, t, attn, &g, 1);
+}

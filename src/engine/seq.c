@@ -1,0 +1,371 @@
+#include "engine/seq.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/log.h"
+
+static enum mb_status no_memory(void)
+{
+    return mb_error(MB_NO_MEMORY, "no memory for a sequence; use a smaller --max-num-seqs");
+}
+
+void mb_job_drop(struct mb_job *job)
+{
+    if (job == NULL || --job->refs > 0)
+        return;
+    mb_request_destroy(job->req);
+    mb_free(job);
+}
+
+void mb_seq_destroy(struct mb_seq *q)
+{
+    if (q == NULL)
+        return;
+    mb_free(q->ids);
+    mb_free(q->page);
+    mb_free(q->seen);
+    free(q->prompt_lp);
+    free(q->out_lp);
+    free(q->top_ids);
+    free(q->top_lp);
+    free(q->error);
+    mb_job_drop(q->job);
+    mb_free(q);
+}
+
+static bool needs_counts(const struct mb_sampling *s)
+{
+    return s->repetition != 1.0f || s->frequency != 0.0f || s->presence != 0.0f;
+}
+
+static enum mb_status init_results(struct mb_seq *q)
+{
+    const struct mb_request *r = q->job->req;
+    bool prompt = r->kind != MB_KIND_GENERATE || r->want_prompt_logprobs;
+
+    if (prompt) {
+        q->prompt_lp = malloc(sizeof(float) * (size_t)(q->n_prompt + 1));
+        if (q->prompt_lp == NULL)
+            return no_memory();
+        for (int64_t i = 0; i < q->n_prompt; i++)
+            q->prompt_lp[i] = NAN;
+    }
+    q->out_lp = malloc(sizeof(float) * (size_t)(q->max_out + 1));
+    if (q->out_lp == NULL)
+        return no_memory();
+    if (r->top_n > 0) {
+        q->top_ids = malloc(sizeof(int32_t) * (size_t)((q->max_out + 1) * r->top_n));
+        q->top_lp = malloc(sizeof(float) * (size_t)((q->max_out + 1) * r->top_n));
+        if (q->top_ids == NULL || q->top_lp == NULL)
+            return no_memory();
+    }
+    return MB_OK;
+}
+
+static enum mb_status init_ids(struct mb_mem *mem, struct mb_seq *q)
+{
+    const struct mb_request *r = q->job->req;
+    const struct mb_choice_state *known = r->resume != NULL ? &r->resume[q->choice] : NULL;
+
+    q->n_prompt = r->n_prompt;
+    q->max_out = r->kind == MB_KIND_GENERATE ? r->sampling.max_tokens : 0;
+    q->n_forced = known != NULL && r->kind == MB_KIND_GENERATE ? known->n_forced : 0;
+    if (q->n_forced > q->max_out)
+        return mb_error(MB_CORRUPT, "request %s: the journal holds %lld drawn tokens, more than its max_tokens %lld",
+                        r->id.data, (long long)q->n_forced, (long long)q->max_out);
+    q->cap = q->n_prompt + q->max_out + 1;
+    q->ids = mb_alloc(mem, MB_MEM_REQUESTS, (size_t)q->cap, sizeof(int32_t));
+    if (q->ids == NULL)
+        return no_memory();
+    memcpy(q->ids, r->prompt, sizeof(int32_t) * (size_t)q->n_prompt);
+    if (q->n_forced > 0)
+        memcpy(q->ids + q->n_prompt, known->forced, sizeof(int32_t) * (size_t)q->n_forced);
+    q->n_ids = q->n_prompt + q->n_forced;
+    q->rows_total = q->n_prompt + (q->max_out > 0 ? q->max_out - 1 : 0);
+    return MB_OK;
+}
+
+enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t job_seed, struct mb_seq **out)
+{
+    struct mb_seq *q = mb_zalloc(mem, MB_MEM_REQUESTS, 1, sizeof *q);
+    if (q == NULL)
+        return no_memory();
+    q->job = job;
+    job->refs++;
+    q->choice = job->next++;
+    q->handle = -1;
+    q->greedy_so_far = true;
+    q->key = mb_request_key(job->req, job_seed, q->choice);
+    q->counting = needs_counts(&job->req->sampling);
+    q->t_admit = mb_now();
+    enum mb_status st = init_ids(mem, q);
+    if (st == MB_OK)
+        st = init_results(q);
+    if (st == MB_OK) {
+        int64_t pages = (mb_seq_positions(q) + MB_KV_BLOCK - 1) / MB_KV_BLOCK;
+        q->page = mb_alloc(mem, MB_MEM_REQUESTS, (size_t)pages + 1, sizeof(int32_t));
+        if (q->page == NULL)
+            st = no_memory();
+    }
+    if (st != MB_OK) {
+        mb_seq_destroy(q);
+        return st;
+    }
+    *out = q;
+    return MB_OK;
+}
+
+int64_t mb_seq_positions(const struct mb_seq *q)
+{
+    return q->rows_total;
+}
+
+bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos)
+{
+    return q->max_out > 0 && pos >= q->n_prompt - 1;
+}
+
+bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos)
+{
+    const struct mb_request *r = q->job->req;
+    int64_t from = r->kind == MB_KIND_GENERATE ? 1 : r->score_from;
+    return q->prompt_lp != NULL && pos + 1 < q->n_prompt && pos + 1 >= from;
+}
+
+/* ---------------------------------------------------------------- penalties */
+
+static int32_t seen_find(const struct mb_seq *q, int32_t id)
+{
+    int32_t lo = 0, hi = q->n_seen;
+    while (lo < hi) {
+        int32_t mid = (lo + hi) / 2;
+        if (q->seen[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static enum mb_status seen_add(struct mb_seq *q, int32_t id, bool prompt)
+{
+    int32_t i = seen_find(q, id);
+    if (i == q->n_seen || q->seen[i].id != id) {
+        if (q->n_seen == q->cap_seen) {
+            int32_t cap = q->cap_seen ? 2 * q->cap_seen : 64;
+            void *p = mb_grow(NULL, MB_MEM_REQUESTS, q->seen, (size_t)cap, sizeof *q->seen);
+            if (p == NULL)
+                return no_memory();
+            q->seen = p;
+            q->cap_seen = cap;
+        }
+        memmove(q->seen + i + 1, q->seen + i, sizeof *q->seen * (size_t)(q->n_seen - i));
+        q->seen[i] = (struct mb_sample_adjust){.id = id};
+        q->n_seen++;
+    }
+    if (prompt)
+        q->seen[i].in_prompt = 1;
+    else
+        q->seen[i].n_out++;
+    return MB_OK;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The prompt once, sorted first so that insertion is cheap; then outputs up to `index`. */
+static enum mb_status count_up_to(struct mb_seq *q, int64_t index)
+{
+    if (q->seen == NULL) {
+        int32_t *sorted = malloc(sizeof(int32_t) * (size_t)(q->n_prompt + 1));
+        if (sorted == NULL)
+            return no_memory();
+        memcpy(sorted, q->ids, sizeof(int32_t) * (size_t)q->n_prompt);
+        qsort(sorted, (size_t)q->n_prompt, sizeof(int32_t), by_id);
+        enum mb_status st = MB_OK;
+        for (int64_t i = 0; st == MB_OK && i < q->n_prompt; i++)
+            st = i > 0 && sorted[i] == sorted[i - 1] ? MB_OK : seen_add(q, sorted[i], true);
+        free(sorted);
+        MB_TRY(st);
+    }
+    while (q->n_counted < index)
+        MB_TRY(seen_add(q, q->ids[q->n_prompt + q->n_counted++], false));
+    return MB_OK;
+}
+
+static enum mb_status adjust_put(struct mb_adjust_list *a, struct mb_sample_adjust v)
+{
+    if (a->n == a->cap) {
+        int32_t cap = a->cap ? 2 * a->cap : 256;
+        void *p = mb_grow(NULL, MB_MEM_OTHER, a->v, (size_t)cap, sizeof *a->v);
+        if (p == NULL)
+            return no_memory();
+        a->v = p;
+        a->cap = cap;
+    }
+    a->v[a->n++] = v;
+    return MB_OK;
+}
+
+static bool is_eos(const int32_t *eos, int32_t n, int32_t id)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (eos[i] == id)
+            return true;
+    }
+    return false;
+}
+
+/* Merges the row's three ascending sources: ids seen, bias, and end tokens forbidden below min_tokens. */
+static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *eos, int32_t n_eos, bool ban, struct mb_adjust_list *adj)
+{
+    const struct mb_sampling *s = &q->job->req->sampling;
+    int32_t sorted[64], i = 0, j = 0, k = 0, n = 0;
+
+    for (int32_t e = 0; ban && e < n_eos && n < 64; e++)
+        sorted[n++] = eos[e];
+    qsort(sorted, (size_t)n, sizeof(int32_t), by_id);
+    while ((q->counting && i < q->n_seen) || j < s->n_bias || k < n) {
+        int32_t id = INT32_MAX;
+        if (q->counting && i < q->n_seen)
+            id = q->seen[i].id;
+        if (j < s->n_bias && s->bias[j].id < id)
+            id = s->bias[j].id;
+        if (k < n && sorted[k] < id)
+            id = sorted[k];
+        struct mb_sample_adjust v = {.id = id};
+        if (q->counting && i < q->n_seen && q->seen[i].id == id)
+            v = q->seen[i++];
+        if (j < s->n_bias && s->bias[j].id == id)
+            v.bias = s->bias[j++].bias;
+        if (ban && is_eos(eos, n_eos, id))
+            v.bias = -INFINITY;
+        while (k < n && sorted[k] == id)
+            k++;
+        MB_TRY(adjust_put(adj, v));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
+                               struct mb_adjust_list *adj, struct mb_sample_row *out)
+{
+    const struct mb_sampling *s = &q->job->req->sampling;
+    bool ban = index < s->min_tokens;
+    int32_t begin = adj->n;
+
+    if (q->counting)
+        MB_TRY(count_up_to(q, index));
+    if (q->counting || s->n_bias > 0 || ban)
+        MB_TRY(merge_adjust(q, eos, n_eos, ban, adj));
+    *out = (struct mb_sample_row){.temperature = s->temperature, .top_k = s->top_k, .top_p = s->top_p, .min_p = s->min_p,
+                                  .repetition = s->repetition, .frequency = s->frequency, .presence = s->presence,
+                                  .adj_begin = begin, .adj_end = adj->n, .key = q->key, .position = q->n_prompt + index};
+    return MB_OK;
+}
+
+enum mb_status mb_seq_push(struct mb_seq *q, int32_t id)
+{
+    if (q->n_ids == q->cap)
+        return mb_error(MB_BUG, "a sequence outgrew its max_tokens");
+    q->ids[q->n_ids++] = id;
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- the end of a row */
+
+enum mb_status mb_seq_fail(struct mb_seq *q, const char *fmt, ...)
+{
+    va_list ap;
+    if (q->error != NULL)
+        return MB_OK;
+    va_start(ap, fmt);
+    int n = vasprintf(&q->error, fmt, ap);
+    va_end(ap);
+    if (n < 0) {
+        q->error = NULL;
+        return no_memory();
+    }
+    q->done = true;
+    return MB_OK;
+}
+
+static enum mb_status copy_ids(const int32_t *src, int64_t n, int32_t **out)
+{
+    *out = malloc(sizeof(int32_t) * (size_t)(n + 1));
+    if (*out == NULL)
+        return no_memory();
+    memcpy(*out, src, sizeof(int32_t) * (size_t)n);
+    return MB_OK;
+}
+
+/* Log-likelihood sums are f64, over the scored tokens in order. */
+static void sum_up(const struct mb_seq *q, struct mb_record *rec)
+{
+    const struct mb_request *r = q->job->req;
+    double sum = 0.0;
+
+    if (r->kind == MB_KIND_GENERATE) {
+        for (int64_t i = 0; i < q->n_drawn; i++)
+            sum += (double)q->out_lp[i];
+    } else {
+        for (int64_t i = r->score_from > 1 ? r->score_from : 1; i < q->n_prompt; i++)
+            sum += (double)q->prompt_lp[i];
+    }
+    rec->logprob_sum = sum;
+    rec->is_greedy = r->kind == MB_KIND_LOGLIKELIHOOD && q->greedy_so_far;
+}
+
+static void record_timing(const struct mb_seq *q, struct mb_record *rec)
+{
+    double now = mb_now(), arrived = q->job->arrived;
+    rec->timing.queue = q->t_admit - arrived;
+    rec->timing.ttft = q->t_first > 0 ? q->t_first - arrived : NAN;
+    rec->timing.tpot = q->n_drawn > 1 && q->t_first > 0 ? (now - q->t_first) / (double)(q->n_drawn - 1) : NAN;
+    rec->timing.total = now - arrived;
+}
+
+enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
+{
+    const struct mb_request *r = q->job->req;
+    int32_t hidden = r->hidden;
+
+    *rec = (struct mb_record){.line = r->line, .choice = q->choice, .n = r->n, .kind = (uint8_t)r->kind,
+                              .openai = r->openai, .chat = r->chat};
+    record_timing(q, rec);
+    if (q->error != NULL) {
+        rec->status = MB_ROW_ERROR;
+        rec->finish = MB_FINISH_ERROR;
+        rec->error = (struct mb_text){q->error, strlen(q->error)};
+        q->error = NULL;
+        return MB_OK;
+    }
+    rec->status = MB_ROW_OK;
+    rec->finish = (uint8_t)q->finish;
+    rec->n_prompt = q->n_prompt - hidden;
+    MB_TRY(copy_ids(q->ids + hidden, rec->n_prompt, &rec->prompt_ids));
+    rec->n_output = q->n_drawn;
+    MB_TRY(copy_ids(q->ids + q->n_prompt, q->n_drawn, &rec->output_ids));
+    sum_up(q, rec);
+    if (q->prompt_lp != NULL) {
+        memmove(q->prompt_lp, q->prompt_lp + hidden, sizeof(float) * (size_t)rec->n_prompt);
+        rec->prompt_logprobs = q->prompt_lp;
+        q->prompt_lp = NULL;
+    }
+    rec->output_logprobs = q->out_lp;
+    q->out_lp = NULL;
+    rec->top_n = r->top_n;
+    rec->top_ids = q->top_ids;
+    rec->top_logprobs = q->top_lp;
+    q->top_ids = NULL;
+    q->top_lp = NULL;
+    rec->n_rows = rec->n_prompt + (q->n_drawn > 0 ? q->n_drawn - 1 : 0);
+    return MB_OK;
+}

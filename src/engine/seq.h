@@ -1,0 +1,73 @@
+/* One row of the results under way: a choice of a request, its ids, its place in the KV pages. Local. */
+#ifndef MB_ENGINE_SEQ_H
+#define MB_ENGINE_SEQ_H
+#include "device/ops.h"
+#include "job/record.h"
+#include "job/request.h"
+
+/* A request shared by its choices. */
+struct mb_job {
+    struct mb_request *req;
+    int32_t refs;     /* sequences that still need it (+1 while choices wait to be made) */
+    int32_t next;     /* next choice to make */
+    double arrived;
+};
+
+struct mb_seq {
+    struct mb_job *job;
+    int32_t choice, handle; /* handle: the sink's */
+    int32_t *ids;           /* prompt, then outputs (forced ones are known from the start) */
+    int64_t n_ids, cap;     /* known ids */
+    int64_t n_prompt;
+    int64_t n_done;         /* positions computed: their keys and values are in the pages */
+    int64_t max_out;        /* outputs at most */
+    int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
+    int64_t n_drawn;        /* outputs verified or drawn so far */
+    int64_t rows_total;     /* rows computed if nothing stops it early: bulk rows reserved */
+    bool rope_long;         /* longrope: long factors, fixed for the whole request */
+    uint64_t key;
+    int32_t *page;          /* KV pages, in order of position */
+    int32_t n_pages;
+    /* penalties: token ids seen, ascending; built when sampling needs it */
+    bool counting;
+    struct mb_sample_adjust *seen;
+    int32_t n_seen, cap_seen;
+    int64_t n_counted;      /* outputs counted into seen */
+    /* results */
+    float *prompt_lp;       /* [n_prompt] or NULL */
+    float *out_lp;          /* [max so far] */
+    int32_t *top_ids;
+    float *top_lp;
+    bool greedy_so_far;
+    double sum;             /* f64, in order */
+    enum mb_finish finish;
+    bool done;
+    char *error;            /* the row ends as an error with this reason */
+    double t_first, t_admit;
+    int32_t step_row, step_rows; /* this step: first row and number of rows; 0 rows: none */
+};
+
+/* Makes choice `job->next` of a job (advancing it). mem: accounted as requests. */
+enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t job_seed, struct mb_seq **out);
+void mb_seq_destroy(struct mb_seq *q); /* drops its reference on the job; NULL ok */
+void mb_job_drop(struct mb_job *job);
+
+/* KV positions this sequence can come to hold. */
+int64_t mb_seq_positions(const struct mb_seq *q);
+/* Does the row at this position need logits, and for what? */
+bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos);  /* the token after it is drawn (or forced) */
+bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos); /* the token after it is in the prompt and scored */
+
+/* Sampling parameters of the draw for output `index`, with the row's adjustments appended to adj (grown). */
+struct mb_adjust_list {
+    struct mb_sample_adjust *v;
+    int32_t n, cap;
+};
+enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
+                               struct mb_adjust_list *adj, struct mb_sample_row *out);
+enum mb_status mb_seq_push(struct mb_seq *q, int32_t id); /* appends a drawn id */
+
+/* Moves the results into a record (arrays change owner; the sink frees them). */
+enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec);
+enum mb_status mb_seq_fail(struct mb_seq *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#endif

@@ -1,0 +1,54 @@
+/* Resident weights of one rank: packed GEMM weights and f32 vectors on the device. Loaded once, immutable afterwards. */
+#ifndef MB_ENGINE_WEIGHTS_H
+#define MB_ENGINE_WEIGHTS_H
+#include "engine/engine.h"
+
+/* A small f32 tensor [rows, cols] on the device; buf NULL: the model has none (view is then MB_NO_VIEW). */
+struct mb_vec {
+    struct mb_buf *buf;
+    struct mb_view view;
+};
+
+/* A gated FFN: gate and up stacked as one weight [2I, H] (outputs are independent, so stacking changes no bit). */
+struct mb_ffn {
+    struct mb_weight *gate_up, *down;
+    struct mb_vec gate_up_b, down_b;
+    int64_t width;
+};
+
+struct mb_layer {
+    struct mb_vec attn_norm, attn_norm_b, ffn_norm, ffn_norm_b, attn_post, ffn_post;
+    struct mb_weight *qkv; /* [h d + 2 g d, H]; MLA: unused */
+    struct mb_vec qkv_b, q_norm, k_norm, sinks;
+    struct mb_weight *o;
+    struct mb_vec o_b;
+    /* MLA */
+    struct mb_weight *q_a, *q, *kv_a; /* q: from q_a's latent, or from the row itself without q_lora */
+    struct mb_vec q_a_norm, kv_a_norm;
+    struct mb_weight **w_uk, **w_uv; /* [heads]: kv_b split per head; w_uk transposed (absorbed form) */
+    /* FFN */
+    bool moe;
+    int32_t moe_index; /* among the MoE layers */
+    struct mb_ffn dense, shared;
+    struct mb_vec shared_gate; /* [1, H] */
+    struct mb_vec router, router_b, router_bias;
+    int32_t n_owned;
+    int32_t *owned;        /* [n_owned] expert ids, ascending */
+    struct mb_ffn *expert; /* [n_owned] */
+};
+
+struct mb_weights {
+    struct mb_vec embed; /* [V, H], bf16 if stored so */
+    struct mb_vec final_norm, final_norm_b, head_b;
+    struct mb_weight *head;
+    struct mb_layer *layer; /* [layers] */
+    int32_t layers, heads;
+    int64_t expert_bytes, dense_bytes; /* resident */
+    int64_t bytes_read, bytes_received;
+};
+
+/* Reads what this rank needs. Tensors that every rank holds are read once in the job (readers take turns) and broadcast;
+ * experts are read by their owner. Collective over world. */
+enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, struct mb_weights *w);
+void mb_weights_fini(const struct mb_ops *ops, struct mb_weights *w); /* half-loaded ok */
+#endif
