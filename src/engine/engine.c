@@ -140,6 +140,7 @@ static enum mb_status step_exchange(struct mb_engine *e)
     mb_engine_mine(e, -1, &mine);
     mine.rows = e->batch.rows;
     MB_TRY(mb_xchg_step(e->xchg, &mine, &heads));
+    e->told |= mine.status != MB_OK;
     mb_engine_heads(e, heads);
     return MB_OK;
 }
@@ -187,17 +188,14 @@ static enum mb_status one_step(struct mb_engine *e, struct mb_source *src, struc
 /* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows. */
 static enum mb_status tell_peers(struct mb_engine *e, struct mb_sink *sink)
 {
-    if (mb_xchg_size(e->xchg) == 1 || e->peers_status != MB_OK)
+    if (mb_xchg_size(e->xchg) == 1 || e->told || e->peers_status != MB_OK)
         return MB_OK;
     e->step++;
     e->step_known = false;
     e->batch.rows = e->batch.n_out = e->batch.seqs = 0;
     if (e->o.model->moe_layers == 0)
         return step_exchange(e);
-    enum mb_status mine = e->status;
-    (void)mb_layers_run(e, sink);
-    e->status = mine;
-    return MB_OK;
+    return mb_layers_run(e, sink);
 }
 
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
@@ -206,7 +204,7 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
         enum mb_status st = one_step(e, src, sink);
         if (st != MB_OK) {
             e->status = st;
-            tell_peers(e, sink);
+            (void)tell_peers(e, sink); /* st is the cause */
             return st;
         }
         if (e->peers_status != MB_OK)

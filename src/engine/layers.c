@@ -61,7 +61,8 @@ enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink)
     struct mb_view x = mb_rows_of(e->work.x, M, m->hidden, MB_F32), t = mb_rows_of(e->work.t, M, m->hidden, MB_F32);
     struct mb_view h = mb_rows_of(e->work.h, M, m->hidden, e->o.path);
 
-    e->status = embed(e, x);
+    if (e->status == MB_OK)
+        e->status = embed(e, x);
     if (e->o.save_hidden && e->status == MB_OK)
         e->status = mb_save_hidden(e, sink, 0);
     for (int32_t l = 0; l < m->layers; l++) {

@@ -96,8 +96,8 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     struct mb_xchg_head mine;
     struct mb_dispatched d;
     struct mb_view ey;
-    int32_t *ids;
-    float *weights;
+    int32_t *ids = NULL;
+    float *weights = NULL;
     double t0 = mb_now();
 
     enum mb_status st = e->status == MB_OK ? route(e, l, raw, &ids, &weights) : e->status;
@@ -110,6 +110,7 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     double t2 = mb_now();
     e->counters.seconds_compute += t1 - t0;
     e->counters.seconds_exchange += t2 - t1;
+    e->told |= mine.status != MB_OK;
     mb_engine_heads(e, d.heads);
     if (e->status != MB_OK || e->peers_status != MB_OK || e->empty)
         return e->status;

@@ -77,6 +77,7 @@ struct mb_engine {
     /* this step */
     int64_t step;
     enum mb_status status;        /* own worst */
+    bool told;                    /* the others have seen it */
     bool peers_idle, peers_stop;  /* all idle; somebody asked to stop */
     enum mb_status peers_status;
     bool step_known;              /* heads of this step were seen */
