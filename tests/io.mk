@@ -1,1 +1,4 @@
 # tests of src/io
+TESTS_UNIT += tests/unit_journal
+tests_unit_journal_SOURCES = tests/unit_journal.c tests/records.h tests/tmpdir.h
+tests_unit_journal_LDADD = $(TEST_LIBS)

@@ -220,6 +220,29 @@ enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *ou
     return u.st;
 }
 
+bool mb_record_peek(const void *data, size_t n, struct mb_record_head *out)
+{
+    struct unpack u = {mb_wire_of(data, n), MB_OK};
+    struct mb_record r = {0};
+
+    if (n < VOLATILE + MB_BULK_COUNT * 8)
+        return false;
+    get_head(&u, &r);
+    bool bad = u.w.bad;
+    size_t tail = VOLATILE + MB_BULK_COUNT * 8;
+    u.w = mb_wire_of((const uint8_t *)data + n - tail, tail);
+    get_tail(&u, &r);
+    if (bad || u.w.bad)
+        return false;
+    *out = (struct mb_record_head){r.line,   r.choice,   r.n,        r.top_n, r.kind, r.status,
+                                   r.finish, r.n_prompt, r.n_output, r.n_rows, {0}, {0}};
+    for (int i = 0; i < MB_BULK_COUNT; i++) {
+        out->bulk_rows[i] = r.bulk[i].rows;
+        out->bulk_offset[i] = r.bulk[i].offset;
+    }
+    return true;
+}
+
 /* ---------------------------------------------------------------- equal */
 static bool same_text(struct mb_text a, struct mb_text b)
 {

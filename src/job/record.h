@@ -66,6 +66,17 @@ void mb_record_fini(struct mb_record *r);
 enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out);
 enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *out);
 
+/* The counts of a packed record, without its strings and arrays; false if malformed. */
+struct mb_record_head {
+    uint64_t line;
+    int32_t choice, n, top_n;
+    uint8_t kind, status, finish;
+    int64_t n_prompt, n_output, n_rows;
+    int64_t bulk_rows[MB_BULK_COUNT];
+    uint64_t bulk_offset[MB_BULK_COUNT];
+};
+bool mb_record_peek(const void *data, size_t n, struct mb_record_head *out);
+
 /* XXH3-64 over the part of a packed record that two records of one row must share; 0 if n is too short to be one. */
 uint64_t mb_record_content(const void *data, size_t n);
 
