@@ -1,4 +1,5 @@
 # tests of src/io
+include tests/input.mk
 TESTS_UNIT += tests/unit_journal
 tests_unit_journal_SOURCES = tests/unit_journal.c tests/records.h tests/tmpdir.h
 tests_unit_journal_LDADD = $(TEST_LIBS)

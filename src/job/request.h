@@ -29,14 +29,15 @@ struct mb_sampling {
     struct mb_bias *bias; /* ids ascending */
     int32_t n_bias;
 };
-/* temperature 1, everything else off, max_tokens -1 (= absent) */
+/* temperature 1, everything else off (top_p, repetition 1; top_k, min_p, penalties 0), max_tokens -1 (= absent; a request
+ * made by io always has a number, clipped so that prompt + max_tokens fit the model; 0 is legal: nothing is drawn) */
 void mb_sampling_init(struct mb_sampling *s);
 
 /* What the journal knows of one choice of this request at resume. */
 struct mb_choice_state {
     bool done;        /* its DONE or ERROR record is in a journal: nothing to compute */
     int32_t n_forced; /* drawn tokens that were recorded: recomputed and compared */
-    int32_t *forced;
+    int32_t *forced;  /* mb_alloc'd (category requests) */
 };
 
 struct mb_text { /* bytes with a length; may hold U+0000 */
@@ -48,11 +49,13 @@ struct mb_request {
     uint64_t line;     /* 0-based line number in the unsplit input: the journal's key */
     struct mb_text id; /* as text; a missing id is the 1-based line number */
     enum mb_kind kind;
-    char *error;       /* not NULL: an error row with this reason; nothing below is set then but n = 1 */
+    /* not NULL: an error row with this reason (UTF-8, malloc'd); nothing below is set then but n. A line that could not be
+     * read has n = 1; a good line whose text does not fit the model keeps its n and fills n error rows. */
+    char *error;
     int32_t n;         /* choices (1 for scoring) */
     struct mb_sampling sampling;
     /* prompt ids; for scoring context + continuation. n_prompt >= 1 unless there is nothing to run. */
-    int32_t *prompt;
+    int32_t *prompt; /* mb_alloc'd (category requests) */
     int64_t n_prompt;
     /* scoring: tokens [score_from, n_prompt) are scored; token 0 never is (it has no predecessor). Rolling: 1. Generate:
      * n_prompt. */
@@ -67,14 +70,16 @@ struct mb_request {
     struct mb_text stop[MB_MAX_STOP];
     int32_t n_stop;
     char *adapter;             /* NULL: none */
-    struct mb_choice_state *resume; /* [n], or NULL: nothing known */
+    struct mb_choice_state *resume; /* [n] mb_alloc'd, or NULL: nothing known */
     bool openai, chat;         /* the form of the line, for --openai-output */
 };
 
-/* Frees everything in and including r; NULL ok. */
+/* Frees everything in and including r; NULL ok. r itself, strings and bias are malloc'd; prompt, resume and forced come
+ * from mb_alloc. */
 void mb_request_destroy(struct mb_request *r);
 
 /* The Philox key of a choice: from the request's seed and the choice index, else from (job seed, id, choice index). Never
- * from a line number where an id is given, never from a rank. */
+ * from a line number where an id is given, never from a rank. XXH3-64 of four little-endian u64: (1, seed, choice, 0) or
+ * (2, job seed, choice, XXH3-64 of the id's bytes). */
 uint64_t mb_request_key(const struct mb_request *r, uint64_t job_seed, int32_t choice);
 #endif

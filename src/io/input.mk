@@ -1,0 +1,8 @@
+# the input half of src/io
+libmoebatch_a_SOURCES += \
+	src/io/parse.c \
+	src/io/parse.h \
+	src/io/parse_draft.h \
+	src/io/parse_encode.c \
+	src/io/parse_form.c \
+	src/io/parse_keys.c

@@ -1,0 +1,66 @@
+/* Inside the parser: a request in the making. Every function returns MB_OK, MB_REQUEST with the reason in d->err, or
+ * MB_NO_MEMORY (logged). Local. */
+#ifndef MB_IO_PARSE_DRAFT_H
+#define MB_IO_PARSE_DRAFT_H
+#include "io/parse.h"
+
+/* One bit each: rows of the key table name the forms they are legal in. */
+enum mb_form {
+    MB_FORM_PLAIN = 1,
+    MB_FORM_COMPLETION = 2,
+    MB_FORM_CHAT = 4,
+    MB_FORM_LOGLIKELIHOOD = 8,
+    MB_FORM_ROLLING = 16,
+    MB_FORM_SHAREGPT = 32
+};
+
+/* Where tokens come from: ids (a checked list of integers) or text, borrowed from the JSON tree or the line. */
+struct mb_piece {
+    const json_t *ids;
+    const char *text;
+    size_t len;
+};
+
+struct mb_draft {
+    const struct mb_parse_options *opt;
+    struct mb_request *req;
+    json_t *root;           /* owned; NULL for *.txt */
+    json_t *messages;       /* owned; to be rendered */
+    struct mb_bytes joined; /* owned; text put together from turns */
+    struct mb_piece head, tail; /* prompt, text or context; continuation */
+    enum mb_form form;
+    int64_t top_logprobs;   /* -1: not given */
+    bool own_id;
+    char err[320];
+};
+
+/* Sets the reason (the first one stays) and returns MB_REQUEST. */
+enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A member that is there and not null, or NULL. */
+const json_t *mb_draft_get(const json_t *obj, const char *key);
+
+/* A copy of a JSON string. */
+enum mb_status mb_draft_text(const json_t *v, struct mb_text *out);
+
+/* Goes through all keys of obj: those in `own` (NULL-terminated) are left to the caller, sampling keys legal in d->form are
+ * read into the request, every other key is an error that names it. loose: unknown keys are ignored. */
+enum mb_status mb_draft_keys(struct mb_draft *d, const json_t *obj, const char *const *own, bool loose);
+/* What several keys say together: min_tokens against max_tokens, logprobs and echo. */
+enum mb_status mb_draft_settle(struct mb_draft *d);
+
+/* A string (text) or a list of ids, range-checked; key: its name for messages. */
+enum mb_status mb_draft_piece(struct mb_draft *d, const json_t *v, const char *key, struct mb_piece *out);
+/* OpenAI's prompt: as above, or a list of exactly one of them. */
+enum mb_status mb_draft_prompt(struct mb_draft *d, const json_t *v, const char *key);
+
+/* The forms that wrap a request: OpenAI batch lines and conversations. */
+enum mb_status mb_draft_openai(struct mb_draft *d);
+enum mb_status mb_draft_sharegpt(struct mb_draft *d);
+
+/* "adapter" (must be known) and OpenAI's "model" (an adapter or the model itself). */
+enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);
+
+/* Stage two: fills prompt, score_from, hidden, and clips max_tokens. */
+enum mb_status mb_draft_encode(struct mb_draft *d);
+#endif

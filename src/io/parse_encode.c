@@ -1,0 +1,235 @@
+/* Stage two of the parser: text to ids. lm-eval's rules for scoring: github.com/EleutherAI/lm-evaluation-harness,
+ * TemplateLM._encode_pair (context and continuation are encoded together and split at the length of the context alone). */
+#include "io/parse_draft.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+static enum mb_status no_memory(void)
+{
+    return mb_error(MB_NO_MEMORY, "no memory for a request");
+}
+
+static enum mb_status put_id(struct mb_ids *ids, int32_t id)
+{
+    if (ids->n == ids->cap) {
+        int64_t cap = ids->cap ? 2 * ids->cap : 16;
+        int32_t *v = realloc(ids->v, (size_t)cap * sizeof *v);
+        if (v == NULL)
+            return no_memory();
+        ids->v = v;
+        ids->cap = cap;
+    }
+    ids->v[ids->n++] = id;
+    return MB_OK;
+}
+
+/* Text -> ids with the BOS rules of --add-bos. plain: no post-processor (rendered chats bring their own BOS; a continuation
+ * after ids has none). */
+static enum mb_status encode(struct mb_draft *d, const char *text, size_t n, bool plain, struct mb_ids *out)
+{
+    const struct mb_parse_options *o = d->opt;
+    bool front = o->bos >= 0 && !plain && mb_tokenizer_adds_front(o->tok, o->bos);
+    int64_t from = out->n;
+
+    if (o->add_bos == MB_BOS_YES && o->bos >= 0 && !plain && !front)
+        MB_TRY(put_id(out, o->bos));
+    enum mb_status st = mb_tokenizer_encode(o->tok, text, n, !plain, out);
+    if (st == MB_REQUEST)
+        return mb_draft_bad(d, "the tokenizer gives up on this text (its pattern needs too many steps)");
+    MB_TRY(st);
+    if (o->add_bos == MB_BOS_NO && front && out->n > from && out->v[from] == o->bos) {
+        memmove(out->v + from, out->v + from + 1, (size_t)(out->n - from - 1) * sizeof *out->v);
+        out->n--;
+    }
+    for (int64_t i = from; i < out->n; i++)
+        if (out->v[i] < 0 || out->v[i] >= o->vocab)
+            return mb_draft_bad(d, "the text has token %d, which is outside the model's vocabulary, 0 to %d", out->v[i],
+                                o->vocab - 1);
+    return MB_OK;
+}
+
+static enum mb_status put_ids(const json_t *list, struct mb_ids *out)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach((json_t *)list, i, one)
+        MB_TRY(put_id(out, (int32_t)json_integer_value(one)));
+    return MB_OK;
+}
+
+static enum mb_status encode_piece(struct mb_draft *d, const struct mb_piece *p, bool plain, struct mb_ids *out)
+{
+    return p->ids != NULL ? put_ids(p->ids, out) : encode(d, p->text, p->len, plain, out);
+}
+
+/* A BOS that the input does not contain in front: only where the text form has none, the model has one, and the user did
+ * not forbid it. */
+static enum mb_status hide_bos(struct mb_draft *d, struct mb_ids *ids)
+{
+    const struct mb_parse_options *o = d->opt;
+
+    if (o->bos < 0 || o->add_bos == MB_BOS_NO || (ids->n > 0 && ids->v[0] == o->bos))
+        return MB_OK;
+    MB_TRY(put_id(ids, 0));
+    memmove(ids->v + 1, ids->v, (size_t)(ids->n - 1) * sizeof *ids->v);
+    ids->v[0] = o->bos;
+    d->req->hidden = 1;
+    return MB_OK;
+}
+
+static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
+{
+    struct mb_bytes chat = {0};
+    char why[200] = "the chat template cannot render these messages";
+    enum mb_status st;
+
+    if (d->messages != NULL) {
+        st = d->opt->chat(d->opt->chat_arg, d->messages, &chat, why, sizeof why);
+        if (st == MB_REQUEST)
+            st = mb_draft_bad(d, "%s", why);
+        if (st == MB_OK)
+            st = encode(d, (const char *)chat.data, chat.len, true, ids);
+        mb_bytes_fini(&chat);
+    } else {
+        st = encode_piece(d, &d->head, false, ids);
+    }
+    if (st == MB_OK && ids->n == 0 && d->head.ids == NULL && d->messages == NULL)
+        st = hide_bos(d, ids);
+    if (st == MB_OK && ids->n == 0)
+        st = mb_draft_bad(d, "the prompt is empty");
+    return st;
+}
+
+/* Bytes of the white space character that ends at s + n, or 0: what Python's str.rstrip() takes away. */
+static size_t space_before(const unsigned char *s, size_t n)
+{
+    if (n == 0)
+        return 0;
+    unsigned char c = s[n - 1];
+    if ((c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20))
+        return 1;
+    if (n >= 2 && s[n - 2] == 0xc2 && (c == 0x85 || c == 0xa0))
+        return 2;
+    if (n < 3)
+        return 0;
+    uint32_t u = (uint32_t)s[n - 3] << 16 | (uint32_t)s[n - 2] << 8 | c;
+    bool space = u == 0xe19a80 || (u >= 0xe28080 && u <= 0xe2808a) || u == 0xe280a8 || u == 0xe280a9 || u == 0xe280af ||
+                 u == 0xe2819f || u == 0xe38080;
+    return space ? 3 : 0;
+}
+
+static size_t without_spaces(const char *s, size_t n)
+{
+    for (size_t k; (k = space_before((const unsigned char *)s, n)) > 0;)
+        n -= k;
+    return n;
+}
+
+/* Both as text: encoded whole, split at the length of the context's own encoding. */
+static enum mb_status encode_pair(struct mb_draft *d, struct mb_ids *ids, int64_t *split)
+{
+    struct mb_bytes whole = {0};
+    struct mb_ids context = {0};
+    size_t keep = without_spaces(d->head.text, d->head.len);
+    enum mb_status st = mb_bytes_put(&whole, d->head.text, d->head.len);
+
+    if (st == MB_OK)
+        st = mb_bytes_put(&whole, d->tail.text, d->tail.len);
+    if (st == MB_OK)
+        st = encode(d, (const char *)whole.data, whole.len, false, ids);
+    if (st == MB_OK)
+        st = encode(d, d->head.text, keep, false, &context);
+    *split = context.n;
+    if (st == MB_OK && keep == 0 && context.n == 0)
+        st = hide_bos(d, ids);
+    free(context.v);
+    mb_bytes_fini(&whole);
+    return st;
+}
+
+static enum mb_status encode_loglikelihood(struct mb_draft *d, struct mb_ids *ids)
+{
+    bool text = d->head.ids == NULL;
+    int64_t split;
+
+    if (text && d->tail.ids == NULL) {
+        MB_TRY(encode_pair(d, ids, &split));
+    } else {
+        /* an empty context before ids is no text at all: ids never get a BOS */
+        if (!text || d->head.len > 0)
+            MB_TRY(encode_piece(d, &d->head, false, ids));
+        split = ids->n;
+        MB_TRY(encode_piece(d, &d->tail, true, ids));
+    }
+    if (split + d->req->hidden >= ids->n)
+        return mb_draft_bad(d, "the continuation has no token of its own: it melts into the context's last one");
+    d->req->score_from = split > 1 ? split : 1;
+    return MB_OK;
+}
+
+static enum mb_status encode_rolling(struct mb_draft *d, struct mb_ids *ids)
+{
+    MB_TRY(encode_piece(d, &d->head, false, ids));
+    if (d->head.ids == NULL)
+        MB_TRY(hide_bos(d, ids));
+    if (ids->n <= d->req->hidden)
+        return mb_draft_bad(d, "the text is empty");
+    d->req->score_from = 1;
+    return MB_OK;
+}
+
+/* Scoring runs every token including the last; generation needs a place for one more, unless nothing is to be drawn. */
+static enum mb_status fit(struct mb_draft *d, struct mb_ids *ids)
+{
+    struct mb_request *r = d->req;
+    int64_t max = d->opt->max_len;
+
+    if (r->kind == MB_KIND_GENERATE) {
+        int64_t need = ids->n + (r->sampling.max_tokens > 0);
+        if (need > max)
+            return mb_draft_bad(d, "too long: %lld prompt tokens leave no place for output; the model takes %lld",
+                                (long long)ids->n, (long long)max);
+        if (r->sampling.max_tokens > max - ids->n)
+            r->sampling.max_tokens = max - ids->n;
+        r->score_from = ids->n;
+        return MB_OK;
+    }
+    int64_t drop = ids->n - max;
+    if (drop <= 0)
+        return MB_OK;
+    if (!d->opt->truncate_left)
+        return mb_draft_bad(d, "too long: %lld tokens; the model takes %lld (--truncate left drops the first ones)",
+                            (long long)ids->n, (long long)max);
+    memmove(ids->v, ids->v + drop, (size_t)max * sizeof *ids->v);
+    ids->n = max;
+    r->hidden = 0;
+    r->score_from = r->score_from - drop > 1 ? r->score_from - drop : 1;
+    return MB_OK;
+}
+
+enum mb_status mb_draft_encode(struct mb_draft *d)
+{
+    struct mb_request *r = d->req;
+    struct mb_ids ids = {0};
+    enum mb_status st;
+
+    if (r->kind == MB_KIND_GENERATE)
+        st = encode_prompt(d, &ids);
+    else
+        st = r->kind == MB_KIND_ROLLING ? encode_rolling(d, &ids) : encode_loglikelihood(d, &ids);
+    if (st == MB_OK)
+        st = fit(d, &ids);
+    if (st == MB_OK) {
+        r->prompt = mb_alloc(d->opt->mem, MB_MEM_REQUESTS, (size_t)ids.n, sizeof *r->prompt);
+        r->n_prompt = ids.n;
+        if (r->prompt == NULL)
+            st = no_memory();
+        else
+            memcpy(r->prompt, ids.v, (size_t)ids.n * sizeof *ids.v);
+    }
+    free(ids.v);
+    return st;
+}

@@ -1,0 +1,40 @@
+#include "fake_tokenizer.h"
+
+#include <stdlib.h>
+
+static enum mb_status put(struct mb_ids *ids, int32_t id)
+{
+    if (ids->n == ids->cap) {
+        ids->cap = ids->cap ? 2 * ids->cap : 8;
+        int32_t *v = realloc(ids->v, (size_t)ids->cap * sizeof *v);
+        if (v == NULL)
+            return MB_NO_MEMORY;
+        ids->v = v;
+    }
+    ids->v[ids->n++] = id;
+    return MB_OK;
+}
+
+enum mb_status mb_tokenizer_encode(const struct mb_tokenizer *t, const char *text, size_t n, bool special,
+                                   struct mb_ids *out)
+{
+    if (special && t->front)
+        MB_TRY(put(out, FAKE_BOS));
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == 1)
+            return MB_REQUEST;
+        if (c == 'x' && i + 1 < n && text[i + 1] == 'y') {
+            MB_TRY(put(out, FAKE_XY));
+            i++;
+        } else {
+            MB_TRY(put(out, c == '~' ? FAKE_BEYOND : c));
+        }
+    }
+    return MB_OK;
+}
+
+bool mb_tokenizer_adds_front(const struct mb_tokenizer *t, int32_t id)
+{
+    return t->front && id == FAKE_BOS;
+}

@@ -1,0 +1,238 @@
+/* The parser against a table of lines (parse_table.h) over a tokenizer that is known by heart. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "fake_tokenizer.h"
+#include "io/parse.h"
+#include "parse_table.h"
+
+/* "u" + content for a user, "s" for the system, "a" for the assistant, then ">". */
+static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap)
+{
+    size_t i;
+    json_t *m;
+    (void)arg;
+    json_array_foreach((json_t *)messages, i, m) {
+        const json_t *content = json_object_get(m, "content");
+        if (strcmp(json_string_value(content), "BAD") == 0) {
+            snprintf(err, cap, "the template says no");
+            return MB_REQUEST;
+        }
+        MB_TRY(mb_bytes_put(text, json_string_value(json_object_get(m, "role")), 1));
+        MB_TRY(mb_bytes_put(text, json_string_value(content), json_string_length(content)));
+    }
+    return mb_bytes_put(text, ">", 1);
+}
+
+static const char *const adapters[] = {"de", "fr"};
+
+static void options_of(const char *how, struct mb_tokenizer *tok, struct mb_mem *mem, struct mb_parse_options *o)
+{
+    mb_parse_options_init(o);
+    o->tok = tok;
+    o->mem = mem;
+    o->vocab = FAKE_VOCAB;
+    o->max_len = 32;
+    o->bos = strchr(how, '0') ? -1 : FAKE_BOS; /* 0: the model has no BOS */
+    tok->front = strchr(how, 'f') != NULL;     /* f: the post-processor adds BOS */
+    if (strchr(how, 'y'))
+        o->add_bos = MB_BOS_YES;
+    if (strchr(how, 'n'))
+        o->add_bos = MB_BOS_NO;
+    o->truncate_left = strchr(how, 't') != NULL;
+    o->score = strchr(how, 's') != NULL;
+    if (strchr(how, 'm'))
+        o->max_tokens = 9;
+    if (strchr(how, 'c'))
+        o->chat = render;
+    if (strchr(how, 'x'))
+        o->format = MB_FORMAT_TXT;
+    if (strchr(how, 'd')) { /* d: defaults of generation_config.json */
+        o->temperature = 0.75f;
+        o->top_p = 0.5f;
+        o->top_k = 20;
+        o->repetition = 1.5f;
+    }
+    o->adapters = adapters;
+    o->n_adapters = 2;
+}
+
+static void show_sampling(FILE *f, const struct mb_sampling *s)
+{
+    if (s->temperature != 1)
+        fprintf(f, " T=%g", s->temperature);
+    if (s->top_p != 1)
+        fprintf(f, " p=%g", s->top_p);
+    if (s->top_k != 0)
+        fprintf(f, " k=%d", s->top_k);
+    if (s->min_p != 0)
+        fprintf(f, " minp=%g", s->min_p);
+    if (s->repetition != 1)
+        fprintf(f, " rep=%g", s->repetition);
+    if (s->frequency != 0)
+        fprintf(f, " freq=%g", s->frequency);
+    if (s->presence != 0)
+        fprintf(f, " pres=%g", s->presence);
+    if (s->min_tokens != 0)
+        fprintf(f, " min=%lld", (long long)s->min_tokens);
+    if (s->has_seed)
+        fprintf(f, " seed=%llu", (unsigned long long)s->seed);
+    if (s->ignore_eos)
+        fprintf(f, " ignore_eos");
+    for (int32_t i = 0; i < s->n_bias; i++)
+        fprintf(f, " bias=%d:%g", s->bias[i].id, s->bias[i].bias);
+}
+
+/* malloc'd */
+static char *show(const struct mb_request *r)
+{
+    static const char *const kinds[] = {"gen", "loglik", "rolling"};
+    char *out;
+    size_t len;
+    FILE *f = open_memstream(&out, &len);
+
+    fprintf(f, "%s: %s%s%s", r->id.data, r->openai ? "openai " : "", r->chat ? "chat " : "", kinds[r->kind]);
+    for (int64_t i = 0; i < r->n_prompt; i++)
+        fprintf(f, "%c%d", i ? ',' : ' ', r->prompt[i]);
+    if (r->n != 1)
+        fprintf(f, " n=%d", r->n);
+    fprintf(f, " from=%lld", (long long)r->score_from);
+    if (r->hidden)
+        fprintf(f, " hidden=%d", r->hidden);
+    if (r->kind == MB_KIND_GENERATE) {
+        fprintf(f, " max=%lld", (long long)r->sampling.max_tokens);
+        show_sampling(f, &r->sampling);
+    }
+    for (int32_t i = 0; i < r->n_stop; i++)
+        fprintf(f, " stop=%.*s", (int)r->stop[i].len, r->stop[i].data);
+    if (r->want_logprobs)
+        fprintf(f, " logprobs=%d", r->top_n);
+    fprintf(f, "%s%s", r->echo ? " echo" : "", r->want_prompt_logprobs ? " prompt_logprobs" : "");
+    if (r->adapter)
+        fprintf(f, " adapter=%s", r->adapter);
+    fclose(f);
+    return out;
+}
+
+static int check_row(const struct row *row, struct mb_mem *mem)
+{
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r = NULL;
+    struct mb_scan scan;
+    int bad = 0;
+
+    options_of(row->how, &tok, mem, &o);
+    assert_int_equal(mb_parse_line(&o, row->line, strlen(row->line), 4, &r), MB_OK);
+    assert_int_equal(mb_parse_scan(&o, row->line, strlen(row->line), 4, &scan), MB_OK);
+    char *got = r->error ? NULL : show(r);
+    if (row->want[0] == '!' ? r->error == NULL || strstr(r->error, row->want + 1) == NULL
+                            : got == NULL || strcmp(got, row->want) != 0)
+        bad = 1;
+    bool same = r->n == scan.n && r->id.len == scan.id.len && memcmp(r->id.data, scan.id.data, r->id.len) == 0;
+    if (r->error ? r->prompt != NULL || r->n_stop != 0 || r->sampling.bias != NULL : scan.bad)
+        same = false;
+    if (bad || !same)
+        printf("[%s] %s\n  wanted %s\n  got    %s%s\n", row->how, row->line, row->want, r->error ? "!" : "",
+               r->error ? r->error : got);
+    free(got);
+    free(scan.id.data);
+    mb_request_destroy(r);
+    return bad || !same;
+}
+
+static void test_table(void **state)
+{
+    struct mb_mem mem = {0};
+    int failed = 0, n = (int)(sizeof rows / sizeof rows[0]);
+    (void)state;
+    for (int i = 0; i < n; i++)
+        failed += check_row(&rows[i], &mem);
+    assert_int_equal(failed, 0);
+    assert_int_equal(mb_mem_total(&mem), 0);
+    assert_true(n > 250);
+}
+
+/* A good line that does not fit keeps its n rows, a line that can't be read has one. */
+static void test_error_rows(void **state)
+{
+    static const char long_line[] = "{\"id\":\"r\",\"n\":3,\"prompt\":\"012345678901234567890123456789012\"}";
+    static const char bad_line[] = "{\"id\":\"r\",\"n\":3,\"prompt\":5}";
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r;
+    (void)state;
+    options_of("", &tok, NULL, &o);
+    assert_int_equal(mb_parse_line(&o, long_line, strlen(long_line), 0, &r), MB_OK);
+    assert_non_null(r->error);
+    assert_int_equal(r->n, 3);
+    mb_request_destroy(r);
+    assert_int_equal(mb_parse_line(&o, bad_line, strlen(bad_line), 0, &r), MB_OK);
+    assert_non_null(r->error);
+    assert_string_equal(r->id.data, "r");
+    assert_int_equal(r->n, 1);
+    mb_request_destroy(r);
+    assert_int_equal(mb_parse_refused(&o, long_line, strlen(long_line), 9, "duplicate id", &r), MB_OK);
+    assert_string_equal(r->error, "duplicate id");
+    assert_string_equal(r->id.data, "r");
+    assert_int_equal(r->n, 1);
+    mb_request_destroy(r);
+    assert_int_equal(mb_parse_refused(&o, NULL, 0, 9, "longer than 64 MiB", &r), MB_OK);
+    assert_string_equal(r->error, "longer than 64 MiB");
+    assert_string_equal(r->id.data, "10");
+    mb_request_destroy(r);
+}
+
+static void test_blank(void **state)
+{
+    (void)state;
+    assert_true(mb_line_blank("", 0, MB_FORMAT_JSONL));
+    assert_true(mb_line_blank(" \t\r", 3, MB_FORMAT_JSONL));
+    assert_false(mb_line_blank(" x", 2, MB_FORMAT_JSONL));
+    assert_true(mb_line_blank("\r", 1, MB_FORMAT_TXT));
+    assert_false(mb_line_blank(" ", 1, MB_FORMAT_TXT));
+}
+
+/* Reasons quote the line: whatever it holds, they stay UTF-8 on one line. */
+static void test_reason_is_text(void **state)
+{
+    char line[700] = "{\"id\":\"r\",\"prompt\":\"a\",\"";
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r;
+    (void)state;
+    options_of("", &tok, NULL, &o);
+    for (size_t pad = 0; pad < 4; pad++) {
+        size_t at = strlen("{\"id\":\"r\",\"prompt\":\"a\",\"");
+        memset(line + at, 'k', pad);
+        at += pad;
+        for (int i = 0; i < 150; i++, at += 3)
+            memcpy(line + at, "\xe2\x82\xac", 3);
+        at += (size_t)sprintf(line + at, "\":1}");
+        assert_int_equal(mb_parse_line(&o, line, at, 0, &r), MB_OK);
+        assert_non_null(strstr(r->error, "unknown key \""));
+        assert_true(mb_utf8_valid(r->error, strlen(r->error)));
+        mb_request_destroy(r);
+        assert_int_equal(mb_parse_line(&o, line, at - 3, 0, &r), MB_OK);
+        assert_true(mb_utf8_valid(r->error, strlen(r->error)));
+        assert_null(strchr(r->error, '\n'));
+        mb_request_destroy(r);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_error_rows),
+        cmocka_unit_test(test_blank),
+        cmocka_unit_test(test_reason_is_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
