@@ -67,7 +67,7 @@ struct mb_model {
     /* mechanisms */
     enum mb_norm_kind norm;
     float norm_eps, latent_eps;
-    bool post_norms, qkv_bias, o_bias;
+    bool post_norms, norm_bias, qkv_bias, o_bias, head_bias;
     enum mb_qknorm qk_norm;
     float clip_qkv;    /* 0: none */
     float attn_scale;  /* f64 rounded to f32 */
@@ -104,6 +104,7 @@ struct mb_model {
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */
     float gen_temperature, gen_top_p, gen_repetition;
     int32_t gen_top_k;
+    int32_t gen_do_sample; /* 0: greedy, 1: sample */
 };
 
 /* Reads and checks config.json, generation_config.json and all safetensors headers of a HF directory. Local (rank 0; the

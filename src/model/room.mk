@@ -1,1 +1,20 @@
-libmoebatch_a_SOURCES += src/model/model.h src/model/reader.h 
+libmoebatch_a_SOURCES += \
+	src/model/model.h \
+	src/model/reader.h \
+	src/model/arch.h \
+	src/model/arch.c \
+	src/model/cfg.h \
+	src/model/cfg.c \
+	src/model/config.c \
+	src/model/config_moe.c \
+	src/model/convert.c \
+	src/model/ids.c \
+	src/model/load.h \
+	src/model/model.c \
+	src/model/pack.c \
+	src/model/reader.c \
+	src/model/rope.c \
+	src/model/safetensors.h \
+	src/model/safetensors.c \
+	src/model/shards.c \
+	src/model/tensors.c

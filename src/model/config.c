@@ -1,0 +1,260 @@
+/* config.json: shapes and mechanisms except rope and router. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "model/load.h"
+
+/* Limits of sizes: far above every published model, far below what could overflow later. */
+enum { MAX_LAYERS = 4096, MAX_WIDTH = 1 << 20, MAX_HEADS = 4096, MAX_VOCAB = 1 << 24 };
+
+static enum mb_status need_i32(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int32_t *out)
+{
+    int64_t x;
+    MB_TRY(mb_cfg_need_int(c, keys, lo, hi, &x));
+    *out = (int32_t)x;
+    return MB_OK;
+}
+
+static enum mb_status get_flag(const struct mb_cfg *c, struct mb_flag f, bool *out)
+{
+    *out = f.value;
+    return f.key == NULL ? MB_OK : mb_cfg_bool(c, f.key, out);
+}
+
+static enum mb_status load_sizes(struct mb_model *m, const struct mb_cfg *c)
+{
+    int64_t pos = 0;
+    MB_TRY(need_i32(c, "num_hidden_layers|n_layers", 1, MAX_LAYERS, &m->layers));
+    MB_TRY(need_i32(c, "hidden_size|d_model", 1, MAX_WIDTH, &m->hidden));
+    MB_TRY(need_i32(c, "vocab_size", 1, MAX_VOCAB, &m->vocab));
+    MB_TRY(need_i32(c, "num_attention_heads|n_heads", 1, MAX_HEADS, &m->heads));
+    MB_TRY(mb_cfg_need_int(c, "max_position_embeddings|max_seq_len", 1, (int64_t)1 << 31, &pos));
+    m->max_positions = pos;
+    return MB_OK;
+}
+
+static enum mb_status load_gqa(struct mb_model *m, const struct mb_cfg *c)
+{
+    int64_t kv = m->heads, d = 0;
+    bool found;
+
+    MB_TRY(mb_cfg_int(c, "num_key_value_heads|attn_config.kv_n_heads", 1, MAX_HEADS, &kv, NULL));
+    if (m->heads % kv != 0)
+        return mb_error(MB_MODEL, "%s: num_key_value_heads: expected a divisor of the %d heads, found %lld", c->path, m->heads,
+                        (long long)kv);
+    MB_TRY(mb_cfg_int(c, "head_dim", 1, MAX_WIDTH, &d, &found));
+    if (!found && m->hidden % m->heads != 0)
+        return mb_error(MB_MODEL, "%s: num_attention_heads: expected a divisor of hidden_size %d where head_dim is not given, "
+                        "found %d", c->path, m->hidden, m->heads);
+    m->kv_heads = (int32_t)kv;
+    m->head_dim = found ? (int32_t)d : m->hidden / m->heads;
+    m->v_dim = m->head_dim;
+    m->rope_dim = m->head_dim;
+    return MB_OK;
+}
+
+static enum mb_status load_mla(struct mb_model *m, const struct mb_cfg *c)
+{
+    int64_t q_lora = 0;
+
+    MB_TRY(mb_cfg_int(c, "q_lora_rank", 1, MAX_WIDTH, &q_lora, NULL));
+    m->q_lora = (int32_t)q_lora;
+    MB_TRY(need_i32(c, "kv_lora_rank", 1, MAX_WIDTH, &m->kv_lora));
+    MB_TRY(need_i32(c, "qk_nope_head_dim", 1, MAX_WIDTH, &m->nope));
+    MB_TRY(need_i32(c, "qk_rope_head_dim", 1, MAX_WIDTH, &m->rope_mla));
+    MB_TRY(need_i32(c, "v_head_dim", 1, MAX_WIDTH, &m->v_dim));
+    m->mla = true;
+    m->kv_heads = m->heads;
+    m->head_dim = m->nope + m->rope_mla;
+    m->rope_dim = m->rope_mla;
+    return MB_OK;
+}
+
+static enum mb_status load_norm(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    double eps = a->eps_default;
+
+    if (!a->eps_fixed)
+        MB_TRY(mb_cfg_real(c, "rms_norm_eps|layer_norm_eps", 1e-30, 1, &eps, NULL));
+    m->norm = a->norm;
+    m->norm_eps = (float)eps;
+    m->latent_eps = (float)a->latent_eps;
+    m->post_norms = a->post_norms;
+    m->norm_bias = a->norm_bias;
+    m->qk_norm = a->qk_norm;
+    return MB_OK;
+}
+
+static enum mb_status load_act(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    static const struct {
+        const char *name;
+        enum mb_act_kind kind;
+    } acts[] = {{"silu", MB_ACT_SILU}, {"swish", MB_ACT_SILU}, {"gelu", MB_ACT_GELU_ERF},
+                {"gelu_new", MB_ACT_GELU_TANH}, {"gelu_pytorch_tanh", MB_ACT_GELU_TANH}};
+    const char *name = "silu";
+    double limit = 7;
+
+    m->act = a->act < 0 ? MB_ACT_SILU : (enum mb_act_kind)a->act;
+    if (m->act == MB_ACT_SWIGLU_CLAMPED) {
+        MB_TRY(mb_cfg_real(c, "swiglu_limit", 1e-6, 1e6, &limit, NULL));
+        m->act_limit = (float)limit;
+        return MB_OK;
+    }
+    if (a->act >= 0)
+        return MB_OK;
+    MB_TRY(mb_cfg_str(c, "hidden_act|ffn_config.ffn_act_fn.name", &name, NULL));
+    for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++) {
+        if (strcmp(acts[i].name, name) == 0) {
+            m->act = acts[i].kind;
+            return MB_OK;
+        }
+    }
+    return mb_error(MB_MODEL, "%s: hidden_act: expected silu, gelu or gelu_pytorch_tanh, found \"%.60s\"", c->path, name);
+}
+
+static enum mb_status load_float(const struct mb_cfg *c, const char *key, float *out)
+{
+    double x;
+
+    if (key == NULL)
+        return MB_OK;
+    MB_TRY(mb_cfg_need_real(c, key, 1e-9, 1e9, &x));
+    *out = (float)x;
+    return MB_OK;
+}
+
+static enum mb_status load_scalars(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    double clip = 0;
+
+    m->embed_scale = m->logit_scale = 1;
+    MB_TRY(load_float(c, a->embed_key, &m->embed_scale));
+    MB_TRY(load_float(c, a->logit_key, &m->logit_scale));
+    MB_TRY(load_float(c, a->softcap_key, &m->softcap));
+    m->attn_scale = (float)(1 / sqrt((double)m->head_dim));
+    MB_TRY(load_float(c, a->scale_key, &m->attn_scale));
+    if (a->clip_key != NULL)
+        MB_TRY(mb_cfg_real(c, a->clip_key, 1e-6, 1e9, &clip, NULL));
+    m->clip_qkv = (float)clip;
+    m->sinks = a->sinks;
+    return MB_OK;
+}
+
+static enum mb_status load_flags(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    MB_TRY(get_flag(c, a->tied, &m->tied));
+    MB_TRY(get_flag(c, a->head_bias, &m->head_bias));
+    MB_TRY(get_flag(c, a->qkv_bias, &m->qkv_bias));
+    MB_TRY(get_flag(c, a->o_bias, &m->o_bias));
+    MB_TRY(get_flag(c, a->mlp_bias, &m->mlp_bias));
+    m->expert_bias = a->expert_bias;
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- windows */
+/* layer_types, where it is given, must say what the windows say, except where it is the rule. */
+static enum mb_status load_layer_types(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, int32_t window)
+{
+    const json_t *v;
+    char text[96];
+
+    MB_TRY(mb_cfg_get(c, "layer_types", &v, NULL, 0));
+    if (v == NULL)
+        return MB_OK;
+    if (!json_is_array(v) || json_array_size(v) != (size_t)m->layers)
+        return mb_error(MB_MODEL, "%s: layer_types: expected a list of %d, found %s", c->path, m->layers,
+                        mb_cfg_text(v, text, sizeof text));
+    for (int32_t l = 0; l < m->layers; l++) {
+        const json_t *x = json_array_get(v, (size_t)l);
+        const char *s = json_string_value(x);
+        bool slides = s != NULL && strcmp(s, "sliding_attention") == 0;
+        if (!slides && (s == NULL || strcmp(s, "full_attention") != 0))
+            return mb_error(MB_MODEL, "%s: layer_types: expected sliding_attention or full_attention, found %s", c->path,
+                            mb_cfg_text(x, text, sizeof text));
+        if (a->window != WIN_ALTERNATE && slides != (m->window[l] > 0))
+            return mb_error(MB_MODEL, "%s: layer_types: expected %s for layer %d of %s, found %s (mixed layers are not supported)",
+                            c->path, slides ? "full_attention" : "sliding_attention", l, a->name, s);
+        m->window[l] = slides ? window : 0;
+    }
+    return MB_OK;
+}
+
+static enum mb_status load_windows(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    int64_t w = json_object_get(c->root, "sliding_window") == NULL ? a->window_default : 0;
+
+    m->window = calloc((size_t)m->layers + 1, sizeof *m->window);
+    if (m->window == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d layers", m->layers);
+    if (a->window != WIN_NONE)
+        MB_TRY(mb_cfg_int(c, "sliding_window", 1, INT32_MAX, &w, NULL));
+    for (int32_t l = 0; l < m->layers; l++)
+        m->window[l] = a->window == WIN_ALL || (a->window == WIN_ALTERNATE && l % 2 == 0) ? (int32_t)w : 0;
+    if (a->window == WIN_ALTERNATE && w == 0)
+        return mb_error(MB_MODEL, "%s: sliding_window: expected an integer from 1 to %d, found null", c->path, INT32_MAX);
+    return load_layer_types(m, a, c, (int32_t)w);
+}
+
+/* ---------------------------------------------------------------- what is not supported */
+static enum mb_status refuse_flags(const struct mb_arch *a, const struct mb_cfg *c)
+{
+    char key[64];
+
+    for (const char *p = a->refuse; p != NULL && *p != 0;) {
+        size_t n = strcspn(p, "|");
+        bool set = false;
+        memcpy(key, p, n);
+        key[n] = 0;
+        MB_TRY(mb_cfg_bool(c, key, &set));
+        if (set)
+            return mb_error(MB_MODEL, "%s: %s: expected false (true is not supported for %s), found true", c->path, key, a->name);
+        p += n + (p[n] == '|');
+    }
+    return MB_OK;
+}
+
+static enum mb_status load_quant(const struct mb_cfg *c, struct mb_quant *q)
+{
+    const char *method = "", *fmt = "e4m3", *scheme = "dynamic";
+    const json_t *v;
+    int64_t block[2];
+    size_t n;
+
+    MB_TRY(mb_cfg_get(c, "quantization_config", &v, NULL, 0));
+    if (v == NULL)
+        return MB_OK;
+    MB_TRY(mb_cfg_str(c, "quantization_config.quant_method", &method, NULL));
+    if (strcmp(method, "fp8") != 0)
+        return mb_error(MB_MODEL, "%s: quantization_config.quant_method: expected fp8 (no other is supported), found \"%.60s\"",
+                        c->path, method);
+    MB_TRY(mb_cfg_str(c, "quantization_config.fmt", &fmt, NULL));
+    if (strcmp(fmt, "e4m3") != 0)
+        return mb_error(MB_MODEL, "%s: quantization_config.fmt: expected e4m3, found \"%.60s\"", c->path, fmt);
+    MB_TRY(mb_cfg_str(c, "quantization_config.activation_scheme", &scheme, NULL));
+    if (strcmp(scheme, "dynamic") != 0)
+        return mb_error(MB_MODEL, "%s: quantization_config.activation_scheme: expected dynamic, found \"%.60s\"", c->path, scheme);
+    MB_TRY(mb_cfg_ints(c, "quantization_config.weight_block_size", 1, MAX_WIDTH, block, 2, &n));
+    if (n != 2)
+        return mb_error(MB_MODEL, "%s: quantization_config.weight_block_size: expected two integers, found %zu", c->path, n);
+    q->block_n = (int32_t)block[0];
+    q->block_k = (int32_t)block[1];
+    return MB_OK;
+}
+
+enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q)
+{
+    MB_TRY(refuse_flags(a, c));
+    MB_TRY(load_quant(c, q));
+    MB_TRY(load_sizes(m, c));
+    MB_TRY(a->mla ? load_mla(m, c) : load_gqa(m, c));
+    if ((int64_t)m->heads * m->head_dim > MAX_WIDTH || (int64_t)m->heads * m->v_dim > MAX_WIDTH)
+        return mb_error(MB_MODEL, "%s: num_attention_heads: expected heads x width of at most %d, found %d x %d", c->path,
+                        MAX_WIDTH, m->heads, m->head_dim > m->v_dim ? m->head_dim : m->v_dim);
+    MB_TRY(load_norm(m, a, c));
+    MB_TRY(load_act(m, a, c));
+    MB_TRY(load_flags(m, a, c));
+    MB_TRY(load_scalars(m, a, c));
+    return load_windows(m, a, c);
+}

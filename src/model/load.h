@@ -1,0 +1,27 @@
+/* The steps of mb_model_open, in order. Each fills part of a zeroed model; on failure the caller destroys it. Local. */
+#ifndef MB_MODEL_LOAD_H
+#define MB_MODEL_LOAD_H
+#include "model/arch.h"
+#include "model/cfg.h"
+#include "model/model.h"
+#include "model/safetensors.h"
+
+#define MB_MAX_CONFIG_BYTES (16u << 20)
+
+/* FP8 block storage as config.json describes it; block_n 0: none. */
+struct mb_quant {
+    int32_t block_n, block_k;
+};
+
+/* Shapes, mechanisms and ids from config.json. */
+enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q);
+/* Rotary embedding: inv_freq, factors, and the attention scale that depends on them. After the shapes. */
+enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c);
+/* Router, shared expert, which layers have experts. After the shapes. */
+enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, int32_t k_override);
+/* Token ids: bos and eos; then generation_config.json of dir, if there is one. */
+enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c);
+enum mb_status mb_load_generation(struct mb_model *m, const char *dir);
+/* The tensor table from names and shapes; marks what it uses in s. */
+enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q);
+#endif

@@ -1,0 +1,184 @@
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "model/load.h"
+
+void mb_model_destroy(struct mb_model *m)
+{
+    if (m == NULL)
+        return;
+    for (int32_t i = 0; m->files != NULL && i < m->n_files; i++)
+        free(m->files[i]);
+    free(m->files);
+    free(m->file_bytes);
+    free(m->dir);
+    free(m->is_moe);
+    free(m->window);
+    free(m->inv_freq);
+    free(m->inv_freq_long);
+    free(m->tensors);
+    free(m);
+}
+
+/* ---------------------------------------------------------------- which architecture */
+static enum mb_status list_known(const char *path, const char *key, const char *found)
+{
+    char known[512];
+    size_t at = 0;
+    int n;
+    const struct mb_arch *all = mb_arch_all(&n);
+
+    known[0] = 0;
+    for (int i = 0; i < n && at < sizeof known; i++)
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%.*s", i > 0 ? ", " : "", (int)strcspn(all[i].model_types, "|"),
+                               all[i].model_types);
+    return mb_error(MB_MODEL, "%s: %s: expected one of %s, found %s", path, key, known, found);
+}
+
+static enum mb_status find_arch(const struct mb_cfg *c, const struct mb_arch **out)
+{
+    const char *type = NULL, *cls = NULL;
+    const json_t *list;
+    char text[96];
+
+    MB_TRY(mb_cfg_str(c, "model_type", &type, NULL));
+    MB_TRY(mb_cfg_get(c, "architectures", &list, NULL, 0));
+    if (list != NULL && json_is_array(list))
+        cls = json_string_value(json_array_get(list, 0));
+    *out = mb_arch_find(type, cls);
+    if (*out != NULL)
+        return MB_OK;
+    snprintf(text, sizeof text, "%.90s", type != NULL ? type : cls != NULL ? cls : "nothing");
+    return list_known(c->path, type == NULL && cls != NULL ? "architectures" : "model_type", text);
+}
+
+/* ---------------------------------------------------------------- totals */
+static void count_params(struct mb_model *m)
+{
+    bool f8 = false, half = false;
+
+    m->params_total = m->params_active = 0;
+    for (int64_t i = 0; i < m->n_tensors; i++) {
+        const struct mb_tensor *t = m->tensors + i;
+        f8 = f8 || t->storage == MB_STORE_F8E4M3;
+        half = half || t->storage == MB_STORE_BF16 || t->storage == MB_STORE_F16;
+        if (t->layer >= m->layers)
+            continue; /* the MTP module is not part of the model's size */
+        m->params_total += t->n * t->k;
+        if (t->expert < m->router.k)
+            m->params_active += t->n * t->k; /* all experts have one size: the first k stand for the chosen ones */
+    }
+    m->auto_path = f8 ? MB_PATH_FP8 : half ? MB_PATH_BF16 : MB_PATH_F32;
+}
+
+/* The model takes over the list of files. */
+static void take_files(struct mb_model *m, struct mb_shards *s)
+{
+    m->n_files = s->n_files;
+    m->files = s->files;
+    m->file_bytes = s->file_bytes;
+    s->n_files = 0;
+    s->files = NULL;
+    s->file_bytes = NULL;
+}
+
+static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, int32_t k_override)
+{
+    const struct mb_arch *a;
+    struct mb_quant q = {0, 0};
+    struct mb_shards s = {0};
+
+    if (!json_is_object(c->root))
+        return mb_error(MB_MODEL, "%s: expected an object, found %s", c->path, mb_json_type(c->root));
+    MB_TRY(find_arch(c, &a));
+    snprintf(m->arch, sizeof m->arch, "%s", a->name);
+    MB_TRY(mb_load_config(m, a, c, &q));
+    MB_TRY(mb_load_moe(m, a, c, k_override));
+    MB_TRY(mb_load_rope(m, a, c));
+    MB_TRY(mb_load_ids(m, c));
+    MB_TRY(mb_load_generation(m, m->dir));
+    MB_TRY(mb_shards_open(m->dir, "model", &s));
+    enum mb_status st = mb_load_tensors(m, a, &s, &q);
+    if (st == MB_OK) {
+        take_files(m, &s);
+        count_params(m);
+    }
+    mb_shards_fini(&s);
+    return st;
+}
+
+enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_model **out)
+{
+    json_t *root = NULL;
+    struct mb_model *m = calloc(1, sizeof *m);
+    char *path = mb_path_join(dir, "config.json");
+    enum mb_status st = MB_OK;
+
+    if (m != NULL)
+        m->dir = strdup(dir);
+    if (m == NULL || path == NULL || m->dir == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for a model");
+    if (st == MB_OK)
+        st = mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
+    if (st == MB_OK)
+        st = load_all(m, &(struct mb_cfg){root, path}, k_override);
+    json_decref(root);
+    free(path);
+    if (st == MB_OK)
+        *out = m;
+    else
+        mb_model_destroy(m);
+    return st;
+}
+
+/* ---------------------------------------------------------------- identity */
+static enum mb_status hash_file(struct mb_hasher *h, const char *dir, const char *name)
+{
+    struct mb_bytes text = {0};
+    char *path = mb_path_join(dir, name);
+    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path")
+                                     : mb_file_read(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &text);
+    if (st == MB_OK)
+        mb_hasher_field(h, text.data, text.len);
+    mb_bytes_fini(&text);
+    free(path);
+    return st;
+}
+
+static enum mb_status hash_header(struct mb_hasher *h, const char *dir, const char *name)
+{
+    struct mb_bytes raw = {0};
+    uint64_t size;
+    char *path = mb_path_join(dir, name);
+    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : mb_st_raw_header(path, &raw, &size);
+    if (st == MB_OK) {
+        mb_hasher_field(h, name, strlen(name));
+        mb_hasher_put(h, &size, sizeof size);
+        mb_hasher_field(h, raw.data, raw.len);
+    }
+    mb_bytes_fini(&raw);
+    free(path);
+    return st;
+}
+
+enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out)
+{
+    struct mb_shards s = {0};
+    struct mb_hasher *h = mb_hasher_create();
+    enum mb_status st = h == NULL ? mb_error(MB_NO_MEMORY, "no memory for a hash") : hash_file(h, dir, "config.json");
+
+    if (st == MB_OK)
+        st = mb_shards_list(dir, "model", &s);
+    for (int32_t i = 0; st == MB_OK && i < s.n_files; i++)
+        st = hash_header(h, dir, s.files[i]);
+    if (st == MB_OK)
+        *out = mb_hasher_128(h);
+    mb_shards_fini(&s);
+    mb_hasher_destroy(h);
+    return st;
+}

@@ -1,0 +1,190 @@
+#include "model/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/fs.h"
+#include "base/log.h"
+
+#define ALIGN 4096u
+#define WINDOW_MIN (4u << 20)  /* small tensors lie side by side: one read serves many */
+#define PREAD_MAX (64u << 20)
+#define N_FDS 32
+
+/* A piece of one file in memory. */
+struct window {
+    int32_t file; /* -1: nothing */
+    uint64_t off, len;
+    uint8_t *buf;
+    size_t cap;
+    uint8_t *shifted; /* copy of a piece whose place in the file is not a multiple of its element size */
+    size_t shifted_cap;
+};
+
+struct mb_reader {
+    const struct mb_model *m;
+    struct mb_mem *mem;
+    struct {
+        int32_t file;
+        int fd;
+    } fds[N_FDS];
+    struct window data, scale;
+    uint64_t bytes;
+};
+
+enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out)
+{
+    struct mb_reader *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a reader");
+    r->m = m;
+    r->mem = mem;
+    r->data.file = r->scale.file = -1;
+    for (int i = 0; i < N_FDS; i++)
+        r->fds[i].fd = -1;
+    *out = r;
+    return MB_OK;
+}
+
+void mb_reader_destroy(struct mb_reader *r)
+{
+    if (r == NULL)
+        return;
+    for (int i = 0; i < N_FDS; i++)
+        if (r->fds[i].fd >= 0)
+            close(r->fds[i].fd);
+    mb_free(r->data.buf);
+    mb_free(r->data.shifted);
+    mb_free(r->scale.buf);
+    mb_free(r->scale.shifted);
+    free(r);
+}
+
+uint64_t mb_reader_bytes(const struct mb_reader *r)
+{
+    return r->bytes;
+}
+
+static enum mb_status open_file(const struct mb_reader *r, int32_t file, const char *path, int *out)
+{
+    struct stat sb;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return mb_error(MB_IO, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &sb) != 0 || (uint64_t)sb.st_size != r->m->file_bytes[file]) {
+        close(fd);
+        return mb_error(MB_MODEL, "%s: size: expected %llu bytes as at the start of the job, found %lld", path,
+                        (unsigned long long)r->m->file_bytes[file], (long long)sb.st_size);
+    }
+    *out = fd;
+    return MB_OK;
+}
+
+/* Few files stay open: a model may have more shards than a process may have descriptors. */
+static enum mb_status get_fd(struct mb_reader *r, int32_t file, const char *path, int *out)
+{
+    int slot = file % N_FDS;
+
+    if (r->fds[slot].fd < 0 || r->fds[slot].file != file) {
+        int fd = -1;
+        MB_TRY(open_file(r, file, path, &fd));
+        if (r->fds[slot].fd >= 0)
+            close(r->fds[slot].fd);
+        r->fds[slot].fd = fd;
+        r->fds[slot].file = file;
+    }
+    *out = r->fds[slot].fd;
+    return MB_OK;
+}
+
+static enum mb_status reserve(struct mb_reader *r, uint8_t **buf, size_t *cap, size_t need)
+{
+    if (need <= *cap)
+        return MB_OK;
+    mb_free(*buf);
+    *cap = 0;
+    *buf = mb_alloc(r->mem, MB_MEM_STAGING, need, 1);
+    if (*buf == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for reading %zu bytes of a tensor", need);
+    *cap = need;
+    return MB_OK;
+}
+
+/* Reads [off, off + need) and, up to the window's size, what follows. */
+static enum mb_status fill(struct mb_reader *r, struct window *w, int32_t file, uint64_t off, uint64_t need)
+{
+    uint64_t begin = off - off % ALIGN, end = off + need, size = r->m->file_bytes[file];
+    enum mb_status st;
+    int fd = -1;
+
+    if (end < off || end > size)
+        return mb_error(MB_BUG, "tensor bytes %llu to %llu of a file of %llu", (unsigned long long)off, (unsigned long long)end,
+                        (unsigned long long)size);
+    if (end - begin < WINDOW_MIN)
+        end = begin + WINDOW_MIN;
+    end = end > size - size % ALIGN ? size : end + (ALIGN - end % ALIGN) % ALIGN;
+    w->file = -1;
+    MB_TRY(reserve(r, &w->buf, &w->cap, end - begin));
+    char *path = mb_path_join(r->m->dir, r->m->files[file]);
+    if (path == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    st = get_fd(r, file, path, &fd);
+    for (uint64_t at = begin; st == MB_OK && at < end; at += PREAD_MAX) {
+        uint64_t n = end - at < PREAD_MAX ? end - at : PREAD_MAX;
+        st = mb_pread_all(fd, w->buf + (at - begin), n, at, path, MB_MODEL);
+    }
+    free(path);
+    if (st != MB_OK)
+        return st;
+    w->file = file;
+    w->off = begin;
+    w->len = end - begin;
+    return MB_OK;
+}
+
+/* Bytes [off, off + n) of a file, aligned for elements of `size` bytes. */
+static enum mb_status get_bytes(struct mb_reader *r, struct window *w, int32_t file, uint64_t off, uint64_t n, size_t size,
+                                const void **out)
+{
+    if (w->file != file || off < w->off || off + n > w->off + w->len)
+        MB_TRY(fill(r, w, file, off, n));
+    uint8_t *p = w->buf + (off - w->off);
+    if ((uintptr_t)p % size != 0) {
+        MB_TRY(reserve(r, &w->shifted, &w->shifted_cap, n));
+        memcpy(w->shifted, p, n);
+        p = w->shifted;
+    }
+    r->bytes += n;
+    *out = p;
+    return MB_OK;
+}
+
+enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
+{
+    enum mb_storage storage = (enum mb_storage)t->storage;
+    uint64_t size = (uint64_t)mb_storage_size(storage);
+    struct mb_host_matrix h = {.storage = storage, .n = n, .k = t->k, .stride_n = t->stride_n, .stride_k = t->stride_k};
+    const void *scale = NULL;
+
+    if (n0 < 0 || n < 1 || n > t->n || n0 > t->n - n)
+        return mb_error(MB_BUG, "rows %lld + %lld of a tensor of %lld", (long long)n0, (long long)n, (long long)t->n);
+    uint64_t off = t->offset + (uint64_t)(n0 * t->stride_n) * size;
+    uint64_t span = (uint64_t)((n - 1) * t->stride_n + (t->k - 1) * t->stride_k + 1) * size;
+    MB_TRY(get_bytes(r, &r->data, t->file, off, span, size, &h.base));
+    if (t->scale_bytes > 0) {
+        MB_TRY(get_bytes(r, &r->scale, t->scale_file, t->scale_offset, t->scale_bytes, sizeof(float), &scale));
+        h.scale = scale;
+        h.block_n = t->block_n;
+        h.block_k = t->block_k;
+        h.scale_stride = t->scale_stride;
+        h.scale_n0 = t->scale_n0 + n0;
+        h.scale_k0 = t->scale_k0;
+    }
+    *out = h;
+    return MB_OK;
+}

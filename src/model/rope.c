@@ -1,0 +1,280 @@
+/* Rotary embedding: inverse frequencies in f64 rounded to f32, and their scaled forms (SPEC section 3.1). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "model/load.h"
+
+#define TWO_PI 6.283185307179586476925286766559
+
+/* The settings' object and what was read of it. */
+struct rope {
+    struct mb_cfg c;     /* rope_parameters or rope_scaling; root NULL: none */
+    const char *type;
+    double theta, factor, orig, max_pos;
+    bool has_factor;
+    int32_t d;
+};
+
+/* In old configs the settings lie in rope_scaling and theta beside it, in new ones both in rope_parameters. */
+static enum mb_status find_settings(const struct mb_cfg *c, struct rope *r)
+{
+    const json_t *v;
+    char name[64], text[96];
+
+    MB_TRY(mb_cfg_get(c, "rope_parameters", &v, NULL, 0));
+    strcpy(name, "rope_parameters");
+    if (v == NULL) {
+        MB_TRY(mb_cfg_get(c, "rope_scaling", &v, NULL, 0));
+        strcpy(name, "rope_scaling");
+    }
+    if (v != NULL && !json_is_object(v))
+        return mb_error(MB_MODEL, "%s: %s: expected an object, found %s", c->path, name, mb_cfg_text(v, text, sizeof text));
+    r->c = (struct mb_cfg){v, c->path};
+    return MB_OK;
+}
+
+static enum mb_status read_settings(const struct mb_arch *a, const struct mb_cfg *c, struct rope *r)
+{
+    double part = 1;
+    bool found = false;
+
+    MB_TRY(find_settings(c, r));
+    r->type = "default";
+    r->theta = a->theta_default;
+    r->factor = 1;
+    if (r->c.root != NULL) {
+        MB_TRY(mb_cfg_str(&r->c, "rope_type|type", &r->type, NULL));
+        MB_TRY(mb_cfg_real(&r->c, "rope_theta", 1e-3, 1e15, &r->theta, &found));
+        MB_TRY(mb_cfg_real(&r->c, "factor", 1e-6, 1e9, &r->factor, &r->has_factor));
+        MB_TRY(mb_cfg_real(&r->c, "partial_rotary_factor", 1, 1, &part, NULL));
+    }
+    if (!found)
+        MB_TRY(mb_cfg_real(c, "attn_config.rope_theta|rope_theta", 1e-3, 1e15, &r->theta, NULL));
+    MB_TRY(mb_cfg_real(c, "partial_rotary_factor|rotary_pct", 1, 1, &part, NULL));
+    r->orig = r->max_pos;
+    MB_TRY(mb_cfg_real(c, "original_max_position_embeddings", 1, 1e12, &r->orig, NULL));
+    if (r->c.root != NULL)
+        MB_TRY(mb_cfg_real(&r->c, "original_max_position_embeddings", 1, 1e12, &r->orig, NULL));
+    return MB_OK;
+}
+
+static double yarn_g(double s, double m)
+{
+    return s <= 1 ? 1 : 0.1 * m * log(s) + 1;
+}
+
+static enum mb_status need_factor(const struct rope *r)
+{
+    if (!r->has_factor)
+        return mb_error(MB_MODEL, "%s: rope_scaling.factor: expected a positive number for type %s, found nothing", r->c.path,
+                        r->type);
+    return MB_OK;
+}
+
+static enum mb_status scale_linear(struct mb_model *m, const struct rope *r, double *inv)
+{
+    (void)m;
+    MB_TRY(need_factor(r));
+    for (int32_t i = 0; i < r->d / 2; i++)
+        inv[i] /= r->factor;
+    return MB_OK;
+}
+
+static enum mb_status scale_llama3(struct mb_model *m, const struct rope *r, double *inv)
+{
+    double low, high;
+
+    (void)m;
+    MB_TRY(need_factor(r));
+    MB_TRY(mb_cfg_need_real(&r->c, "low_freq_factor", 1e-6, 1e6, &low));
+    MB_TRY(mb_cfg_need_real(&r->c, "high_freq_factor", 1e-6, 1e6, &high));
+    if (high <= low)
+        return mb_error(MB_MODEL, "%s: high_freq_factor: expected more than low_freq_factor %g, found %g", r->c.path, low, high);
+    for (int32_t i = 0; i < r->d / 2; i++) {
+        double wave = TWO_PI / inv[i];
+        double s = (r->orig / wave - low) / (high - low);
+        if (wave > r->orig / low)
+            inv[i] = inv[i] / r->factor;
+        else if (wave >= r->orig / high)
+            inv[i] = (1 - s) * inv[i] / r->factor + s * inv[i];
+    }
+    return MB_OK;
+}
+
+static enum mb_status yarn_attention(struct mb_model *m, const struct rope *r)
+{
+    double mscale = 0, all = 0;
+    bool given;
+
+    MB_TRY(mb_cfg_real(&r->c, "attention_factor", 1e-6, 1e6, &m->rope_att, &given));
+    MB_TRY(mb_cfg_real(&r->c, "mscale", 0, 1e6, &mscale, NULL));
+    MB_TRY(mb_cfg_real(&r->c, "mscale_all_dim", 0, 1e6, &all, NULL));
+    if (!given)
+        m->rope_att = mscale != 0 && all != 0 ? yarn_g(r->factor, mscale) / yarn_g(r->factor, all) : yarn_g(r->factor, 1);
+    return MB_OK;
+}
+
+/* Position, among the d/2 frequencies, of the one that turns `rotations` times within the original length. */
+static double yarn_dim(const struct rope *r, double rotations)
+{
+    return r->d * log(r->orig / (rotations * TWO_PI)) / (2 * log(r->theta));
+}
+
+static enum mb_status scale_yarn(struct mb_model *m, const struct rope *s, double *inv)
+{
+    struct rope r = *s;
+    double fast = 0, slow = 0;
+    bool truncate = true;
+
+    if (!r.has_factor)
+        r.factor = r.max_pos / r.orig;
+    if (r.theta <= 1)
+        return mb_error(MB_MODEL, "%s: rope_theta: expected more than 1 for yarn, found %g", r.c.path, r.theta);
+    MB_TRY(yarn_attention(m, &r));
+    MB_TRY(mb_cfg_real(&r.c, "beta_fast", 0, 1e9, &fast, NULL));
+    MB_TRY(mb_cfg_real(&r.c, "beta_slow", 0, 1e9, &slow, NULL));
+    MB_TRY(mb_cfg_bool(&r.c, "truncate", &truncate));
+    double lo = yarn_dim(&r, fast != 0 ? fast : 32), hi = yarn_dim(&r, slow != 0 ? slow : 1);
+    if (truncate) {
+        lo = floor(lo);
+        hi = ceil(hi);
+    }
+    lo = fmax(lo, 0);
+    hi = fmin(hi, r.d - 1);
+    if (lo == hi)
+        hi += 0.001;
+    for (int32_t i = 0; i < r.d / 2; i++) {
+        double ramp = fmin(fmax((i - lo) / (hi - lo), 0), 1);
+        inv[i] = inv[i] / r.factor * ramp + inv[i] * (1 - ramp);
+    }
+    return MB_OK;
+}
+
+/* out[i] = inv[i] / factors[i] */
+static enum mb_status divide_by(const struct rope *r, const char *key, const double *inv, double *out)
+{
+    const json_t *v;
+    char text[96];
+    size_t want = (size_t)r->d / 2;
+
+    MB_TRY(mb_cfg_get(&r->c, key, &v, NULL, 0));
+    if (!json_is_array(v) || json_array_size(v) != want)
+        return mb_error(MB_MODEL, "%s: %s: expected a list of %zu numbers, found %s", r->c.path, key, want,
+                        json_is_array(v) ? "another length" : mb_cfg_text(v, text, sizeof text));
+    for (size_t i = 0; i < want; i++) {
+        const json_t *x = json_array_get(v, i);
+        double f = json_number_value(x);
+        if (!json_is_number(x) || !(f >= 1e-6 && f <= 1e9))
+            return mb_error(MB_MODEL, "%s: %s: expected numbers from 1e-06 to 1e+09, found %s", r->c.path, key,
+                            mb_cfg_text(x, text, sizeof text));
+        out[i] = inv[i] / f;
+    }
+    return MB_OK;
+}
+
+static enum mb_status scale_longrope(struct mb_model *m, const struct rope *r, double *inv)
+{
+    enum mb_status st;
+    double f = r->has_factor ? r->factor : r->max_pos / r->orig, *lng = malloc((size_t)r->d * sizeof *lng);
+
+    m->inv_freq_long = malloc((size_t)r->d * sizeof *m->inv_freq_long);
+    if (lng == NULL || m->inv_freq_long == NULL) {
+        free(lng);
+        return mb_error(MB_NO_MEMORY, "no memory for %d frequencies", r->d);
+    }
+    m->rope_switch = (int64_t)r->orig;
+    m->rope_att = f <= 1 ? 1 : sqrt(1 + log(f) / log(r->orig));
+    st = r->orig <= 1 ? mb_error(MB_MODEL, "%s: original_max_position_embeddings: expected more than 1, found %g", r->c.path, r->orig)
+                      : mb_cfg_real(&r->c, "attention_factor", 1e-6, 1e6, &m->rope_att, NULL);
+    if (st == MB_OK)
+        st = divide_by(r, "long_factor", inv, lng);
+    if (st == MB_OK)
+        st = divide_by(r, "short_factor", inv, inv);
+    for (int32_t i = 0; st == MB_OK && i < r->d / 2; i++)
+        m->inv_freq_long[i] = (float)lng[i];
+    free(lng);
+    m->rope_att_long = m->rope_att;
+    return st;
+}
+
+static const struct {
+    const char *type;
+    enum mb_status (*scale)(struct mb_model *m, const struct rope *r, double *inv);
+} kinds[] = {{"default", NULL},        {"linear", scale_linear}, {"llama3", scale_llama3},
+             {"yarn", scale_yarn},     {"longrope", scale_longrope}, {"su", scale_longrope}};
+
+static enum mb_status scale_by_type(struct mb_model *m, const struct rope *r, double *inv)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (strcmp(kinds[i].type, r->type) == 0)
+            return kinds[i].scale == NULL ? MB_OK : kinds[i].scale(m, r, inv);
+    }
+    return mb_error(MB_MODEL, "%s: rope_scaling.rope_type: expected default, linear, llama3, yarn or longrope, found \"%.60s\"",
+                    r->c.path, r->type);
+}
+
+/* DeepSeek's softmax scale grows with yarn: times g(factor, mscale_all_dim)^2. */
+static enum mb_status scale_attention(struct mb_model *m, const struct rope *r)
+{
+    double all = 0;
+
+    if (!m->mla || r->c.root == NULL || strcmp(r->type, "default") == 0)
+        return MB_OK;
+    MB_TRY(mb_cfg_real(&r->c, "mscale_all_dim", 0, 1e6, &all, NULL));
+    double g = all != 0 ? yarn_g(r->has_factor ? r->factor : r->max_pos / r->orig, all) : 1;
+    m->attn_scale = (float)(g * g / sqrt((double)m->head_dim));
+    return MB_OK;
+}
+
+static enum mb_status store(struct mb_model *m, const struct rope *r, const double *inv)
+{
+    m->inv_freq = malloc((size_t)r->d * sizeof *m->inv_freq);
+    if (m->inv_freq == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d frequencies", r->d);
+    for (int32_t i = 0; i < r->d / 2; i++)
+        m->inv_freq[i] = (float)inv[i];
+    return MB_OK;
+}
+
+enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    struct rope r = {.d = m->rope_dim, .max_pos = (double)m->max_positions};
+
+    if (r.d % 2 != 0)
+        return mb_error(MB_MODEL, "%s: %s: expected an even width for the rotary embedding, found %d", c->path,
+                        m->mla ? "qk_rope_head_dim" : "head_dim", r.d);
+    MB_TRY(read_settings(a, c, &r));
+    m->rope_style = a->rope_style;
+    m->rope_att = m->rope_att_long = 1;
+    double *inv = malloc((size_t)r.d * sizeof *inv);
+    if (inv == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d frequencies", r.d);
+    for (int32_t i = 0; i < r.d / 2; i++)
+        inv[i] = pow(r.theta, -2.0 * i / r.d);
+    enum mb_status st = scale_by_type(m, &r, inv);
+    if (st == MB_OK)
+        st = store(m, &r, inv);
+    free(inv);
+    if (st == MB_OK && a->mscales && m->inv_freq_long != NULL) {
+        st = mb_cfg_need_real(&r.c, "short_mscale", 1e-6, 1e6, &m->rope_att);
+        if (st == MB_OK)
+            st = mb_cfg_need_real(&r.c, "long_mscale", 1e-6, 1e6, &m->rope_att_long);
+    }
+    return st == MB_OK ? scale_attention(m, &r) : st;
+}
+
+void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions, float *cos_out, float *sin_out)
+{
+    const float *inv = which == 1 && m->inv_freq_long != NULL ? m->inv_freq_long : m->inv_freq;
+    double att = inv == m->inv_freq ? m->rope_att : m->rope_att_long;
+    int32_t half = m->rope_dim / 2;
+
+    for (int64_t p = 0; p < positions; p++) {
+        for (int32_t i = 0; i < half; i++) {
+            float angle = (float)p * inv[i];
+            cos_out[p * half + i] = (float)(cos((double)angle) * att);
+            sin_out[p * half + i] = (float)(sin((double)angle) * att);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+/* From names in the files to tensors by role: every pattern of the architecture is looked up for each layer and expert it
+ * applies to, its stored shape compared, its place computed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "model/load.h"
+
+#define MAX_TENSORS ((int64_t)1 << 24)
+
+struct binder {
+    struct mb_model *m;
+    struct mb_shards *s;
+    const struct mb_quant *q;
+    int64_t cap;
+};
+
+static int64_t dim_value(const struct mb_model *m, uint8_t d)
+{
+    int64_t q = (int64_t)m->heads * m->head_dim, kv = (int64_t)m->kv_heads * m->head_dim, e = m->router.experts;
+
+    switch ((enum mb_dim)d) {
+    case D_END:
+        return 0;
+    case D_ONE:
+        return 1;
+    case D_HIDDEN:
+        return m->hidden;
+    case D_HIDDEN2:
+        return 2 * (int64_t)m->hidden;
+    case D_VOCAB:
+        return m->vocab;
+    case D_Q:
+        return q;
+    case D_KV:
+        return kv;
+    case D_QKV:
+        return q + 2 * kv;
+    case D_Q_KV:
+        return q + kv;
+    case D_O:
+        return (int64_t)m->heads * m->v_dim;
+    case D_HEAD:
+        return m->head_dim;
+    case D_HEADS:
+        return m->heads;
+    case D_FFN:
+        return m->ffn;
+    case D_SHARED:
+        return m->shared_ffn;
+    case D_EXPERTS:
+        return e;
+    case D_WIDTH:
+        return m->expert_ffn;
+    case D_WIDTH2:
+        return 2 * (int64_t)m->expert_ffn;
+    case D_STACK:
+        return e * m->expert_ffn;
+    case D_QLORA:
+        return m->q_lora;
+    case D_KVLORA:
+        return m->kv_lora;
+    case D_KVA:
+        return (int64_t)m->kv_lora + m->rope_mla;
+    case D_KVB:
+        return (int64_t)m->heads * (m->nope + m->v_dim);
+    }
+    return 0;
+}
+
+/* layer -1: a tensor of no layer */
+static bool applies(const struct mb_model *m, const struct mb_pattern *p, int32_t layer)
+{
+    unsigned have = (m->tied ? 0 : N_UNTIED) | (m->head_bias ? N_HEAD_B : 0) | (m->qkv_bias ? N_QKV_B : 0) |
+                    (m->o_bias ? N_O_B : 0) | (m->mlp_bias ? N_MLP_B : 0) | (m->q_lora > 0 ? N_QLORA : N_NO_QLORA) |
+                    (m->shared_ffn > 0 ? N_SHARED : 0);
+    if (layer >= 0)
+        have |= (m->is_moe[layer] ? N_MOE : N_DENSE) | (layer == m->layers ? N_MTP : 0);
+    return (p->when & ~have) == 0;
+}
+
+/* One alternative of the name with {l} and {e} filled in. */
+static void format_name(const char *pattern, size_t n, int32_t layer, int32_t expert, char *out, size_t cap)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n && at + 12 < cap; i++) {
+        if (pattern[i] == '{') {
+            at += (size_t)snprintf(out + at, cap - at, "%d", pattern[i + 1] == 'l' ? layer : expert);
+            i += 2;
+        } else {
+            out[at++] = pattern[i];
+        }
+    }
+    out[at] = 0;
+}
+
+/* The entry under any of the pattern's names; name gets the one found, else the first. */
+static struct mb_st_entry *find_entry(const struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert,
+                                      char *name, size_t cap)
+{
+    for (const char *alt = p->name; *alt != 0;) {
+        size_t n = strcspn(alt, "|");
+        format_name(alt, n, layer, expert, name, cap);
+        struct mb_st_entry *e = mb_shards_find(b->s, name);
+        if (e != NULL)
+            return e;
+        alt += n + (alt[n] == '|');
+    }
+    format_name(p->name, strcspn(p->name, "|"), layer, expert, name, cap);
+    return NULL;
+}
+
+static enum mb_status check_shape(const struct binder *b, const struct mb_pattern *p, const struct mb_st_entry *e,
+                                  const char *name)
+{
+    int64_t want[4];
+    int rank = 0;
+    char ta[128], tb[256];
+
+    if (p->shape[0] == D_END) {
+        if (p->n != D_ONE)
+            want[rank++] = dim_value(b->m, p->n);
+        want[rank++] = dim_value(b->m, p->k);
+    }
+    for (int i = 0; i < 4 && p->shape[i] != D_END; i++)
+        want[rank++] = dim_value(b->m, p->shape[i]);
+    bool same = rank == e->rank;
+    for (int i = 0; i < rank && same; i++)
+        same = want[i] == e->shape[i];
+    if (same)
+        return MB_OK;
+    mb_st_shape_text(want, rank, ta, sizeof ta);
+    mb_st_shape_text(e->shape, e->rank, tb, sizeof tb);
+    return mb_error(MB_MODEL, "%s/%s: %s: shape: expected %s from config.json, found %s", b->s->dir, b->s->files[e->file], name,
+                    ta, tb);
+}
+
+/* Strides and offset of the logical [n, k]. */
+static void place(const struct binder *b, const struct mb_pattern *p, const struct mb_st_entry *e, int32_t expert,
+                  struct mb_tensor *t)
+{
+    int64_t every = p->layout & (L_EVEN | L_ODD) ? 2 : 1, start;
+
+    t->n = dim_value(b->m, p->n);
+    t->k = dim_value(b->m, p->k);
+    t->stride_n = t->k * every;
+    t->stride_k = p->n == D_ONE ? every : 1;
+    if (p->layout & L_TRANSPOSED) {
+        t->stride_n = every;
+        t->stride_k = t->n * every;
+    }
+    start = dim_value(b->m, p->start) * t->k;
+    if (p->layout & L_STACKED)
+        start += expert * t->n * t->k * every;
+    if (p->layout & L_ODD)
+        start += 1;
+    t->storage = (uint8_t)mb_st_storage(e->dtype);
+    t->file = (uint16_t)e->file;
+    t->offset = e->offset + (uint64_t)start * (uint64_t)mb_storage_size((enum mb_storage)t->storage);
+}
+
+static enum mb_status place_scale(const struct binder *b, const struct mb_pattern *p, const struct mb_st_entry *e,
+                                  const char *name, struct mb_tensor *t)
+{
+    char scale_name[MB_ST_MAX_NAME + 16], shape[256];
+    int64_t rows, cols;
+
+    if (b->q->block_n == 0)
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16 (config.json has no fp8 quantization_config), found "
+                        "F8_E4M3", b->s->dir, b->s->files[e->file], name);
+    if (e->rank != 2 || p->layout != L_PLAIN || p->start != D_END)
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16 for a tensor of this layout, found F8_E4M3",
+                        b->s->dir, b->s->files[e->file], name);
+    snprintf(scale_name, sizeof scale_name, "%s_scale_inv", name);
+    struct mb_st_entry *se = mb_shards_find(b->s, scale_name);
+    if (se == NULL)
+        return mb_error(MB_MODEL, "%s/%s: %s: expected with %s, found nothing", b->s->dir, b->s->files[e->file], scale_name, name);
+    rows = (e->shape[0] + b->q->block_n - 1) / b->q->block_n;
+    cols = (e->shape[1] + b->q->block_k - 1) / b->q->block_k;
+    mb_st_shape_text(se->shape, se->rank, shape, sizeof shape);
+    if (mb_st_storage(se->dtype) != MB_STORE_F32 || se->rank != 2 || se->shape[0] != rows || se->shape[1] != cols)
+        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected [%lld, %lld] of F32, found %s of %s", b->s->dir,
+                        b->s->files[se->file], scale_name, (long long)rows, (long long)cols, shape, mb_st_dtype_name(se->dtype));
+    se->used = true;
+    t->scale_offset = se->offset;
+    t->scale_bytes = se->bytes;
+    t->scale_file = (uint16_t)se->file;
+    t->block_n = b->q->block_n;
+    t->block_k = b->q->block_k;
+    t->scale_stride = (int32_t)cols;
+    return MB_OK;
+}
+
+static enum mb_status push(struct binder *b, const struct mb_tensor *t)
+{
+    struct mb_model *m = b->m;
+
+    if (m->n_tensors == b->cap) {
+        int64_t cap = b->cap == 0 ? 256 : 2 * b->cap;
+        if (cap > MAX_TENSORS)
+            return mb_error(MB_MODEL, "%s: tensors: expected at most %lld, found more", m->dir, (long long)MAX_TENSORS);
+        void *p = realloc(m->tensors, (size_t)cap * sizeof *m->tensors);
+        if (p == NULL)
+            return mb_error(MB_NO_MEMORY, "%s: no memory for %lld tensors", m->dir, (long long)cap);
+        m->tensors = p;
+        b->cap = cap;
+    }
+    m->tensors[m->n_tensors++] = *t;
+    return MB_OK;
+}
+
+static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
+{
+    char name[MB_ST_MAX_NAME + 1];
+    struct mb_tensor t;
+    struct mb_st_entry *e = find_entry(b, p, layer, expert, name, sizeof name);
+
+    if (p->layout & L_UNUSED) {
+        if (e != NULL)
+            e->used = true;
+        return MB_OK;
+    }
+    if (e == NULL)
+        return mb_error(MB_MODEL, "%s: %s: expected this tensor, found none of that name", b->s->dir, name);
+    e->used = true;
+    MB_TRY(check_shape(b, p, e, name));
+    if (mb_st_storage(e->dtype) < 0)
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16, BF16 or F8_E4M3, found %s", b->s->dir,
+                        b->s->files[e->file], name, mb_st_dtype_name(e->dtype));
+    memset(&t, 0, sizeof t);
+    t.role = p->role;
+    t.layer = layer;
+    t.expert = expert;
+    place(b, p, e, expert, &t);
+    if (t.storage == MB_STORE_F8E4M3)
+        MB_TRY(place_scale(b, p, e, name, &t));
+    return push(b, &t);
+}
+
+static enum mb_status bind_pattern(struct binder *b, const struct mb_pattern *p)
+{
+    struct mb_model *m = b->m;
+    bool per_layer = strstr(p->name, "{l}") != NULL;
+    bool per_expert = strstr(p->name, "{e}") != NULL || (p->layout & L_STACKED) != 0;
+
+    if (!per_layer)
+        return applies(m, p, -1) ? bind_one(b, p, -1, -1) : MB_OK;
+    for (int32_t l = 0; l < m->layers + m->mtp_layers; l++) {
+        if (!applies(m, p, l))
+            continue;
+        if (!per_expert)
+            MB_TRY(bind_one(b, p, l, -1));
+        for (int32_t e = 0; per_expert && e < m->router.experts; e++)
+            MB_TRY(bind_one(b, p, l, e));
+    }
+    return MB_OK;
+}
+
+static int by_role(const void *pa, const void *pb)
+{
+    const struct mb_tensor *a = pa, *b = pb;
+    if (a->role != b->role)
+        return a->role < b->role ? -1 : 1;
+    if (a->layer != b->layer)
+        return a->layer < b->layer ? -1 : 1;
+    return (a->expert > b->expert) - (a->expert < b->expert);
+}
+
+/* Published checkpoints sometimes come without the MTP module their config speaks of; the model works without it. */
+static void drop_missing_mtp(struct binder *b, const struct mb_arch *a)
+{
+    char name[MB_ST_MAX_NAME + 1];
+
+    for (int t = 0; b->m->mtp_layers > 0 && t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
+        for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++) {
+            if (p->role != MB_T_MTP_PROJ || find_entry(b, p, b->m->layers, -1, name, sizeof name) != NULL)
+                continue;
+            mb_warn("%s: num_nextn_predict_layers is 1, but there is no %s: going on without the MTP module", b->s->dir, name);
+            b->m->mtp_layers = 0;
+            b->m->is_moe[b->m->layers] = 0;
+        }
+    }
+}
+
+static void warn_unused(const struct mb_shards *s, const struct mb_model *m)
+{
+    const struct mb_st_entry *first = NULL;
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < s->n_entries; i++) {
+        const struct mb_st_entry *e = s->entries + i;
+        if (e->used || (m->tied && strcmp(mb_st_name(s, e), "lm_head.weight") == 0))
+            continue;
+        first = n++ == 0 ? e : first;
+    }
+    if (n > 0)
+        mb_warn("%s: %lld tensors have no meaning under this config.json and are ignored, the first is %s", s->dir, (long long)n,
+                mb_st_name(s, first));
+}
+
+enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q)
+{
+    struct binder b = {m, s, q, 0};
+
+    drop_missing_mtp(&b, a);
+    for (int t = 0; t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
+        for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++)
+            MB_TRY(bind_pattern(&b, p));
+    }
+    qsort(m->tensors, (size_t)m->n_tensors, sizeof *m->tensors, by_role);
+    warn_unused(s, m);
+    return MB_OK;
+}
+
+const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role role, int32_t layer, int32_t expert)
+{
+    struct mb_tensor key = {.role = (uint8_t)role, .layer = layer, .expert = expert};
+    if (m->n_tensors == 0)
+        return NULL;
+    return bsearch(&key, m->tensors, (size_t)m->n_tensors, sizeof key, by_role);
+}
+
+uint64_t mb_tensor_span(const struct mb_tensor *t)
+{
+    if (t->n == 0 || t->k == 0)
+        return 0;
+    return (uint64_t)((t->n - 1) * t->stride_n + (t->k - 1) * t->stride_k + 1) *
+           (uint64_t)mb_storage_size((enum mb_storage)t->storage);
+}
