@@ -1,1 +1,2 @@
 # tests of src/model
+EXTRA_DIST += tests/data/models tests/data/lora
