@@ -1,0 +1,207 @@
+#include "app/setup.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "app/signals.h"
+#include "base/log.h"
+
+static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
+{
+    int got = 0;
+
+    MB_TRY(mb_watchdog_create(a->conf->deadline, &a->dog));
+    mb_watchdog_begin(a->dog, "MPI_Init_thread");
+    int rc = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &got);
+    mb_watchdog_end(a->dog);
+    if (rc != MPI_SUCCESS || got < MPI_THREAD_FUNNELED)
+        return mb_error(MB_PEER, "MPI could not be started with MPI_THREAD_FUNNELED (got level %d); use an MPI with thread support", got);
+    mb_signals_install();
+    return MB_OK;
+}
+
+enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *argc, char ***argv)
+{
+    a->conf = conf;
+    MB_TRY(mpi_up(a, argc, argv));
+    struct mb_comm_options o = {.deadline = conf->deadline, .mem = &a->mem};
+    MB_TRY(mb_comm_create(&o, &a->comm));
+    a->rank = mb_comm_rank(a->comm);
+    a->size = mb_comm_size(a->comm);
+    mb_log_set_rank(a->rank, a->size);
+    mb_log_set_quiet(a->rank != 0);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- model */
+
+static enum mb_status share_model(struct mb_app *a)
+{
+    struct mb_bytes flat = {0};
+    enum mb_status st = MB_OK;
+
+    if (a->rank == 0) {
+        st = mb_model_open(a->conf->model, (int32_t)a->conf->k, &a->model);
+        if (st == MB_OK)
+            st = mb_model_identity(a->conf->model, &a->model_id);
+        if (st == MB_OK)
+            st = mb_model_pack(a->model, &flat);
+    }
+    st = mb_comm_agree(a->comm, st, "reading the model's description");
+    if (st == MB_OK)
+        st = mb_comm_bcast_bytes(a->comm, &flat, 0, "model description");
+    if (st == MB_OK)
+        st = mb_comm_bcast(a->comm, &a->model_id, sizeof a->model_id, 0, "model identity");
+    if (st == MB_OK && a->rank != 0)
+        st = mb_model_unpack(flat.data, flat.len, &a->model);
+    mb_bytes_fini(&flat);
+    return mb_comm_agree(a->comm, st, "taking over the model's description");
+}
+
+static enum mb_status choose_path(struct mb_app *a)
+{
+    const char *want = a->conf->dtype, *name = want;
+    enum mb_model_dtype stored = a->model->auto_path;
+
+    if (strcmp(want, "auto") == 0)
+        name = stored == MB_PATH_F32 ? "f32" : stored == MB_PATH_FP8 ? "fp8" : "bf16";
+    a->path = strcmp(name, "f32") == 0 ? MB_F32 : MB_BF16;
+    a->kv = a->path;
+    snprintf(a->path_name, sizeof a->path_name, "%s kv=%s segment=%lld k=%d", name, a->kv == MB_F32 ? "f32" : "bf16",
+             (long long)a->conf->kv_segment, a->model->router.k);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- machine */
+
+/* Threads go where the plan says; OpenMP's threads inherit the mask of the thread that starts them. */
+static void bind_threads(const struct mb_app *a)
+{
+    struct mb_cpus mine;
+    cpu_set_t set;
+
+    mb_topo_cpus(a->topo, a->rank, &mine);
+    if (mb_cpus_count(&mine) < a->topo->threads[a->rank])
+        return; /* --threads asks for more than the rank's part: leave them to the kernel */
+    CPU_ZERO(&set);
+    for (int c = 0; c < MB_MAX_CPUS && c < CPU_SETSIZE; c++) {
+        if (mine.bits[c / 64] >> (c % 64) & 1)
+            CPU_SET(c, &set);
+    }
+    if (CPU_COUNT(&set) > 0 && sched_setaffinity(0, sizeof set, &set) != 0)
+        mb_warn("could not bind to %d CPUs; the job runs, perhaps slower", CPU_COUNT(&set));
+}
+
+static enum mb_status share_topology(struct mb_app *a)
+{
+    struct mb_topo_local mine, *all = calloc((size_t)a->size, sizeof *all);
+    int32_t *node = calloc((size_t)a->size, sizeof *node);
+    enum mb_status st = all == NULL || node == NULL ? mb_error(MB_NO_MEMORY, "no memory for the topology") : MB_OK;
+
+    memset(&mine, 0, sizeof mine);
+    if (st == MB_OK)
+        st = mb_topo_discover(NULL, &mine, &a->hwloc_xml);
+    st = mb_comm_agree(a->comm, st, "looking at the machine");
+    if (st == MB_OK)
+        st = mb_comm_allgather(a->comm, &mine, sizeof mine, all, "topology");
+    if (st == MB_OK)
+        st = mb_comm_same_node(a->comm, node);
+    if (st == MB_OK)
+        st = mb_topo_create(all, node, a->size, (int32_t)a->conf->threads, &a->topo);
+    free(all);
+    free(node);
+    return st;
+}
+
+static enum mb_alltoall alltoall_of(const char *name)
+{
+    return strcmp(name, "flat") == 0 ? MB_A2A_FLAT : strcmp(name, "hier") == 0 ? MB_A2A_HIER : MB_A2A_AUTO;
+}
+
+static enum mb_status make_plan(struct mb_app *a)
+{
+    const struct mb_conf *c = a->conf;
+    struct mb_plan_options o = {.ep = (int32_t)c->expert_parallel_size,
+                                .experts_per_gpu = (int32_t)c->num_experts_per_gpu,
+                                .max_num_seqs = (int32_t)c->max_num_seqs,
+                                .max_batch_rows = (int32_t)c->max_batch_rows,
+                                .max_model_len = c->max_model_len,
+                                .path = a->path,
+                                .kv_dtype = a->kv,
+                                .memory_fraction = c->gpu_memory_utilization,
+                                .kv_pages = c->kv_pages,
+                                .alltoall = alltoall_of(c->alltoall),
+                                .placement = c->placement,
+                                .shm_bytes = (uint64_t)c->shm_size,
+                                .eager_bytes = (uint64_t)c->a2a_eager};
+    return mb_plan_create(a->model, a->topo, &o, &a->plan);
+}
+
+enum mb_status mb_app_plan(struct mb_app *a)
+{
+    MB_TRY(share_model(a));
+    MB_TRY(choose_path(a));
+    MB_TRY(share_topology(a));
+    MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
+    return mb_comm_agree(a->comm, mb_tokenizer_load(a->conf->model, &a->tok), "loading the tokenizer");
+}
+
+/* ---------------------------------------------------------------- device and engine */
+
+static enum mb_status open_device(struct mb_app *a)
+{
+    struct mb_device_options o = {.threads = a->topo->threads[a->rank], .isa = a->conf->isa, .mem = &a->mem, .path = a->path};
+
+    a->ops = mb_ops_find(a->conf->backend);
+    if (a->ops == NULL)
+        return mb_error(MB_USAGE, "--backend %s: this build has no such backend", a->conf->backend);
+    bind_threads(a);
+    return a->ops->open(&o, &a->dev);
+}
+
+enum mb_status mb_app_engine(struct mb_app *a)
+{
+    const struct mb_conf *c = a->conf;
+
+    MB_TRY(mb_comm_agree(a->comm, open_device(a), "opening the device"));
+    struct mb_engine_options o = {.model = a->model,
+                                  .topo = a->topo,
+                                  .plan = a->plan,
+                                  .ops = a->ops,
+                                  .dev = a->dev,
+                                  .comm = a->comm,
+                                  .mem = &a->mem,
+                                  .path = a->path,
+                                  .kv_dtype = a->kv,
+                                  .segment = (int32_t)c->kv_segment,
+                                  .shm_bytes = (uint64_t)c->shm_size,
+                                  .eager_bytes = (uint64_t)c->a2a_eager,
+                                  .seed = (uint64_t)c->seed,
+                                  .save_routing = c->save_routing,
+                                  .save_hidden = c->save_hidden,
+                                  .stop = mb_signals_stop()};
+    if (c->save_logits != NULL && c->save_logits[0] != 0)
+        o.save_logits = strcmp(c->save_logits, "last") == 0 ? MB_LOGITS_LAST : MB_LOGITS_ALL;
+    return mb_engine_create(&o, &a->engine);
+}
+
+void mb_app_end(struct mb_app *a)
+{
+    mb_engine_destroy(a->engine);
+    if (a->ops != NULL && a->dev != NULL)
+        a->ops->close(a->dev);
+    mb_tokenizer_destroy(a->tok);
+    mb_plan_destroy(a->plan);
+    mb_topo_destroy(a->topo);
+    free(a->hwloc_xml);
+    mb_model_destroy(a->model);
+    mb_comm_destroy(a->comm);
+    if (a->dog != NULL) {
+        mb_watchdog_begin(a->dog, "MPI_Finalize");
+        MPI_Finalize();
+        mb_watchdog_end(a->dog);
+    }
+    mb_watchdog_destroy(a->dog);
+}

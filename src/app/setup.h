@@ -1,0 +1,43 @@
+/* What a job is made of, built in order, torn down in reverse. */
+#ifndef MB_APP_SETUP_H
+#define MB_APP_SETUP_H
+#include "base/hash.h"
+#include "comm/comm.h"
+#include "comm/watchdog.h"
+#include "conf/conf.h"
+#include "device/ops.h"
+#include "engine/engine.h"
+#include "model/model.h"
+#include "plan/plan.h"
+#include "text/tokenizer.h"
+#include "topo/topo.h"
+
+struct mb_app {
+    const struct mb_conf *conf;
+    struct mb_mem mem;
+    struct mb_watchdog *dog; /* for MPI_Init and MPI_Finalize */
+    struct mb_comm *comm;
+    int rank, size;
+    struct mb_model *model;
+    struct mb_hash128 model_id;
+    struct mb_topo *topo;
+    char *hwloc_xml;
+    struct mb_plan *plan;
+    enum mb_dtype path, kv;
+    char path_name[160]; /* numeric path: what must not change on resume */
+    struct mb_tokenizer *tok;
+    const struct mb_ops *ops;
+    struct mb_device *dev;
+    struct mb_engine *engine;
+};
+
+/* MPI up, communicators made. Collective over world. */
+enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *argc, char ***argv);
+/* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
+ * Collective over world. */
+enum mb_status mb_app_plan(struct mb_app *a);
+/* Device and engine: reads the weights. Collective over world. */
+enum mb_status mb_app_engine(struct mb_app *a);
+/* Frees all, ends MPI. Collective over world if st is a status all ranks share. */
+void mb_app_end(struct mb_app *a);
+#endif

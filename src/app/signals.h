@@ -1,0 +1,14 @@
+/* Signals. The flag is one of app's few mutable globals: a handler has no other place. */
+#ifndef MB_APP_SIGNALS_H
+#define MB_APP_SIGNALS_H
+#include <signal.h>
+
+/* TERM, INT, USR1 and USR2 ask the job to stop: the flag is set, the lane finishes its step. First thing in main; once more
+ * after MPI_Init, which may install handlers of its own. PIPE is ignored. Local. */
+void mb_signals_install(void);
+const volatile sig_atomic_t *mb_signals_stop(void);
+/* Asks for a stop as a signal would (time limit, a newer run). */
+void mb_signals_ask(void);
+/* Name of the signal that asked first, or NULL. */
+const char *mb_signals_name(void);
+#endif
