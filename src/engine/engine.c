@@ -18,10 +18,10 @@ static enum mb_status kv_create(struct mb_engine *e)
         d.dv = m->kv_lora;
         d.v_in_k = true;
     }
-    e->kv = mb_zalloc(e->o.mem, MB_MEM_OTHER, (size_t)m->layers, sizeof(void *));
+    e->kv = mb_zalloc(e->o.mem, MB_MEM_OTHER, (size_t)e->all_layers, sizeof(void *));
     if (e->kv == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %d page pools", m->layers);
-    for (int32_t l = 0; l < m->layers; l++)
+        return mb_error(MB_NO_MEMORY, "no memory for %d page pools", e->all_layers);
+    for (int32_t l = 0; l < e->all_layers; l++)
         MB_TRY(e->o.ops->kv_create(e->o.dev, &d, &e->kv[l]));
     return MB_OK;
 }
@@ -60,13 +60,15 @@ enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_eng
 
     if (st == MB_OK) {
         e->o = *o;
+        e->mtp = o->model->mtp_layers > 0 && o->save_logits == MB_LOGITS_ALL;
+        e->all_layers = o->model->layers + (e->mtp ? o->model->mtp_layers : 0);
         st = o->ops->stream_create(o->dev, &e->stream);
     }
     if (st == MB_OK)
         st = local_parts(e);
     st = mb_comm_agree(o->comm, st, "memory for pages and steps");
     if (st == MB_OK)
-        st = mb_weights_load(o, e->stream, &e->w);
+        st = mb_weights_load(o, e->stream, e->mtp, &e->w);
     if (st == MB_OK)
         st = xchg_create(e);
     if (st != MB_OK) {
@@ -86,7 +88,7 @@ void mb_engine_destroy(struct mb_engine *e)
     mb_xchg_destroy(e->xchg);
     mb_sched_destroy(e);
     mb_work_destroy(e);
-    for (int32_t l = 0; l < e->o.model->layers && e->kv != NULL; l++)
+    for (int32_t l = 0; l < e->all_layers && e->kv != NULL; l++)
         e->o.ops->kv_free(e->kv[l]);
     mb_free(e->kv);
     mb_weights_fini(e->o.ops, &e->w);
@@ -156,10 +158,13 @@ static enum mb_status compute(struct mb_engine *e, struct mb_sink *sink)
     if (e->peers_status != MB_OK || (dense && e->empty))
         return e->status;
     MB_TRY(mb_layers_run(e, sink));
-    if (e->peers_status != MB_OK || e->empty || e->batch.rows == 0)
+    if (e->peers_status != MB_OK || e->empty)
         return MB_OK;
-    MB_TRY(mb_save_routing(e, sink));
-    return mb_head_run(e, sink);
+    if (e->batch.rows > 0)
+        e->status = mb_save_routing(e, sink);
+    if (e->batch.rows > 0 && e->status == MB_OK)
+        e->status = mb_head_run(e, sink);
+    return e->mtp ? mb_mtp_run(e, sink) : e->status;
 }
 
 static enum mb_status one_step(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)

@@ -54,29 +54,37 @@ static enum mb_status embed(struct mb_engine *e, struct mb_view x)
     return e->o.ops->embed(e->stream, x, e->w.embed.view, e->batch.d_ids, e->o.model->embed_scale);
 }
 
+/* One decoder layer over the residual stream x, in place. An own failure (e->status) is carried into the exchange of an MoE
+ * layer, never past it. */
+enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x)
+{
+    struct mb_view t = mb_rows_of(e->work.t, x.rows, x.cols, MB_F32), h = mb_rows_of(e->work.h, x.rows, x.cols, e->o.path);
+
+    if (e->status == MB_OK)
+        e->status = attention_block(e, l, x, h, t);
+    if (!e->w.layer[l].moe && e->status != MB_OK)
+        return e->status;
+    enum mb_status st = ffn_block(e, l, x, h, t);
+    if (st != MB_OK)
+        e->status = st;
+    return e->status;
+}
+
 enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink)
 {
     const struct mb_model *m = e->o.model;
-    int64_t M = e->batch.rows;
-    struct mb_view x = mb_rows_of(e->work.x, M, m->hidden, MB_F32), t = mb_rows_of(e->work.t, M, m->hidden, MB_F32);
-    struct mb_view h = mb_rows_of(e->work.h, M, m->hidden, e->o.path);
+    struct mb_view x = mb_rows_of(e->work.x, e->batch.rows, m->hidden, MB_F32);
 
     if (e->status == MB_OK)
         e->status = embed(e, x);
     if (e->o.save_hidden && e->status == MB_OK)
         e->status = mb_save_hidden(e, sink, 0);
     for (int32_t l = 0; l < m->layers; l++) {
-        if (e->status == MB_OK)
-            e->status = attention_block(e, l, x, h, t);
+        (void)mb_layer_run(e, l, x); /* e->status has it */
         if (e->status != MB_OK && m->moe_layers == 0)
             return e->status; /* the next step's exchange tells the others */
-        if (e->w.layer[l].moe || e->status == MB_OK) {
-            enum mb_status st = ffn_block(e, l, x, h, t);
-            if (st != MB_OK)
-                e->status = st;
-            if (step_over(e) && e->w.layer[l].moe)
-                return e->status;
-        }
+        if (e->w.layer[l].moe && step_over(e))
+            return e->status;
         if (e->o.save_hidden && e->status == MB_OK)
             e->status = mb_save_hidden(e, sink, l + 1);
     }

@@ -12,4 +12,5 @@ libmoebatch_a_SOURCES += \
 	src/engine/attn.c \
 	src/engine/moe.c \
 	src/engine/head.c \
-	src/engine/save.c
+	src/engine/save.c \
+	src/engine/mtp.c

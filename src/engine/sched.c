@@ -20,17 +20,27 @@ enum mb_status mb_sched_create(struct mb_engine *e)
     b->out_row = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int32_t));
     b->out_seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(void *));
     b->out_pos = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int64_t));
+    e->mtp_batch.ids = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, e->mtp ? 6 * rows : 1, sizeof(int32_t));
     e->running = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     e->cap_waiting = p->max_num_seqs;
     e->waiting = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     e->free_page = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)p->kv_pages, sizeof(int32_t));
     if (b->seq == NULL || b->ids == NULL || b->page_table == NULL || b->out_row == NULL || b->out_seq == NULL ||
-        b->out_pos == NULL || e->running == NULL || e->waiting == NULL || e->free_page == NULL)
+        b->out_pos == NULL || e->mtp_batch.ids == NULL || e->running == NULL || e->waiting == NULL || e->free_page == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     b->pos = b->ids + rows;
     b->rope = b->pos + rows;
     b->slot = b->rope + rows;
     b->row_seq = b->slot + rows;
+    if (e->mtp) {
+        struct mb_batch *t = &e->mtp_batch;
+        t->max_pages = b->max_pages;
+        t->pos = t->ids + rows;
+        t->rope = t->pos + rows;
+        t->slot = t->rope + rows;
+        t->row_seq = t->slot + rows;
+        t->out_row = t->row_seq + rows;
+    }
     e->n_free_page = (int32_t)p->kv_pages;
     for (int32_t i = 0; i < e->n_free_page; i++)
         e->free_page[i] = e->n_free_page - 1 - i;
@@ -46,6 +56,7 @@ void mb_sched_destroy(struct mb_engine *e)
     mb_seq_destroy(e->held);
     for (int32_t i = 0; i < e->n_waiting; i++)
         mb_job_drop(e->waiting[i]);
+    mb_free(e->mtp_batch.ids);
     mb_free(e->running);
     mb_free(e->waiting);
     mb_free(e->free_page);

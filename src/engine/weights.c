@@ -16,7 +16,17 @@ struct loader {
     uint8_t *pack; /* CHUNK_BYTES or one row, whichever is more */
     uint64_t pack_bytes;
     int turn;      /* whose turn it is to read a shared tensor */
+    /* What went wrong on this rank alone. It goes on taking part in the broadcasts, or its peers would wait in vain, and
+     * says so at the agreement after them. */
+    enum mb_status failed;
 };
+
+static enum mb_status keep(struct loader *L, enum mb_status st)
+{
+    if (st != MB_OK && L->failed == MB_OK)
+        L->failed = st;
+    return MB_OK;
+}
 
 static const struct mb_tensor *find(const struct loader *L, enum mb_role role, int32_t layer, int32_t expert)
 {
@@ -71,7 +81,7 @@ static enum mb_status read_shared(struct loader *L, const struct mb_tensor *t, i
 {
     enum mb_storage form = t->storage == MB_STORE_F8E4M3 ? MB_STORE_F32 : (enum mb_storage)t->storage;
     uint64_t bytes = (uint64_t)(n * t->k * mb_storage_size(form));
-    int32_t st = (int32_t)pack_reserve(L, bytes);
+    int32_t st = MB_OK;
     bool mine = mb_comm_rank(L->o->comm) == root;
     struct mb_host_matrix m;
 
@@ -83,7 +93,6 @@ static enum mb_status read_shared(struct loader *L, const struct mb_tensor *t, i
     MB_TRY(mb_comm_bcast(L->o->comm, &root_st, sizeof root_st, root, "weight status"));
     if (root_st != MB_OK)
         return mine ? (enum mb_status)root_st : MB_PEER;
-    MB_TRY((enum mb_status)st); /* no memory here: the others will see it at the next agreement */
     MB_TRY(mb_comm_bcast(L->o->comm, L->pack, bytes, root, "weights"));
     if (!mine)
         L->w->bytes_received += (int64_t)bytes;
@@ -111,7 +120,8 @@ static enum mb_status each_chunk(struct loader *L, const struct mb_tensor *t, bo
             MB_TRY(read_shared(L, t, n0, n, root, &m));
         else
             MB_TRY(read_local(L, t, n0, n, &m));
-        MB_TRY(take(L, arg, n0, &m));
+        if (L->failed == MB_OK)
+            keep(L, take(L, arg, n0, &m));
     }
     return MB_OK;
 }
@@ -141,7 +151,10 @@ static enum mb_status take_vec(struct loader *L, void *arg, int64_t n0, const st
 
 static enum mb_status vec_create(struct loader *L, int64_t rows, int64_t cols, enum mb_dtype t, struct mb_vec *v)
 {
-    MB_TRY(L->o->ops->buf_alloc(L->o->dev, MB_MEM_WEIGHTS, (uint64_t)(rows * cols * mb_dtype_size(t)), &v->buf));
+    uint64_t bytes = (uint64_t)(rows * cols * mb_dtype_size(t));
+    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->buf_alloc(L->o->dev, MB_MEM_WEIGHTS, bytes, &v->buf);
+    if (st != MB_OK)
+        return keep(L, st);
     v->view = mb_view_of(v->buf, 0, rows, cols, t);
     L->w->dense_bytes += rows * cols * mb_dtype_size(t);
     return MB_OK;
@@ -158,7 +171,7 @@ static enum mb_status vec_put(struct loader *L, const struct mb_tensor *t, bool 
         rows = t->n;
     d.tmp = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
     if (d.tmp == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %lld rows of a tensor in transit", (long long)rows);
+        keep(L, mb_error(MB_NO_MEMORY, "no memory for %lld rows of a tensor in transit", (long long)rows));
     enum mb_status st = each_chunk(L, t, shared, take_vec, &d);
     mb_free(d.tmp);
     return st;
@@ -192,7 +205,9 @@ static enum mb_status mat_create(struct loader *L, int64_t n, int64_t k, int64_t
     d.leaf[1] = k;
     if (unit > 0)
         d.leaves = mb_k_leaves(k, unit, d.leaf);
-    MB_TRY(L->o->ops->weight_create(L->o->dev, &d, out));
+    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->weight_create(L->o->dev, &d, out);
+    if (st != MB_OK)
+        return keep(L, st);
     int64_t bytes = (int64_t)L->o->ops->weight_bytes(*out);
     if (cat == MB_MEM_EXPERTS)
         L->w->expert_bytes += bytes;
@@ -363,8 +378,8 @@ static enum mb_status load_mla(struct loader *L, int32_t layer, struct mb_layer 
     y->w_uk = calloc((size_t)m->heads, sizeof(void *));
     y->w_uv = calloc((size_t)m->heads, sizeof(void *));
     if (y->w_uk == NULL || y->w_uv == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a list of heads");
-    for (int32_t h = 0; h < m->heads; h++) {
+        keep(L, mb_error(MB_NO_MEMORY, "no memory for a list of heads"));
+    for (int32_t h = 0; h < m->heads && L->failed == MB_OK; h++) {
         MB_TRY(mat_create(L, m->kv_lora, m->nope, 0, MB_MEM_WEIGHTS, &y->w_uk[h]));
         MB_TRY(mat_create(L, m->v_dim, m->kv_lora, 0, MB_MEM_WEIGHTS, &y->w_uv[h]));
     }
@@ -420,14 +435,39 @@ static enum mb_status load_ends(struct loader *L)
     return mat_put(L, h != NULL ? h : e, true, L->w->head, 0);
 }
 
+/* Room for the largest chunk of any tensor, before anybody waits for anybody. */
+static enum mb_status pack_room(struct loader *L)
+{
+    int64_t k = CHUNK_BYTES / 4;
+    for (int64_t i = 0; i < L->o->model->n_tensors; i++) {
+        if (L->o->model->tensors[i].k > k)
+            k = L->o->model->tensors[i].k;
+    }
+    return pack_reserve(L, (uint64_t)k * 4);
+}
+
+static enum mb_status load_mtp(struct loader *L)
+{
+    int32_t l = L->o->model->layers;
+    enum mb_role proj = MB_T_MTP_PROJ;
+
+    if (L->w->layers == l)
+        return MB_OK;
+    MB_TRY(vec_load(L, MB_T_MTP_ENORM, l, &L->w->mtp_enorm));
+    MB_TRY(vec_load(L, MB_T_MTP_HNORM, l, &L->w->mtp_hnorm));
+    MB_TRY(vec_load(L, MB_T_MTP_NORM, l, &L->w->mtp_norm));
+    return mat_stack(L, l, &proj, NULL, 1, 0, &L->w->mtp_proj, NULL);
+}
+
 static enum mb_status load_shared(struct loader *L)
 {
     MB_TRY(load_ends(L));
+    MB_TRY(load_mtp(L));
     for (int32_t l = 0; l < L->w->layers; l++) {
         MB_TRY(load_layer(L, l, &L->w->layer[l]));
         mb_fault("loading");
     }
-    return MB_OK;
+    return L->failed;
 }
 
 static enum mb_status load_owned(struct loader *L)
@@ -436,15 +476,15 @@ static enum mb_status load_owned(struct loader *L)
         if (L->w->layer[l].moe)
             MB_TRY(load_experts(L, l, &L->w->layer[l]));
     }
-    return MB_OK;
+    return L->failed;
 }
 
-enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, struct mb_weights *w)
+enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, bool mtp, struct mb_weights *w)
 {
     struct loader L = {.o = o, .s = s, .w = w};
     int32_t moe = 0;
 
-    w->layers = o->model->layers;
+    w->layers = o->model->layers + (mtp ? o->model->mtp_layers : 0);
     w->heads = o->model->heads;
     w->layer = calloc((size_t)w->layers, sizeof *w->layer);
     enum mb_status st = w->layer == NULL ? mb_error(MB_NO_MEMORY, "no memory for %d layers", w->layers) : MB_OK;
@@ -454,6 +494,8 @@ enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stre
     }
     if (st == MB_OK)
         st = mb_reader_create(o->model, o->mem, &L.reader);
+    if (st == MB_OK)
+        st = pack_room(&L);
     if (st == MB_OK)
         st = load_owned(&L);
     /* own experts may have failed on one rank alone: agree before the broadcasts in which all must take part */
@@ -517,6 +559,10 @@ void mb_weights_fini(const struct mb_ops *ops, struct mb_weights *w)
     free_vec(ops, &w->final_norm);
     free_vec(ops, &w->final_norm_b);
     free_vec(ops, &w->head_b);
+    free_vec(ops, &w->mtp_enorm);
+    free_vec(ops, &w->mtp_hnorm);
+    free_vec(ops, &w->mtp_norm);
+    ops->weight_free(w->mtp_proj);
     ops->weight_free(w->head);
     *w = (struct mb_weights){0};
 }

@@ -41,7 +41,9 @@ struct mb_weights {
     struct mb_vec embed; /* [V, H], bf16 if stored so */
     struct mb_vec final_norm, final_norm_b, head_b;
     struct mb_weight *head;
-    struct mb_layer *layer; /* [layers] */
+    struct mb_vec mtp_enorm, mtp_hnorm, mtp_norm;
+    struct mb_weight *mtp_proj;
+    struct mb_layer *layer; /* [layers], with the MTP module's after the model's if it is in use */
     int32_t layers, heads;
     int64_t expert_bytes, dense_bytes; /* resident */
     int64_t bytes_read, bytes_received;
@@ -49,6 +51,6 @@ struct mb_weights {
 
 /* Reads what this rank needs. Tensors that every rank holds are read once in the job (readers take turns) and broadcast;
  * experts are read by their owner. Collective over world. */
-enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, struct mb_weights *w);
+enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, bool mtp, struct mb_weights *w);
 void mb_weights_fini(const struct mb_ops *ops, struct mb_weights *w); /* half-loaded ok */
 #endif

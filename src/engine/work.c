@@ -40,6 +40,7 @@ static enum mb_status device_rows(struct mb_engine *e)
         {&w->qlat, mla * R * m->heads * (m->kv_lora + m->rope_mla) * es},
         {&w->olat, mla * R * m->heads * m->kv_lora * es}, {&w->kva, mla * R * (m->kv_lora + m->rope_mla) * 4},
         {&w->z, R * m->router.experts * 4}, {&w->experts, R * m->router.k * 4}, {&w->weights, R * m->router.k * 4},
+        {&w->mtp_idx, e->mtp * R * 4}, {&w->mtp_in, e->mtp * R * 2 * H * es}, {&w->mtp_x, e->mtp * R * H * 4},
         {&w->bad, R * 4}, {&w->sgate, R * 4}, {&w->ints, 5 * R * 4},
         {&w->page_table, (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4},
     };
@@ -66,7 +67,7 @@ static enum mb_status host_arrays(struct mb_engine *e)
     const struct mb_model *m = e->o.model;
     struct mb_work *w = &e->work;
     struct mb_mem *mem = e->o.mem;
-    size_t routes = (size_t)(m->moe_layers * w->max_rows * m->router.k), per = (size_t)(m->moe_layers * m->router.k);
+    size_t routes = (size_t)((m->moe_layers + e->mtp) * w->max_rows * m->router.k), per = (size_t)(m->moe_layers * m->router.k);
     size_t row = (size_t)max64(max64((int64_t)w->logit_rows * m->vocab * (e->o.save_logits != MB_LOGITS_NONE), m->hidden), (int64_t)per);
     int64_t groups = max64(m->heads, m->router.experts) + 1;
 
@@ -133,7 +134,7 @@ void mb_work_destroy(struct mb_engine *e)
     struct mb_work *w = &e->work;
     struct mb_buf *bufs[] = {w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
-                             w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->hx, w->hn, w->logits, w->stats, w->best,
+                             w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
     void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->h_bad, w->h_rows, w->h_u16, w->h_i32, w->h_f32,
                     w->h_srows, w->adj.v};

@@ -34,6 +34,7 @@ struct mb_work {
     struct mb_buf *z, *experts, *weights, *bad, *sgate;
     struct mb_buf *ints;          /* ids, pos, rope, slot, row_seq */
     struct mb_buf *page_table;
+    struct mb_buf *mtp_idx, *mtp_in, *mtp_x;
     struct mb_buf *rope_cos, *rope_sin;
     int64_t rope_rows;            /* positions per table; the long table follows the short one */
     /* experts: grown when more rows arrive than ever before */
@@ -61,9 +62,11 @@ struct mb_engine {
     struct mb_stream *stream;
     struct mb_weights w;
     struct mb_xchg *xchg;
-    struct mb_kv **kv;            /* [layers] */
+    struct mb_kv **kv;            /* [all_layers] */
+    int32_t all_layers;           /* with the MTP module */
     struct mb_work work;
-    struct mb_batch batch;
+    struct mb_batch batch, mtp_batch;
+    bool mtp;                     /* the MTP module's logits are saved */
     struct mb_counters counters;
     /* scheduler */
     struct mb_seq **running;      /* in order of admission */
@@ -99,6 +102,9 @@ enum mb_status mb_work_upload(struct mb_engine *e);
 
 /* layers.c: embedding and all layers of one step; x holds the residual stream. hidden rows go to the sink if asked for. */
 enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink);
+enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x);
+/* mtp.c: the MTP module over this step's rows, its logits to the sink */
+enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink);
 /* attn.c: t = attention of layer l over h */
 enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view t);
 /* moe.c: t = FFN of layer l; raw is the unrounded norm output */

@@ -83,9 +83,9 @@ static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_p
     return MB_OK;
 }
 
-static enum mb_status plan_placement(const struct mb_model *m, const char *how, struct mb_plan *p)
+static enum mb_status plan_placement(const struct mb_model *m, const char *how, bool mtp, struct mb_plan *p)
 {
-    int32_t layers = m->moe_layers, experts = m->router.experts;
+    int32_t layers = m->moe_layers + (mtp ? m->mtp_layers : 0), experts = m->router.experts;
 
     if (how == NULL || strcmp(how, "uniform") == 0)
         return mb_placement_uniform(layers, experts, p->ep, &p->placement);
@@ -227,7 +227,7 @@ enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
     p->alltoall = resolve_alltoall(t, o->alltoall);
     enum mb_status st = plan_sequences(m, o, p);
     if (st == MB_OK)
-        st = plan_placement(m, o->placement, p);
+        st = plan_placement(m, o->placement, o->mtp, p);
     if (st == MB_OK)
         st = count_experts(m, o->path, p, &owned);
     if (st == MB_OK)

@@ -22,6 +22,7 @@ struct mb_plan_options {
     double memory_fraction;    /* --gpu-memory-utilization */
     int64_t kv_pages;          /* 0: sized from memory */
     enum mb_alltoall alltoall;
+    bool mtp;                  /* the MTP module is in use: one more MoE layer to place */
     const char *placement;     /* "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
     uint64_t shm_bytes;        /* --shm-size, per node */
     uint64_t eager_bytes;      /* --a2a-eager */
