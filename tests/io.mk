@@ -3,3 +3,6 @@ include tests/input.mk
 TESTS_UNIT += tests/unit_journal
 tests_unit_journal_SOURCES = tests/unit_journal.c tests/records.h tests/tmpdir.h
 tests_unit_journal_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_resume
+tests_unit_resume_SOURCES = tests/unit_resume.c tests/records.h tests/tmpdir.h
+tests_unit_resume_LDADD = $(TEST_LIBS)

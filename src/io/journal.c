@@ -323,30 +323,31 @@ enum mb_status mb_journal_token(struct mb_journal *j, uint64_t line, int32_t cho
 }
 
 /* XXH3 of the bulk bytes of an extent, read back from the file (from the page cache, as it was just written). */
-static enum mb_status hash_extent(struct mb_journal *j, int kind, const struct mb_extent *e, uint64_t *out)
+static enum mb_status hash_extent(struct mb_journal *j, int kind, const struct mb_extent *e, uint64_t out[2])
 {
     const struct bulk_file *f = &j->bulk[kind];
     uint64_t n, end;
     if (f->fd < 0 || !mb_mul_ok((uint64_t)e->rows, f->row_bytes, &n) || n == 0 || !mb_add_ok(e->offset, n, &end) ||
         end > f->end)
         return mb_error(MB_BUG, "a record points at %s data that was never written", bulk_names[kind]);
-    return mb_bulk_hash(f->fd, f->path, e->offset, n, MB_BUG, out);
+    out[1] = n;
+    return mb_bulk_hash(f->fd, f->path, e->offset, n, MB_BUG, &out[0]);
 }
 
 enum mb_status mb_journal_record(struct mb_journal *j, const struct mb_record *r)
 {
     struct mb_bytes packed = {0};
-    uint8_t head[8 + MB_BULK_COUNT * 8];
+    uint8_t head[8 + MB_BULK_COUNT * 16];
     uint8_t mask = 0;
     size_t n = 8;
     enum mb_status st = MB_OK;
 
     for (int i = 0; i < MB_BULK_COUNT && st == MB_OK; i++) {
-        uint64_t h = 0;
+        uint64_t h[2] = {0, 0};
         if (r->bulk[i].rows <= 0)
             continue;
-        st = hash_extent(j, i, &r->bulk[i], &h);
-        memcpy(head + n, &h, sizeof h);
+        st = hash_extent(j, i, &r->bulk[i], h);
+        memcpy(head + n, h, sizeof h);
         n += sizeof h;
         mask |= (uint8_t)(1u << i);
     }

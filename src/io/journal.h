@@ -4,7 +4,7 @@
  *   payload = u8 kind, u8 mask, u16 0, u32 count, then by kind:
  *     HEAD    JSON {"version", "run", "rank", "identity"}: the first frame of every file
  *     TOKENS  count x {u64 line, u32 choice, u32 index, i32 id}: the tokens drawn in one step
- *     DONE    one u64 XXH3 per bit of mask (bulk data of that kind), then a packed record (job/record.h)
+ *     DONE    {u64 XXH3, u64 bytes} per bit of mask (bulk data of that kind), then a packed record (job/record.h)
  *     ERROR   the same, a record that is an error row
  *     SYNC    u64 offset: bulk data of all frames before this place of the file is on the disk
  *
@@ -98,7 +98,8 @@ enum mb_status mb_journal_head(const struct mb_frame *f, const char *path, struc
 
 /* A DONE or ERROR frame taken apart. False if malformed. */
 struct mb_done {
-    uint64_t bulk_hash[MB_BULK_COUNT]; /* 0 where the record has none */
+    uint64_t bulk_hash[MB_BULK_COUNT]; /* 0 where the record has none; so the bytes */
+    uint64_t bulk_bytes[MB_BULK_COUNT];
     const uint8_t *record;             /* packed; inside the payload */
     uint32_t record_at;                /* its offset in the payload */
     size_t n;

@@ -212,11 +212,14 @@ bool mb_done_parse(const uint8_t *payload, size_t n, struct mb_done *out)
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         if (head[1] >> i & 1)
             d.bulk_hash[i] = mb_wire_u64(&w);
+        if (head[1] >> i & 1)
+            d.bulk_bytes[i] = mb_wire_u64(&w);
     }
     if (w.bad || !mb_record_peek(w.p, w.n, &d.head))
         return false;
     for (int i = 0; i < MB_BULK_COUNT; i++) {
-        if ((d.head.bulk_rows[i] > 0) != (head[1] >> i & 1))
+        if ((d.head.bulk_rows[i] > 0) != (head[1] >> i & 1) ||
+            (d.head.bulk_rows[i] > 0 && d.bulk_bytes[i] % (uint64_t)d.head.bulk_rows[i] != 0))
             return false;
     }
     d.record = w.p;

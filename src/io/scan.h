@@ -1,0 +1,46 @@
+/* What the journals of all runs say: used by resume (which lines are done) and assembly (where each row's record lies).
+ * A record counts only if its bulk data is there: it lies before a SYNC frame, or its bytes have the hash it was written
+ * with (after a power failure a record may have reached the disk before its data). Local. */
+#ifndef MB_IO_SCAN_H
+#define MB_IO_SCAN_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "io/journal.h"
+
+/* A journal under RESULTS.h5.d: run-NNNN/journal-RRRRRR. */
+struct mb_scan_file {
+    int32_t run, writer;
+};
+/* All journals of all runs, by (run, writer). A directory that does not exist has none. Caller frees *out. */
+enum mb_status mb_scan_list(const char *dir, struct mb_scan_file **out, int32_t *n);
+/* malloc'd path of a run's directory, NULL without memory. */
+char *mb_run_path(const char *dir, int32_t run);
+
+/* Where a finished row's record lies, with its counts. */
+struct mb_done_ref {
+    struct mb_scan_file file;
+    uint64_t offset; /* of the packed record in the journal */
+    uint64_t len;
+    uint64_t content; /* mb_record_content */
+    struct mb_record_head head;
+    uint64_t bulk_bytes[MB_BULK_COUNT]; /* of each extent; 0: none */
+};
+
+enum mb_scan_kind { MB_SCAN_END, MB_SCAN_TOKENS, MB_SCAN_DONE };
+struct mb_scan_item {
+    enum mb_scan_kind kind;
+    struct mb_done_ref done; /* DONE */
+    const uint8_t *tokens;   /* TOKENS: count entries of MB_JOURNAL_TOKEN_BYTES, valid until the next call */
+    uint32_t count;
+};
+struct mb_scan;
+/* identity: that the journal must have (MB_INPUT, logged, if it differs), or NULL. n_lines: lines of the input; a record
+ * beyond is MB_CORRUPT. A journal whose head never got to the disk is empty. */
+enum mb_status mb_scan_open(const char *dir, struct mb_scan_file file, const struct mb_identity *identity,
+                            uint64_t n_lines, struct mb_scan **out);
+void mb_scan_close(struct mb_scan *s);
+/* Records with bulk data may come later than what stands behind them. */
+enum mb_status mb_scan_next(struct mb_scan *s, struct mb_scan_item *item);
+/* Whether damage in the middle of the file was found; after MB_SCAN_END. */
+bool mb_scan_corrupt(const struct mb_scan *s);
+#endif
