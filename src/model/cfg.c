@@ -23,7 +23,7 @@ static enum mb_status walk(const struct mb_cfg *c, const char *alias, const json
     for (const char *p = alias; *p != 0;) {
         size_t n = strcspn(p, ".");
         if (!json_is_object(v))
-            return mb_error(MB_MODEL, "%s: %.*s: expected an object, found %s", c->path, (int)(p > alias ? p - alias - 1 : 0),
+            return mb_error(MB_MODEL, "%s: %s%.*s: expected an object, found %s", c->path, c->at, (int)(p > alias ? p - alias - 1 : 0),
                             alias, mb_cfg_text(v, text, sizeof text));
         snprintf(part, sizeof part, "%.*s", (int)n, p);
         v = json_object_get(v, part);
@@ -57,7 +57,7 @@ enum mb_status mb_cfg_get(const struct mb_cfg *c, const char *keys, const json_t
             found = v;
             memcpy(first, alias, sizeof first);
         } else if (v != NULL && !same(found, v)) {
-            return mb_error(MB_MODEL, "%s: %s: expected %s as %s says, found %s", c->path, alias,
+            return mb_error(MB_MODEL, "%s: %s%s: expected %s as %s says, found %s", c->path, c->at, alias,
                             mb_cfg_text(found, ta, sizeof ta), first, mb_cfg_text(v, tb, sizeof tb));
         }
         p += n + (p[n] == '|');
@@ -87,7 +87,7 @@ enum mb_status mb_cfg_int(const struct mb_cfg *c, const char *keys, int64_t lo, 
         x = (int64_t)json_real_value(v);
     }
     if (!ok || x < lo || x > hi)
-        return mb_error(MB_MODEL, "%s: %s: expected an integer from %lld to %lld, found %s", c->path, name, (long long)lo,
+        return mb_error(MB_MODEL, "%s: %s%s: expected an integer from %lld to %lld, found %s", c->path, c->at, name, (long long)lo,
                         (long long)hi, mb_cfg_text(v, text, sizeof text));
     *out = x;
     return MB_OK;
@@ -105,7 +105,7 @@ enum mb_status mb_cfg_real(const struct mb_cfg *c, const char *keys, double lo, 
         return MB_OK;
     double x = json_number_value(v);
     if (!json_is_number(v) || !(x >= lo && x <= hi))
-        return mb_error(MB_MODEL, "%s: %s: expected a number from %g to %g, found %s", c->path, name, lo, hi,
+        return mb_error(MB_MODEL, "%s: %s%s: expected a number from %g to %g, found %s", c->path, c->at, name, lo, hi,
                         mb_cfg_text(v, text, sizeof text));
     *out = x;
     return MB_OK;
@@ -120,7 +120,7 @@ enum mb_status mb_cfg_bool(const struct mb_cfg *c, const char *keys, bool *out)
     if (v == NULL)
         return MB_OK;
     if (!json_is_boolean(v))
-        return mb_error(MB_MODEL, "%s: %s: expected true or false, found %s", c->path, name, mb_cfg_text(v, text, sizeof text));
+        return mb_error(MB_MODEL, "%s: %s%s: expected true or false, found %s", c->path, c->at, name, mb_cfg_text(v, text, sizeof text));
     *out = json_is_true(v);
     return MB_OK;
 }
@@ -136,7 +136,7 @@ enum mb_status mb_cfg_str(const struct mb_cfg *c, const char *keys, const char *
     if (v == NULL)
         return MB_OK;
     if (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v))
-        return mb_error(MB_MODEL, "%s: %s: expected a string, found %s", c->path, name, mb_cfg_text(v, text, sizeof text));
+        return mb_error(MB_MODEL, "%s: %s%s: expected a string, found %s", c->path, c->at, name, mb_cfg_text(v, text, sizeof text));
     *out = json_string_value(v);
     return MB_OK;
 }
@@ -147,7 +147,7 @@ enum mb_status mb_cfg_need_int(const struct mb_cfg *c, const char *keys, int64_t
 
     MB_TRY(mb_cfg_int(c, keys, lo, hi, out, &found));
     if (!found)
-        return mb_error(MB_MODEL, "%s: %.*s: expected an integer from %lld to %lld, found nothing", c->path,
+        return mb_error(MB_MODEL, "%s: %s%.*s: expected an integer from %lld to %lld, found nothing", c->path, c->at,
                         (int)strcspn(keys, "|"), keys, (long long)lo, (long long)hi);
     return MB_OK;
 }
@@ -158,7 +158,7 @@ enum mb_status mb_cfg_need_real(const struct mb_cfg *c, const char *keys, double
 
     MB_TRY(mb_cfg_real(c, keys, lo, hi, out, &found));
     if (!found)
-        return mb_error(MB_MODEL, "%s: %.*s: expected a number from %g to %g, found nothing", c->path,
+        return mb_error(MB_MODEL, "%s: %s%.*s: expected a number from %g to %g, found nothing", c->path, c->at,
                         (int)strcspn(keys, "|"), keys, lo, hi);
     return MB_OK;
 }
@@ -173,14 +173,14 @@ enum mb_status mb_cfg_ints(const struct mb_cfg *c, const char *keys, int64_t lo,
     if (v == NULL)
         return MB_OK;
     if (!json_is_array(v))
-        return mb_error(MB_MODEL, "%s: %s: expected a list of integers, found %s", c->path, name,
+        return mb_error(MB_MODEL, "%s: %s%s: expected a list of integers, found %s", c->path, c->at, name,
                         mb_cfg_text(v, text, sizeof text));
     if (json_array_size(v) > cap)
-        return mb_error(MB_MODEL, "%s: %s: expected at most %zu entries, found %zu", c->path, name, cap, json_array_size(v));
+        return mb_error(MB_MODEL, "%s: %s%s: expected at most %zu entries, found %zu", c->path, c->at, name, cap, json_array_size(v));
     for (size_t i = 0; i < json_array_size(v); i++) {
         const json_t *x = json_array_get(v, i);
         if (!json_is_integer(x) || json_integer_value(x) < lo || json_integer_value(x) > hi)
-            return mb_error(MB_MODEL, "%s: %s: expected integers from %lld to %lld, found %s", c->path, name, (long long)lo,
+            return mb_error(MB_MODEL, "%s: %s%s: expected integers from %lld to %lld, found %s", c->path, c->at, name, (long long)lo,
                             (long long)hi, mb_cfg_text(x, text, sizeof text));
         out[i] = json_integer_value(x);
     }

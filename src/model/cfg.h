@@ -11,6 +11,7 @@
 struct mb_cfg {
     const json_t *root;
     const char *path; /* for messages */
+    const char *at;   /* where root lies in the file, for messages: "" or "rope_scaling." */
 };
 
 /* The value of a key, NULL if no alias is there. *name (may be NULL) gets the alias that was found (cap bytes with NUL). */

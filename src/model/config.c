@@ -215,6 +215,15 @@ static enum mb_status refuse_flags(const struct mb_arch *a, const struct mb_cfg 
     return MB_OK;
 }
 
+static enum mb_status load_storage(const struct mb_cfg *c, struct mb_quant *q)
+{
+    const char *name = "bfloat16";
+
+    MB_TRY(mb_cfg_str(c, "dtype|torch_dtype", &name, NULL));
+    q->storage = strcmp(name, "float32") == 0 ? MB_STORE_F32 : strcmp(name, "float16") == 0 ? MB_STORE_F16 : MB_STORE_BF16;
+    return MB_OK;
+}
+
 static enum mb_status load_quant(const struct mb_cfg *c, struct mb_quant *q)
 {
     const char *method = "", *fmt = "e4m3", *scheme = "dynamic";
@@ -246,6 +255,7 @@ static enum mb_status load_quant(const struct mb_cfg *c, struct mb_quant *q)
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q)
 {
     MB_TRY(refuse_flags(a, c));
+    MB_TRY(load_storage(c, q));
     MB_TRY(load_quant(c, q));
     MB_TRY(load_sizes(m, c));
     MB_TRY(a->mla ? load_mla(m, c) : load_gqa(m, c));

@@ -18,11 +18,11 @@ static enum mb_status load_k(struct mb_model *m, const struct mb_arch *a, const 
         return mb_error(MB_MODEL, "%s: num_experts_per_tok: expected at most the %d experts, found %lld", c->path,
                         m->router.experts, (long long)k);
     if (k_override != 0 && (k_override < 1 || k_override > m->router.experts))
-        return mb_error(MB_USAGE, "--k: expected 1 to the %d experts of %s, found %d", m->router.experts, c->path, k_override);
+        return mb_error(MB_LAYOUT, "--k: expected 1 to the %d experts of %s, found %d", m->router.experts, c->path, k_override);
     if (k_override != 0)
         k = k_override;
     if (a->k_fixed != 0 && k != a->k_fixed)
-        return mb_error(k_override != 0 ? MB_USAGE : MB_MODEL, "%s: %s: expected %d (the router of %s picks so many), found %lld",
+        return mb_error(k_override != 0 ? MB_LAYOUT : MB_MODEL, "%s: %s: expected %d (the router of %s picks so many), found %lld",
                         c->path, k_override != 0 ? "--k" : "num_experts_per_tok", a->k_fixed, a->name, (long long)k);
     m->router.k = (int32_t)k;
     return MB_OK;
@@ -94,7 +94,7 @@ static enum mb_status load_weights_rule(struct mb_model *m, const struct mb_arch
         MB_TRY(mb_cfg_bool(c, a->renorm_if.key, &on));
     if (a->pnorm_key != NULL) {
         const json_t *v;
-        struct mb_cfg ffn = {json_object_get(c->root, "ffn_config"), c->path};
+        struct mb_cfg ffn = {json_object_get(c->root, "ffn_config"), c->path, ""};
         MB_TRY(mb_cfg_real(c, a->pnorm_key, 1e-3, 1e3, &p, NULL));
         v = json_object_get(ffn.root, strrchr(a->pnorm_key, '.') + 1);
         on = on && !(v != NULL && json_is_null(v)); /* null: not normalised; absent: p = 1 */
@@ -196,7 +196,7 @@ enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const st
         m->ffn = (int32_t)x;
     }
     if (a->moe == MOE_NONE && k_override != 0)
-        return mb_error(MB_USAGE, "--k: expected a model with experts, found %s, which is dense", a->name);
+        return mb_error(MB_LAYOUT, "--k: expected a model with experts, found %s, which is dense", a->name);
     if (m->moe_layers + m->mtp_layers == 0)
         return MB_OK;
     MB_TRY(mb_cfg_need_int(c, EXPERT_KEYS, 1, MAX_EXPERTS, &x));

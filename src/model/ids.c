@@ -86,7 +86,7 @@ enum mb_status mb_load_generation(struct mb_model *m, const char *dir)
     if (mb_path_exists(path)) {
         st = mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
         if (st == MB_OK)
-            st = read_generation(m, &(struct mb_cfg){root, path});
+            st = read_generation(m, &(struct mb_cfg){root, path, ""});
     }
     json_decref(root);
     free(path);

@@ -8,9 +8,10 @@
 
 #define MB_MAX_CONFIG_BYTES (16u << 20)
 
-/* FP8 block storage as config.json describes it; block_n 0: none. */
+/* Storage as config.json describes it. FP8 blocks: block_n 0: none. storage: of unquantised tensors, where no file says. */
 struct mb_quant {
     int32_t block_n, block_k;
+    enum mb_storage storage;
 };
 
 /* Shapes, mechanisms and ids from config.json. */
@@ -22,6 +23,6 @@ enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const st
 /* Token ids: bos and eos; then generation_config.json of dir, if there is one. */
 enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c);
 enum mb_status mb_load_generation(struct mb_model *m, const char *dir);
-/* The tensor table from names and shapes; marks what it uses in s. */
+/* The tensor table from names and shapes; marks what it uses in s. s NULL: shapes and storage as the config lets expect. */
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q);
 #endif

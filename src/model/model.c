@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -87,11 +88,22 @@ static void take_files(struct mb_model *m, struct mb_shards *s)
     s->file_bytes = NULL;
 }
 
-static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, int32_t k_override)
+static enum mb_status load_files(struct mb_model *m, const struct mb_arch *a, const struct mb_quant *q)
+{
+    struct mb_shards s = {0};
+
+    MB_TRY(mb_shards_open(m->dir, "model", &s));
+    enum mb_status st = mb_load_tensors(m, a, &s, q);
+    if (st == MB_OK)
+        take_files(m, &s);
+    mb_shards_fini(&s);
+    return st;
+}
+
+static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, bool alone, int32_t k_override)
 {
     const struct mb_arch *a;
-    struct mb_quant q = {0, 0};
-    struct mb_shards s = {0};
+    struct mb_quant q = {0};
 
     if (!json_is_object(c->root))
         return mb_error(MB_MODEL, "%s: expected an object, found %s", c->path, mb_json_type(c->root));
@@ -102,21 +114,18 @@ static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, int32
     MB_TRY(mb_load_rope(m, a, c));
     MB_TRY(mb_load_ids(m, c));
     MB_TRY(mb_load_generation(m, m->dir));
-    MB_TRY(mb_shards_open(m->dir, "model", &s));
-    enum mb_status st = mb_load_tensors(m, a, &s, &q);
-    if (st == MB_OK) {
-        take_files(m, &s);
-        count_params(m);
-    }
-    mb_shards_fini(&s);
-    return st;
+    MB_TRY(alone ? mb_load_tensors(m, a, NULL, &q) : load_files(m, a, &q));
+    count_params(m);
+    return MB_OK;
 }
 
 enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_model **out)
 {
+    struct stat sb;
+    bool alone = stat(dir, &sb) == 0 && S_ISREG(sb.st_mode);
     json_t *root = NULL;
     struct mb_model *m = calloc(1, sizeof *m);
-    char *path = mb_path_join(dir, "config.json");
+    char *path = alone ? strdup(dir) : mb_path_join(dir, "config.json");
     enum mb_status st = MB_OK;
 
     if (m != NULL)
@@ -126,7 +135,7 @@ enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_mode
     if (st == MB_OK)
         st = mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
     if (st == MB_OK)
-        st = load_all(m, &(struct mb_cfg){root, path}, k_override);
+        st = load_all(m, &(struct mb_cfg){root, path, ""}, alone, k_override);
     json_decref(root);
     free(path);
     if (st == MB_OK)
@@ -137,12 +146,16 @@ enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_mode
 }
 
 /* ---------------------------------------------------------------- identity */
-static enum mb_status hash_file(struct mb_hasher *h, const char *dir, const char *name)
+static enum mb_status hash_file(struct mb_hasher *h, const char *dir, const char *name, bool optional)
 {
     struct mb_bytes text = {0};
     char *path = mb_path_join(dir, name);
-    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path")
-                                     : mb_file_read(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &text);
+    enum mb_status st = MB_OK;
+
+    if (path == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for a path");
+    else if (!optional || mb_path_exists(path))
+        st = mb_file_read(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &text);
     if (st == MB_OK)
         mb_hasher_field(h, text.data, text.len);
     mb_bytes_fini(&text);
@@ -170,8 +183,10 @@ enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out)
 {
     struct mb_shards s = {0};
     struct mb_hasher *h = mb_hasher_create();
-    enum mb_status st = h == NULL ? mb_error(MB_NO_MEMORY, "no memory for a hash") : hash_file(h, dir, "config.json");
+    enum mb_status st = h == NULL ? mb_error(MB_NO_MEMORY, "no memory for a hash") : hash_file(h, dir, "config.json", false);
 
+    if (st == MB_OK)
+        st = hash_file(h, dir, "generation_config.json", true);
     if (st == MB_OK)
         st = mb_shards_list(dir, "model", &s);
     for (int32_t i = 0; st == MB_OK && i < s.n_files; i++)

@@ -4,6 +4,7 @@
 #define MB_MODEL_MODEL_H
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include "base/mem.h"
 #include "base/status.h"
 #include "device/ops.h"
@@ -109,7 +110,8 @@ struct mb_model {
 
 /* Reads and checks config.json, generation_config.json and all safetensors headers of a HF directory. Local (rank 0; the
  * others get it by mb_model_pack/unpack). Errors: MB_MODEL, logged with file, key, expected and found, before any weight is
- * read. k_override: 0, or --k. */
+ * read. k_override: 0, or --k (impossible for this model: MB_LAYOUT). dir may also be the path of a config.json alone, for
+ * planning: then n_files is 0 and the tensors have shapes and a storage guessed from the config, but no place. */
 enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_model **out);
 void mb_model_destroy(struct mb_model *m); /* NULL and half-built ok */
 
@@ -126,8 +128,16 @@ uint64_t mb_tensor_span(const struct mb_tensor *t);
  * which: 0 normal, 1 long. Local. */
 void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions, float *cos_out, float *sin_out);
 
-/* Hash of the model's identity for provenance and resume: config.json bytes, file names and sizes, headers. The full
- * content hash is left to `check`. */
+/* Hash of the model's identity for provenance and resume: bytes of config.json and generation_config.json, file names and
+ * sizes, headers. The full content hash is left to `check`. */
 struct mb_hash128;
 enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out);
+
+/* "expert gate" */
+const char *mb_role_name(enum mb_role role);
+/* The model in words, "key : value" lines: what `inspect -m` prints. */
+void mb_model_print(FILE *f, const struct mb_model *m);
+/* What `check -m` does: opens (all checks of mb_model_open), prints, then reads everything: the hash of each file, and weights
+ * that are not finite. What is wrong is explained on stderr. Errors: those of mb_model_open, MB_IO. mem may be NULL. */
+enum mb_status mb_model_check(FILE *f, const char *dir, struct mb_mem *mem);
 #endif

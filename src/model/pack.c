@@ -129,13 +129,19 @@ static enum mb_status take_arrays(struct cursor *c, struct mb_model *m)
     return c->left == 0 ? MB_OK : damaged("too long");
 }
 
+static bool has_place(const struct mb_model *m, const struct mb_tensor *t)
+{
+    if (m->n_files == 0)
+        return true; /* made from a config.json alone */
+    return t->file < m->n_files && t->offset <= m->file_bytes[t->file] && (t->scale_bytes == 0 || t->scale_file < m->n_files);
+}
+
 static enum mb_status check_tensors(const struct mb_model *m)
 {
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
-        if (t->role >= MB_T_COUNT || t->storage > MB_STORE_F8E4M3 || t->file >= m->n_files || t->layer < -1 ||
-            t->layer > m->layers || t->expert < -1 || t->n < 1 || t->k < 1 || t->offset > m->file_bytes[t->file] ||
-            (t->scale_bytes > 0 && (t->scale_file >= m->n_files || t->block_n < 1 || t->block_k < 1)))
+        if (t->role >= MB_T_COUNT || t->storage > MB_STORE_F8E4M3 || t->layer < -1 || t->layer > m->layers || t->expert < -1 ||
+            t->n < 1 || t->k < 1 || (t->scale_bytes > 0 && (t->block_n < 1 || t->block_k < 1)) || !has_place(m, t))
             return damaged("a tensor");
     }
     return MB_OK;

@@ -5,6 +5,7 @@ libmoebatch_a_SOURCES += \
 	src/model/arch.c \
 	src/model/cfg.h \
 	src/model/cfg.c \
+	src/model/check.c \
 	src/model/config.c \
 	src/model/config_moe.c \
 	src/model/convert.c \
@@ -12,6 +13,7 @@ libmoebatch_a_SOURCES += \
 	src/model/load.h \
 	src/model/model.c \
 	src/model/pack.c \
+	src/model/print.c \
 	src/model/reader.c \
 	src/model/rope.c \
 	src/model/safetensors.h \

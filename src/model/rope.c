@@ -20,17 +20,18 @@ struct rope {
 static enum mb_status find_settings(const struct mb_cfg *c, struct rope *r)
 {
     const json_t *v;
-    char name[64], text[96];
+    char text[96];
+    const char *at = "rope_parameters.";
 
     MB_TRY(mb_cfg_get(c, "rope_parameters", &v, NULL, 0));
-    strcpy(name, "rope_parameters");
     if (v == NULL) {
         MB_TRY(mb_cfg_get(c, "rope_scaling", &v, NULL, 0));
-        strcpy(name, "rope_scaling");
+        at = "rope_scaling.";
     }
     if (v != NULL && !json_is_object(v))
-        return mb_error(MB_MODEL, "%s: %s: expected an object, found %s", c->path, name, mb_cfg_text(v, text, sizeof text));
-    r->c = (struct mb_cfg){v, c->path};
+        return mb_error(MB_MODEL, "%s: %.*s: expected an object, found %s", c->path, (int)strlen(at) - 1, at,
+                        mb_cfg_text(v, text, sizeof text));
+    r->c = (struct mb_cfg){v, c->path, at};
     return MB_OK;
 }
 
@@ -67,8 +68,8 @@ static double yarn_g(double s, double m)
 static enum mb_status need_factor(const struct rope *r)
 {
     if (!r->has_factor)
-        return mb_error(MB_MODEL, "%s: rope_scaling.factor: expected a positive number for type %s, found nothing", r->c.path,
-                        r->type);
+        return mb_error(MB_MODEL, "%s: %sfactor: expected a positive number for type %s, found nothing", r->c.path,
+                        r->c.at, r->type);
     return MB_OK;
 }
 
@@ -90,7 +91,8 @@ static enum mb_status scale_llama3(struct mb_model *m, const struct rope *r, dou
     MB_TRY(mb_cfg_need_real(&r->c, "low_freq_factor", 1e-6, 1e6, &low));
     MB_TRY(mb_cfg_need_real(&r->c, "high_freq_factor", 1e-6, 1e6, &high));
     if (high <= low)
-        return mb_error(MB_MODEL, "%s: high_freq_factor: expected more than low_freq_factor %g, found %g", r->c.path, low, high);
+        return mb_error(MB_MODEL, "%s: %shigh_freq_factor: expected more than low_freq_factor %g, found %g", r->c.path, r->c.at, low,
+                        high);
     for (int32_t i = 0; i < r->d / 2; i++) {
         double wave = TWO_PI / inv[i];
         double s = (r->orig / wave - low) / (high - low);
@@ -160,13 +162,13 @@ static enum mb_status divide_by(const struct rope *r, const char *key, const dou
 
     MB_TRY(mb_cfg_get(&r->c, key, &v, NULL, 0));
     if (!json_is_array(v) || json_array_size(v) != want)
-        return mb_error(MB_MODEL, "%s: %s: expected a list of %zu numbers, found %s", r->c.path, key, want,
-                        json_is_array(v) ? "another length" : mb_cfg_text(v, text, sizeof text));
+        return mb_error(MB_MODEL, "%s: %s%s: expected a list of %zu numbers, found %s", r->c.path, r->c.at, key, want,
+                        mb_cfg_text(v, text, sizeof text));
     for (size_t i = 0; i < want; i++) {
         const json_t *x = json_array_get(v, i);
         double f = json_number_value(x);
         if (!json_is_number(x) || !(f >= 1e-6 && f <= 1e9))
-            return mb_error(MB_MODEL, "%s: %s: expected numbers from 1e-06 to 1e+09, found %s", r->c.path, key,
+            return mb_error(MB_MODEL, "%s: %s%s: expected numbers from 1e-06 to 1e+09, found %s", r->c.path, r->c.at, key,
                             mb_cfg_text(x, text, sizeof text));
         out[i] = inv[i] / f;
     }
@@ -210,8 +212,8 @@ static enum mb_status scale_by_type(struct mb_model *m, const struct rope *r, do
         if (strcmp(kinds[i].type, r->type) == 0)
             return kinds[i].scale == NULL ? MB_OK : kinds[i].scale(m, r, inv);
     }
-    return mb_error(MB_MODEL, "%s: rope_scaling.rope_type: expected default, linear, llama3, yarn or longrope, found \"%.60s\"",
-                    r->c.path, r->type);
+    return mb_error(MB_MODEL, "%s: %srope_type: expected default, linear, llama3, yarn or longrope, found \"%.60s\"", r->c.path,
+                    r->c.at, r->type);
 }
 
 /* DeepSeek's softmax scale grows with yarn: times g(factor, mscale_all_dim)^2. */
@@ -237,6 +239,18 @@ static enum mb_status store(struct mb_model *m, const struct rope *r, const doub
     return MB_OK;
 }
 
+static enum mb_status load_style(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    bool interleaved = true;
+
+    m->rope_style = a->rope_style;
+    if (a->rope_style != MB_ROPE_INTERLEAVED)
+        return MB_OK;
+    MB_TRY(mb_cfg_bool(c, "rope_interleave", &interleaved));
+    m->rope_style = interleaved ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF;
+    return MB_OK;
+}
+
 enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
 {
     struct rope r = {.d = m->rope_dim, .max_pos = (double)m->max_positions};
@@ -245,7 +259,7 @@ enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const s
         return mb_error(MB_MODEL, "%s: %s: expected an even width for the rotary embedding, found %d", c->path,
                         m->mla ? "qk_rope_head_dim" : "head_dim", r.d);
     MB_TRY(read_settings(a, c, &r));
-    m->rope_style = a->rope_style;
+    MB_TRY(load_style(m, a, c));
     m->rope_att = m->rope_att_long = 1;
     double *inv = malloc((size_t)r.d * sizeof *inv);
     if (inv == NULL)

@@ -210,12 +210,38 @@ static enum mb_status push(struct binder *b, const struct mb_tensor *t)
     return MB_OK;
 }
 
+/* What the files of this config would hold. FP8 checkpoints quantise the matrices of attention and FFN only. */
+static struct mb_tensor expected_tensor(const struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
+{
+    struct mb_tensor t = {.role = p->role, .layer = layer, .expert = expert, .file = UINT16_MAX};
+    bool matrix = p->n != D_ONE && p->layout == L_PLAIN && p->role != MB_T_EMBED && p->role != MB_T_HEAD &&
+                  p->role != MB_T_ROUTER && p->role != MB_T_MTP_PROJ;
+
+    t.n = dim_value(b->m, p->n);
+    t.k = t.stride_n = dim_value(b->m, p->k);
+    t.stride_k = 1;
+    t.storage = (uint8_t)b->q->storage;
+    if (b->q->block_n > 0 && matrix) {
+        t.storage = MB_STORE_F8E4M3;
+        t.block_n = b->q->block_n;
+        t.block_k = b->q->block_k;
+        t.scale_stride = (int32_t)((t.k + t.block_k - 1) / t.block_k);
+        t.scale_bytes = 4 * (uint64_t)t.scale_stride * (uint64_t)((t.n + t.block_n - 1) / t.block_n);
+    }
+    return t;
+}
+
 static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
 {
     char name[MB_ST_MAX_NAME + 1];
     struct mb_tensor t;
-    struct mb_st_entry *e = find_entry(b, p, layer, expert, name, sizeof name);
+    struct mb_st_entry *e;
 
+    if (b->s == NULL) {
+        t = expected_tensor(b, p, layer, expert);
+        return p->layout & L_UNUSED ? MB_OK : push(b, &t);
+    }
+    e = find_entry(b, p, layer, expert, name, sizeof name);
     if (p->layout & L_UNUSED) {
         if (e != NULL)
             e->used = true;
@@ -303,13 +329,15 @@ enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, stru
 {
     struct binder b = {m, s, q, 0};
 
-    drop_missing_mtp(&b, a);
+    if (s != NULL)
+        drop_missing_mtp(&b, a);
     for (int t = 0; t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
         for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++)
             MB_TRY(bind_pattern(&b, p));
     }
     qsort(m->tensors, (size_t)m->n_tensors, sizeof *m->tensors, by_role);
-    warn_unused(s, m);
+    if (s != NULL)
+        warn_unused(s, m);
     return MB_OK;
 }
 
