@@ -1,1 +1,6 @@
 # tests of src/conf
+TESTS_UNIT += tests/unit_conf
+tests_unit_conf_SOURCES = tests/unit_conf.c
+tests_unit_conf_LDADD = $(TEST_LIBS)
+TESTS_CLI += tests/check_options.sh
+EXTRA_DIST += tests/check_options.sh

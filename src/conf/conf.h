@@ -13,8 +13,10 @@ enum mb_command {
     MB_CMD_CHECK, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
 };
 
+/* Strings are never NULL: "" where an option is not given. */
 struct mb_conf {
     enum mb_command command;
+    enum mb_command help_for; /* MB_CMD_HELP: whose help was asked for (MB_CMD_HELP: the overview) */
     /* files */
     char *model, *input, *output, *config, *openai_output, *stage;
     char **args; /* positional arguments */
@@ -37,7 +39,8 @@ struct mb_conf {
     char *add_bos;             /* auto, yes, no */
     char *truncate;            /* "" or left */
     bool strict;
-    char *shard;               /* "" or I/N */
+    char *shard;               /* "" or I/N, 1 <= I <= N */
+    int32_t shard_index, shard_count; /* the same as numbers, from 0; 0 of 1 where not given */
     /* results */
     bool save_routing, save_hidden;
     char *save_logits;         /* "", all, last */
@@ -48,12 +51,17 @@ struct mb_conf {
     bool digest, in_order, requests, text, routing, json, partial, decode, no_special;
 };
 
-/* Parses argv (argv[1] is the command; --help/--version anywhere), environment and deck. Errors: MB_USAGE (command line), or
- * MB_INPUT (deck), logged with option, value and what would be right. *out is owned by the caller. */
+/* Parses argv (argv[1] is the command; --help/--version anywhere), the environment's MOEBATCH_... and the deck. Only
+ * options that the command has are set; keys and variables of other commands are checked but stay at their default (one
+ * deck serves all commands), on the command line they are refused. Errors: MB_USAGE (command line, environment), or
+ * MB_INPUT (deck), logged with option, value and what would be right. *out is owned by the caller. argv may be reordered. */
 enum mb_status mb_conf_parse(int argc, char **argv, char **environ_, struct mb_conf **out);
 void mb_conf_destroy(struct mb_conf *c);
-/* malloc'd YAML of every option's effective value. */
+/* malloc'd YAML of every option of the command with its effective value (sizes in bytes), but not --config; as a deck it
+ * gives the same configuration again. NULL without memory. */
 char *mb_conf_deck(const struct mb_conf *c);
+/* Name of a command ("run"). */
+const char *mb_command_name(enum mb_command cmd);
 /* --help text of a command (MB_CMD_HELP: overview), man page, bash completion: all from the table. */
 void mb_conf_help(FILE *f, enum mb_command cmd);
 void mb_conf_man(FILE *f);

@@ -1,0 +1,120 @@
+/* What a command needs, and options that contradict each other. */
+#include "conf/value.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include "base/log.h"
+#include "base/numerics.h"
+
+static bool given(const char *s)
+{
+    return s[0] != '\0';
+}
+
+static enum mb_status need(const struct mb_conf *c, const char *value, const char *label)
+{
+    if (given(value))
+        return MB_OK;
+    const struct mb_cmd *cmd = &mb_cmds[c->command];
+    return mb_error(MB_USAGE, "%s needs %s; usage: moebatch %s %s", cmd->name, label, cmd->name, cmd->synopsis);
+}
+
+static enum mb_status check_args(const struct mb_conf *c)
+{
+    const struct mb_cmd *cmd = &mb_cmds[c->command];
+
+    if (c->n_args > cmd->max_args && cmd->max_args == 0)
+        return mb_error(MB_USAGE, "'%s': %s takes options only; usage: moebatch %s %s", c->args[0], cmd->name, cmd->name,
+                        cmd->synopsis);
+    if (c->n_args < cmd->min_args || c->n_args > cmd->max_args)
+        return mb_error(MB_USAGE, "%s with %d file names; usage: moebatch %s %s", cmd->name, (int)c->n_args, cmd->name,
+                        cmd->synopsis);
+    return MB_OK;
+}
+
+static enum mb_status contradict(const char *a, const char *b)
+{
+    return mb_error(MB_USAGE, "%s and %s contradict each other; give one of them", a, b);
+}
+
+/* I/N with 1 <= I <= N. */
+static enum mb_status check_shard(struct mb_conf *c)
+{
+    int i, n, used = 0;
+
+    c->shard_count = 1;
+    if (!given(c->shard))
+        return MB_OK;
+    bool digits = strspn(c->shard, "0123456789/") == strlen(c->shard) && strlen(c->shard) <= 15;
+    if (!digits || sscanf(c->shard, "%d/%d%n", &i, &n, &used) != 2 || c->shard[used] != '\0' || i < 1 || i > n)
+        return mb_error(MB_USAGE, "--shard '%s' is not I/N with I from 1 to N, as in 2/8", c->shard);
+    c->shard_index = i - 1;
+    c->shard_count = n;
+    return MB_OK;
+}
+
+static enum mb_status same_file(const char *a, const char *name_a, const char *b, const char *name_b)
+{
+    if (given(a) && strcmp(a, b) == 0)
+        return mb_error(MB_USAGE, "%s and %s are the same file, %s", name_a, name_b, a);
+    return MB_OK;
+}
+
+static enum mb_status check_job(struct mb_conf *c)
+{
+    MB_TRY(need(c, c->model, "a model (-m)"));
+    MB_TRY(need(c, c->input, "an input (-i)"));
+    MB_TRY(need(c, c->output, "a results file (-o)"));
+    MB_TRY(same_file(c->input, "--input", c->output, "--output"));
+    MB_TRY(same_file(c->openai_output, "--openai-output", c->output, "--output"));
+    MB_TRY(same_file(c->openai_output, "--openai-output", c->input, "--input"));
+    if (c->resume && c->overwrite)
+        return contradict("--resume", "--overwrite");
+    if (c->kv_segment % MB_KV_BLOCK != 0)
+        return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is", c->kv_segment,
+                        MB_KV_BLOCK, (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
+    if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
+        return mb_error(MB_USAGE,
+                        "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64
+                        ": a step must hold one row of each sequence",
+                        c->max_batch_rows, c->max_num_seqs);
+    return check_shard(c);
+}
+
+static enum mb_status check_inspect(const struct mb_conf *c)
+{
+    static const char *const only_results = "-m (which shows a model)";
+
+    if (c->n_args == 0)
+        MB_TRY(need(c, c->model, "a results file or a model (-m)"));
+    else if (given(c->model))
+        return contradict(c->args[0], only_results);
+    if (given(c->model) && (c->digest || c->requests || c->in_order || c->text || c->routing))
+        return contradict(c->digest || c->requests || c->in_order ? "--digest" : c->text ? "--text" : "--routing", only_results);
+    if ((c->in_order || c->requests) && !c->digest)
+        return mb_error(MB_USAGE, "%s belongs to --digest; add --digest", c->in_order ? "--in-order" : "--requests");
+    return MB_OK;
+}
+
+enum mb_status mb_conf_check(struct mb_conf *c)
+{
+    MB_TRY(check_args(c));
+    switch (c->command) {
+    case MB_CMD_RUN:
+    case MB_CMD_SCORE:
+        return check_job(c);
+    case MB_CMD_INSPECT:
+        return check_inspect(c);
+    case MB_CMD_MERGE:
+        return need(c, c->output, "a results file (-o)");
+    case MB_CMD_CHECK:
+        return need(c, c->model, "a model (-m)");
+    case MB_CMD_TOKENIZE:
+        MB_TRY(need(c, c->model, "a model (-m)"));
+        if (c->no_special && !c->decode)
+            return mb_error(MB_USAGE, "--no-special belongs to --decode; add --decode");
+        return MB_OK;
+    default:
+        return MB_OK;
+    }
+}

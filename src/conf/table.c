@@ -1,0 +1,286 @@
+/* The option table. A new option is a row here and a member of struct mb_conf. */
+#include "conf/table.h"
+
+#include <ctype.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define C(x) (1u << MB_CMD_##x)
+#define JOBS (C(RUN) | C(SCORE))
+#define AT(member) offsetof(struct mb_conf, member)
+#define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
+#define INT(n, member, def, low, high) \
+    .name = n, .type = MB_OPT_INT, .value = def, .lo = low, .hi = high, .metavar = "N", .at = AT(member)
+#define SIZE(n, member, def) \
+    .name = n, .type = MB_OPT_SIZE, .value = def, .lo = 0, .hi = 0x1p62, .metavar = "SIZE", .at = AT(member)
+#define REAL(n, member, def, low, high, unit) \
+    .name = n, .type = MB_OPT_REAL, .value = def, .lo = low, .hi = high, .metavar = unit, .at = AT(member)
+#define SWITCH(n, member) .name = n, .type = MB_OPT_BOOL, .value = "no", .implied = "yes", .at = AT(member)
+#define I32MAX 2147483647.0
+
+const struct mb_opt mb_opts[] = {
+    /* ---- files */
+    {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
+     .commands = JOBS | C(INSPECT) | C(CHECK) | C(TOKENIZE),
+     .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
+    {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
+     .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT); - is standard input"},
+    {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
+     .commands = JOBS | C(MERGE), .help = "results file; while the job runs RESULTS.h5.d holds its journal and status"},
+    {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
+     .help = "YAML deck: every long option is a key (max_tokens: 64)"},
+    {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS | C(ASSEMBLE),
+     .help = "also write OpenAI batch result lines here"},
+    {STRING("stage", stage, ""), .metavar = "DIR", .section = MB_SEC_FILES, .commands = JOBS,
+     .help = "copy the weight files a node needs to this node-local directory first"},
+
+    /* ---- layout */
+    {INT("expert-parallel-size", expert_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "ranks that share the experts of a layer; must equal the number of ranks; 0: all"},
+    {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
+    {STRING("placement", placement, "uniform"), .metavar = "uniform|scattered|FILE", .section = MB_SEC_LAYOUT,
+     .commands = JOBS,
+     .help = "which rank holds which expert: equal ranges, round robin, or a JSON file {\"owner\": [[rank of each expert] "
+             "per MoE layer]}"},
+    {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
+     .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
+             "nodes with several ranks each"},
+    {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "computing threads of a rank; 0: the CPUs the rank was given, divided with ranks that were given the same"},
+    {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
+     .commands = JOBS, .help = "device that computes"},
+    {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",
+     .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "instruction set of the CPU backend; the results have the same bits with each"},
+
+    /* ---- memory */
+    {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "share of a node's free memory that its ranks may use together"},
+    {INT("max-num-seqs", max_num_seqs, "64", 1, 1048576), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "sequences under way at once on a rank"},
+    {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "rows of one step on a rank, generated tokens and prompt tokens together; 0: --max-num-seqs + 256"},
+    {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "longest sequence in tokens, prompt and output together; 0: the model's"},
+    {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
+    {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "shared memory of a node for the hier exchange"},
+    {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = JOBS,
+     .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
+
+    /* ---- numbers */
+    {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
+     .commands = JOBS, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = JOBS,
+     .help = "experts per token, in place of the model's; 0: the model's"},
+    {INT("kv-segment", kv_segment, "512", 64, 1048576), .section = MB_SEC_NUMBERS, .commands = JOBS,
+     .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
+             "the numeric path"},
+    {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = JOBS,
+     .help = "seed of requests that bring none of their own"},
+
+    /* ---- requests */
+    {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = JOBS,
+     .help = "tokens to generate where a request does not say"},
+    {STRING("add-bos", add_bos, "auto"), .metavar = "WHEN", .choices = "auto|yes|no", .section = MB_SEC_REQUESTS,
+     .commands = JOBS, .help = "beginning-of-sequence token before a text; auto: as the tokenizer does"},
+    {STRING("truncate", truncate, ""), .metavar = "SIDE", .choices = "left", .section = MB_SEC_REQUESTS, .commands = JOBS,
+     .help = "cut what is too long for scoring on this side; without it a request that is too long is an error row"},
+    {SWITCH("strict", strict), .section = MB_SEC_REQUESTS, .commands = JOBS, .help = "exit 3 if there are error rows"},
+    {STRING("shard", shard, ""), .metavar = "I/N", .section = MB_SEC_REQUESTS, .commands = JOBS,
+     .help = "run part I of N of the input only (I from 1); moebatch merge joins the results"},
+
+    /* ---- results */
+    {SWITCH("save-routing", save_routing), .section = MB_SEC_RESULTS, .commands = JOBS,
+     .help = "store the experts and weights of every row"},
+    {STRING("save-logits", save_logits, ""), .metavar = "WHICH", .choices = "all|last", .implied = "all",
+     .section = MB_SEC_RESULTS, .commands = JOBS, .help = "store logits of all rows, or of the last row of each request"},
+    {SWITCH("save-hidden", save_hidden), .section = MB_SEC_RESULTS, .commands = JOBS,
+     .help = "store the residual stream after the embedding and after each layer"},
+    {SIZE("save-limit", save_limit, "100G"), .section = MB_SEC_RESULTS, .commands = JOBS,
+     .help = "refuse to start if what is to be stored may exceed this"},
+
+    /* ---- the job */
+    {SWITCH("resume", resume), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "go on with a job that stopped early (exit 75); the number of ranks may differ"},
+    {SWITCH("overwrite", overwrite), .section = MB_SEC_JOB, .commands = JOBS | C(MERGE),
+     .help = "replace RESULTS.h5 and its journal"},
+    {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
+     .help = "keep the journals when the results are complete"},
+    {SWITCH("require-deterministic", require_deterministic), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "refuse a plan whose results could depend on the layout"},
+    {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "how long a rank waits for another before the job stops with exit 75"},
+    {REAL("sync-interval", sync_interval, "10", 0.01, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "how often the journal is brought to disk (fsync)"},
+    {REAL("max-hours", max_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "stop in good order after this time, exit 75; 0: no limit"},
+
+    /* ---- what to show */
+    {SWITCH("digest", digest), .section = MB_SEC_SHOW, .commands = C(INSPECT),
+     .help = "print the digest of the results as the last line: equal results have equal digests"},
+    {SWITCH("in-order", in_order), .section = MB_SEC_SHOW, .commands = C(INSPECT),
+     .help = "digest in file order, not by id"},
+    {SWITCH("requests", requests), .section = MB_SEC_SHOW, .commands = C(INSPECT),
+     .help = "with --digest: one line a request, hash, id and choice"},
+    {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
+    {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print JSON"},
+    {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),
+     .help = "also from a job that has not finished; open requests are marked as pending"},
+    {SWITCH("decode", decode), .section = MB_SEC_SHOW, .commands = C(TOKENIZE), .help = "ids to text instead of text to ids"},
+    {SWITCH("no-special", no_special), .section = MB_SEC_SHOW, .commands = C(TOKENIZE),
+     .help = "with --decode: leave special tokens out"},
+};
+const int mb_n_opts = sizeof mb_opts / sizeof *mb_opts;
+
+const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
+    [MB_CMD_RUN] = {"run", "-m MODEL -i INPUT -o RESULTS.h5 [OPTION...]", "run requests of every kind",
+                    "Runs every request of INPUT and writes one HDF5 file. Each line says what it wants: a continuation, the "
+                    "likelihood of one, or that of a whole text. Start it under mpirun or srun to use several ranks; the "
+                    "results have the same bits on any number of them.",
+                    0, 0},
+    [MB_CMD_SCORE] = {"score", "-m MODEL -i INPUT -o RESULTS.h5 [OPTION...]", "like run, but plain lines are scored",
+                      "As run, but a line with only a prompt or text is scored (log-likelihood of its tokens) instead of "
+                      "continued.",
+                      0, 0},
+    [MB_CMD_INSPECT] = {"inspect", "RESULTS.h5 [--digest] [OPTION...] | -m MODEL [--json]", "show results, or a model",
+                        "Shows what a results file holds, or what a model directory is: shapes, mechanisms, sizes. Needs no "
+                        "mpirun.",
+                        0, 1},
+    [MB_CMD_STATUS] = {"status", "RESULTS.h5", "how far a job is",
+                       "Says whether results are complete (exit 0), can be resumed (exit 75, with the command that does it), "
+                       "or are no results (exit 2). Needs no mpirun.",
+                       1, 1},
+    [MB_CMD_ASSEMBLE] = {"assemble", "RESULTS.h5 [--partial]", "make the results file from the journal",
+                         "Builds RESULTS.h5 from the journal of a job that computed every request but was stopped before the "
+                         "file was complete. Needs no mpirun.",
+                         1, 1},
+    [MB_CMD_MERGE] = {"merge", "A.h5 B.h5... -o RESULTS.h5", "join the results of job arrays",
+                      "Joins the results of all parts of one input (--shard I/N). The digest is that of the unsplit job.", 1,
+                      1 << 20},
+    [MB_CMD_TOKENIZE] = {"tokenize", "-m MODEL [--decode [--no-special]]", "text to token ids and back",
+                         "Reads one JSON string a line on standard input and writes one JSON array of ids a line; with "
+                         "--decode the reverse. Needs no mpirun.",
+                         0, 0},
+    [MB_CMD_CHECK] = {"check", "-m MODEL", "check a model directory and the machine",
+                      "Checks that a model directory is complete and understood, and what this machine offers: CPUs, memory, "
+                      "MPI. Needs no mpirun.",
+                      0, 0},
+    [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
+    [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
+};
+
+const char *mb_section_title(enum mb_opt_section s)
+{
+    static const char *const titles[MB_SEC_COUNT] = {
+        "Files", "Layout", "Memory", "Numbers", "Requests", "What is stored", "The job", "What to show",
+    };
+    return titles[s];
+}
+
+const char *mb_command_name(enum mb_command cmd)
+{
+    return mb_cmds[cmd].name;
+}
+
+static char folded(char c)
+{
+    return c == '-' ? '_' : c;
+}
+
+static bool same_key(const char *a, const char *b)
+{
+    while (*a != '\0' && folded(*a) == folded(*b))
+        a++, b++;
+    return *a == *b;
+}
+
+const struct mb_opt *mb_opt_find(const char *name)
+{
+    for (int i = 0; i < mb_n_opts; i++)
+        if (same_key(mb_opts[i].name, name))
+            return &mb_opts[i];
+    return NULL;
+}
+
+char *mb_opt_key(const struct mb_opt *o, char buf[MB_NAME_CAP])
+{
+    snprintf(buf, MB_NAME_CAP, "%s", o->name);
+    for (char *p = buf; *p != '\0'; p++)
+        *p = folded(*p);
+    return buf;
+}
+
+char *mb_opt_env(const struct mb_opt *o, char buf[MB_NAME_CAP])
+{
+    snprintf(buf, MB_NAME_CAP, "MOEBATCH_%s", o->name);
+    for (char *p = buf; *p != '\0'; p++)
+        *p = (char)toupper((unsigned char)folded(*p));
+    return buf;
+}
+
+/* Edit distance (insert, delete, replace) of two names; names beyond the cap are never near. */
+static int distance(const char *a, const char *b)
+{
+    int row[MB_NAME_CAP + 1], n = (int)strlen(b);
+
+    if (n > MB_NAME_CAP || strlen(a) > MB_NAME_CAP)
+        return MB_NAME_CAP;
+    for (int j = 0; j <= n; j++)
+        row[j] = j;
+    for (int i = 0; a[i] != '\0'; i++) {
+        int diagonal = row[0];
+        row[0] = i + 1;
+        for (int j = 1; j <= n; j++) {
+            int change = diagonal + (folded(a[i]) != folded(b[j - 1]));
+            int best = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = change < best ? change : best;
+        }
+    }
+    return row[n];
+}
+
+static bool nearer(const char *name, const char *candidate, int *best)
+{
+    int d = distance(name, candidate);
+    if (d >= *best || d > 1 + (int)strlen(candidate) / 4)
+        return false;
+    *best = d;
+    return true;
+}
+
+const char *mb_opt_nearest(const char *name)
+{
+    const char *found = NULL;
+    int best = MB_NAME_CAP;
+    for (int i = 0; i < mb_n_opts; i++)
+        if (nearer(name, mb_opts[i].name, &best))
+            found = mb_opts[i].name;
+    return found;
+}
+
+const char *mb_cmd_nearest(const char *name)
+{
+    const char *found = NULL;
+    int best = MB_NAME_CAP;
+    for (int i = 0; i < MB_CMD_COUNT; i++)
+        if (nearer(name, mb_cmds[i].name, &best))
+            found = mb_cmds[i].name;
+    return found;
+}
+
+void mb_opt_label(const struct mb_opt *o, char *buf, size_t cap)
+{
+    const char *value = o->choices ? o->choices : o->metavar;
+    int n = o->letter ? snprintf(buf, cap, "-%c, --%s", o->letter, o->name) : snprintf(buf, cap, "    --%s", o->name);
+
+    if (o->type == MB_OPT_BOOL || n < 0 || (size_t)n >= cap)
+        return;
+    snprintf(buf + n, cap - (size_t)n, o->implied ? "[=%s]" : " %s", value);
+}

@@ -1,0 +1,32 @@
+#!/bin/bash
+# Every option is in the man page and in the completion. The list comes from the option table's own rows.
+set -u
+man=$top_builddir/moebatch.1
+completion=$top_builddir/src/conf/completion/moebatch
+table=$top_srcdir/src/conf/table.c
+bad=0
+n=0
+for name in $(sed -n 's/^ *{\(STRING\|INT\|SIZE\|REAL\|SWITCH\)("\([a-z0-9-]*\)".*/\2/p' "$table"); do
+    n=$((n + 1))
+    grep -q -- "^\.B .*\\\\-\\\\-$(printf %s "$name" | sed 's/-/\\\\-/g')\\b" "$man" || { echo "man page: --$name is missing"; bad=1; }
+    env=MOEBATCH_$(printf %s "$name" | tr 'a-z-' 'A-Z_')
+    grep -q "^$env[,.]" "$man" || { echo "man page: $env is missing"; bad=1; }
+    grep -q -e "--$name " "$completion" || { echo "completion: --$name is missing"; bad=1; }
+done
+[ "$n" -gt 40 ] || { echo "only $n options were found in $table"; bad=1; }
+for s in NAME SYNOPSIS COMMANDS OPTIONS INPUTS RESULTS "EXIT STATUS" ENVIRONMENT EXAMPLES; do
+    grep -qx "\.SH $s" "$man" || { echo "man page: section $s is missing"; bad=1; }
+done
+if command -v man >/dev/null && command -v groff >/dev/null; then
+    w=$(groff -man -Tutf8 -ww -z "$man" 2>&1)
+    [ -z "$w" ] || { echo "$w"; bad=1; }
+fi
+bash -n "$completion" || bad=1
+# what a user sees after TAB
+complete_words() {
+    bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }; _moebatch; printf "%s\n" "${COMPREPLY[@]}"' "$completion" "$@"
+}
+[ "$(complete_words moebatch insp)" = inspect ] || { echo "completion of a command"; bad=1; }
+[ "$(complete_words moebatch run --save-lim)" = --save-limit ] || { echo "completion of an option"; bad=1; }
+[ "$(complete_words moebatch run --alltoall hi)" = hier ] || { echo "completion of a choice"; bad=1; }
+exit $bad
