@@ -1,1 +1,20 @@
-libmoebatch_a_SOURCES += src/text/tokenizer.h 
+libmoebatch_a_SOURCES += \
+	src/text/added.c src/text/added.h \
+	src/text/bpe.c src/text/bpe.h \
+	src/text/charsmap.c src/text/charsmap.h \
+	src/text/decode.c src/text/decode.h \
+	src/text/grow.h \
+	src/text/hf.c \
+	src/text/hf_ends.c \
+	src/text/hf_parts.c src/text/hf_parts.h \
+	src/text/norm.c src/text/norm.h \
+	src/text/pattern.c src/text/pattern.h \
+	src/text/piece.c src/text/piece.h \
+	src/text/pretok.c src/text/pretok.h \
+	src/text/spm.c src/text/spm.h \
+	src/text/tok.h \
+	src/text/tokenizer.c src/text/tokenizer.h \
+	src/text/unicode_form.c \
+	src/text/unigram.c src/text/unigram.h \
+	src/text/utf8.c src/text/utf8.h \
+	src/text/vocab.c src/text/vocab.h

@@ -1,0 +1,263 @@
+/* Tokenizers against the stored reference cases (tests/data/tokenizers, made with HF tokenizers and
+ * sentencepiece): ids, decoding, invalid UTF-8, random ids; incremental decoding against whole decoding at
+ * every split. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/json.h"
+#include "text/tokenizer.h"
+
+static const char *data_path(const char *dir, const char *file)
+{
+    static char path[2][1024];
+    static int turn;
+    const char *top = getenv("top_srcdir");
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s/tests/data/tokenizers/%s/%s", top != NULL ? top : ".", dir,
+             file);
+    return path[turn];
+}
+
+struct counts {
+    int encode, plain, decode, skip, bad_utf8, splits, contexts;
+};
+
+static void ids_of(const json_t *list, struct mb_ids *out)
+{
+    *out = (struct mb_ids){0};
+    out->n = out->cap = (int64_t)json_array_size(list);
+    out->v = malloc((size_t)(out->n + 1) * sizeof *out->v);
+    assert_non_null(out->v);
+    for (int64_t i = 0; i < out->n; i++)
+        out->v[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+}
+
+static void fail_with_ids(const char *what, const char *text, const struct mb_ids *got,
+                          const struct mb_ids *want)
+{
+    print_error("%s: %s\n   got:", what, text);
+    for (int64_t i = 0; i < got->n; i++)
+        print_error(" %d", got->v[i]);
+    print_error("\n  want:");
+    for (int64_t i = 0; i < want->n; i++)
+        print_error(" %d", want->v[i]);
+    print_error("\n");
+    fail();
+}
+
+static void check_encode(const struct mb_tokenizer *t, const char *s, size_t n, bool special,
+                         const json_t *want_ids, const char *what)
+{
+    struct mb_ids got = {0}, want;
+    ids_of(want_ids, &want);
+    assert_int_equal(mb_tokenizer_encode(t, s, n, special, &got), MB_OK);
+    if (got.n != want.n || (got.n > 0 && memcmp(got.v, want.v, (size_t)got.n * 4) != 0))
+        fail_with_ids(what, s, &got, &want);
+    free(got.v);
+    free(want.v);
+}
+
+static void check_text(const struct mb_bytes *got, const char *want, size_t n, const char *what)
+{
+    if (got->len == n && (n == 0 || memcmp(got->data, want, n) == 0))
+        return;
+    print_error("%s\n   got %zu: %.*s\n  want %zu: %.*s\n", what, got->len, (int)got->len, (char *)got->data,
+                n, (int)n, want);
+    fail();
+}
+
+static void check_decode(const struct mb_tokenizer *t, const struct mb_ids *ids, bool skip,
+                         const json_t *want, const char *what)
+{
+    struct mb_bytes out = {0};
+    assert_int_equal(mb_tokenizer_decode(t, ids->v, ids->n, skip, &out), MB_OK);
+    check_text(&out, json_string_value(want), json_string_length(want), what);
+    mb_bytes_fini(&out);
+}
+
+/* Length of the longest common prefix in whole characters. */
+static size_t shared_prefix(const struct mb_bytes *a, const struct mb_bytes *b)
+{
+    size_t i = 0;
+    while (i < a->len && i < b->len && a->data[i] == b->data[i])
+        i++;
+    while (i > 0 &&
+           ((i < a->len && (a->data[i] & 0xc0) == 0x80) || (i < b->len && (b->data[i] & 0xc0) == 0x80)))
+        i--;
+    return i;
+}
+
+/* Context ids[0 .. k), then the rest one by one: the text is what the definition says. */
+static void check_split(const struct mb_tokenizer *t, struct mb_decoder *d, const struct mb_ids *ids,
+                        int64_t k, struct counts *c)
+{
+    struct mb_bytes got = {0}, head = {0}, all = {0};
+    assert_int_equal(mb_tokenizer_decode(t, ids->v, k, true, &head), MB_OK);
+    assert_int_equal(mb_tokenizer_decode(t, ids->v, ids->n, true, &all), MB_OK);
+    assert_int_equal(mb_decoder_context(d, ids->v, k), MB_OK);
+    for (int64_t i = k; i < ids->n; i++) {
+        assert_int_equal(mb_decoder_put(d, ids->v[i], &got), MB_OK);
+        assert_true(mb_utf8_valid((char *)got.data, got.len)); /* only whole characters come out */
+    }
+    assert_int_equal(mb_decoder_finish(d, &got), MB_OK);
+    size_t p = shared_prefix(&head, &all);
+    check_text(&got, (char *)all.data + p, all.len - p, "incremental decoding");
+    c->contexts += p == head.len;
+    c->splits++;
+    mb_bytes_fini(&got);
+    mb_bytes_fini(&head);
+    mb_bytes_fini(&all);
+}
+
+static void check_all_splits(const struct mb_tokenizer *t, const struct mb_ids *ids, struct counts *c)
+{
+    struct mb_decoder *d = NULL;
+    assert_int_equal(mb_decoder_create(t, &d), MB_OK);
+    int64_t step = ids->n > 64 ? ids->n / 64 : 1;
+    for (int64_t k = 0; k <= ids->n; k += step)
+        check_split(t, d, ids, k, c);
+    mb_decoder_destroy(d);
+}
+
+static void run_encode_case(const struct mb_tokenizer *t, const json_t *e, struct counts *c)
+{
+    const json_t *text = json_object_get(e, "text"), *plain = json_object_get(e, "ids_plain");
+    const char *s = json_string_value(text);
+    size_t n = json_string_length(text);
+    struct mb_ids ids;
+    bool spm = plain == NULL; /* the sentencepiece cases have ids without specials only */
+    ids_of(json_object_get(e, "ids"), &ids);
+    check_encode(t, s, n, !spm, json_object_get(e, "ids"), "encode");
+    c->encode++;
+    if (!spm) {
+        check_encode(t, s, n, false, json_is_null(plain) ? json_object_get(e, "ids") : plain,
+                     "encode, plain");
+        c->plain++;
+        check_decode(t, &ids, true, json_object_get(e, "decoded_skip"), "decode, skipping specials");
+        c->skip++;
+    }
+    check_decode(t, &ids, false, json_object_get(e, "decoded"), "decode");
+    c->decode++;
+    check_all_splits(t, &ids, c);
+    free(ids.v);
+}
+
+static void run_decode_case(const struct mb_tokenizer *t, const json_t *e, struct counts *c)
+{
+    struct mb_ids ids;
+    ids_of(json_object_get(e, "ids"), &ids);
+    check_decode(t, &ids, false, json_object_get(e, "decoded"), "decode of random ids");
+    check_decode(t, &ids, true, json_object_get(e, "decoded_skip"),
+                 "decode of random ids, skipping specials");
+    c->decode++;
+    c->skip++;
+    check_all_splits(t, &ids, c);
+    free(ids.v);
+}
+
+static void run_bytes_case(const struct mb_tokenizer *t, const json_t *e, struct counts *c)
+{
+    const char *hex = json_string_value(json_object_get(e, "hex"));
+    const json_t *want = json_object_get(e, "replaced");
+    char raw[256];
+    size_t n = strlen(hex) / 2;
+    struct mb_bytes got = {0};
+    for (size_t i = 0; i < n; i++) {
+        unsigned b = 0;
+        assert_int_equal(sscanf(hex + 2 * i, "%2x", &b), 1);
+        raw[i] = (char)b;
+    }
+    assert_int_equal(mb_utf8_repair(raw, n, false, &got), MB_OK);
+    check_text(&got, json_string_value(want), json_string_length(want), "repair");
+    check_encode(t, (char *)got.data, got.len, false, json_object_get(e, "ids"), "encode of repaired bytes");
+    mb_bytes_fini(&got);
+    c->bad_utf8++;
+}
+
+static void run_file(const char *dir, const char *tokenizer, const char *cases)
+{
+    struct mb_tokenizer *t = NULL;
+    json_t *root = NULL;
+    struct counts c = {0};
+    size_t i;
+    json_t *e;
+    assert_int_equal(mb_tokenizer_load(data_path(dir, tokenizer), &t), MB_OK);
+    assert_int_equal(mb_json_load(data_path(dir, cases), 1 << 24, MB_INPUT, &root), MB_OK);
+    assert_int_equal(mb_tokenizer_size(t), json_integer_value(json_object_get(root, "vocab_size")));
+    json_array_foreach(json_object_get(root, "encode"), i, e) run_encode_case(t, e, &c);
+    json_array_foreach(json_object_get(root, "decode"), i, e) run_decode_case(t, e, &c);
+    json_array_foreach(json_object_get(root, "invalid_utf8"), i, e) run_bytes_case(t, e, &c);
+    print_message(
+        "%s/%s: %d encode, %d plain, %d decode, %d decode without specials, %d invalid UTF-8 exact; "
+        "%d incremental splits equal (%d with the context as a prefix)\n",
+        dir, tokenizer, c.encode, c.plain, c.decode, c.skip, c.bad_utf8, c.splits, c.contexts);
+    json_decref(root);
+    mb_tokenizer_destroy(t);
+}
+
+static void test_reference(void **state)
+{
+    run_file(*state, "tokenizer.json", "cases.json");
+}
+
+static void test_e2e(void **state)
+{
+    const char *dir = *state;
+    struct mb_tokenizer *t = NULL;
+    json_t *root = NULL, *e;
+    size_t i;
+    assert_int_equal(mb_tokenizer_load(data_path(dir, ""), &t), MB_OK); /* as a directory */
+    assert_int_equal(mb_json_load(data_path(dir, "e2e.json"), 1 << 24, MB_INPUT, &root), MB_OK);
+    json_array_foreach(json_object_get(root, "cases"), i, e)
+    {
+        const json_t *text = json_object_get(e, "text");
+        struct mb_ids ids;
+        check_encode(t, json_string_value(text), json_string_length(text), true, json_object_get(e, "ids"),
+                     "encode");
+        ids_of(json_object_get(e, "greedy_ids"), &ids);
+        check_decode(t, &ids, true, json_object_get(e, "greedy_text"), "decode");
+        free(ids.v);
+    }
+    assert_true(i > 0);
+    json_decref(root);
+    mb_tokenizer_destroy(t);
+}
+
+static void test_lookup(void **state)
+{
+    struct mb_tokenizer *t = NULL;
+    (void)state;
+    assert_int_equal(mb_tokenizer_load(data_path("spm_mixtral", "tokenizer.json"), &t), MB_OK);
+    assert_int_equal(mb_tokenizer_id(t, "<s>", 3), 1);
+    assert_int_equal(mb_tokenizer_id(t, "[INST]", 6), 1400);
+    assert_int_equal(mb_tokenizer_id(t, "<0x00>", 6) >= 0, 1);
+    assert_int_equal(mb_tokenizer_id(t, "no such token", 13), -1);
+    assert_true(mb_tokenizer_adds_front(t, 1));
+    assert_false(mb_tokenizer_adds_front(t, 2));
+    mb_tokenizer_destroy(t);
+}
+
+#define REFERENCE(name)                                                                                      \
+    {                                                                                                        \
+        "reference " name, test_reference, NULL, NULL, (void *)name                                          \
+    }
+#define E2E(name)                                                                                            \
+    {                                                                                                        \
+        "e2e " name, test_e2e, NULL, NULL, (void *)name                                                      \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        REFERENCE("bpe_qwen"),         REFERENCE("bpe_deepseek"), REFERENCE("bpe_gpt4_dbrx"),
+        REFERENCE("gpt2_bytelevel"),   REFERENCE("spm_mixtral"),  REFERENCE("spm_metaspace"),
+        E2E("e2e_deepseekv3_a"),       E2E("e2e_mixtral_a"),      E2E("e2e_qwen2moe_a"),
+        cmocka_unit_test(test_lookup),
+    };
+    return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
+}
