@@ -125,7 +125,7 @@ static int check_row(const struct row *row, struct mb_mem *mem)
     struct mb_tokenizer tok;
     struct mb_parse_options o;
     struct mb_request *r = NULL;
-    struct mb_scan scan;
+    struct mb_line_scan scan;
     int bad = 0;
 
     options_of(row->how, &tok, mem, &o);

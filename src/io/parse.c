@@ -335,7 +335,7 @@ enum mb_status mb_parse_refused(const struct mb_parse_options *o, const void *te
 }
 
 enum mb_status mb_parse_scan(const struct mb_parse_options *o, const void *text, size_t n, uint64_t line,
-                             struct mb_scan *out)
+                             struct mb_line_scan *out)
 {
     struct mb_draft d;
     enum mb_status st = draft_init(&d, o, line);
@@ -343,7 +343,7 @@ enum mb_status mb_parse_scan(const struct mb_parse_options *o, const void *text,
     if (st == MB_OK)
         st = form(&d, text, n, NULL);
     if (st == MB_OK || st == MB_REQUEST) {
-        *out = (struct mb_scan){d.req->id, d.own_id, st != MB_OK, st == MB_OK ? d.req->n : 1};
+        *out = (struct mb_line_scan){d.req->id, d.own_id, st != MB_OK, st == MB_OK ? d.req->n : 1};
         d.req->id = (struct mb_text){0};
         st = MB_OK;
     }

@@ -54,7 +54,7 @@ struct mb_parse_options {
 void mb_parse_options_init(struct mb_parse_options *o);
 
 /* What the index needs to know of a line. */
-struct mb_scan {
+struct mb_line_scan {
     struct mb_text id; /* as text; malloc'd, the caller frees id.data */
     bool own_id;       /* the line has an id that could be read; else id is the 1-based line number */
     bool bad;          /* stage one failed: an error row */
@@ -66,7 +66,7 @@ bool mb_line_blank(const void *text, size_t n, enum mb_input_format format);
 
 /* Stage one only. line: 0-based number in the unsplit input. Errors: MB_NO_MEMORY. */
 enum mb_status mb_parse_scan(const struct mb_parse_options *o, const void *text, size_t n, uint64_t line,
-                             struct mb_scan *out);
+                             struct mb_line_scan *out);
 
 /* Both stages. text: the bytes of one line without its newline. *out is never NULL on MB_OK; what is wrong with the line is
  * in (*out)->error. Errors: MB_NO_MEMORY (logged). */
