@@ -85,9 +85,11 @@ void mb_cpu_run(const struct mb_device *dev, int64_t n, int64_t grain, mb_cpu_fn
 void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes);
 
 /* ---------------------------------------------------------------- operations (contracts: device/ops.h) */
-/* cpu.c */
+/* cpu_copy.c */
 enum mb_status mb_cpu_copy_in(struct mb_stream *s, struct mb_view dst, const void *src);
 enum mb_status mb_cpu_copy_out(struct mb_stream *s, void *dst, struct mb_view src);
+enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_view src);
+enum mb_status mb_cpu_zero(struct mb_stream *s, struct mb_view dst);
 /* cpu_weight.c */
 enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
 enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
@@ -105,8 +107,6 @@ enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const s
 enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
                            const struct mb_gemm_group *groups, int32_t n_groups);
 /* cpu_rows.c: row by row, no sums */
-enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_view src);
-enum mb_status mb_cpu_zero(struct mb_stream *s, struct mb_view dst);
 enum mb_status mb_cpu_embed(struct mb_stream *s, struct mb_view x, struct mb_view table, struct mb_view ids,
                             float scale);
 enum mb_status mb_cpu_add(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b);

@@ -1,0 +1,154 @@
+/* Packing of GEMM weights. */
+#include "device/cpu_weight.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static enum mb_status check_desc(const struct mb_weight_desc *d)
+{
+    bool ok = d->n > 0 && d->k > 0 && (d->dtype == MB_F32 || d->dtype == MB_BF16) && d->leaves >= 1 &&
+              d->leaves <= MB_MAX_LEAVES && (unsigned)d->cat < MB_MEM_COUNT && d->leaf[0] == 0;
+    for (int32_t l = 0; ok && l < d->leaves; l++)
+        ok = d->leaf[l] < d->leaf[l + 1];
+    if (!ok || d->leaf[d->leaves] != d->k)
+        return mb_error(MB_BUG,
+                        "weight_create: [%" PRId64 ", %" PRId64 "] with %d leaves is not a GEMM weight whose leaves are "
+                        "its K range in order",
+                        d->n, d->k, d->leaves);
+    return MB_OK;
+}
+
+enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out)
+{
+    MB_TRY(check_desc(d));
+    struct mb_weight *w = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *w);
+    if (w == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a weight");
+    w->dev = dev;
+    w->desc = *d;
+    for (int32_t l = 0; l < d->leaves; l++)
+        w->block[l + 1] = w->block[l] + (d->leaf[l + 1] - d->leaf[l] - 1) / MB_BLOCK + 1;
+    w->panels = (d->n - 1) / MB_PANEL + 1;
+    uint64_t bytes;
+    if (mb_mul_ok((uint64_t)w->block[d->leaves], MB_BLOCK * MB_PANEL * (uint64_t)mb_dtype_size(d->dtype), &bytes)) {
+        w->panel_bytes = (int64_t)bytes;
+        w->data = mb_zalloc(dev->mem, d->cat, (size_t)w->panels, (size_t)bytes);
+    }
+    if (w->data == NULL) {
+        mb_free(w);
+        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64 "; use more ranks", d->n, d->k);
+    }
+    *out = w;
+    return MB_OK;
+}
+
+uint64_t mb_cpu_weight_bytes(const struct mb_weight *w)
+{
+    return (uint64_t)w->panels * (uint64_t)w->panel_bytes;
+}
+
+void mb_cpu_weight_free(struct mb_weight *w)
+{
+    if (w == NULL)
+        return;
+    mb_free(w->data);
+    mb_free(w);
+}
+
+/* ---------------------------------------------------------------- put */
+struct put {
+    struct mb_weight *w;
+    int64_t n0, k0;
+    const struct mb_host_matrix *m;
+    float fp8[256];
+};
+
+/* n elements of row i of the matrix from column j on, as f32 */
+static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float *out)
+{
+    const struct mb_host_matrix *m = p->m;
+    const char *at = (const char *)m->base + (i * m->stride_n + j * m->stride_k) * mb_storage_size(m->storage);
+    int64_t step = m->stride_k;
+    switch (m->storage) {
+    case MB_STORE_F32:
+        for (int64_t e = 0; e < n; e++)
+            memcpy(&out[e], at + e * step * 4, 4);
+        break;
+    case MB_STORE_F16:
+    case MB_STORE_BF16:
+        for (int64_t e = 0; e < n; e++) {
+            uint16_t h;
+            memcpy(&h, at + e * step * 2, 2);
+            out[e] = m->storage == MB_STORE_BF16 ? mb_bf16_float(h) : mb_f16_float(h);
+        }
+        break;
+    case MB_STORE_F8E4M3: {
+        const float *scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
+        for (int64_t e = 0; e < n; e++)
+            out[e] = p->fp8[((const uint8_t *)at)[e * step]] * scale[(j + e + m->scale_k0) / m->block_k];
+        break;
+    }
+    }
+}
+
+/* n values of row `row` of the weight to places place.. of its panel */
+static void write_row(struct mb_weight *w, int64_t row, int64_t place, int64_t n, const float *v)
+{
+    unsigned char *panel = w->data + row / MB_PANEL * w->panel_bytes;
+    int64_t lane = row % MB_PANEL;
+    if (w->desc.dtype == MB_F32) {
+        float *to = (float *)(void *)panel + place * MB_PANEL + lane;
+        for (int64_t e = 0; e < n; e++)
+            to[e * MB_PANEL] = v[e];
+        return;
+    }
+    uint16_t *to = (uint16_t *)(void *)panel + lane * 2;
+    for (int64_t e = 0; e < n; e++)
+        to[(place + e) / 2 * (2 * MB_PANEL) + (place + e) % 2] = mb_bf16_of(v[e]);
+}
+
+/* Items: panels that the part touches. Pieces of 256 k for its 16 rows stay in the cache while they are written. */
+static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    enum { PIECE = 256 };
+    const struct put *p = arg;
+    struct mb_weight *w = p->w;
+    float v[PIECE];
+    int64_t k_end = p->k0 + p->m->k;
+    for (int64_t panel = p->n0 / MB_PANEL + begin; panel < p->n0 / MB_PANEL + end; panel++) {
+        int64_t first = panel * MB_PANEL > p->n0 ? panel * MB_PANEL : p->n0;
+        int64_t last = (panel + 1) * MB_PANEL < p->n0 + p->m->n ? (panel + 1) * MB_PANEL : p->n0 + p->m->n;
+        int32_t leaf = 0;
+        for (int64_t k = p->k0, n; k < k_end; k += n) {
+            while (w->desc.leaf[leaf + 1] <= k)
+                leaf++;
+            n = w->desc.leaf[leaf + 1] < k_end ? w->desc.leaf[leaf + 1] - k : k_end - k;
+            n = n < PIECE ? n : PIECE;
+            for (int64_t row = first; row < last; row++) {
+                read_row(p, row - p->n0, k - p->k0, n, v);
+                write_row(w, row, mb_weight_place(w, leaf, k), n, v);
+            }
+        }
+    }
+}
+
+enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m)
+{
+    if (n0 < 0 || k0 < 0 || m->n < 0 || m->k < 0 || n0 > w->desc.n - m->n || k0 > w->desc.k - m->k)
+        return mb_error(MB_BUG,
+                        "weight_put: %" PRId64 " x %" PRId64 " at (%" PRId64 ", %" PRId64 ") lies outside a weight of "
+                        "%" PRId64 " x %" PRId64,
+                        m->n, m->k, n0, k0, w->desc.n, w->desc.k);
+    bool fp8 = m->storage == MB_STORE_F8E4M3;
+    if ((unsigned)m->storage > MB_STORE_F8E4M3 || (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 ||
+                                                           m->scale_n0 < 0 || m->scale_k0 < 0)))
+        return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
+    if (m->n == 0 || m->k == 0)
+        return MB_OK;
+    struct put p = {.w = w, .n0 = n0, .k0 = k0, .m = m};
+    for (int i = 0; fp8 && i < 256; i++)
+        p.fp8[i] = mb_fp8_float((uint8_t)i);
+    mb_cpu_run(w->dev, (n0 + m->n - 1) / MB_PANEL - n0 / MB_PANEL + 1, 4, put_panels, &p);
+    return MB_OK;
+}
