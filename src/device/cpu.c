@@ -85,7 +85,7 @@ void mb_cpu_run(const struct mb_device *dev, int64_t n, int64_t grain, mb_cpu_fn
 
 void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes)
 {
-    if (bytes <= s->scratch_bytes)
+    if (s->scratch != NULL && bytes <= s->scratch_bytes)
         return s->scratch;
     mb_free(s->scratch);
     s->scratch_bytes = 0;

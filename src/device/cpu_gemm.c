@@ -261,6 +261,8 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 static enum mb_status run_pass(struct mb_stream *s, struct gemm *m, int64_t products)
 {
     const struct mb_device *dev = s->dev;
+    if (m->jobs == 0)
+        return MB_OK;
     uint64_t packed = (m->packed_bytes + 63) / 64 * 64;
     m->packed = mb_cpu_scratch(s, packed + m->sum_bytes * (uint64_t)dev->threads);
     if (m->packed == NULL)

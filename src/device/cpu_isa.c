@@ -1,11 +1,10 @@
-/* CPUID, and the self-test of every kernel set before it may compute. */
+/* CPUID, and the choice of kernels. */
 #include "device/cpu_isa.h"
 
 #include <cpuid.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "base/rng.h"
 #include "device/cpu_tile.h"
 
 static const char *const names[MB_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
@@ -44,20 +43,23 @@ enum mb_isa mb_isa_detect(void)
     return has_amx_bf16() ? MB_ISA_AMX : MB_ISA_AVX512;
 }
 
-/* ---------------------------------------------------------------- self-test */
-enum { BLOCKS = 3, ROUNDS = 64, MAX_ROWS = 16, MAX_PANELS = 2 };
-struct sample {
-    float x[BLOCKS * MB_BLOCK * MAX_ROWS];
-    float w[MAX_PANELS * BLOCKS * MB_BLOCK * MB_PANEL];
-    float c[MAX_PANELS * MAX_ROWS * MB_PANEL], ref[MAX_PANELS * MAX_ROWS * MB_PANEL];
-    uint16_t xh[MAX_ROWS * BLOCKS * MB_BLOCK];
-    uint16_t wh[MAX_PANELS * BLOCKS * MB_BLOCK * MB_PANEL];
-};
-
-/* Values of very different sizes, now and then so small that products are flushed, all exact in bf16. */
-static float value(struct mb_sample_rng *rng)
+enum mb_status mb_isa_choose(const char *name, enum mb_isa *out)
 {
-    uint32_t u = mb_sample_next(rng);
-    uint32_t exponent = 127 - 12 + (u >> 16) % 24 - ((u >> 24) % 32 == 0 ? 70 : 0);
-    return mb_float_of((u & 0x80000000u) | exponent << 23 | (u & 0x7f) << 16);
+    enum mb_isa have = mb_isa_detect(), isa;
+    if (name == NULL || strcmp(name, "auto") == 0) {
+        for (isa = have; isa > MB_ISA_PORTABLE && !mb_tile_self_test(isa); isa--)
+            mb_warn("%s adds in another order on this machine than the results need and is not used", names[isa]);
+        *out = isa;
+        return MB_OK;
+    }
+    for (isa = MB_ISA_PORTABLE; isa < MB_ISA_COUNT && strcmp(name, names[isa]) != 0; isa++)
+        ;
+    if (isa == MB_ISA_COUNT)
+        return mb_error(MB_USAGE, "--isa %s is not one of auto, portable, avx2, avx512, amx", name);
+    if (isa > have)
+        return mb_error(MB_DEVICE, "this machine has no %s, its widest is %s; use --isa auto", name, names[have]);
+    if (!mb_tile_self_test(isa))
+        return mb_error(MB_DEVICE, "%s adds in another order on this machine than the results need; use --isa auto", name);
+    *out = isa;
+    return MB_OK;
 }

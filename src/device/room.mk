@@ -1,2 +1,25 @@
 libmoebatch_a_SOURCES += src/device/ops.h \
-	src/device/cpu.h
+	src/device/registry.c \
+	src/device/cpu.h \
+	src/device/cpu.c \
+	src/device/cpu_copy.c \
+	src/device/cpu_isa.h \
+	src/device/cpu_isa.c \
+	src/device/cpu_selftest.c \
+	src/device/cpu_tile.h \
+	src/device/cpu_tile.c \
+	src/device/cpu_tile_vec.h \
+	src/device/cpu_tile_avx2.c \
+	src/device/cpu_tile_avx512.c \
+	src/device/cpu_tile_amx.c \
+	src/device/cpu_weight.h \
+	src/device/cpu_weight.c \
+	src/device/cpu_gemm.c \
+	src/device/cpu_kv.h \
+	src/device/cpu_kv.c \
+	src/device/cpu_attn.h \
+	src/device/cpu_attn.c \
+	src/device/cpu_attn_vec.h \
+	src/device/cpu_attn_portable.c \
+	src/device/cpu_attn_avx2.c \
+	src/device/cpu_attn_avx512.c
