@@ -4,3 +4,5 @@ tests_unit_conf_SOURCES = tests/unit_conf.c
 tests_unit_conf_LDADD = $(TEST_LIBS)
 TESTS_CLI += tests/check_options.sh
 EXTRA_DIST += tests/check_options.sh
+TESTS_CLI += tests/check_layers.sh
+EXTRA_DIST += tests/check_layers.sh

@@ -1,0 +1,113 @@
+#!/bin/bash
+# Holds the rooms against the table of HACKING: who includes whom, who calls MPI, HDF5 and hwloc, and that nothing but the
+# logger, the pause points and app has mutable variables at file scope (by the symbols of the built objects).
+set -u
+bad=0
+complain() {
+    echo "$*"
+    bad=1
+}
+
+# what a room may include besides itself
+declare -A may=(
+    [base]=""
+    [conf]="base"
+    [job]="base"
+    [text]="base"
+    [topo]="base"
+    [device]="base"
+    [model]="base conf device/ops.h"
+    [plan]="base conf model topo"
+    [comm]="base topo plan device"
+    [engine]="base job model plan device comm"
+    [guard]="base job conf plan"
+    [io]="base conf job text comm"
+)
+# A header that a contract header of another room already brings in is no new dependency: device/ops.h for those that see
+# model.h, topo/topo.h and base/link.h for those that see comm.h.
+also_ok() { # room header
+    case "$1 $2" in
+    "plan device/ops.h" | "engine topo/topo.h" | "io topo/topo.h") return 0 ;;
+    esac
+    return 1
+}
+# libraries and the files that may include them
+library_ok() { # header file
+    case $1 in
+    hdf5.h | H5*.h) [[ $2 == io/h5.c ]] ;;
+    mpi.h) [[ $2 == comm/* || $2 == app/* || $2 == io/h5.c ]] ;;
+    hwloc.h | hwloc/*) [[ $2 == topo/discover.c ]] ;;
+    yaml.h) [[ $2 == conf/deck.c ]] ;;
+    pcre2.h) [[ $2 == text/* ]] ;;
+    xxhash.h) [[ $2 == base/hash.c ]] ;;
+    *) true ;;
+    esac
+}
+
+check_include() { # file (room/name) header
+    local room=${1%%/*} target=${2%%/*}
+    [[ $2 == config.h || $room == app || $target == "$room" ]] && return
+    [[ $2 == */* ]] || complain "src/$1 includes \"$2\"; write \"room/file.h\""
+    [[ -v may[$room] ]] || { complain "src/$room is no room of the table"; return; }
+    for ok in ${may[$room]}; do
+        [[ $ok == "$target" || $ok == "$2" ]] && return
+    done
+    also_ok "$room" "$2" || complain "src/$1 includes \"$2\", which room $room may not: ${may[$room]:-nothing}"
+}
+
+cd "$top_srcdir/src" || exit 1
+files=0
+for file in */*.c */*.h */*/*.c */*/*.h; do
+    [ -f "$file" ] || continue
+    files=$((files + 1))
+    while read -r header; do
+        case $header in
+        *..*) complain "src/$file includes \"$header\"; write \"room/file.h\"" ;;
+        esac
+        check_include "$file" "$header"
+    done < <(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file")
+    while read -r header; do
+        library_ok "$header" "$file" || complain "src/$file includes <$header>, which another file is for"
+    done < <(sed -n 's/^ *# *include *<\([^>]*\)>.*/\1/p' "$file")
+    grep -qE '#[a-z ]*\b(HAVE_CUDA|MB_CUDA|__CUDACC__)\b' "$file" && complain "src/$file: no #ifdef for a backend"
+done
+[ "$files" -gt 30 ] || complain "only $files sources were found below $PWD"
+cd - >/dev/null || exit 1
+
+# A symbol of a built object: its room must be allowed to use it.
+check_symbols() { # object relative to src, without .o
+    local used
+    used=$(nm -u "$top_builddir/src/$1.o" | awk '{print $2}')
+    case $1 in
+    comm/* | app/* | io/h5) ;;
+    *) grep -E '^(P?MPIX?_|ompi_)' <<<"$used" | sed "s|^|src/$1 uses |" ;;
+    esac
+    case $1 in
+    io/h5) ;;
+    *) grep -E '^_?H5[A-Z]' <<<"$used" | sed "s|^|src/$1 uses |" ;;
+    esac
+    case $1 in
+    app/*) ;;
+    *) grep -xE '(_?exit|abort|quick_exit)' <<<"$used" | sed "s|^|src/$1 ends the process by |" ;;
+    esac
+}
+# Objects in .data, .bss, thread-local or common storage; constants with addresses in them lie in .data.rel.ro.
+mutable() { # object relative to src, without .o
+    case $1 in
+    app/* | base/log | base/fault) return ;;
+    esac
+    objdump -t "$top_builddir/src/$1.o" |
+        awk -v f="src/$1" '/ O / && / (\.data|\.bss|\.tdata|\.tbss|\*COM\*)[. \t]/ && !/\.data\.rel\.ro/ && $NF !~ /^(\.L|__|___asan|__odr|__sancov)/ \
+             {print f " has the mutable variable " $NF}'
+}
+objects=0
+for o in "$top_builddir"/src/*/*.o "$top_builddir"/src/*/*/*.o; do
+    [ -f "$o" ] || continue
+    objects=$((objects + 1))
+    name=${o#"$top_builddir"/src/}
+    name=${name%.o}
+    out=$(check_symbols "$name"; mutable "$name")
+    [ -z "$out" ] || complain "$out"
+done
+[ "$objects" -gt 15 ] || complain "only $objects objects were found below $top_builddir/src"
+exit $bad
