@@ -11,16 +11,26 @@
 #include <math.h>
 #include "base/mb_math.h"
 
+/* always: a call would keep the loop around it from being vectorised */
+#define MB_INLINE static inline __attribute__((always_inline))
+
 #define MB_F_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer kept in the low mantissa bits   \
                                 */
 #define MB_LOG2E 0x1.715476p+0f
 #define MB_LN2_HI 0x1.62e430p-1f
 #define MB_LN2_LO (-0x1.05c610p-29f)
 
+/* cond ? a : b by mask: a ternary would let the compiler compute one side behind a branch. */
+MB_INLINE float mb_select(int cond, float a, float b)
+{
+    uint32_t mask = 0u - (uint32_t)cond;
+    return mb_float_of((mb_bits_of(a) & mask) | (mb_bits_of(b) & ~mask));
+}
+
 /* exp(x) = 2^n exp(r), |r| <= ln2 / 2, exp(r) = 1 + (r + r^2 q(r)), relative error of the fit 2^-28.2.
  * Clamping keeps n inside two exponent fields: the two factors overflow to +inf and underflow to +0 by
  * themselves; NaN passes. */
-static inline float mb_expf_inl(float x)
+MB_INLINE float mb_expf_inl(float x)
 {
     float c = x < -104.0f ? -104.0f : x;
     c = c > 89.0f ? 89.0f : c;
@@ -43,7 +53,7 @@ static inline float mb_expf_inl(float x)
 
 /* log(x) = k ln2 + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) = f + f^2 (f P(f) - 1/2), error
  * 2^-30.3. */
-static inline float mb_logf_inl(float x)
+MB_INLINE float mb_logf_inl(float x)
 {
     uint32_t u = mb_bits_of(x), sqrt_half = 0x3f3504f3u;
     int32_t k = (int32_t)(u - sqrt_half) >> 23;
@@ -67,7 +77,7 @@ static inline float mb_logf_inl(float x)
 }
 
 /* |x| < 0.64: x + x^3 P(x^2), error 2^-27.4; above: 1 - 2 / (exp(2|x|) + 1). */
-static inline float mb_tanhf_inl(float x)
+MB_INLINE float mb_tanhf_inl(float x)
 {
     uint32_t u = mb_bits_of(x);
     float a = mb_float_of(u & 0x7fffffffu), t = x * x;
@@ -78,13 +88,13 @@ static inline float mb_tanhf_inl(float x)
     p = fmaf(p, t, -0x1.55552ap-2f);
     float small = fmaf(a * t, p, a);
     float big = 1.0f - 2.0f / (mb_expf_inl(2.0f * a) + 1.0f);
-    uint32_t b = mb_bits_of(a < 0.64f ? small : big);
+    uint32_t b = mb_bits_of(mb_select(a < 0.64f, small, big));
     return mb_float_of(b | (u & 0x80000000u));
 }
 
 /* |x| < 0.93: x + x P(x^2), error 2^-30.5; above: 1 - exp(-P(|x|)), P = -log(erfc), error 2^-34.5; from 4 on
  * it is 1. */
-static inline float mb_erff_inl(float x)
+MB_INLINE float mb_erff_inl(float x)
 {
     uint32_t u = mb_bits_of(x);
     float a = mb_float_of(u & 0x7fffffffu), t = x * x;
@@ -106,14 +116,14 @@ static inline float mb_erff_inl(float x)
     q = fmaf(q, c, 0x1.446f7ep-1f);
     q = fmaf(q, c, 0x1.211f2cp+0f);
     q = fmaf(q, c, -0x1.3be560p-13f);
-    uint32_t b = mb_bits_of(1.0f - mb_expf_inl(-q)) | (u & 0x80000000u);
-    return a < 0.93f ? small : mb_float_of(b);
+    float big = mb_float_of(mb_bits_of(1.0f - mb_expf_inl(-q)) | (u & 0x80000000u));
+    return mb_select(a < 0.93f, small, big);
 }
 
 /* 1 / (1 + e), e = exp(-x). Where e lies just above a power of two, the roundings of e, 1 + e and the
  * division would add up to more than 2 ulp, so the rounding error of 1 + e and the remainder of the division
  * are put back. */
-static inline float mb_sigmoidf_inl(float x)
+MB_INLINE float mb_sigmoidf_inl(float x)
 {
     float e = mb_expf_inl(-x);
     float big = e > 1.0f ? e : 1.0f, small = e > 1.0f ? 1.0f : e;
@@ -121,27 +131,27 @@ static inline float mb_sigmoidf_inl(float x)
     float q = 1.0f / d;
     float rest = fmaf(-q, low, fmaf(-q, d, 1.0f));
     float r = fmaf(q, rest, q);
-    r = d < 0x1p100f ? r : q;
-    return e == e ? r : e;
+    r = mb_select(d < 0x1p100f, r, q);
+    return mb_select(e == e, r, e);
 }
 
-static inline float mb_silu_inl(float g)
+MB_INLINE float mb_silu_inl(float g)
 {
     return g / (1.0f + mb_expf_inl(-g));
 }
 
-static inline float mb_gelu_erf_inl(float g)
+MB_INLINE float mb_gelu_erf_inl(float g)
 {
     return (0.5f * g) * (1.0f + mb_erff_inl(g * 0x1.6a09e6p-1f));
 }
 
-static inline float mb_gelu_tanh_inl(float g)
+MB_INLINE float mb_gelu_tanh_inl(float g)
 {
     float inner = g * fmaf(0.044715f, g * g, 1.0f);
     return (0.5f * g) * (1.0f + mb_tanhf_inl(0x1.988454p-1f * inner));
 }
 
-static inline float mb_swiglu_clamped_inl(float g, float u, float limit)
+MB_INLINE float mb_swiglu_clamped_inl(float g, float u, float limit)
 {
     float gate = g < limit ? g : limit;
     float up = u > -limit ? u : -limit;

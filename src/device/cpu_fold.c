@@ -1,0 +1,97 @@
+/* The combine: weighted expert outputs and inner tree nodes of a row added by the tree rule. */
+#include <string.h>
+#include "device/cpu_vec.h"
+
+#define FOLD_CHUNK 256 /* columns at a time: the levels of the tree keep one buffer each on the stack */
+
+struct fold {
+    struct mb_view out;
+    const struct mb_fold_args *a;
+    const struct mb_vec *vec;
+};
+
+/* Columns [c, c + n) of item j. */
+static void item(const struct fold *f, int64_t j, int64_t c, int64_t n, float *out)
+{
+    int64_t src = mb_at_i32(f->a->src, j);
+    if (src < 0) {
+        memcpy(out, mb_row_f32(f->a->inner, -1 - src) + c, (size_t)n * sizeof *out);
+        return;
+    }
+    float w = *mb_row_f32(f->a->weight, j);
+    if (f->a->y.dtype == MB_BF16)
+        f->vec->mul_bf16(out, mb_row_bf16(f->a->y, src) + c, w, n);
+    else
+        f->vec->mul(out, mb_row_f32(f->a->y, src) + c, w, n);
+}
+
+/* Tree over items [j, j + count), whose positions are pos[0 .. count) (bits decide the split: depth <= 31).
+ */
+static void node(const struct fold *f, int64_t j, int64_t count, int64_t c, int64_t n, float *out)
+{
+    if (count == 1) {
+        item(f, j, c, n, out);
+        return;
+    }
+    uint32_t first = (uint32_t)mb_at_i32(f->a->pos, j), last = (uint32_t)mb_at_i32(f->a->pos, j + count - 1);
+    uint32_t bit = 1u << (31 - __builtin_clz(first ^ last));
+    int64_t m = 1;
+    while (((uint32_t)mb_at_i32(f->a->pos, j + m) & bit) == 0)
+        m++;
+    float right[FOLD_CHUNK];
+    node(f, j, m, c, n, out);
+    node(f, j + m, count - m, c, n, right);
+    f->vec->add(out, out, right, n);
+}
+
+static void fold_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const struct fold *f = arg;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t at = mb_at_i32(f->a->item_off, i), count = mb_at_i32(f->a->item_off, i + 1) - at;
+        float *out = mb_row_f32(f->out, i);
+        if (count == 0)
+            memset(out, 0, (size_t)f->out.cols * sizeof *out);
+        for (int64_t c = 0; c < f->out.cols && count > 0; c += FOLD_CHUNK)
+            node(f, at, count, c, f->out.cols - c < FOLD_CHUNK ? f->out.cols - c : FOLD_CHUNK, out + c);
+    }
+}
+
+static enum mb_status check_items(int64_t rows, const struct mb_fold_args *a)
+{
+    int64_t at = 0, items = a->src.rows;
+    for (int64_t i = 0; i <= rows; i++) {
+        int64_t end = mb_at_i32(a->item_off, i);
+        if (end < at || end > items || (i == 0 && end < 0))
+            return mb_error(MB_BUG, "fold: item_off[%lld] is %lld", (long long)i, (long long)end);
+        for (int64_t j = i == 0 ? end : at; j < end; j++) {
+            int32_t src = mb_at_i32(a->src, j), pos = mb_at_i32(a->pos, j);
+            int64_t from = src < 0 ? -1 - (int64_t)src : src, limit = src < 0 ? a->inner.rows : a->y.rows;
+            if (from >= limit || pos < 0 || (j > at && pos <= mb_at_i32(a->pos, j - 1)))
+                return mb_error(MB_BUG, "fold: item %lld of row %lld: source %d, position %d", (long long)j,
+                                (long long)i - 1, src, pos);
+        }
+        at = end;
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a)
+{
+    MB_TRY(mb_cpu_want("fold", "out", out, -1, -1, MB_F32));
+    if (out.rows == 0 || out.cols == 0)
+        return MB_OK;
+    MB_TRY(mb_cpu_want("fold", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
+    MB_TRY(mb_cpu_want("fold", "src", a->src, -1, 1, MB_I32));
+    MB_TRY(mb_cpu_want("fold", "pos", a->pos, a->src.rows, 1, MB_I32));
+    MB_TRY(mb_cpu_want("fold", "weight", a->weight, a->src.rows, 1, MB_F32));
+    if (a->y.rows > 0)
+        MB_TRY(mb_cpu_want_float("fold", "y", a->y, -1, out.cols));
+    if (mb_has_view(a->inner))
+        MB_TRY(mb_cpu_want("fold", "inner", a->inner, -1, out.cols, MB_F32));
+    MB_TRY(check_items(out.rows, a));
+    struct fold f = {out, a, mb_vec_of(s->dev)};
+    mb_cpu_run(s->dev, out.rows, mb_grain(out.cols, 4), fold_rows, &f);
+    return MB_OK;
+}

@@ -1,0 +1,307 @@
+/* Sampling (numerics.md, "Sampling"). The order (value descending, id ascending) is never made whole: block
+ * maxima bound what its head can hold, and only that is collected and sorted. The draw is argmax(z + Gumbel
+ * noise); noise is bounded, so blocks too far below the best so far are skipped. Neither changes a result. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "device/cpu_logits.h"
+
+#define BLOCK 32
+#define MOST_NOISE 16.7f /* above the largest value of mb_gumbel */
+
+struct sample {
+    struct mb_view out, z, stats, rows, adjust;
+    const struct mb_vec *vec;
+    unsigned char *scratch; /* per thread: see struct draw */
+    int64_t scratch_size;
+};
+
+/* One row under way. */
+struct draw {
+    const struct sample *t;
+    struct mb_sample_row p;
+    const float *z; /* [V] adjusted and divided by the temperature */
+    int64_t V, blocks;
+    float *work;        /* [V] */
+    float *top;         /* [blocks] block maxima */
+    float *select;      /* [blocks] */
+    uint64_t *list;     /* [V] head of the order: see key_of */
+    int64_t have;       /* entries of list */
+    float reached;      /* every z >= reached is in list */
+    float z_max, least; /* least: the min-p bound */
+};
+
+/* ---------------------------------------------------------------- adjustments */
+static float adjust_one(float z, const struct mb_sample_row *p, const struct mb_sample_adjust *a)
+{
+    if (p->repetition != 1.0f && (a->in_prompt || a->n_out > 0))
+        z = z < 0 ? z * p->repetition : z / p->repetition;
+    if (a->n_out > 0) {
+        z = z - p->frequency * (float)a->n_out;
+        z = z - p->presence;
+    }
+    return z + a->bias;
+}
+
+/* d->z from the raw row: penalties and biases on a copy, then the temperature. */
+static void prepare(struct draw *d, const float *raw)
+{
+    const struct sample *t = d->t;
+    d->z = raw;
+    if (d->p.adj_end > d->p.adj_begin) {
+        memcpy(d->work, raw, (size_t)d->V * sizeof *raw);
+        for (int32_t j = d->p.adj_begin; j < d->p.adj_end; j++) {
+            struct mb_sample_adjust a;
+            memcpy(&a, mb_row(t->adjust, j), sizeof a);
+            d->work[a.id] = adjust_one(d->work[a.id], &d->p, &a);
+        }
+        d->z = d->work;
+    }
+    if (d->p.temperature > 0 && d->p.temperature != 1.0f) {
+        t->vec->div(d->work, d->z, d->p.temperature, d->V);
+        d->z = d->work;
+    }
+}
+
+/* ---------------------------------------------------------------- the head of the order */
+/* Ascending keys are the order: value descending (as integers, -0 = +0), then id. */
+static uint64_t key_of(float z, int64_t id)
+{
+    uint32_t u = mb_bits_of(z + 0.0f);
+    u = u >> 31 ? u : ~u & 0x7fffffffu;
+    return (uint64_t)u << 32 | (uint64_t)id;
+}
+
+static int64_t id_of(uint64_t key)
+{
+    return (int64_t)(key & 0xffffffffu);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* The k-th largest (k >= 1) of v[0 .. n), which is reordered. */
+static float kth_largest(float *v, int64_t n, int64_t k)
+{
+    int64_t lo = 0, hi = n - 1, want = k - 1;
+    while (lo < hi) {
+        float pivot = v[lo + (hi - lo) / 2];
+        int64_t i = lo, j = hi;
+        while (i <= j) {
+            while (v[i] > pivot)
+                i++;
+            while (v[j] < pivot)
+                j--;
+            if (i <= j) {
+                float swap = v[i];
+                v[i++] = v[j];
+                v[j--] = swap;
+            }
+        }
+        if (want <= j)
+            hi = j;
+        else if (want >= i)
+            lo = i;
+        else
+            return v[want];
+    }
+    return v[want];
+}
+
+/* Extends the list so that it holds at least k entries (or all): the k-th largest block maximum bounds the
+ * k-th largest value from below. New entries are smaller than the old ones, so sorting them alone keeps the
+ * whole in order. */
+static void head(struct draw *d, int64_t k)
+{
+    if (d->have >= k || d->reached == -INFINITY)
+        return;
+    float bound = -INFINITY;
+    if (k <= d->blocks) {
+        memcpy(d->select, d->top, (size_t)d->blocks * sizeof *d->top);
+        bound = kth_largest(d->select, d->blocks, k);
+    }
+    int64_t old = d->have;
+    for (int64_t b = 0; b < d->blocks; b++) {
+        if (d->top[b] < bound)
+            continue;
+        int64_t end = (b + 1) * BLOCK < d->V ? (b + 1) * BLOCK : d->V;
+        for (int64_t i = b * BLOCK; i < end; i++)
+            if (d->z[i] >= bound && !(d->z[i] >= d->reached))
+                d->list[d->have++] = key_of(d->z[i], i);
+    }
+    d->reached = bound;
+    qsort(d->list + old, (size_t)(d->have - old), sizeof *d->list, by_key);
+}
+
+static double prob(const struct draw *d, int64_t j)
+{
+    return mb_exp((double)d->z[id_of(d->list[j])] - (double)d->z_max);
+}
+
+/* Σ exp(z - z_max) over the vocabulary: of the raw logits it is known already. */
+static double sum_of_all(const struct draw *d, int64_t row)
+{
+    if (d->z != d->work)
+        return (double)mb_row_f32(d->t->stats, row)[1];
+    struct mb_osm leaf[MB_VOCAB_LEAVES];
+    for (int64_t k = 0; k < MB_VOCAB_LEAVES; k++)
+        leaf[k] = mb_vocab_leaf_state(d->t->vec, d->z, d->V, k, NULL);
+    return (double)mb_vocab_tree(leaf).l;
+}
+
+/* How many of the order's first `most` entries top-p keeps; at least one. */
+static int64_t top_p_count(struct draw *d, int64_t most, double total)
+{
+    double enough = (double)d->p.top_p * total, sum = 0;
+    int64_t want = 64;
+    for (int64_t j = 0; j < most; j++) {
+        for (; d->have <= j && d->reached > -INFINITY; want *= 8)
+            head(d, want);
+        if (j >= d->have)
+            return d->have;
+        sum += prob(d, j);
+        if (sum >= enough)
+            return j + 1;
+    }
+    return most;
+}
+
+/* Number of entries of the order that top-k and top-p keep; they are in d->list. */
+static int64_t kept(struct draw *d, int64_t row)
+{
+    int64_t most = d->V;
+    double total = 0;
+    if (d->p.top_k > 0 && d->p.top_k < d->V) {
+        most = d->p.top_k;
+        head(d, most);
+        most = most < d->have ? most : d->have;
+        for (int64_t j = 0; j < most && d->p.top_p < 1; j++)
+            total += prob(d, j);
+    } else {
+        total = sum_of_all(d, row);
+    }
+    return d->p.top_p < 1 ? top_p_count(d, most, total) : most;
+}
+
+/* ---------------------------------------------------------------- the draw */
+struct best {
+    float v;
+    int64_t id;
+};
+
+static void offer(struct best *b, float v, int64_t id)
+{
+    if (v > b->v || (v == b->v && id < b->id))
+        *b = (struct best){v, id};
+}
+
+static int64_t draw_from_list(const struct draw *d, int64_t n)
+{
+    int64_t first = id_of(d->list[0]);
+    struct best b = {d->z[first] + mb_gumbel(d->p.key, d->p.position, (int32_t)first), first};
+    for (int64_t j = 1; j < n; j++) {
+        int64_t id = id_of(d->list[j]);
+        if (d->z[id] >= d->least && d->z[id] + MOST_NOISE >= b.v)
+            offer(&b, d->z[id] + mb_gumbel(d->p.key, d->p.position, (int32_t)id), id);
+    }
+    return b.id;
+}
+
+static int64_t draw_from_all(const struct draw *d, int64_t first)
+{
+    struct best b = {d->z[first] + mb_gumbel(d->p.key, d->p.position, (int32_t)first), first};
+    for (int64_t i = 0; i < d->V; i += 64) {
+        float top = d->top[i / BLOCK];
+        if (i + BLOCK < d->V && d->top[i / BLOCK + 1] > top)
+            top = d->top[i / BLOCK + 1];
+        if (top < d->least || top + MOST_NOISE < b.v)
+            continue;
+        float noise[64];
+        d->t->vec->gumbel64(noise, d->p.key, d->p.position, (uint32_t)(i / 4));
+        for (int64_t j = 0; j < 64 && i + j < d->V; j++)
+            if (d->z[i + j] >= d->least)
+                offer(&b, d->z[i + j] + noise[j], i + j);
+    }
+    return b.id;
+}
+
+static int64_t draw_row(struct draw *d, int64_t row)
+{
+    bool finite;
+    d->z_max = d->t->vec->max(d->z, d->V, &finite);
+    int64_t first = d->t->vec->find(d->z, d->z_max, d->V);
+    first = first < d->V ? first : 0; /* nothing but NaN: the row is an error row, any id will do */
+    if (!(d->p.temperature > 0))
+        return first;
+    d->least = d->p.min_p > 0 ? d->z_max + mb_logf(d->p.min_p) : -INFINITY;
+    d->t->vec->block_max(d->top, d->z, d->V);
+    bool top_k = d->p.top_k > 0 && d->p.top_k < d->V;
+    if (!top_k && !(d->p.top_p < 1))
+        return draw_from_all(d, first);
+    int64_t n = kept(d, row);
+    return d->have > 0 ? draw_from_list(d, n) : first;
+}
+
+static void sample_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const struct sample *t = arg;
+    unsigned char *mine = t->scratch + thread * t->scratch_size;
+    int64_t V = t->z.cols, blocks = (V + BLOCK - 1) / BLOCK;
+    for (int64_t i = begin; i < end; i++) {
+        struct draw d = {.t = t, .V = V, .blocks = blocks, .reached = INFINITY};
+        memcpy(&d.p, mb_row(t->rows, i), sizeof d.p);
+        d.list = (uint64_t *)(void *)mine;
+        d.work = (float *)(void *)(mine + V * 8);
+        d.top = d.work + V;
+        d.select = d.top + blocks;
+        prepare(&d, mb_row_f32(t->z, i));
+        *mb_row_i32(t->out, i) = (int32_t)draw_row(&d, i);
+    }
+}
+
+static enum mb_status check_rows(const struct sample *t)
+{
+    for (int64_t i = 0; i < t->rows.rows; i++) {
+        struct mb_sample_row p;
+        memcpy(&p, mb_row(t->rows, i), sizeof p);
+        if (p.adj_begin < 0 || p.adj_end < p.adj_begin || p.adj_end > t->adjust.rows)
+            return mb_error(MB_BUG, "sample: row %lld has adjustments %d .. %d of %lld", (long long)i,
+                            p.adj_begin, p.adj_end, (long long)t->adjust.rows);
+    }
+    for (int64_t j = 0; j < t->adjust.rows; j++) {
+        struct mb_sample_adjust a;
+        memcpy(&a, mb_row(t->adjust, j), sizeof a);
+        if (a.id < 0 || a.id >= t->z.cols)
+            return mb_error(MB_BUG, "sample: adjustment %lld is for token %d of %lld", (long long)j, a.id,
+                            (long long)t->z.cols);
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
+                             struct mb_view rows, struct mb_view adjust)
+{
+    MB_TRY(mb_cpu_want("sample", "z", z, -1, -1, MB_F32));
+    MB_TRY(mb_cpu_want("sample", "out", out, z.rows, 1, MB_I32));
+    MB_TRY(mb_cpu_want("sample", "stats", stats, z.rows, 2, MB_F32));
+    MB_TRY(mb_cpu_want("sample", "rows", rows, z.rows, sizeof(struct mb_sample_row), MB_U8));
+    if (adjust.rows > 0)
+        MB_TRY(mb_cpu_want("sample", "adjust", adjust, -1, sizeof(struct mb_sample_adjust), MB_U8));
+    if (z.rows == 0)
+        return MB_OK;
+    if (z.cols < 1 || z.cols > INT32_MAX)
+        return mb_error(MB_BUG, "sample: %lld logits in a row", (long long)z.cols);
+    struct sample t = {out, z, stats, rows, adjust, mb_vec_of(s->dev), NULL, 0};
+    MB_TRY(check_rows(&t));
+    t.scratch_size = (z.cols * 12 + (z.cols + BLOCK - 1) / BLOCK * 8 + 63) / 64 * 64;
+    t.scratch = mb_cpu_scratch(s, (uint64_t)(t.scratch_size * s->dev->threads));
+    if (t.scratch == NULL)
+        return MB_NO_MEMORY;
+    mb_cpu_run(s->dev, z.rows, 1, sample_rows, &t);
+    return MB_OK;
+}
