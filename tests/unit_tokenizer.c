@@ -205,6 +205,18 @@ static void test_reference(void **state)
     run_file(*state, "tokenizer.json", "cases.json");
 }
 
+static void test_spm_bpe(void **state)
+{
+    (void)state;
+    run_file("spm_model", "bpe.model", "bpe_cases.json");
+}
+
+static void test_spm_unigram(void **state)
+{
+    (void)state;
+    run_file("spm_model", "unigram.model", "unigram_cases.json");
+}
+
 static void test_e2e(void **state)
 {
     const char *dir = *state;
@@ -254,9 +266,17 @@ static void test_lookup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        REFERENCE("bpe_qwen"),         REFERENCE("bpe_deepseek"), REFERENCE("bpe_gpt4_dbrx"),
-        REFERENCE("gpt2_bytelevel"),   REFERENCE("spm_mixtral"),  REFERENCE("spm_metaspace"),
-        E2E("e2e_deepseekv3_a"),       E2E("e2e_mixtral_a"),      E2E("e2e_qwen2moe_a"),
+        REFERENCE("bpe_qwen"),
+        REFERENCE("bpe_deepseek"),
+        REFERENCE("bpe_gpt4_dbrx"),
+        REFERENCE("gpt2_bytelevel"),
+        REFERENCE("spm_mixtral"),
+        REFERENCE("spm_metaspace"),
+        E2E("e2e_deepseekv3_a"),
+        E2E("e2e_mixtral_a"),
+        E2E("e2e_qwen2moe_a"),
+        cmocka_unit_test(test_spm_bpe),
+        cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_lookup),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);

@@ -60,10 +60,11 @@ void mb_added_fini(struct mb_added *a)
     *a = (struct mb_added){0};
 }
 
-/* The longest token at s[i]: its index or -1, and its end. */
-static int32_t longest(const struct mb_added *a, const char *s, size_t i, size_t n, size_t *end)
+int32_t mb_added_longest(const struct mb_added *a, const char *s, size_t i, size_t n, size_t *end)
 {
     int32_t best = -1;
+    if (a->nodes == 0)
+        return -1;
     for (int32_t at = 0; i < n;) {
         at = child_of(a, at, (uint8_t)s[i++]);
         if (at == 0)
@@ -127,7 +128,7 @@ enum mb_status mb_added_cut(const struct mb_added *a, const struct mb_bytes *tex
     size_t done = 0, n = p.len;
     for (size_t i = 0; i < n && a->tokens > 0;) {
         size_t end = 0;
-        int32_t k = a->root_child[(uint8_t)s[i]] == 0 ? -1 : longest(a, s, i, n, &end);
+        int32_t k = a->root_child[(uint8_t)s[i]] == 0 ? -1 : mb_added_longest(a, s, i, n, &end);
         if (k < 0) {
             i++;
             continue;

@@ -28,6 +28,8 @@ struct mb_added {
 #define MB_ADDED_MAX 1024
 enum mb_status mb_added_insert(struct mb_added *a, const char *s, size_t n, struct mb_added_token token,
                                const char *what);
+/* The longest token that begins at s[i], i < n: its index in token and its end, or -1. */
+int32_t mb_added_longest(const struct mb_added *a, const char *s, size_t i, size_t n, size_t *end);
 void mb_added_fini(struct mb_added *a);
 /* Cuts the text piece p of w->cur; its parts are appended to w->next (the text is not touched). */
 enum mb_status mb_added_cut(const struct mb_added *a, const struct mb_bytes *text, struct mb_piece p,

@@ -22,6 +22,7 @@ struct mb_decoder {
     struct mb_bytes drop;
     size_t dropped;
     struct mb_bytes *out; /* NULL: output is not wanted */
+    int32_t id;           /* the token that flows through step 0 */
 };
 
 static enum mb_status emit(struct mb_decoder *d, int step, const char *s, size_t n);
@@ -50,6 +51,8 @@ static enum mb_status settle_bytes(struct mb_decoder *d, int i, bool all)
 {
     struct mb_dec_state *st = &d->state[i];
     size_t at = 0, keep = st->pend.len;
+    bool singly =
+        d->t->decs[i].kind == MB_DEC_SPM; /* sentencepiece replaces every byte of an invalid sequence */
     st->tmp.len = 0;
     while (at < st->pend.len) {
         uint32_t cp;
@@ -61,8 +64,9 @@ static enum mb_status settle_bytes(struct mb_decoder *d, int i, bool all)
         }
         MB_TRY(k > 0 ? mb_bytes_put(&st->tmp, st->pend.data + at, (size_t)k)
                      : mb_bytes_put(&st->tmp, MB_FFFD, 3));
-        at += (size_t)(k > 0 ? k : -k);
+        at += (size_t)(k > 0 ? k : singly ? 1 : -k);
     }
+    st->started = st->started || st->tmp.len > 0;
     memmove(st->pend.data, st->pend.data + keep, st->pend.len - keep);
     st->pend.len -= keep;
     return st->tmp.len > 0 ? emit(d, i + 1, (const char *)st->tmp.data, st->tmp.len) : MB_OK;
@@ -223,6 +227,42 @@ static enum mb_status put_metaspace(struct mb_decoder *d, int i, const char *s, 
     return emit(d, i + 1, (const char *)st->tmp.data, st->tmp.len);
 }
 
+/* sentencepiece: control pieces vanish, the unknown piece has its own text, byte pieces in a row are UTF-8,
+ * and one space in front is dropped (every one, if the normaliser strips spaces). count 1: a space in front
+ * has been dropped. */
+static enum mb_status put_spm(struct mb_decoder *d, int i, const char *s, size_t n)
+{
+    const struct mb_spm *m = &d->t->spm;
+    struct mb_dec_state *st = &d->state[i];
+    int type = m->type[d->id];
+    int byte = type == MB_SPM_BYTE ? byte_token(s, n) : -1;
+    if (byte >= 0) {
+        MB_TRY(mb_bytes_put(&st->pend, (uint8_t[]){(uint8_t)byte}, 1));
+        return settle_bytes(d, i, false);
+    }
+    MB_TRY(settle_bytes(d, i, true));
+    if (type == MB_SPM_CONTROL)
+        return MB_OK;
+    bool front = !st->started && st->count == 0 && (m->dummy_prefix || m->strip_spaces);
+    st->tmp.len = 0;
+    if (type == MB_SPM_UNKNOWN) {
+        MB_TRY(mb_bytes_put(&st->tmp, m->unk_text.data, m->unk_text.len));
+        n = 0;
+    } else if (front && n >= 3 && memcmp(s, MB_SPM_SPACE, 3) == 0) {
+        s += 3;
+        n -= 3;
+        st->count = m->strip_spaces ? 0 : 1;
+    }
+    while (n > 0) {
+        bool space = n >= 3 && memcmp(s, MB_SPM_SPACE, 3) == 0;
+        MB_TRY(space ? mb_bytes_put(&st->tmp, " ", 1) : mb_bytes_put(&st->tmp, s, 1));
+        s += space ? 3 : 1;
+        n -= space ? 3 : 1;
+    }
+    st->started = st->started || st->tmp.len > 0;
+    return st->tmp.len > 0 ? emit(d, i + 1, (const char *)st->tmp.data, st->tmp.len) : MB_OK;
+}
+
 static enum mb_status emit(struct mb_decoder *d, int i, const char *s, size_t n)
 {
     if (i == d->t->ndecs)
@@ -246,7 +286,7 @@ static enum mb_status emit(struct mb_decoder *d, int i, const char *s, size_t n)
         d->state[i].count = 1;
         return emit(d, i + 1, s, n);
     case MB_DEC_SPM:
-        return MB_BUG;
+        return put_spm(d, i, s, n);
     }
     return MB_BUG;
 }
@@ -262,6 +302,7 @@ static enum mb_status put_id(struct mb_decoder *d, int32_t id)
     const char *s = mb_vocab_text(&t->extra, id, &n);
     if (s == NULL)
         s = mb_vocab_text(&t->vocab, id, &n);
+    d->id = id;
     return s == NULL ? MB_OK : emit(d, 0, s, n);
 }
 
@@ -270,7 +311,7 @@ static enum mb_status end_steps(struct mb_decoder *d)
 {
     for (int i = 0; i < d->t->ndecs; i++) {
         enum mb_dec_kind k = d->t->decs[i].kind;
-        if (k == MB_DEC_BYTES)
+        if (k == MB_DEC_BYTES || k == MB_DEC_SPM)
             MB_TRY(settle_bytes(d, i, true));
         else if (k == MB_DEC_BYTE_FALLBACK)
             MB_TRY(end_run(d, i));

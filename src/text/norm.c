@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <utf8proc.h>
+#include "text/spm.h"
 #include "text/utf8.h"
 
 void mb_norm_fini(struct mb_norm *s)
@@ -103,6 +104,8 @@ static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, stru
         return strip(t, s, n, first, out);
     case MB_NORM_STRIP_ACCENTS:
         return strip_accents(s, n, out);
+    case MB_NORM_SPM:
+        return mb_spm_normalize(t->spm, s, n, out);
     case MB_NORM_CHARSMAP:
         return mb_charsmap_apply(&t->map, s, n, out);
     }

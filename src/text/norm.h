@@ -19,6 +19,7 @@ enum mb_norm_kind {
     MB_NORM_STRIP,         /* White_Space at the left and right end */
     MB_NORM_STRIP_ACCENTS, /* drops Mn */
     MB_NORM_CHARSMAP,      /* sentencepiece's precompiled map */
+    MB_NORM_SPM,           /* all that a sentencepiece model does */
 };
 struct mb_norm {
     enum mb_norm_kind kind;
@@ -26,6 +27,7 @@ struct mb_norm {
     struct mb_bytes text;
     bool left, right;
     struct mb_charsmap map;
+    const struct mb_spm *spm; /* not owned */
 };
 void mb_norm_fini(struct mb_norm *s);
 /* Applies steps[0 .. n) to in[0 .. len) and appends the result to out. *first is cleared if the result no

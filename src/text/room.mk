@@ -12,6 +12,7 @@ libmoebatch_a_SOURCES += \
 	src/text/piece.c src/text/piece.h \
 	src/text/pretok.c src/text/pretok.h \
 	src/text/spm.c src/text/spm.h \
+	src/text/spm_load.c \
 	src/text/tok.h \
 	src/text/tokenizer.c src/text/tokenizer.h \
 	src/text/unicode_form.c \

@@ -89,13 +89,11 @@ void mb_unigram_fini(struct mb_unigram *u)
     *u = (struct mb_unigram){0};
 }
 
-static double add(const struct mb_unigram *u, double a, double b)
+/* The first path to a place stays on ties. */
+static void offer(const struct mb_unigram *u, struct mb_best *to, double score, size_t from, int32_t id)
 {
-    return u->single ? (double)((float)a + (float)b) : a + b;
-}
-
-static void offer(struct mb_best *to, double score, size_t from, int32_t id)
-{
+    if (u->single)
+        score = (double)(float)score;
     if (to->from == SIZE_MAX || score > to->score)
         *to = (struct mb_best){score, from, id};
 }
@@ -116,13 +114,13 @@ static enum mb_status search(const struct mb_unigram *u, const char *s, size_t n
             int32_t id = u->token[at];
             if (id < 0)
                 continue;
-            offer(&best[j + 1], add(u, u->score[id], best[i].score), i, id);
+            offer(u, &best[j + 1], u->score[id] + best[i].score, i, id);
             single = single || j + 1 - i == k;
         }
         if (!single && u->unk < 0)
             return MB_REQUEST;
         if (!single)
-            offer(&best[i + k], add(u, u->unk_score, best[i].score), i, u->unk);
+            offer(u, &best[i + k], u->unk_score + best[i].score, i, u->unk);
         i += k;
     }
     return MB_OK;
