@@ -141,3 +141,44 @@ bool naive_tree(const float *v, const int32_t *pos, int n, int64_t lo, int64_t s
     *out = left && right ? a + b : left ? a : b;
     return left || right;
 }
+
+/* The tree over leaves [lo, lo + n); false: absent. */
+static bool naive_leaves(const float *l, const float *m, int lo, int n, float *out_m, float *out_l)
+{
+    if (n == 1) {
+        *out_m = m[lo];
+        *out_l = l[lo];
+        return l[lo] > 0;
+    }
+    float m1 = 0, m2 = 0, l1 = 0, l2 = 0;
+    bool a = naive_leaves(l, m, lo, n / 2, &m1, &l1), b = naive_leaves(l, m, lo + n / 2, n / 2, &m2, &l2);
+    if (a && b) {
+        float both = fmaxf(m1, m2);
+        *out_l = fmaf(l1, mb_expf(m1 - both), l2 * mb_expf(m2 - both));
+        *out_m = both;
+    } else {
+        *out_m = a ? m1 : m2;
+        *out_l = a ? l1 : l2;
+    }
+    return a || b;
+}
+
+void naive_stats(const float *z, int V, float out[2])
+{
+    float l[16], m[16], *e = calloc((size_t)V + 1, 4);
+    int width = (V + 15) / 16;
+    for (int k = 0; k < 16; k++) {
+        int begin = k * width, end = begin + width < V ? begin + width : V;
+        m[k] = -INFINITY;
+        l[k] = 0;
+        for (int i = begin; i < end; i++)
+            m[k] = fmaxf(m[k], z[i]);
+        if (m[k] == -INFINITY)
+            continue;
+        for (int i = begin; i < end; i++)
+            e[i - begin] = mb_expf(z[i] - m[k]);
+        l[k] = naive_r32(e, e, end - begin, 0);
+    }
+    naive_leaves(l, m, 0, 16, &out[0], &out[1]);
+    free(e);
+}

@@ -43,4 +43,6 @@ void ops_equal_i32(struct ops_ctx *c, struct mb_view v, const int32_t *want);
 float naive_r32(const float *x, const float *w, int64_t n, int kind);
 /* The tree rule by its words, over positions [lo, lo + size); false: nothing present. */
 bool naive_tree(const float *v, const int32_t *pos, int n, int64_t lo, int64_t size, float *out);
+/* (max, sum of exp) of a row of logits by its 16 leaves; a leaf of nothing above -inf is absent. */
+void naive_stats(const float *z, int V, float out[2]);
 #endif

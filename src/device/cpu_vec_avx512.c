@@ -1,6 +1,6 @@
 /* Row kernels for AVX-512. */
 #include <immintrin.h>
-#define TARGET "avx512f,avx512bw,avx512dq,avx512vl,fma"
+#define TARGET "avx512f,avx2,fma"
 #define FN static __attribute__((target(TARGET)))
 #define LANES 16
 #define SET mb_vec_avx512
