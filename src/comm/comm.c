@@ -9,7 +9,7 @@
 
 #define DEADLINE_DEFAULT 600.0
 
-_Noreturn void mb_comm_lost(struct mb_comm *c)
+_Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st)
 {
     /* The other ranks reach the end of their deadlines at about the same time; the first abort kills them, so each gives
      * the others a moment to write their journals. */
@@ -18,8 +18,8 @@ _Noreturn void mb_comm_lost(struct mb_comm *c)
     mb_watchdog_run_lost(c->dog);
     nanosleep(&grace, NULL);
     mb_watchdog_begin(c->dog, "MPI_Abort");
-    MPI_Abort(MPI_COMM_WORLD, mb_status_exit(MB_DEADLINE));
-    _Exit(mb_status_exit(MB_DEADLINE));
+    MPI_Abort(MPI_COMM_WORLD, mb_status_exit(st));
+    _Exit(mb_status_exit(st));
 }
 
 void mb_mpi_check(struct mb_comm *c, int rc, const char *call)
@@ -31,7 +31,7 @@ void mb_mpi_check(struct mb_comm *c, int rc, const char *call)
         return;
     MPI_Error_string(rc, text, &n);
     mb_error(MB_PEER, "%s: %s; a rank or the network is gone, the job ends with exit 75 and can be resumed", call, text);
-    mb_comm_lost(c);
+    mb_comm_end(c, MB_PEER);
 }
 
 static void library_line(struct mb_comm *c)

@@ -11,4 +11,12 @@ libmoebatch_a_SOURCES += \
 	src/comm/wait.h \
 	src/comm/watchdog.c \
 	src/comm/watchdog.h \
-	src/comm/xchg.h
+	src/comm/xchg.c \
+	src/comm/xchg.h \
+	src/comm/xchg_combine.c \
+	src/comm/xchg_dispatch.c \
+	src/comm/xchg_impl.h \
+	src/comm/xchg_net.c \
+	src/comm/xchg_node.c \
+	src/comm/xchg_rows.c \
+	src/comm/xchg_values.c

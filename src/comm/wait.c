@@ -130,7 +130,7 @@ static void time_up(struct waiting *v)
     if (first_arrived(v->c))
         mb_error(MB_DEADLINE, "%s; the deadline of %.0f s is over, the job ends with exit 75 and can be resumed", text,
                  v->c->deadline);
-    mb_comm_lost(v->c);
+    mb_comm_end(v->c, MB_DEADLINE);
 }
 
 static void pause_a_little(struct waiting *v)

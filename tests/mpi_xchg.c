@@ -1,0 +1,531 @@
+/* The exchange against a naive computation: random routes, placements, partitions into nodes, sizes. Every rank knows every
+ * rank's rows (they follow from seeds), so each checks its dispatched rows, its sums bit for bit, and its counters against
+ * formulas written here anew. */
+#include "mpi_comm.h"
+
+#include "comm/xchg.h"
+#include "plain_ops.h"
+
+#define MAX_M 60
+#define MAX_K 32
+#define MAX_N 16
+
+static struct mb_comm *c;
+static int rank, size;
+static struct mb_mem mem;
+
+static uint64_t mix(uint64_t z)
+{
+    z += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+struct rng {
+    uint64_t s;
+};
+static uint32_t draw(struct rng *r, uint32_t n)
+{
+    return (uint32_t)(mix(r->s++) % n);
+}
+
+/* ---------------------------------------------------------------- a case */
+struct kase {
+    int64_t hidden;
+    int32_t k, experts;
+    enum mb_dtype xt, yt;
+    enum mb_alltoall algorithm;
+    int32_t nodes, per_node[MAX_N];
+    uint64_t shm, eager;
+    int placement; /* 0 uniform, 1 scattered, 2 random, 3 all on one, 4 random over half of the ranks */
+    int rows;      /* 0 random, 1 none anywhere, 2 only the last rank has rows, 3 all MAX_M */
+    int32_t layers, steps;
+    uint64_t seed;
+};
+
+/* One member's rows of one exchange. */
+struct input {
+    int32_t m, experts[MAX_M * MAX_K];
+    float weights[MAX_M * MAX_K];
+};
+
+static void make_input(const struct kase *q, int32_t member, int64_t step, int32_t layer, struct input *in)
+{
+    struct rng r = {mix(q->seed ^ (uint64_t)member << 40 ^ (uint64_t)step << 20 ^ (uint64_t)layer)};
+    uint8_t used[1024];
+
+    in->m = q->rows == 1 || (q->rows == 2 && member != size - 1) ? 0 : q->rows == 3 ? MAX_M : (int32_t)draw(&r, MAX_M + 1);
+    for (int32_t m = 0; m < in->m; m++) {
+        memset(used, 0, sizeof used);
+        for (int32_t j = 0; j < q->k; j++) {
+            int32_t e = (int32_t)draw(&r, (uint32_t)q->experts);
+            while (used[e])
+                e = (e + 1) % q->experts;
+            used[e] = 1;
+            in->experts[m * q->k + j] = e;
+            in->weights[m * q->k + j] = (float)(draw(&r, 2001)) / 1000.0f - 0.7f;
+        }
+    }
+}
+
+/* Row m's value in column col: the first three columns name home, row and step, so order and contents are checked at once. */
+static float x_value(const struct kase *q, int32_t home, int32_t m, int64_t step, int64_t col)
+{
+    float v = col == 0 ? (float)home : col == 1 ? (float)m : col == 2 ? (float)step
+                                                 : (float)(mix(q->seed + (uint64_t)(home * 1000 + m) * 131 + (uint64_t)col) % 4096) / 777.0f;
+    return q->xt == MB_BF16 ? mb_bf16_float(mb_bf16_of(v)) : v;
+}
+
+/* What the test takes for an expert: rounded to y's type. */
+static float y_value(const struct kase *q, int32_t expert, float x, int64_t col)
+{
+    float v = x * (1.0f + (float)((expert * 37 + 11) % 97) / 31.0f) + (float)(expert % 13) - 0.01f * (float)col;
+    return q->yt == MB_BF16 ? mb_bf16_float(mb_bf16_of(v)) : v;
+}
+
+static void put(enum mb_dtype t, uint8_t *base, int64_t i, float v)
+{
+    uint16_t h = mb_bf16_of(v);
+
+    if (t == MB_F32)
+        memcpy(base + 4 * i, &v, 4);
+    else
+        memcpy(base + 2 * i, &h, 2);
+}
+
+static float get(enum mb_dtype t, const uint8_t *base, int64_t i)
+{
+    float v;
+    uint16_t h;
+
+    memcpy(&v, base + (t == MB_F32 ? 4 : 2) * i, t == MB_F32 ? 4 : 2);
+    memcpy(&h, base + (t == MB_F32 ? 4 : 2) * i, 2);
+    return t == MB_F32 ? v : mb_bf16_float(h);
+}
+
+/* ---------------------------------------------------------------- formulas */
+struct expect {
+    int64_t db[MB_LINK_COUNT], dm[MB_LINK_COUNT], cb[MB_LINK_COUNT], cm[MB_LINK_COUNT], served;
+};
+
+/* The nodes of the exchange: node of each member, and of the machine. */
+struct world {
+    int32_t real[MAX_N], node[MAX_N], first[MAX_N + 1], count[MAX_N + 1], nodes;
+};
+
+static void make_world(const struct kase *q, struct world *w)
+{
+    int32_t i = 0;
+
+    for (int32_t b = 0; b < q->nodes; b++)
+        for (int32_t j = 0; j < q->per_node[b]; j++)
+            w->real[i++] = b;
+    w->nodes = q->algorithm == MB_A2A_HIER ? q->nodes : size;
+    for (i = 0; i < size; i++)
+        w->node[i] = q->algorithm == MB_A2A_HIER ? w->real[i] : i;
+    memset(w->count, 0, sizeof w->count);
+    for (i = 0; i < size; i++)
+        w->count[w->node[i]]++;
+    w->first[0] = 0;
+    for (i = 0; i < w->nodes; i++)
+        w->first[i + 1] = w->first[i] + w->count[i];
+}
+
+static int32_t agent_of(const struct world *w, int32_t s, int32_t b)
+{
+    int32_t a = w->node[s];
+
+    return w->first[b] + (s - w->first[a] + a) % w->count[b];
+}
+
+static enum mb_link link_of(const struct world *w, int32_t a, int32_t b)
+{
+    return w->real[a] == w->real[b] ? MB_LINK_INTRA : MB_LINK_INTER;
+}
+
+/* Bytes of the values that the holder of `held` returns for a row: the largest aligned ranges whose chosen experts it has. */
+static int64_t value_bytes(const struct kase *q, const int32_t *ids, const uint8_t *held, int64_t *lone, int64_t *inner)
+{
+    int64_t bytes = 0;
+
+    for (int32_t i = 0; i < q->k; i++) {
+        int level = 0, in = 0;
+        bool all = true, lowest = true;
+        if (!held[i])
+            continue;
+        while (level < 11) {
+            for (int32_t j = 0; j < q->k; j++)
+                if (ids[j] >> (level + 1) == ids[i] >> (level + 1))
+                    all &= held[j] != 0;
+            if (!all)
+                break;
+            level++;
+        }
+        for (int32_t j = 0; j < q->k; j++)
+            if (ids[j] >> level == ids[i] >> level) {
+                in++;
+                lowest &= ids[j] >= ids[i];
+            }
+        if (!lowest)
+            continue; /* counted at its lowest expert */
+        *lone += in == 1;
+        *inner += in > 1;
+        bytes += q->hidden * (in > 1 ? 4 : mb_dtype_size(q->yt));
+    }
+    return bytes;
+}
+
+static int64_t row_bytes(const struct kase *q)
+{
+    return (2 * q->k + 3) / 4 * 4 + 4 * q->k + (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
+}
+
+static void add_message(const struct kase *q, int64_t bytes, enum mb_link l, int64_t *b, int64_t *m)
+{
+    b[l] += 64 + bytes;
+    m[l] += bytes > (int64_t)q->eager ? 2 : 1;
+}
+
+/* What this member sends to and for node b as the home of rows, and what it returns to source s as an agent. */
+static void expect_network(const struct kase *q, const struct world *w, const int32_t *owner, const struct input *all,
+                           struct expect *e)
+{
+    uint8_t held[MAX_K];
+    int64_t lone = 0, inner = 0;
+
+    for (int32_t b = 0; b < w->nodes; b++) {
+        int64_t rows = 0;
+        if (b == w->node[rank])
+            continue;
+        for (int32_t m = 0; m < all[rank].m; m++) {
+            bool any = false;
+            for (int32_t j = 0; j < q->k; j++)
+                any |= w->node[owner[all[rank].experts[m * q->k + j]]] == b;
+            rows += any;
+        }
+        add_message(q, rows * row_bytes(q), link_of(w, rank, agent_of(w, rank, b)), e->db, e->dm);
+    }
+    for (int32_t s = 0; s < size; s++) {
+        int64_t bytes = 0;
+        if (w->node[s] == w->node[rank] || agent_of(w, s, w->node[rank]) != rank)
+            continue;
+        for (int32_t m = 0; m < all[s].m; m++) {
+            for (int32_t j = 0; j < q->k; j++)
+                held[j] = w->node[owner[all[s].experts[m * q->k + j]]] == w->node[rank];
+            bytes += value_bytes(q, all[s].experts + m * q->k, held, &lone, &inner);
+        }
+        add_message(q, bytes, link_of(w, rank, s), e->cb, e->cm);
+    }
+}
+
+/* The agent of s's rows in this node: s itself if it lives here. */
+static int32_t agent_here(const struct world *w, int32_t s)
+{
+    return w->node[s] == w->node[rank] ? s : agent_of(w, s, w->node[rank]);
+}
+
+/* Shared memory (all in one round) and the rank itself. */
+static void expect_node(const struct kase *q, const struct world *w, const int32_t *owner, const struct input *all,
+                        struct expect *e)
+{
+    int64_t lone[MAX_N] = {0}, inner[MAX_N] = {0}, self_rows = 0, meta = row_bytes(q) - (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
+
+    for (int32_t s = 0; s < size; s++) {
+        int32_t agent = agent_here(w, s);
+        int64_t published = 0;
+        for (int32_t m = 0; m < all[s].m; m++) {
+            uint8_t mine[MAX_K];
+            bool other = false, own = false;
+            for (int32_t j = 0; j < q->k; j++) {
+                int32_t o = owner[all[s].experts[m * q->k + j]];
+                mine[j] = o == rank;
+                own |= o == rank;
+                e->served += o == rank;
+                other |= o != rank && w->node[o] == w->node[rank];
+            }
+            published += other;
+            self_rows += own && s == rank;
+            if (agent != rank)
+                value_bytes(q, all[s].experts + m * q->k, mine, &lone[agent], &inner[agent]);
+        }
+        if (agent == rank && w->count[w->node[rank]] > 1) {
+            e->db[MB_LINK_SHM] += 64 + published * (meta + q->hidden * mb_dtype_size(q->xt));
+            e->dm[MB_LINK_SHM]++;
+        }
+    }
+    for (int32_t a = 0; a < size; a++) {
+        e->cm[MB_LINK_SHM] += (lone[a] > 0) + (inner[a] > 0);
+        e->cb[MB_LINK_SHM] += 64 * ((lone[a] > 0) + (inner[a] > 0)) + q->hidden * (lone[a] * mb_dtype_size(q->yt) + inner[a] * 4);
+    }
+    e->db[MB_LINK_SELF] += self_rows * q->hidden * mb_dtype_size(q->xt);
+    e->dm[MB_LINK_SELF] += self_rows > 0;
+}
+
+static void check_counts(const struct kase *q, const struct mb_xchg *x, const struct expect *e, bool one_round)
+{
+    struct mb_xchg_counts n;
+
+    mb_xchg_counts(x, &n);
+    CHECK(n.served_rows == e->served);
+    for (int l = 0; l < MB_LINK_COUNT; l++) {
+        if ((l == MB_LINK_SHM && !one_round) || l == MB_LINK_SELF)
+            continue;
+        CHECK(n.dispatch_bytes[l] == e->db[l]);
+        CHECK(n.dispatch_messages[l] == e->dm[l]);
+        CHECK(n.combine_bytes[l] == e->cb[l]);
+        CHECK(n.combine_messages[l] == e->cm[l]);
+    }
+    CHECK(n.dispatch_bytes[MB_LINK_SELF] == e->db[MB_LINK_SELF]);
+    CHECK(n.dispatch_messages[MB_LINK_SELF] == e->dm[MB_LINK_SELF]);
+    CHECK(n.combine_bytes[MB_LINK_SELF] == e->served * q->hidden * mb_dtype_size(q->yt));
+}
+
+/* ---------------------------------------------------------------- one exchange */
+static int32_t dtype_bytes(enum mb_dtype t)
+{
+    return (int32_t)mb_dtype_size(t);
+}
+
+static int count_in(const struct kase *q, const struct input *in, int32_t expert)
+{
+    int n = 0;
+
+    for (int32_t i = 0; i < in->m * q->k; i++)
+        n += in->experts[i] == expert;
+    return n;
+}
+
+/* Order (expert, home, row), contents, and the counts; fills y. */
+static void serve(const struct kase *q, const int32_t *owner, const struct input *all, int64_t step,
+                  const struct mb_dispatched *d, struct mb_buf *y)
+{
+    int64_t at = 0;
+    int32_t n = 0;
+
+    for (int32_t e = 0; e < q->experts; e++) {
+        if (owner[e] != rank)
+            continue;
+        CHECK(n < d->n_experts && d->expert[n] == e && d->begin[n] == at);
+        n++;
+        for (int32_t home = 0; home < size; home++) {
+            if (count_in(q, &all[home], e) == 0)
+                continue;
+            for (int32_t m = 0; m < all[home].m; m++)
+                for (int32_t j = 0; j < q->k; j++) {
+                    if (all[home].experts[m * q->k + j] != e)
+                        continue;
+                    const uint8_t *row = plain_row(d->x, at);
+                    for (int64_t col = 0; col < q->hidden; col++) {
+                        float v = get(q->xt, row, col);
+                        CHECK(v == x_value(q, home, m, step, col));
+                        put(q->yt, y->p, at * q->hidden + col, y_value(q, e, v, col));
+                    }
+                    at++;
+                }
+        }
+    }
+    CHECK(n == d->n_experts && at == d->rows && d->begin[n] == at);
+}
+
+static void check_sums(const struct kase *q, const struct input *in, int64_t step, struct mb_view out)
+{
+    for (int32_t m = 0; m < in->m; m++) {
+        int32_t pos[MAX_K], place[MAX_K];
+        for (int32_t j = 0; j < q->k; j++) { /* insertion sort by id */
+            int32_t i = j;
+            for (; i > 0 && pos[i - 1] > in->experts[m * q->k + j]; i--) {
+                pos[i] = pos[i - 1];
+                place[i] = place[i - 1];
+            }
+            pos[i] = in->experts[m * q->k + j];
+            place[i] = j;
+        }
+        for (int64_t col = 0; col < q->hidden; col++) {
+            float v[MAX_K], got, want;
+            for (int32_t j = 0; j < q->k; j++)
+                v[j] = in->weights[m * q->k + place[j]] * y_value(q, pos[j], x_value(q, rank, m, step, col), col);
+            want = mb_tree_sum(v, pos, q->k);
+            memcpy(&got, plain_row(out, m) + 4 * col, 4);
+            CHECK(mb_bits_of(got) == mb_bits_of(want));
+        }
+    }
+}
+
+static void check_heads(const struct mb_xchg_head *h, const struct input *all, int64_t step, int32_t layer)
+{
+    for (int32_t s = 0; s < size; s++) {
+        CHECK(h[s].step == step && h[s].layer == layer);
+        CHECK(h[s].rows == (all != NULL ? all[s].m : 0));
+        CHECK(h[s].flags == (uint32_t)(s * 3 + step));
+        CHECK(h[s].status == (s == step % 7 ? MB_NO_SPACE : MB_OK));
+    }
+}
+
+static struct mb_xchg_head head_of(int64_t step, int32_t layer)
+{
+    return (struct mb_xchg_head){.step = step, .layer = layer, .flags = (uint32_t)(rank * 3 + step),
+                                 .status = rank == step % 7 ? MB_NO_SPACE : MB_OK};
+}
+
+static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct mb_placement *p, int64_t step, int32_t layer,
+                         struct input *all, struct expect *e, const struct world *w)
+{
+    struct mb_xchg_head mine = head_of(step, layer);
+    struct mb_dispatched d;
+    struct mb_buf *in = NULL, *y = NULL, *out = NULL;
+    const int32_t *owner = p->owner + (int64_t)layer * q->experts;
+
+    for (int32_t s = 0; s < size; s++)
+        make_input(q, s, step, layer, &all[s]);
+    int64_t m = all[rank].m;
+    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(m * q->hidden * 4), &in);
+    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(m * q->hidden * 4), &out);
+    for (int64_t r = 0; r < m; r++)
+        for (int64_t col = 0; col < q->hidden; col++)
+            put(q->xt, in->p, r * q->hidden + col, x_value(q, rank, (int32_t)r, step, col));
+    CHECK(mb_xchg_dispatch(x, p, layer, &mine, mb_view_of(in, 0, m, q->hidden, q->xt), all[rank].experts,
+                           all[rank].weights, &d) == MB_OK);
+    check_heads(d.heads, all, step, layer);
+    for (int64_t i = 0; i < m * q->k; i++)
+        CHECK(mb_xchg_served_by(x)[i] == owner[all[rank].experts[i]]);
+    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(d.rows * q->hidden * dtype_bytes(q->yt)), &y);
+    serve(q, owner, all, step, &d, y);
+    memset(out->p, 0xee, out->bytes);
+    CHECK(mb_xchg_combine(x, mb_view_of(y, 0, d.rows, q->hidden, q->yt), mb_view_of(out, 0, m, q->hidden, MB_F32)) == MB_OK);
+    check_sums(q, &all[rank], step, mb_view_of(out, 0, m, q->hidden, MB_F32));
+    expect_network(q, w, owner, all, e);
+    expect_node(q, w, owner, all, e);
+    plain_buf_free(in);
+    plain_buf_free(out);
+    plain_buf_free(y);
+}
+
+/* A header-only step between the layers' exchanges: 64 bytes to each remote node, heads of all. */
+static void one_step(const struct world *w, struct mb_xchg *x, int64_t step, struct expect *e)
+{
+    struct mb_xchg_head mine = head_of(step, -1);
+    const struct mb_xchg_head *heads = NULL;
+
+    CHECK(mb_xchg_step(x, &mine, &heads) == MB_OK);
+    check_heads(heads, NULL, step, -1);
+    for (int32_t b = 0; b < w->nodes; b++)
+        if (b != w->node[rank]) {
+            enum mb_link l = link_of(w, rank, agent_of(w, rank, b));
+            e->db[l] += 64;
+            e->dm[l]++;
+        }
+    for (int32_t s = 0; s < size; s++)
+        if (w->count[w->node[rank]] > 1 && agent_here(w, s) == rank) {
+            e->db[MB_LINK_SHM] += 64;
+            e->dm[MB_LINK_SHM]++;
+        }
+}
+
+/* ---------------------------------------------------------------- a case with its exchange */
+static void make_placement(const struct kase *q, struct mb_placement *p)
+{
+    struct rng r = {mix(q->seed + 77)};
+
+    *p = (struct mb_placement){1, q->layers, q->experts, size, calloc((size_t)(q->layers * q->experts), 4)};
+    for (int32_t i = 0; i < q->layers * q->experts; i++) {
+        int32_t e = i % q->experts;
+        p->owner[i] = q->placement == 0   ? (int32_t)(((int64_t)(e + 1) * size - 1) / q->experts)
+                      : q->placement == 1 ? e % size
+                      : q->placement == 2 ? (int32_t)draw(&r, (uint32_t)size)
+                      : q->placement == 3 ? size - 1
+                                          : (int32_t)draw(&r, (uint32_t)(size + 1) / 2) * 2 % size;
+    }
+}
+
+static void run_case(const struct kase *q)
+{
+    struct mb_topo *topo = NULL;
+    struct mb_xchg *x = NULL;
+    struct mb_placement p;
+    struct world w;
+    struct expect e = {0};
+    struct input *all = calloc((size_t)size, sizeof *all);
+    int64_t before = mb_mem_total(&mem);
+
+    CHECK(mb_topo_synthetic(q->nodes, q->per_node, &topo) == MB_OK);
+    struct mb_xchg_options o = {.ops = &plain_ops, .mem = &mem, .topo = topo, .algorithm = q->algorithm,
+                                .hidden = q->hidden, .k = q->k, .experts = q->experts, .x_type = q->xt, .y_type = q->yt,
+                                .max_rows = MAX_M, .shm_bytes = q->shm, .eager_bytes = q->eager};
+    CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
+    CHECK(mb_xchg_algorithm(x) == q->algorithm);
+    CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
+    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt) == row_bytes(q));
+    make_placement(q, &p);
+    make_world(q, &w);
+    for (int64_t step = 0; step < q->steps; step++) {
+        for (int32_t layer = 0; layer < q->layers; layer++)
+            one_exchange(q, x, &p, step, layer, all, &e, &w);
+        one_step(&w, x, step, &e);
+    }
+    check_counts(q, x, &e, q->shm >= 64u << 20);
+    mb_xchg_destroy(x);
+    mb_topo_destroy(topo);
+    free(p.owner);
+    free(all);
+    CHECK(mb_mem_total(&mem) == before);
+}
+
+/* ---------------------------------------------------------------- cases */
+/* Partition number i of the ranks: one node, all nodes single, and uneven ones. */
+static void set_nodes(struct kase *q, struct rng *r, int i)
+{
+    int32_t left = size;
+
+    q->nodes = 0;
+    while (left > 0) {
+        int32_t n = i == 0 ? size : i == 1 ? 1 : i == 2 ? (size + 1) / 2 : 1 + (int32_t)draw(r, (uint32_t)left);
+        n = n < left ? n : left;
+        q->per_node[q->nodes++] = n;
+        left -= n;
+    }
+}
+
+static struct kase random_case(struct rng *r, int i)
+{
+    static const int64_t hiddens[] = {4, 64, 37, 200, 2048};
+    static const uint64_t eagers[] = {65536, 0, 500, 3000};
+    struct kase q = {.seed = mix(r->s), .layers = 2, .steps = 3};
+
+    q.hidden = hiddens[draw(r, 5)];
+    q.experts = i % 9 == 8 ? 1024 : 1 + (int32_t)draw(r, 40);
+    q.k = 1 + (int32_t)draw(r, q.experts < MAX_K ? (uint32_t)q.experts : MAX_K);
+    if (i % 3 == 0 && q.k > 8)
+        q.k = 8;
+    q.xt = draw(r, 2) ? MB_BF16 : MB_F32;
+    q.yt = draw(r, 2) ? MB_BF16 : MB_F32;
+    q.algorithm = i % 3 == 2 ? MB_A2A_FLAT : MB_A2A_HIER;
+    set_nodes(&q, r, (int)draw(r, 5));
+    q.shm = draw(r, 2) ? 64u << 20 : (4096u + (uint64_t)size * (2048u * 4u + 512u)) * (1 + draw(r, 3));
+    q.eager = eagers[draw(r, 4)];
+    q.placement = (int)draw(r, 5);
+    q.rows = draw(r, 4) != 0 ? 0 : 1 + (int)draw(r, 3);
+    return q;
+}
+
+int main(int argc, char **argv)
+{
+    struct rng r = {2026};
+    int level, cases = 40;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
+    if (argc > 1)
+        cases = atoi(argv[1]);
+    c = test_comm(50, &mem);
+    rank = mb_comm_rank(c);
+    size = mb_comm_size(c);
+    CHECK(size <= MAX_N);
+    for (int i = 0; i < cases; i++) {
+        struct kase q = random_case(&r, i);
+        run_case(&q);
+    }
+    mb_comm_destroy(c);
+    CHECK(mb_mem_total(&mem) == 0);
+    MPI_Finalize();
+    return 0;
+}
