@@ -1,4 +1,5 @@
-/* The configuration: precedence, every kind of mistake, and the deck that reads back to the same configuration. */
+/* The configuration: precedence, every kind of mistake, and the deck that reads back to the same
+ * configuration. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -119,8 +120,8 @@ static void test_defaults(void **state)
 static void test_precedence(void **state)
 {
     (void)state;
-    char *env[] = {(char *)"HOME=/", (char *)"MOEBATCH_MAX_TOKENS=20", (char *)"MOEBATCH_K=2", (char *)"MOEBATCH_ISA=",
-                   (char *)"MOEBATCH_FAULT=step:5", NULL};
+    char *env[] = {(char *)"HOME=/",        (char *)"MOEBATCH_MAX_TOKENS=20", (char *)"MOEBATCH_K=2",
+                   (char *)"MOEBATCH_ISA=", (char *)"MOEBATCH_FAULT=step:5",  NULL};
 
     write_deck("model: deckmodel\nmax_tokens: 10\nk: 1\nseed: 7\nisa: avx2\nstrict: true\nsave_limit: 2T\n");
     struct mb_conf *c = good(env, "run", "-c", deck_path, "-i", "I", "-o", "O", "--max-tokens", "30", NULL);
@@ -132,7 +133,8 @@ static void test_precedence(void **state)
     assert_true(c->strict);
     assert_true(c->save_limit == 2ll << 40);
     mb_conf_destroy(c);
-    c = good(env, "run", "--strict=no", "-c", deck_path, "-iI", "--output=O", "--set", "seed=8", "--set", "k=3", NULL);
+    c = good(env, "run", "--strict=no", "-c", deck_path, "-iI", "--output=O", "--set", "seed=8", "--set",
+             "k=3", NULL);
     assert_false(c->strict);
     assert_true(c->seed == 8);
     assert_true(c->k == 3);
@@ -146,8 +148,9 @@ static void test_precedence(void **state)
 static void test_values(void **state)
 {
     (void)state;
-    struct mb_conf *c = good(NULL, RUN, "--shm-size", "1536K", "--a2a-eager=1MiB", "--save-limit=5GB", "--save-logits",
-                             "--shard", "3/8", "--deadline", "0.5", "--seed=-9223372036854775808", NULL);
+    struct mb_conf *c =
+        good(NULL, RUN, "--shm-size", "1536K", "--a2a-eager=1MiB", "--save-limit=5GB", "--save-logits",
+             "--shard", "3/8", "--deadline", "0.5", "--seed=-9223372036854775808", NULL);
 
     assert_true(c->shm_size == 1536 << 10);
     assert_true(c->a2a_eager == 1 << 20);
@@ -159,16 +162,19 @@ static void test_values(void **state)
     assert_true(c->seed == INT64_MIN);
     mb_conf_destroy(c);
 
-    fails(NULL, MB_USAGE, "--threads: '1025' is not a whole number from 0 to 1024", RUN, "--threads", "1025", NULL);
+    fails(NULL, MB_USAGE, "--threads: '1025' is not a whole number from 0 to 1024", RUN, "--threads", "1025",
+          NULL);
     fails(NULL, MB_USAGE, "--threads: '2x'", RUN, "--threads", "2x", NULL);
     fails(NULL, MB_USAGE, "--threads: ' 2'", RUN, "--threads", " 2", NULL);
     fails(NULL, MB_USAGE, "--threads: ''", RUN, "--threads=", NULL);
     fails(NULL, MB_USAGE, "--seed: '9223372036854775808'", RUN, "--seed", "9223372036854775808", NULL);
-    fails(NULL, MB_USAGE, "--shm-size: '99999999999T' is not a size", RUN, "--shm-size", "99999999999T", NULL);
+    fails(NULL, MB_USAGE, "--shm-size: '99999999999T' is not a size", RUN, "--shm-size", "99999999999T",
+          NULL);
     fails(NULL, MB_USAGE, "--shm-size: '-1'", RUN, "--shm-size", "-1", NULL);
     fails(NULL, MB_USAGE, "--shm-size: '1KG'", RUN, "--shm-size", "1KG", NULL);
     fails(NULL, MB_USAGE, "--deadline: 'nan'", RUN, "--deadline", "nan", NULL);
-    fails(NULL, MB_USAGE, "'1.5' is not a number from 0.01 to 1", RUN, "--gpu-memory-utilization", "1.5", NULL);
+    fails(NULL, MB_USAGE, "'1.5' is not a number from 0.01 to 1", RUN, "--gpu-memory-utilization", "1.5",
+          NULL);
     fails(NULL, MB_USAGE, "'fp4' is none of auto|f32|bf16", RUN, "--dtype", "fp4", NULL);
     fails(NULL, MB_USAGE, "'f3' is none of", RUN, "--dtype", "f3", NULL);
     fails(NULL, MB_USAGE, "'' is none of", RUN, "--dtype", "", NULL);
@@ -204,8 +210,10 @@ static void test_contradictions(void **state)
 {
     (void)state;
     fails(NULL, MB_USAGE, "--resume and --overwrite contradict", RUN, "--resume", "--overwrite", NULL);
-    fails(NULL, MB_USAGE, "--input and --output are the same file", "run", "-m", "M", "-i", "X", "-o", "X", NULL);
-    fails(NULL, MB_USAGE, "--kv-segment 100 is not a multiple of 64; 128 is", RUN, "--kv-segment", "100", NULL);
+    fails(NULL, MB_USAGE, "--input and --output are the same file", "run", "-m", "M", "-i", "X", "-o", "X",
+          NULL);
+    fails(NULL, MB_USAGE, "--kv-segment 100 is not a multiple of 64; 128 is", RUN, "--kv-segment", "100",
+          NULL);
     fails(NULL, MB_USAGE, "--max-batch-rows 10 is less than --max-num-seqs 20", RUN, "--max-num-seqs", "20",
           "--max-batch-rows", "10", NULL);
     fails(NULL, MB_USAGE, "--shard '0/4'", RUN, "--shard", "0/4", NULL);
@@ -241,10 +249,11 @@ static void test_commands(void **state)
     static const struct {
         const char *a, *b;
         enum mb_command command, of;
-    } help[] = {{"--help", NULL, MB_CMD_HELP, MB_CMD_HELP},    {"run", "--help", MB_CMD_HELP, MB_CMD_RUN},
-                {"help", NULL, MB_CMD_HELP, MB_CMD_HELP},      {"help", "merge", MB_CMD_HELP, MB_CMD_MERGE},
-                {"-h", NULL, MB_CMD_HELP, MB_CMD_HELP},        {"--version", NULL, MB_CMD_VERSION, MB_CMD_HELP},
-                {"version", NULL, MB_CMD_VERSION, MB_CMD_HELP}, {"check", "--version", MB_CMD_VERSION, MB_CMD_HELP}};
+    } help[] = {
+        {"--help", NULL, MB_CMD_HELP, MB_CMD_HELP},     {"run", "--help", MB_CMD_HELP, MB_CMD_RUN},
+        {"help", NULL, MB_CMD_HELP, MB_CMD_HELP},       {"help", "merge", MB_CMD_HELP, MB_CMD_MERGE},
+        {"-h", NULL, MB_CMD_HELP, MB_CMD_HELP},         {"--version", NULL, MB_CMD_VERSION, MB_CMD_HELP},
+        {"version", NULL, MB_CMD_VERSION, MB_CMD_HELP}, {"check", "--version", MB_CMD_VERSION, MB_CMD_HELP}};
     for (size_t i = 0; i < sizeof help / sizeof *help; i++) {
         c = good(NULL, help[i].a, help[i].b, NULL);
         assert_int_equal(c->command, help[i].command);
@@ -329,10 +338,11 @@ static void same_conf(const struct mb_conf *a, const struct mb_conf *b)
 static void test_round_trip(void **state)
 {
     (void)state;
-    struct mb_conf *c = good(NULL, "run", "-m", "~", "-i", "null", "-o", "a: b # c \"q\" \\ \n\t'x' \xc3\xa4\xf0\x9f\x98\x80", "--stage",
-                             "- 1", "--add-bos", "no", "--seed", "9223372036854775807", "--deadline", "0.30000000000000004",
-                             "--shm-size", "1G", "--save-logits=last", "--strict", "--shard", "1/2", "--openai-output", " pad ",
-                             NULL);
+    struct mb_conf *c =
+        good(NULL, "run", "-m", "~", "-i", "null", "-o", "a: b # c \"q\" \\ \n\t'x' \xc3\xa4\xf0\x9f\x98\x80",
+             "--stage", "- 1", "--add-bos", "no", "--seed", "9223372036854775807", "--deadline",
+             "0.30000000000000004", "--shm-size", "1G", "--save-logits=last", "--strict", "--shard", "1/2",
+             "--openai-output", " pad ", NULL);
     char *deck = mb_conf_deck(c);
 
     assert_non_null(deck);
@@ -399,11 +409,11 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_values),    cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_values),         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_contradictions), cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_bad_decks), cmocka_unit_test(test_bad_environment),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_bad_decks),      cmocka_unit_test(test_bad_environment),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_table),
         cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, make_deck, drop_deck);

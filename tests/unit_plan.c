@@ -40,8 +40,12 @@ static struct mb_model small_model(int32_t experts)
     return m;
 }
 
-static const struct mb_plan_options defaults = {
-    .max_num_seqs = 8, .path = MB_F32, .kv_dtype = MB_F32, .memory_fraction = 0.9, .shm_bytes = 1 << 20, .eager_bytes = 1 << 16};
+static const struct mb_plan_options defaults = {.max_num_seqs = 8,
+                                                .path = MB_F32,
+                                                .kv_dtype = MB_F32,
+                                                .memory_fraction = 0.9,
+                                                .shm_bytes = 1 << 20,
+                                                .eager_bytes = 1 << 16};
 
 static struct mb_topo *cluster(int32_t nodes, const int32_t *rpn, int64_t free_bytes)
 {
@@ -74,7 +78,8 @@ static void refused(const struct mb_model *m, const struct mb_topo *t, const str
     assert_ptr_equal(p, &defaults); /* outputs only on success */
 }
 
-/* The shares of the contract: index r owns [rE/ep, (r+1)E/ep), also where ep exceeds the number of experts. */
+/* The shares of the contract: index r owns [rE/ep, (r+1)E/ep), also where ep exceeds the number of experts.
+ */
 static void test_uniform_shares(void **state)
 {
     (void)state;
@@ -242,7 +247,8 @@ static void test_budget_types(void **state)
     struct mb_topo *t = ranks(2);
     struct mb_plan *f = plan_of(&m, t, &o);
 
-    /* 3 layers x 4 experts x (gate, up, down of 64 x 32), down in 8 leaves of 4 inputs padded to 32 at most */
+    /* 3 layers x 4 experts x (gate, up, down of 64 x 32), down in 8 leaves of 4 inputs padded to 32 at most
+     */
     int64_t exact = 3 * 4 * 3 * 64 * 32 * 4;
     assert_true(f->budget.experts >= exact && f->budget.experts <= 5 * exact);
     o.path = o.kv_dtype = MB_BF16;
@@ -328,7 +334,8 @@ static void test_json(void **state)
     assert_int_equal(json_array_size(owner), 8);
     for (int e = 0; e < 8; e++)
         assert_int_equal(json_integer_value(json_array_get(owner, (size_t)e)), e % 3);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(doc, "budget"), "total")), p->budget.total);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(doc, "budget"), "total")),
+                     p->budget.total);
     json_decref(doc);
     free(text);
     mb_plan_destroy(p);
@@ -359,11 +366,16 @@ static void test_large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_uniform_shares), cmocka_unit_test(test_uneven),
-        cmocka_unit_test(test_layout_refusals), cmocka_unit_test(test_alltoall_auto),
-        cmocka_unit_test(test_kv_pages),       cmocka_unit_test(test_budget_types),
-        cmocka_unit_test(test_hostile_shapes), cmocka_unit_test(test_placement_file),
-        cmocka_unit_test(test_json),           cmocka_unit_test(test_large),
+        cmocka_unit_test(test_uniform_shares),
+        cmocka_unit_test(test_uneven),
+        cmocka_unit_test(test_layout_refusals),
+        cmocka_unit_test(test_alltoall_auto),
+        cmocka_unit_test(test_kv_pages),
+        cmocka_unit_test(test_budget_types),
+        cmocka_unit_test(test_hostile_shapes),
+        cmocka_unit_test(test_placement_file),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The topology room: hwloc XML of machines built from hwloc's synthetic descriptions, ranks with shared and own masks,
- * control groups below a directory of the test's own. */
+/* The topology room: hwloc XML of machines built from hwloc's synthetic descriptions, ranks with shared and
+ * own masks, control groups below a directory of the test's own. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -102,7 +102,8 @@ static void test_mask_is_divided_in_hwloc_order(void **state)
     struct mb_topo *t;
     struct mb_cpus c;
 
-    discover("pack:1 core:4 pu:2(indexes=0,4,1,5,2,6,3,7)", &l[0], NULL); /* siblings: (0,4) (1,5) (2,6) (3,7) */
+    discover("pack:1 core:4 pu:2(indexes=0,4,1,5,2,6,3,7)", &l[0],
+             NULL); /* siblings: (0,4) (1,5) (2,6) (3,7) */
     l[1] = l[0];
     assert_int_equal(mb_topo_create(l, node, 2, 0, &t), MB_OK);
     assert_int_equal(t->threads[0], 4);
@@ -287,14 +288,19 @@ static void test_memory(void **state)
 
 int main(void)
 {
-    /* hwloc's plugin over libpciaccess leaks (libpciaccess does), which would hide leaks of ours from the sanitizer */
+    /* hwloc's plugin over libpciaccess leaks (libpciaccess does), which would hide leaks of ours from the
+     * sanitizer */
     setenv("HWLOC_COMPONENTS", "-pci", 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_xml),     cmocka_unit_test(test_cpu_order),
+        cmocka_unit_test(test_xml),
+        cmocka_unit_test(test_cpu_order),
         cmocka_unit_test(test_mask_is_divided_in_hwloc_order),
-        cmocka_unit_test(test_here),    cmocka_unit_test(test_bad_xml),
-        cmocka_unit_test(test_order),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_synthetic), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_here),
+        cmocka_unit_test(test_bad_xml),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_synthetic),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, make_dir, drop_dir);
 }

@@ -1,1 +1,3 @@
-libmoebatch_a_SOURCES +=
+libmoebatch_a_SOURCES += \
+	src/app/report.h \
+	src/app/report.c

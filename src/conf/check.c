@@ -16,7 +16,8 @@ static enum mb_status need(const struct mb_conf *c, const char *value, const cha
     if (given(value))
         return MB_OK;
     const struct mb_cmd *cmd = &mb_cmds[c->command];
-    return mb_error(MB_USAGE, "%s needs %s; usage: moebatch %s %s", cmd->name, label, cmd->name, cmd->synopsis);
+    return mb_error(MB_USAGE, "%s needs %s; usage: moebatch %s %s", cmd->name, label, cmd->name,
+                    cmd->synopsis);
 }
 
 static enum mb_status check_args(const struct mb_conf *c)
@@ -24,11 +25,11 @@ static enum mb_status check_args(const struct mb_conf *c)
     const struct mb_cmd *cmd = &mb_cmds[c->command];
 
     if (c->n_args > cmd->max_args && cmd->max_args == 0)
-        return mb_error(MB_USAGE, "'%s': %s takes options only; usage: moebatch %s %s", c->args[0], cmd->name, cmd->name,
-                        cmd->synopsis);
+        return mb_error(MB_USAGE, "'%s': %s takes options only; usage: moebatch %s %s", c->args[0], cmd->name,
+                        cmd->name, cmd->synopsis);
     if (c->n_args < cmd->min_args || c->n_args > cmd->max_args)
-        return mb_error(MB_USAGE, "%s with %d file names; usage: moebatch %s %s", cmd->name, (int)c->n_args, cmd->name,
-                        cmd->synopsis);
+        return mb_error(MB_USAGE, "%s with %d file names; usage: moebatch %s %s", cmd->name, (int)c->n_args,
+                        cmd->name, cmd->synopsis);
     return MB_OK;
 }
 
@@ -46,7 +47,8 @@ static enum mb_status check_shard(struct mb_conf *c)
     if (!given(c->shard))
         return MB_OK;
     bool digits = strspn(c->shard, "0123456789/") == strlen(c->shard) && strlen(c->shard) <= 15;
-    if (!digits || sscanf(c->shard, "%d/%d%n", &i, &n, &used) != 2 || c->shard[used] != '\0' || i < 1 || i > n)
+    if (!digits || sscanf(c->shard, "%d/%d%n", &i, &n, &used) != 2 || c->shard[used] != '\0' || i < 1 ||
+        i > n)
         return mb_error(MB_USAGE, "--shard '%s' is not I/N with I from 1 to N, as in 2/8", c->shard);
     c->shard_index = i - 1;
     c->shard_count = n;
@@ -71,8 +73,9 @@ static enum mb_status check_job(struct mb_conf *c)
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
     if (c->kv_segment % MB_KV_BLOCK != 0)
-        return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is", c->kv_segment,
-                        MB_KV_BLOCK, (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
+        return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is",
+                        c->kv_segment, MB_KV_BLOCK,
+                        (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
     if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
         return mb_error(MB_USAGE,
                         "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64
@@ -90,9 +93,13 @@ static enum mb_status check_inspect(const struct mb_conf *c)
     else if (given(c->model))
         return contradict(c->args[0], only_results);
     if (given(c->model) && (c->digest || c->requests || c->in_order || c->text || c->routing))
-        return contradict(c->digest || c->requests || c->in_order ? "--digest" : c->text ? "--text" : "--routing", only_results);
+        return contradict(c->digest || c->requests || c->in_order ? "--digest"
+                          : c->text                               ? "--text"
+                                                                  : "--routing",
+                          only_results);
     if ((c->in_order || c->requests) && !c->digest)
-        return mb_error(MB_USAGE, "%s belongs to --digest; add --digest", c->in_order ? "--in-order" : "--requests");
+        return mb_error(MB_USAGE, "%s belongs to --digest; add --digest",
+                        c->in_order ? "--in-order" : "--requests");
     return MB_OK;
 }
 

@@ -65,7 +65,8 @@ static enum mb_status set_from_line(struct mb_filling *f, const struct mb_opt *o
 
     if (!(o->commands >> f->c->command & 1)) {
         list_commands(o, commands, sizeof commands);
-        return mb_error(MB_USAGE, "--%s is no option of %s, but of: %s", o->name, mb_cmds[f->c->command].name, commands);
+        return mb_error(MB_USAGE, "--%s is no option of %s, but of: %s", o->name, mb_cmds[f->c->command].name,
+                        commands);
     }
     snprintf(name, sizeof name, "--%s", o->name);
     return mb_value_set(f, o, text ? text : o->implied, MB_FROM_LINE, name);
@@ -85,8 +86,8 @@ static enum mb_status set_pair(struct mb_filling *f, const char *pair)
     const struct mb_opt *o = mb_opt_find(key);
     if (o == NULL) {
         const char *near = mb_opt_nearest(key);
-        return mb_error(MB_USAGE, "--set %s: there is no option %s%s%s%s", pair, key, near ? "; did you mean " : "",
-                        near ? near : "", near ? "?" : "");
+        return mb_error(MB_USAGE, "--set %s: there is no option %s%s%s%s", pair, key,
+                        near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
     return set_from_line(f, o, eq + 1);
 }
@@ -173,7 +174,8 @@ static enum mb_status read_line(struct mb_filling *f, int argc, char **argv)
     error_t err = argp_parse(&argp, argc, argv, ARGP_SILENT, NULL, &l);
     free(rows);
     if (l.st == MB_OK && err != 0)
-        return err == ENOMEM ? no_memory() : mb_error(MB_USAGE, "the command line is not understood; see moebatch --help");
+        return err == ENOMEM ? no_memory()
+                             : mb_error(MB_USAGE, "the command line is not understood; see moebatch --help");
     return l.st;
 }
 
@@ -193,7 +195,8 @@ static const struct mb_opt *variable_option(const char *variable, size_t n)
     return NULL;
 }
 
-/* An empty variable counts as not set. An unknown one is no error (a later version may know it), but is said. */
+/* An empty variable counts as not set. An unknown one is no error (a later version may know it), but is said.
+ */
 static enum mb_status read_environment(struct mb_filling *f, char **environ_)
 {
     for (char **e = environ_; e != NULL && *e != NULL; e++) {
@@ -233,14 +236,16 @@ static enum mb_status find_command(const char *word, enum mb_command *out)
     const char *near = mb_cmd_nearest(word);
     if (near != NULL)
         return mb_error(MB_USAGE, "there is no command '%s'; did you mean 'moebatch %s'?", word, near);
-    return mb_error(MB_USAGE, "%s '%s'; see moebatch --help", word[0] == '-' ? "the command comes first, not" : "there is no command",
-                    word);
+    return mb_error(MB_USAGE, "%s '%s'; see moebatch --help",
+                    word[0] == '-' ? "the command comes first, not" : "there is no command", word);
 }
 
-/* --help and --version anywhere (before a --), help [COMMAND], version. *special: one of them, c says which. */
+/* --help and --version anywhere (before a --), help [COMMAND], version. *special: one of them, c says which.
+ */
 static enum mb_status find_special(int argc, char **argv, struct mb_conf *c, bool *special)
 {
-    bool help = argc > 1 && strcmp(argv[1], "help") == 0, version = argc > 1 && strcmp(argv[1], "version") == 0;
+    bool help = argc > 1 && strcmp(argv[1], "help") == 0,
+         version = argc > 1 && strcmp(argv[1], "version") == 0;
 
     c->help_for = MB_CMD_HELP;
     if (argc > 1 && argv[1][0] != '-')
@@ -268,7 +273,9 @@ enum mb_status mb_conf_parse(int argc, char **argv, char **environ_, struct mb_c
     if (st == MB_OK)
         st = find_special(argc, argv, f.c, &special);
     if (st == MB_OK && !special && argc < 2)
-        st = mb_error(MB_USAGE, "a command is needed, as in: moebatch run -m MODEL -i INPUT -o RESULTS.h5; see moebatch --help");
+        st = mb_error(
+            MB_USAGE,
+            "a command is needed, as in: moebatch run -m MODEL -i INPUT -o RESULTS.h5; see moebatch --help");
     if (st == MB_OK && !special && argv[1][0] == '-')
         st = find_command(argv[1], &f.c->command);
     if (st == MB_OK && special) /* only the defaults */

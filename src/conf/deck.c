@@ -55,20 +55,23 @@ static enum mb_status find_key(struct deck *d, const yaml_event_t *key, const st
 {
     const char *name = scalar(key);
     int line = (int)key->start_mark.line + 1;
-    const struct mb_opt *o = strlen(name) == key->data.scalar.length && strchr(name, '-') == NULL ? mb_opt_find(name) : NULL;
+    const struct mb_opt *o =
+        strlen(name) == key->data.scalar.length && strchr(name, '-') == NULL ? mb_opt_find(name) : NULL;
     char buf[MB_NAME_CAP];
 
     if (o == NULL) {
         const char *near = mb_opt_nearest(name);
         const struct mb_opt *n = near ? mb_opt_find(near) : NULL;
-        return mb_error(MB_INPUT, "%s:%d: there is no key '%s'%s%s%s", d->path, line, name, n ? "; did you mean '" : "",
-                        n ? mb_opt_key(n, buf) : "", n ? "'?" : "; see moebatch run --help");
+        return mb_error(MB_INPUT, "%s:%d: there is no key '%s'%s%s%s", d->path, line, name,
+                        n ? "; did you mean '" : "", n ? mb_opt_key(n, buf) : "",
+                        n ? "'?" : "; see moebatch run --help");
     }
     if (o->at == offsetof(struct mb_conf, config))
-        return mb_error(MB_INPUT, "%s:%d: a deck can't name another deck (key 'config'); use -c", d->path, line);
+        return mb_error(MB_INPUT, "%s:%d: a deck can't name another deck (key 'config'); use -c", d->path,
+                        line);
     if (d->line_of[o - mb_opts] != 0)
-        return mb_error(MB_INPUT, "%s:%d: the key '%s' was already given in line %d; delete one", d->path, line, name,
-                        d->line_of[o - mb_opts]);
+        return mb_error(MB_INPUT, "%s:%d: the key '%s' was already given in line %d; delete one", d->path,
+                        line, name, d->line_of[o - mb_opts]);
     d->line_of[o - mb_opts] = line;
     *out = o;
     return MB_OK;
@@ -80,13 +83,15 @@ static enum mb_status read_value(struct deck *d, const struct mb_opt *o)
     yaml_event_t ev;
     enum mb_status st = MB_OK;
 
-    MB_TRY(expect(d, YAML_SCALAR_EVENT, &ev, "the value of a key must be one plain value, not a list, mapping or alias"));
+    MB_TRY(expect(d, YAML_SCALAR_EVENT, &ev,
+                  "the value of a key must be one plain value, not a list, mapping or alias"));
     snprintf(name, sizeof name, "%s:%zu: %s", d->path, ev.start_mark.line + 1, mb_opt_key(o, key));
     const char *text = scalar(&ev);
     bool plain = ev.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (strlen(text) != ev.data.scalar.length)
         st = mb_error(MB_INPUT, "%s: the value contains a NUL character", name);
-    else if (!(plain && (text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0))) /* null: not given */
+    else if (!(plain && (text[0] == '\0' || strcmp(text, "~") == 0 ||
+                         strcmp(text, "null") == 0))) /* null: not given */
         st = mb_value_set(d->f, o, text, MB_FROM_DECK, name);
     yaml_event_delete(&ev);
     return st;
@@ -165,8 +170,8 @@ static bool emit_scalar(yaml_emitter_t *e, const char *text, bool quoted)
     yaml_event_t ev;
     yaml_scalar_style_t style = quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE;
 
-    return yaml_scalar_event_initialize(&ev, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), !quoted, quoted,
-                                        style) &&
+    return yaml_scalar_event_initialize(&ev, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text),
+                                        !quoted, quoted, style) &&
            yaml_emitter_emit(e, &ev);
 }
 

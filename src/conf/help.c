@@ -108,8 +108,10 @@ void mb_conf_help(FILE *f, enum mb_command cmd)
     print_row(f, "    --version", "version and libraries");
     if (cmd == MB_CMD_RUN || cmd == MB_CMD_SCORE) {
         fputc('\n', f);
-        wrap(f, "Every option is also a key of the deck (max_tokens: 64) and an environment variable "
-                "(MOEBATCH_MAX_TOKENS=64). The command line wins over the environment, the environment over the deck.",
+        wrap(f,
+             "Every option is also a key of the deck (max_tokens: 64) and an environment variable "
+             "(MOEBATCH_MAX_TOKENS=64). The command line wins over the environment, the environment over the "
+             "deck.",
              0, 0);
     }
 }

@@ -69,7 +69,8 @@ static void option(FILE *f, const struct mb_opt *o)
 static void options(FILE *f)
 {
     fprintf(f, ".SH OPTIONS\n");
-    line(f, "A switch takes =no as well, to overrule a deck or the environment. SIZE is bytes, or a number with K, M, G or T "
+    line(f, "A switch takes =no as well, to overrule a deck or the environment. SIZE is bytes, or a number "
+            "with K, M, G or T "
             "behind (powers of 1024).");
     for (int s = 0; s < MB_SEC_COUNT; s++) {
         fprintf(f, ".SS %s\n", mb_section_title((enum mb_opt_section)s));
@@ -86,27 +87,38 @@ static void options(FILE *f)
 static void inputs(FILE *f)
 {
     fprintf(f, ".SH INPUTS\n");
-    line(f, "JSON lines, one request each; kinds may be mixed; a bad line becomes an error row and the job goes on.");
-    item(f, "OpenAI batch", "{\"custom_id\", \"method\": \"POST\", \"url\": \"/v1/completions\" or \"/v1/chat/completions\", "
-                            "\"body\": {...}}. A key whose meaning is not supported is an error row that names it.");
-    item(f, "plain", "{\"id\", \"prompt\" or \"prompt_ids\", and sampling keys: max_tokens, temperature, top_p, top_k, min_p, "
-                     "seed, stop, logprobs, echo, n, ignore_eos, frequency_penalty, presence_penalty, repetition_penalty, "
-                     "logit_bias, min_tokens}.");
-    item(f, "log-likelihood", "{\"id\", \"context\" or \"context_ids\", \"continuation\" or \"continuation_ids\"}.");
+    line(f, "JSON lines, one request each; kinds may be mixed; a bad line becomes an error row and the job "
+            "goes on.");
+    item(f, "OpenAI batch",
+         "{\"custom_id\", \"method\": \"POST\", \"url\": \"/v1/completions\" or \"/v1/chat/completions\", "
+         "\"body\": {...}}. A key whose meaning is not supported is an error row that names it.");
+    item(
+        f, "plain",
+        "{\"id\", \"prompt\" or \"prompt_ids\", and sampling keys: max_tokens, temperature, top_p, top_k, "
+        "min_p, "
+        "seed, stop, logprobs, echo, n, ignore_eos, frequency_penalty, presence_penalty, repetition_penalty, "
+        "logit_bias, min_tokens}.");
+    item(f, "log-likelihood",
+         "{\"id\", \"context\" or \"context_ids\", \"continuation\" or \"continuation_ids\"}.");
     item(f, "rolling", "{\"id\", \"text\" or \"text_ids\"}: the likelihood of every token but the first.");
     item(f, "*.txt, *.json", "One prompt a line; ShareGPT conversations.");
     fprintf(f, ".PP\n");
-    line(f, "Ids given as ids are used as they are, no beginning-of-sequence token is added. An id may be a string or an "
+    line(f, "Ids given as ids are used as they are, no beginning-of-sequence token is added. An id may be a "
+            "string or an "
             "integer; a missing one is the line number; a repeated one is an error row.");
 }
 
 static void results(FILE *f)
 {
     fprintf(f, ".SH RESULTS\n");
-    line(f, "An HDF5 file, rows in input order: /requests (id, kind, status, finish_reason, text, logprob_sum, error), /tokens "
-            "(prompt and output ids and log-probabilities, with offsets), /routing, /logits and /hidden where asked for, "
-            "/timing, /metrics and /provenance (effective deck, plan, hosts, libraries). Everything outside /timing, "
-            "/physical, /provenance, /metrics and /health has the same bits on any layout; moebatch inspect --digest prints "
+    line(f, "An HDF5 file, rows in input order: /requests (id, kind, status, finish_reason, text, "
+            "logprob_sum, error), /tokens "
+            "(prompt and output ids and log-probabilities, with offsets), /routing, /logits and /hidden "
+            "where asked for, "
+            "/timing, /metrics and /provenance (effective deck, plan, hosts, libraries). Everything outside "
+            "/timing, "
+            "/physical, /provenance, /metrics and /health has the same bits on any layout; moebatch inspect "
+            "--digest prints "
             "a hash of it.");
     line(f, "While a job runs, RESULTS.h5.d holds its journal and status.json.");
 }
@@ -127,7 +139,8 @@ static void environment(FILE *f)
     char name[MB_NAME_CAP];
 
     fprintf(f, ".SH ENVIRONMENT\n");
-    line(f, "Every option has a variable. The command line wins over the environment, the environment over the deck, the deck "
+    line(f, "Every option has a variable. The command line wins over the environment, the environment over "
+            "the deck, the deck "
             "over the default. Variables of options that a command does not have are not used by it.");
     fprintf(f, ".PP\n");
     for (int i = 0; i < mb_n_opts; i++)
@@ -169,8 +182,10 @@ void mb_conf_man(FILE *f)
             line(f, mb_cmds[i].synopsis);
     }
     fprintf(f, ".SH DESCRIPTION\n");
-    line(f, "Runs Mixture-of-Experts language models as a batch job: started by sbatch, srun or mpirun, requests in, one HDF5 "
-            "file out. The results do not depend on how the job was laid out: tokens, log-probabilities and routing have the "
+    line(f, "Runs Mixture-of-Experts language models as a batch job: started by sbatch, srun or mpirun, "
+            "requests in, one HDF5 "
+            "file out. The results do not depend on how the job was laid out: tokens, log-probabilities and "
+            "routing have the "
             "same bits on any number of ranks, with any batch and after any stop and resume.");
     commands(f);
     options(f);

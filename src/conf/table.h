@@ -1,5 +1,5 @@
-/* The option table and the command table: constant data. One row per option gives parsing, help, deck key, environment
- * name, completion, man page and the effective deck. */
+/* The option table and the command table: constant data. One row per option gives parsing, help, deck key,
+ * environment name, completion, man page and the effective deck. */
 #ifndef MB_CONF_TABLE_H
 #define MB_CONF_TABLE_H
 #include "conf/conf.h"
@@ -13,7 +13,14 @@ enum mb_opt_type {
 };
 
 enum mb_opt_section {
-    MB_SEC_FILES, MB_SEC_LAYOUT, MB_SEC_MEMORY, MB_SEC_NUMBERS, MB_SEC_REQUESTS, MB_SEC_RESULTS, MB_SEC_JOB, MB_SEC_SHOW,
+    MB_SEC_FILES,
+    MB_SEC_LAYOUT,
+    MB_SEC_MEMORY,
+    MB_SEC_NUMBERS,
+    MB_SEC_REQUESTS,
+    MB_SEC_RESULTS,
+    MB_SEC_JOB,
+    MB_SEC_SHOW,
     MB_SEC_COUNT
 };
 

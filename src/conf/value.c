@@ -113,7 +113,9 @@ static enum mb_status set_string(char **slot, const struct mb_opt *o, const char
     if (o->choices != NULL && !(text[0] == '\0' && o->value[0] == '\0') && !is_choice(o->choices, text))
         return mb_error(bad(from), "%s: '%s' is none of %s", name, text, o->choices);
     if (!is_utf8(text))
-        return mb_error(bad(from), "%s: the value is no valid UTF-8; rename the file, or use a link with a plain name", name);
+        return mb_error(bad(from),
+                        "%s: the value is no valid UTF-8; rename the file, or use a link with a plain name",
+                        name);
     char *copy = strdup(text);
     if (copy == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for options");
@@ -139,18 +141,21 @@ static enum mb_status set_number(void *slot, const struct mb_opt *o, const char 
     }
     if (o->type == MB_OPT_SIZE) {
         if (!parse_size(text, &v) || (double)v > o->hi)
-            return mb_error(bad(from), "%s: '%s' is not a size: bytes, or a number with K, M, G or T behind", name, text);
+            return mb_error(bad(from), "%s: '%s' is not a size: bytes, or a number with K, M, G or T behind",
+                            name, text);
     } else {
         ok = parse_int(text, &v, &end) && *end == '\0';
         if (!ok || (double)v < o->lo || (double)v > o->hi)
-            return mb_error(bad(from), "%s: '%s' is not a whole number from %.0f to %.0f", name, text, o->lo, o->hi);
+            return mb_error(bad(from), "%s: '%s' is not a whole number from %.0f to %.0f", name, text, o->lo,
+                            o->hi);
     }
     *(int64_t *)slot = v;
     return MB_OK;
 }
 
 /* Parses into a scratch configuration's member or the real one. */
-static enum mb_status set(void *slot, const struct mb_opt *o, const char *text, enum mb_source from, const char *name)
+static enum mb_status set(void *slot, const struct mb_opt *o, const char *text, enum mb_source from,
+                          const char *name)
 {
     if (o->type == MB_OPT_STRING)
         return set_string(slot, o, text, from, name);
@@ -161,8 +166,8 @@ static enum mb_status set(void *slot, const struct mb_opt *o, const char *text, 
     return MB_OK;
 }
 
-enum mb_status mb_value_set(struct mb_filling *f, const struct mb_opt *o, const char *text, enum mb_source from,
-                            const char *name)
+enum mb_status mb_value_set(struct mb_filling *f, const struct mb_opt *o, const char *text,
+                            enum mb_source from, const char *name)
 {
     unsigned char *rank = &f->from[o - mb_opts];
     union {
@@ -178,7 +183,8 @@ enum mb_status mb_value_set(struct mb_filling *f, const struct mb_opt *o, const 
         *rank = (unsigned char)from;
         return MB_OK;
     }
-    /* Overruled, or another command's: checked all the same, a mistake in a deck should not wait for its day. */
+    /* Overruled, or another command's: checked all the same, a mistake in a deck should not wait for its day.
+     */
     enum mb_status st = set(&scratch, o, text, from, name);
     if (o->type == MB_OPT_STRING)
         free(scratch.s);

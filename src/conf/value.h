@@ -12,12 +12,13 @@ struct mb_filling {
     unsigned char *from; /* [mb_n_opts] enum mb_source of each option's present value */
 };
 
-/* Checks text against the row and stores it if the command has the option and nothing of higher rank set it before. name:
- * how the user wrote the option ("--threads", "deck.yaml:3: threads"), for messages. Errors: MB_INPUT from a deck, else
- * MB_USAGE, logged; MB_NO_MEMORY. */
-enum mb_status mb_value_set(struct mb_filling *f, const struct mb_opt *o, const char *text, enum mb_source from,
-                            const char *name);
-/* The effective value as text that mb_value_set reads back to the same value. Returns buf, or the string itself. */
+/* Checks text against the row and stores it if the command has the option and nothing of higher rank set it
+ * before. name: how the user wrote the option ("--threads", "deck.yaml:3: threads"), for messages. Errors:
+ * MB_INPUT from a deck, else MB_USAGE, logged; MB_NO_MEMORY. */
+enum mb_status mb_value_set(struct mb_filling *f, const struct mb_opt *o, const char *text,
+                            enum mb_source from, const char *name);
+/* The effective value as text that mb_value_set reads back to the same value. Returns buf, or the string
+ * itself. */
 #define MB_VALUE_CAP 40
 const char *mb_value_text(const struct mb_conf *c, const struct mb_opt *o, char buf[MB_VALUE_CAP]);
 

@@ -1,5 +1,5 @@
-/* Memory of a rank, predicted from shapes. What the engine and the exchange allocate is written down here once more, as
- * formulas; a test holds the prediction against the account of a real run. */
+/* Memory of a rank, predicted from shapes. What the engine and the exchange allocate is written down here
+ * once more, as formulas; a test holds the prediction against the account of a real run. */
 #include "plan/budget.h"
 
 #define STAGING_MAX ((int64_t)64 << 20) /* one read of the weight reader, and its conversion */
@@ -33,9 +33,10 @@ static int64_t max64(int64_t a, int64_t b)
 
 int64_t mb_budget_weight(int64_t n, int64_t k, int32_t leaves, enum mb_dtype t)
 {
-    /* A leaf of a row-parallel weight is a multiple of its unit; only units below 32 need padding, and those weights are
-     * small. One padded block a leaf bounds it. */
-    int64_t padded = leaves <= 1 ? round_up(k, 32) : mb_sat_add(k, k % 32 || k / leaves % 32 ? 32 * (int64_t)leaves : 0);
+    /* A leaf of a row-parallel weight is a multiple of its unit; only units below 32 need padding, and those
+     * weights are small. One padded block a leaf bounds it. */
+    int64_t padded =
+        leaves <= 1 ? round_up(k, 32) : mb_sat_add(k, k % 32 || k / leaves % 32 ? 32 * (int64_t)leaves : 0);
     return mb_sat_mul(mb_sat_mul(round_up(n, 16), padded), mb_dtype_size(t));
 }
 
@@ -65,8 +66,8 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path)
 
 int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv)
 {
-    int64_t width = m->mla ? (int64_t)m->kv_lora + m->rope_mla
-                           : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
+    int64_t width =
+        m->mla ? (int64_t)m->kv_lora + m->rope_mla : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
     return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(kv), m->layers));
 }
 
@@ -102,7 +103,8 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtyp
     return sum;
 }
 
-/* Everything resident but routed experts. The embedding table stays as stored; a tied LM head is a second, packed copy. */
+/* Everything resident but routed experts. The embedding table stays as stored; a tied LM head is a second,
+ * packed copy. */
 static int64_t weight_bytes(const struct mb_model *m, enum mb_dtype t)
 {
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
@@ -115,26 +117,30 @@ static int64_t weight_bytes(const struct mb_model *m, enum mb_dtype t)
     return sum;
 }
 
-/* (row, expert) pairs a rank computes in one step. Balanced routing gives rows * k; twice that is planned for, never more
- * than there can be. */
+/* (row, expert) pairs a rank computes in one step. Balanced routing gives rows * k; twice that is planned
+ * for, never more than there can be. */
 static int64_t expert_rows(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
 {
     int64_t worst = mb_sat_mul(mb_sat_mul(p->world, p->max_batch_rows), min64(m->router.k, owned));
     return min64(worst, mb_sat_mul(2 * (int64_t)p->max_batch_rows, m->router.k));
 }
 
-static int64_t activation_bytes(const struct mb_model *m, const struct mb_plan *p, enum mb_dtype t, int32_t owned)
+static int64_t activation_bytes(const struct mb_model *m, const struct mb_plan *p, enum mb_dtype t,
+                                int32_t owned)
 {
     int64_t ts = mb_dtype_size(t), h = m->hidden;
     int64_t q = mb_sat_mul(m->heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim);
     int64_t o = mb_sat_mul(m->heads, m->mla ? m->kv_lora : m->v_dim);
-    int64_t kv = m->mla ? (int64_t)m->kv_lora + m->rope_mla : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
+    int64_t kv =
+        m->mla ? (int64_t)m->kv_lora + m->rope_mla : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
     int64_t inner = max64(m->ffn, m->shared_ffn);
-    /* residual, unrounded norm, two sums (f32); norm output; q, k, v before and after; attention output; gate-up, product */
+    /* residual, unrounded norm, two sums (f32); norm output; q, k, v before and after; attention output;
+     * gate-up, product */
     int64_t row = 4 * h * 4 + h * ts;
     row = mb_sat_add(row, mb_sat_add(mb_sat_mul(4 + ts, mb_sat_add(q, kv)), mb_sat_mul(ts, o)));
     row = mb_sat_add(row, mb_sat_mul(inner, 8 + ts));
-    row = mb_sat_add(row, mb_sat_add(f32_bytes(m->vocab), f32_bytes(mb_sat_add(m->router.experts, 2 * m->router.k))));
+    row = mb_sat_add(
+        row, mb_sat_add(f32_bytes(m->vocab), f32_bytes(mb_sat_add(m->router.experts, 2 * m->router.k))));
     int64_t sum = mb_sat_mul(row, p->max_batch_rows);
     int64_t pair = mb_sat_add(mb_sat_mul(m->expert_ffn, 8 + ts), h * ts);
     if (m->router.experts > 0)
@@ -142,15 +148,17 @@ static int64_t activation_bytes(const struct mb_model *m, const struct mb_plan *
     return sum;
 }
 
-/* Send and receive sides of dispatch and combine, the sorted rows of the own experts, the share of the shared segment. */
-static int64_t exchange_bytes(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                              int32_t owned, int32_t node_ranks)
+/* Send and receive sides of dispatch and combine, the sorted rows of the own experts, the share of the shared
+ * segment. */
+static int64_t exchange_bytes(const struct mb_model *m, const struct mb_plan *p,
+                              const struct mb_plan_options *o, int32_t owned, int32_t node_ranks)
 {
     if (m->router.experts == 0 || p->world == 1)
         return mb_sat_mul(mb_sat_mul(p->world, MB_XCHG_HEADER), 2);
     int64_t groups = p->alltoall == MB_A2A_HIER ? p->nodes : p->world;
     int64_t copies = mb_sat_mul(p->max_batch_rows, min64(m->router.k, groups));
-    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path), back = 4 * (int64_t)m->hidden;
+    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path),
+            back = 4 * (int64_t)m->hidden;
     int64_t sum = mb_sat_mul(2 * copies, mb_sat_add(there, back));
 
     sum = mb_sat_add(sum, mb_sat_mul(expert_rows(m, p, owned), mb_dtype_size(o->path) * (int64_t)m->hidden));
@@ -160,15 +168,18 @@ static int64_t exchange_bytes(const struct mb_model *m, const struct mb_plan *p,
     return sum;
 }
 
-/* The reader's block and its f32 form: as large as the largest weight read at once, at most STAGING_MAX each. */
+/* The reader's block and its f32 form: as large as the largest weight read at once, at most STAGING_MAX each.
+ */
 static int64_t staging_bytes(const struct mb_model *m)
 {
-    int64_t largest = max64(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden));
+    int64_t largest =
+        max64(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden));
     return 2 * min64(f32_bytes(largest), STAGING_MAX);
 }
 
-struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                                 int32_t owned, int64_t expert_bytes, int32_t node_ranks)
+struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
+                                 const struct mb_plan_options *o, int32_t owned, int64_t expert_bytes,
+                                 int32_t node_ranks)
 {
     struct mb_budget b = {0};
 

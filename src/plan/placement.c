@@ -49,7 +49,8 @@ int32_t mb_placement_owned(const struct mb_placement *p, int32_t lm, int32_t r, 
 
 /* Index r owns experts [rE/ep, (r+1)E/ep): so expert e belongs to the r with rE/ep <= e < (r+1)E/ep, which is
  * floor(((e + 1) ep - 1) / E). With ep > E some indices own nothing. */
-enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out)
+enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t ep,
+                                    struct mb_placement **out)
 {
     struct mb_placement *p = placement_alloc(moe_layers, experts, ep);
 
@@ -62,7 +63,8 @@ enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t
     return MB_OK;
 }
 
-enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out)
+enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep,
+                                      struct mb_placement **out)
 {
     struct mb_placement *p = placement_alloc(moe_layers, experts, ep);
 
@@ -76,16 +78,17 @@ enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32
 }
 
 /* One layer's row of the file. */
-static enum mb_status read_layer(const char *path, const json_t *row, int32_t lm, const struct mb_placement *p)
+static enum mb_status read_layer(const char *path, const json_t *row, int32_t lm,
+                                 const struct mb_placement *p)
 {
     if (!json_is_array(row) || json_array_size(row) != (size_t)p->experts)
-        return mb_error(MB_INPUT, "%s: owner[%d] must be an array of %d ep indices, one per expert", path, (int)lm,
-                        (int)p->experts);
+        return mb_error(MB_INPUT, "%s: owner[%d] must be an array of %d ep indices, one per expert", path,
+                        (int)lm, (int)p->experts);
     for (int32_t e = 0; e < p->experts; e++) {
         const json_t *v = json_array_get(row, (size_t)e);
         if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= p->ep)
-            return mb_error(MB_INPUT, "%s: owner[%d][%d] must be an integer from 0 to %d (ep is %d)", path, (int)lm, (int)e,
-                            (int)p->ep - 1, (int)p->ep);
+            return mb_error(MB_INPUT, "%s: owner[%d][%d] must be an integer from 0 to %d (ep is %d)", path,
+                            (int)lm, (int)e, (int)p->ep - 1, (int)p->ep);
         p->owner[(int64_t)lm * p->experts + e] = (int32_t)json_integer_value(v);
     }
     return MB_OK;
@@ -102,7 +105,8 @@ enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t e
         return st;
     const json_t *owner = json_object_get(doc, "owner");
     if (!json_is_array(owner) || json_array_size(owner) != (size_t)moe_layers) {
-        st = mb_error(MB_INPUT, "%s: \"owner\" must be an array of %d arrays, one per MoE layer", path, (int)moe_layers);
+        st = mb_error(MB_INPUT, "%s: \"owner\" must be an array of %d arrays, one per MoE layer", path,
+                      (int)moe_layers);
         goto done;
     }
     p = placement_alloc(moe_layers, experts, ep);

@@ -32,28 +32,33 @@ static enum mb_status check_ep(const struct mb_model *m, int32_t world, const st
     int32_t experts = m->router.experts, n = o->experts_per_gpu;
 
     if (n > 0 && experts == 0)
-        return mb_error(MB_LAYOUT, "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out",
+        return mb_error(MB_LAYOUT,
+                        "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out",
                         (int)n);
     int32_t from_n = n > 0 ? (int32_t)(((int64_t)experts + n - 1) / n) : 0;
     if (n > 0 && o->ep > 0 && from_n != o->ep)
-        return mb_error(MB_LAYOUT,
-                        "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; "
-                        "give one of the two",
-                        (int)o->ep, (int)n, (int)experts, (int)from_n);
+        return mb_error(
+            MB_LAYOUT,
+            "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; "
+            "give one of the two",
+            (int)o->ep, (int)n, (int)experts, (int)from_n);
     if (n > 0 && from_n != world)
-        return mb_error(MB_LAYOUT,
-                        "--num-experts-per-gpu %d spreads %d experts over %d ranks, but the job has %d; start it on %d "
-                        "ranks, or leave the option out (then each rank holds at most %d)",
-                        (int)n, (int)experts, (int)from_n, (int)world, (int)from_n, (int)((experts + world - 1) / world));
+        return mb_error(
+            MB_LAYOUT,
+            "--num-experts-per-gpu %d spreads %d experts over %d ranks, but the job has %d; start it on %d "
+            "ranks, or leave the option out (then each rank holds at most %d)",
+            (int)n, (int)experts, (int)from_n, (int)world, (int)from_n, (int)((experts + world - 1) / world));
     if (o->ep > 0 && o->ep != world)
-        return mb_error(MB_LAYOUT,
-                        "--expert-parallel-size %d, but the job has %d ranks, and the two must be equal; nearest layout "
-                        "that works: --expert-parallel-size %d (or start on %d ranks)",
-                        (int)o->ep, (int)world, (int)world, (int)o->ep);
+        return mb_error(
+            MB_LAYOUT,
+            "--expert-parallel-size %d, but the job has %d ranks, and the two must be equal; nearest layout "
+            "that works: --expert-parallel-size %d (or start on %d ranks)",
+            (int)o->ep, (int)world, (int)world, (int)o->ep);
     return MB_OK;
 }
 
-/* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several ranks. */
+/* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several
+ * ranks. */
 static enum mb_alltoall resolve_alltoall(const struct mb_topo *t, enum mb_alltoall asked)
 {
     if (asked != MB_A2A_AUTO)
@@ -61,20 +66,24 @@ static enum mb_alltoall resolve_alltoall(const struct mb_topo *t, enum mb_alltoa
     return t->nodes > 1 && t->ranks > t->nodes ? MB_A2A_HIER : MB_A2A_FLAT;
 }
 
-static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_plan_options *o, struct mb_plan *p)
+static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_plan_options *o,
+                                     struct mb_plan *p)
 {
     if (o->max_num_seqs < 1)
         return mb_error(MB_LAYOUT, "--max-num-seqs %d; at least 1 is needed", (int)o->max_num_seqs);
     p->max_num_seqs = o->max_num_seqs;
     p->max_batch_rows = o->max_batch_rows;
     if (p->max_batch_rows <= 0)
-        p->max_batch_rows = p->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : p->max_num_seqs + PREFILL_ROWS;
+        p->max_batch_rows =
+            p->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : p->max_num_seqs + PREFILL_ROWS;
     if (p->max_batch_rows < p->max_num_seqs)
-        return mb_error(MB_LAYOUT,
-                        "--max-batch-rows %d is less than --max-num-seqs %d: a step must hold one row of each sequence",
-                        (int)p->max_batch_rows, (int)p->max_num_seqs);
+        return mb_error(
+            MB_LAYOUT,
+            "--max-batch-rows %d is less than --max-num-seqs %d: a step must hold one row of each sequence",
+            (int)p->max_batch_rows, (int)p->max_num_seqs);
     if (o->max_model_len > m->max_positions)
-        return mb_error(MB_LAYOUT, "--max-model-len %" PRId64 " is more than the model's %" PRId64 " positions",
+        return mb_error(MB_LAYOUT,
+                        "--max-model-len %" PRId64 " is more than the model's %" PRId64 " positions",
                         o->max_model_len, m->max_positions);
     p->max_len = o->max_model_len > 0 ? o->max_model_len : m->max_positions;
     if (p->max_len < 1 || p->max_len > (int64_t)INT32_MAX - MB_KV_BLOCK)
@@ -94,8 +103,10 @@ static enum mb_status plan_placement(const struct mb_model *m, const char *how, 
     return mb_placement_load(how, layers, experts, p->ep, &p->placement);
 }
 
-/* Counts the experts of every index over all layers: expert_bytes, and *owned = the most one index has in one layer. */
-static enum mb_status count_experts(const struct mb_model *m, enum mb_dtype path, struct mb_plan *p, int32_t *owned)
+/* Counts the experts of every index over all layers: expert_bytes, and *owned = the most one index has in one
+ * layer. */
+static enum mb_status count_experts(const struct mb_model *m, enum mb_dtype path, struct mb_plan *p,
+                                    int32_t *owned)
 {
     const struct mb_placement *pl = p->placement;
     int64_t one = pl->experts > 0 ? mb_budget_expert(m, path) : 0;
@@ -117,7 +128,8 @@ static enum mb_status count_experts(const struct mb_model *m, enum mb_dtype path
     return MB_OK;
 }
 
-/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is unknown. */
+/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
+ * unknown. */
 static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fraction)
 {
     int64_t least = INT64_MAX;
@@ -134,15 +146,17 @@ static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fractio
 
 #define GIB(bytes) ((double)(bytes) / (1 << 30))
 
-static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction, int64_t pages)
+static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction,
+                             int64_t pages)
 {
-    return mb_error(MB_LAYOUT,
-                    "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's "
-                    "ranks) but needs %.3f: weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, "
-                    "%" PRId64 " KV pages %.3f; use more ranks or nodes, or lower --max-batch-rows, --max-num-seqs or "
-                    "--kv-pages",
-                    host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations),
-                    GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
+    return mb_error(
+        MB_LAYOUT,
+        "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's "
+        "ranks) but needs %.3f: weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, "
+        "%" PRId64 " KV pages %.3f; use more ranks or nodes, or lower --max-batch-rows, --max-num-seqs or "
+        "--kv-pages",
+        host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations),
+        GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
 }
 
 static int64_t fixed_total(const struct mb_budget *b)
@@ -163,12 +177,15 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
     int64_t used = room < 1 && o->kv_pages == 0 ? 1 : *pages; /* a refusal shows the least that would do */
     b->kv = mb_sat_mul(used, b->kv_page_bytes);
     b->total = mb_sat_add(fixed, b->kv);
-    return b->total <= may ? MB_OK : refuse(b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used);
+    return b->total <= may
+               ? MB_OK
+               : refuse(b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used);
 }
 
-/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all. */
-static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                                  int32_t owned, struct mb_plan *p)
+/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all.
+ */
+static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t,
+                                  const struct mb_plan_options *o, int32_t owned, struct mb_plan *p)
 {
     int64_t pages = o->kv_pages > 0 ? o->kv_pages : mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
 
@@ -177,7 +194,8 @@ static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo
     if (pages > INT32_MAX / MB_KV_BLOCK) /* slot numbers (page * 64 + offset) are i32 */
         pages = INT32_MAX / MB_KV_BLOCK;
     if (o->kv_pages > pages)
-        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
+        return mb_error(MB_LAYOUT,
+                        "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
                         o->kv_pages, pages);
     for (int32_t n = 0; n < t->nodes; n++) {
         int64_t most = 0;
@@ -215,8 +233,8 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t)
     return p;
 }
 
-enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                              struct mb_plan **out)
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, struct mb_plan **out)
 {
     int32_t owned = 0;
 

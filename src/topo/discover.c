@@ -23,7 +23,8 @@ static enum mb_status load(const char *xml, hwloc_topology_t *out)
     if (hwloc_topology_load(t) != 0) {
         hwloc_topology_destroy(t);
         if (xml != NULL)
-            return mb_error(MB_LAYOUT, "%s is no topology hwloc understands; make one with: lstopo file.xml", xml);
+            return mb_error(MB_LAYOUT, "%s is no topology hwloc understands; make one with: lstopo file.xml",
+                            xml);
         return mb_error(MB_IO, "hwloc can't read this machine's topology; is /sys mounted?");
     }
     *out = t;
@@ -48,9 +49,8 @@ static void fill_cpus(hwloc_topology_t t, hwloc_const_bitmap_t set, struct mb_to
     hwloc_obj_t first = NULL;
     int pus = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
 
-    hwloc_bitmap_foreach_begin(i, set)
-        if (i < MB_MAX_CPUS)
-            l->allowed.bits[i / 64] |= (uint64_t)1 << (i % 64);
+    hwloc_bitmap_foreach_begin(i, set) if (i < MB_MAX_CPUS) l->allowed.bits[i / 64] |= (uint64_t)1
+                                                                                       << (i % 64);
     hwloc_bitmap_foreach_end();
     for (int p = 0; p < pus && first == NULL; p++) {
         hwloc_obj_t pu = hwloc_get_obj_by_type(t, HWLOC_OBJ_PU, (unsigned)p);
@@ -70,7 +70,8 @@ static int32_t os_of(hwloc_topology_t t, int32_t l)
     return (int32_t)hwloc_get_obj_by_type(t, HWLOC_OBJ_PU, (unsigned)l)->os_index;
 }
 
-/* Finds the digits of the numbering; leaves o empty if the machine follows no pattern of at most MB_CPU_DIGITS digits. */
+/* Finds the digits of the numbering; leaves o empty if the machine follows no pattern of at most
+ * MB_CPU_DIGITS digits. */
 static void find_order(hwloc_topology_t t, struct mb_cpu_order *o)
 {
     int32_t n = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU), step = 1;

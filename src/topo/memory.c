@@ -1,4 +1,5 @@
-/* How much memory the control groups leave. A job under Slurm or in a container sees the machine's memory everywhere else. */
+/* How much memory the control groups leave. A job under Slurm or in a container sees the machine's memory
+ * everywhere else. */
 #include "topo/topo.h"
 
 #include <inttypes.h>
@@ -68,9 +69,10 @@ static void apply_level(const char *root, const char *dir, bool v2, int64_t *tot
         *avail = left;
 }
 
-/* Walks from mount + path up to the mount. In a container the path often names a directory that is not visible inside;
- * the missing levels read as "no limit" and the mount itself has the container's own. */
-static void apply_path(const char *root, const char *mount, char *path, bool v2, int64_t *total, int64_t *avail)
+/* Walks from mount + path up to the mount. In a container the path often names a directory that is not
+ * visible inside; the missing levels read as "no limit" and the mount itself has the container's own. */
+static void apply_path(const char *root, const char *mount, char *path, bool v2, int64_t *total,
+                       int64_t *avail)
 {
     char dir[4096];
 

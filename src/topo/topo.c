@@ -171,8 +171,8 @@ enum mb_status mb_topo_synthetic(int32_t nodes, const int32_t *ranks_per_node, s
     for (int32_t n = 0; n < nodes; n++)
         ranks += ranks_per_node[n];
     if (nodes < 1 || ranks < 1 || ranks > INT32_MAX)
-        return mb_error(MB_LAYOUT, "a cluster of %d nodes and %lld ranks; at least one of each is needed", (int)nodes,
-                        (long long)ranks);
+        return mb_error(MB_LAYOUT, "a cluster of %d nodes and %lld ranks; at least one of each is needed",
+                        (int)nodes, (long long)ranks);
     struct mb_topo_local *l = mb_zalloc(NULL, MB_MEM_OTHER, (size_t)ranks, sizeof *l);
     int32_t *node = calloc((size_t)ranks, sizeof *node);
     enum mb_status st = MB_NO_MEMORY;
@@ -197,8 +197,8 @@ done:
     return st;
 }
 
-/* The allowed CPUs of l in hwloc order into list (room for MB_MAX_CPUS); OS order where there is no known pattern or the
- * pattern misses some. */
+/* The allowed CPUs of l in hwloc order into list (room for MB_MAX_CPUS); OS order where there is no known
+ * pattern or the pattern misses some. */
 static int32_t cpus_in_order(const struct mb_topo_local *l, int16_t *list)
 {
     int32_t n = 0, os;

@@ -1,0 +1,319 @@
+/* Header block, progress line, result block. */
+#include "app/report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define TERMINAL_EVERY 0.5
+#define LINE_EVERY 60.0
+#define SMOOTHING 20.0 /* seconds over which tokens/s is averaged */
+
+/* --- text --- */
+char *mb_text_bytes(int64_t bytes, char buf[MB_TEXT_CAP])
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double v = (double)bytes;
+    int u = -1;
+
+    for (; v >= 1023.995 && u < 5; u++)
+        v /= 1024;
+    if (u < 0)
+        snprintf(buf, MB_TEXT_CAP, "%" PRId64 " B", bytes);
+    else
+        snprintf(buf, MB_TEXT_CAP, "%.2f %s", v, units[u]);
+    return buf;
+}
+
+char *mb_text_duration(double seconds, char buf[MB_TEXT_CAP])
+{
+    if (!(seconds >= 0) || seconds > 1e12) {
+        snprintf(buf, MB_TEXT_CAP, "-");
+        return buf;
+    }
+    long long s = (long long)(seconds + 0.5), days = s / 86400;
+
+    if (days > 0)
+        snprintf(buf, MB_TEXT_CAP, "%lld d %02lld:%02lld:%02lld", days, s / 3600 % 24, s / 60 % 60, s % 60);
+    else
+        snprintf(buf, MB_TEXT_CAP, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+    return buf;
+}
+
+char *mb_text_rate(double v, char buf[MB_TEXT_CAP])
+{
+    static const char letters[] = "kMGT";
+    int u = -1;
+
+    for (; v >= 999.5 && u < 3; u++)
+        v /= 1000;
+    if (u < 0)
+        snprintf(buf, MB_TEXT_CAP, v < 10 ? "%.1f" : "%.0f", v);
+    else
+        snprintf(buf, MB_TEXT_CAP, "%.2f%c", v, letters[u]);
+    return buf;
+}
+
+static void put_stderr(void *arg, const char *text, size_t n)
+{
+    (void)arg;
+    ssize_t done = write(STDERR_FILENO, text, n);
+    (void)done; /* a closed stderr must not stop a job */
+}
+
+static void put(struct mb_report *r, const char *text)
+{
+    r->put(r->arg, text, strlen(text));
+}
+
+/* One "key : value" line. */
+__attribute__((format(printf, 3, 4))) static void row(struct mb_report *r, const char *key, const char *fmt,
+                                                      ...)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "%-10s: ", key);
+    va_list ap;
+
+    va_start(ap, fmt);
+    n += vsnprintf(text + n, sizeof text - (size_t)n - 1, fmt, ap);
+    va_end(ap);
+    if (n > (int)sizeof text - 2)
+        n = (int)sizeof text - 2;
+    text[n] = '\n';
+    text[n + 1] = '\0';
+    put(r, text);
+}
+
+void mb_report_init(struct mb_report *r, double now, int64_t done_before)
+{
+    struct winsize w = {0};
+
+    *r = (struct mb_report){.put = put_stderr, .start = now, .last = now, .done_before = done_before};
+    r->terminal = isatty(STDERR_FILENO) && ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0;
+    r->columns = w.ws_col > 0 ? w.ws_col : 80;
+}
+
+/* --- header --- */
+static void range_of(const int32_t *v, int32_t n, int32_t *lo, int32_t *hi)
+{
+    *lo = *hi = v[0];
+    for (int32_t i = 1; i < n; i++) {
+        *lo = v[i] < *lo ? v[i] : *lo;
+        *hi = v[i] > *hi ? v[i] : *hi;
+    }
+}
+
+static void machine_rows(struct mb_report *r, const struct mb_report_head *h)
+{
+    const struct mb_topo *t = h->topo;
+    char threads[32];
+    int32_t lo, hi;
+
+    range_of(t->threads, t->ranks, &lo, &hi);
+    snprintf(threads, sizeof threads, lo == hi ? "%d" : "%d-%d", (int)lo, (int)hi);
+    row(r, "machine", "%d rank%s x %s thread%s on %d node%s, %s", (int)t->ranks, t->ranks == 1 ? "" : "s",
+        threads, hi == 1 ? "" : "s", (int)t->nodes, t->nodes == 1 ? "" : "s", t->local[0].cpu_model);
+    row(r, "device", "%s", h->device);
+}
+
+static void model_row(struct mb_report *r, const struct mb_model *m, const char *dir)
+{
+    char experts[64] = "dense";
+
+    if (m->router.experts > 0)
+        snprintf(experts, sizeof experts, "%d of %d experts a token", (int)m->router.k,
+                 (int)m->router.experts);
+    row(r, "model", "%s (%s, %d layers, %s, %.3g B parameters, %.3g B active)", dir, m->arch, (int)m->layers,
+        experts, (double)m->params_total / 1e9, (double)m->params_active / 1e9);
+}
+
+static void memory_row(struct mb_report *r, const struct mb_plan *p)
+{
+    const struct mb_budget *b = &p->budget;
+    char t[MB_TEXT_CAP], w[MB_TEXT_CAP], e[MB_TEXT_CAP], k[MB_TEXT_CAP], a[MB_TEXT_CAP], x[MB_TEXT_CAP];
+
+    row(r, "memory",
+        "%s planned on the fullest rank: weights %s, experts %s, KV %s (%" PRId64 " pages), activations %s, "
+        "exchange %s",
+        mb_text_bytes(b->total, t), mb_text_bytes(b->weights, w), mb_text_bytes(b->experts, e),
+        mb_text_bytes(b->kv, k), p->kv_pages, mb_text_bytes(b->activations + b->staging, a),
+        mb_text_bytes(b->exchange, x));
+}
+
+void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
+{
+    const struct mb_plan *p = h->plan;
+    char size[MB_TEXT_CAP];
+
+    row(r, "moebatch", "%s", h->version);
+    model_row(r, h->model, h->conf->model);
+    machine_rows(r, h);
+    row(r, "layout",
+        "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s",
+        (int)p->lanes, (int)p->stages, (int)p->tp, (int)p->sp, (int)p->adp, (int)p->ep, (int)p->etp,
+        (int)p->edp, p->alltoall == MB_A2A_HIER ? "hier" : "flat");
+    row(r, "numbers", "%s", h->path_name);
+    memory_row(r, p);
+    if (h->requests >= 0)
+        row(r, "input", "%s (%" PRId64 " requests)", h->conf->input, h->requests);
+    else
+        row(r, "input", "%s", h->conf->input);
+    if (h->save_bytes > 0)
+        row(r, "output", "%s (about %s)", h->conf->output, mb_text_bytes(h->save_bytes, size));
+    else
+        row(r, "output", "%s", h->conf->output);
+    if (h->run > 1)
+        row(r, "resumed", "run %d; %" PRId64 " requests were done before", (int)h->run, r->done_before);
+}
+
+/* --- progress --- */
+double mb_report_eta(const struct mb_report *r, double now, const struct mb_progress *p)
+{
+    double elapsed = now - r->start, done = (double)(p->done - r->done_before);
+    double left = (double)(p->total - p->done);
+
+    if (p->total < 0 || elapsed <= 0 || done <= 0)
+        return p->total >= 0 && left <= 0 ? 0 : -1;
+    if (p->tokens <= 0 || p->tokens_done <= 0)
+        return left / done * elapsed;
+    /* Requests still to come are taken to be as long as those done; what those under way have computed
+     * already counts. */
+    double all = (double)p->tokens_done / done * (done + left), rest = all - (double)p->tokens;
+    return rest <= 0 ? 0 : rest / ((double)p->tokens / elapsed);
+}
+
+/* Exponential mean of tokens/s; the first sample counts from the start. */
+static void update_rate(struct mb_report *r, double now, int64_t tokens)
+{
+    double since = r->seen > 0 ? r->seen : r->start, dt = now - since;
+
+    if (dt <= 0)
+        return;
+    double inst = (double)(tokens - r->last_tokens) / dt, keep = r->seen > 0 ? exp(-dt / SMOOTHING) : 0;
+    r->rate = keep * r->rate + (1 - keep) * inst;
+    r->seen = now;
+    r->last_tokens = tokens;
+}
+
+/* Everything after the time stamp. */
+static void progress_text(const struct mb_report *r, double now, const struct mb_progress *p, char *buf,
+                          size_t cap)
+{
+    char rate[MB_TEXT_CAP], eta[MB_TEXT_CAP], errors[48] = "", worst[64] = "", total[48] = "";
+
+    if (p->total >= 0)
+        snprintf(total, sizeof total, "/%" PRId64 " (%.1f %%)", p->total,
+                 p->total > 0 ? 100.0 * (double)p->done / (double)p->total : 100.0);
+    if (p->errors > 0)
+        snprintf(errors, sizeof errors, ", %" PRId64 " errors", p->errors);
+    if (p->imbalance > 0)
+        snprintf(worst, sizeof worst, ", imbalance %.2f (rank %d)", p->imbalance, (int)p->worst_rank);
+    snprintf(buf, cap, "%" PRId64 "%s requests%s, %d under way, %s tokens/s, ETA %s%s", p->done, total,
+             errors, (int)p->running, mb_text_rate(r->rate, rate),
+             mb_text_duration(mb_report_eta(r, now, p), eta), worst);
+}
+
+bool mb_report_progress(struct mb_report *r, double now, const struct mb_progress *p)
+{
+    char text[400], line[512], at[MB_TEXT_CAP];
+
+    if (now - r->last < (r->terminal ? TERMINAL_EVERY : LINE_EVERY))
+        return false;
+    update_rate(r, now, p->tokens);
+    progress_text(r, now, p, text, sizeof text);
+    mb_text_duration(now - r->start, at);
+    if (r->terminal) /* the cursor goes back to the start, so that a message overwrites the line */
+        snprintf(line, sizeof line, "\r\033[K%.*s\r", (int)r->columns - 1, text);
+    else
+        snprintf(line, sizeof line, "%s  %s\n", at, text);
+    put(r, line);
+    r->open = r->terminal;
+    r->last = now;
+    return true;
+}
+
+/* --- result --- */
+static int64_t total_of(const int64_t v[MB_LINK_COUNT])
+{
+    int64_t sum = 0;
+    for (int i = 0; i < MB_LINK_COUNT; i++)
+        sum += v[i];
+    return sum;
+}
+
+static void traffic_row(struct mb_report *r, const struct mb_counters *c)
+{
+    static const char *const names[MB_LINK_COUNT] = {"in the rank", "shared memory", "MPI in the node",
+                                                     "between nodes"};
+    char text[512] = "", b[MB_TEXT_CAP];
+    int n = 0;
+
+    for (int i = 0; i < MB_LINK_COUNT; i++) {
+        int64_t bytes = c->dispatch_bytes[i] + c->combine_bytes[i],
+                messages = c->dispatch_messages[i] + c->combine_messages[i];
+        if (bytes > 0)
+            n += snprintf(text + n, sizeof text - (size_t)n, "%s%s %s in %" PRId64 " messages", n ? ", " : "",
+                          mb_text_bytes(bytes, b), names[i], messages);
+    }
+    if (total_of(c->dispatch_bytes) + total_of(c->combine_bytes) > 0)
+        row(r, "exchanged", "%s", text);
+}
+
+static void time_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
+{
+    char whole[MB_TEXT_CAP], load[MB_TEXT_CAP], rate[MB_TEXT_CAP], out[MB_TEXT_CAP];
+    const struct mb_counters *c = &e->sum;
+    double per = e->ranks > 0 ? 1.0 / e->ranks : 1, busy = seconds > 0 ? seconds : 1;
+
+    row(r, "time", "%s, weights read in %s; a rank: compute %.1f s, exchange %.1f s (waiting %.1f s)",
+        mb_text_duration(seconds, whole), mb_text_duration(e->load_seconds, load), c->seconds_compute * per,
+        c->seconds_exchange * per, c->seconds_wait * per);
+    row(r, "tokens", "%" PRId64 " of prompts, %" PRId64 " generated; %s tokens/s, %s generated/s",
+        c->prompt_tokens, c->output_tokens,
+        mb_text_rate((double)(c->prompt_tokens + c->output_tokens) / busy, rate),
+        mb_text_rate((double)c->output_tokens / busy, out));
+}
+
+void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e)
+{
+    const struct mb_progress *p = &e->progress;
+    char peak[MB_TEXT_CAP];
+
+    if (r->open)
+        put(r, "\r\033[K");
+    r->open = false;
+    if (p->total >= 0)
+        row(r, "requests", "%" PRId64 " of %" PRId64 " done, %" PRId64 " error rows", p->done, p->total,
+            p->errors);
+    else
+        row(r, "requests", "%" PRId64 " done, %" PRId64 " error rows", p->done, p->errors);
+    time_rows(r, now - r->start, e);
+    traffic_row(r, &e->sum);
+    if (p->imbalance > 0 && e->ranks > 1)
+        row(r, "balance", "the most loaded rank (%d) served %.2f times the mean", (int)p->worst_rank,
+            p->imbalance);
+    row(r, "memory", "%s at most on a rank", mb_text_bytes(e->peak_bytes, peak));
+    if (e->status == MB_OK)
+        row(r, "results", "%s", e->output);
+    else
+        row(r, "stopped", "%s; what was done is kept in %s.d", mb_status_name(e->status), e->output);
+    if (e->status != MB_OK && e->resume != NULL)
+        row(r, "go on with", "%s", e->resume);
+}
+
+double mb_report_imbalance(const int64_t *v, int32_t n, int32_t *worst)
+{
+    double sum = 0;
+
+    *worst = 0;
+    for (int32_t i = 0; i < n; i++) {
+        sum += (double)v[i];
+        if (v[i] > v[*worst])
+            *worst = i;
+    }
+    return sum > 0 ? (double)v[*worst] * n / sum : 0;
+}

@@ -1,0 +1,248 @@
+/* The texts of rank 0 under a clock of the test's own. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "app/report.h"
+
+struct sink {
+    char text[8192];
+    size_t n;
+};
+
+static void catch (void *arg, const char *text, size_t n)
+{
+    struct sink *s = arg;
+    assert_true(s->n + n < sizeof s->text);
+    memcpy(s->text + s->n, text, n);
+    s->n += n;
+    s->text[s->n] = '\0';
+}
+
+static void start(struct mb_report *r, struct sink *s, bool terminal, double now, int64_t before)
+{
+    mb_report_init(r, now, before);
+    *s = (struct sink){.n = 0};
+    r->put = catch;
+    r->arg = s;
+    r->terminal = terminal;
+    r->columns = 80;
+}
+
+static void test_texts(void **state)
+{
+    (void)state;
+    char b[MB_TEXT_CAP];
+
+    assert_string_equal(mb_text_bytes(0, b), "0 B");
+    assert_string_equal(mb_text_bytes(1023, b), "1023 B");
+    assert_string_equal(mb_text_bytes(1024, b), "1.00 KiB");
+    assert_string_equal(mb_text_bytes((1 << 20) - 1, b), "1.00 MiB"); /* never 1024.00 KiB */
+    assert_string_equal(mb_text_bytes(3ll << 29, b), "1.50 GiB");
+    assert_string_equal(mb_text_bytes(INT64_MAX, b), "8.00 EiB");
+    assert_string_equal(mb_text_duration(0, b), "0:00:00");
+    assert_string_equal(mb_text_duration(59.6, b), "0:01:00");
+    assert_string_equal(mb_text_duration(3723, b), "1:02:03");
+    assert_string_equal(mb_text_duration(90061, b), "1 d 01:01:01");
+    assert_string_equal(mb_text_duration(-1, b), "-");
+    assert_string_equal(mb_text_duration(0.0 / 0.0, b), "-");
+    assert_string_equal(mb_text_rate(0, b), "0.0");
+    assert_string_equal(mb_text_rate(9.96, b), "10.0");
+    assert_string_equal(mb_text_rate(999.4, b), "999");
+    assert_string_equal(mb_text_rate(999.6, b), "1.00k");
+    assert_string_equal(mb_text_rate(1.5e7, b), "15.00M");
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+    struct mb_progress p = {.done = 0, .total = 200, .running = 8};
+
+    start(&r, &s, false, 1000, 0);
+    assert_false(mb_report_progress(&r, 1059.9, &p));
+    p.done = 50;
+    p.tokens = 6000;
+    p.tokens_done = 5000;
+    p.errors = 2;
+    p.imbalance = 1.25;
+    p.worst_rank = 3;
+    assert_true(mb_report_progress(&r, 1060, &p));
+    /* 50 requests had 100 tokens each: 20,000 in all, 14,000 to go at 100/s */
+    assert_string_equal(
+        s.text, "0:01:00  50/200 (25.0 %) requests, 2 errors, 8 under way, 100 tokens/s, ETA 0:02:20, "
+                "imbalance 1.25 (rank 3)\n");
+    s.n = 0;
+    assert_false(mb_report_progress(&r, 1119, &p)); /* a line a minute */
+    assert_int_equal(s.n, 0);
+    assert_true(mb_report_progress(&r, 1120, &p));
+    assert_true(r.rate < 10); /* nothing was computed in the last minute */
+}
+
+static void test_eta(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+    struct mb_progress p = {.done = 100, .total = 200};
+
+    start(&r, &s, false, 10, 100);
+    assert_true(mb_report_eta(&r, 20, &p) < 0); /* nothing done in this run */
+    p.done = 150;
+    assert_true(mb_report_eta(&r, 20, &p) == 10); /* requests alone: 5/s, 50 left */
+    p.tokens = 1000;
+    p.tokens_done = 1000;
+    assert_true(mb_report_eta(&r, 20, &p) == 10);
+    p.tokens = 3000; /* more is under way than the rest needs */
+    assert_true(mb_report_eta(&r, 20, &p) == 0);
+    p.done = 200;
+    assert_true(mb_report_eta(&r, 20, &p) == 0);
+    p.total = -1;
+    assert_true(mb_report_eta(&r, 20, &p) < 0);
+    p = (struct mb_progress){.total = 0};
+    assert_true(mb_report_eta(&r, 10, &p) == 0);
+}
+
+static void test_terminal(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+    struct mb_progress p = {.done = 1, .total = 4, .tokens = 10, .tokens_done = 10};
+    struct mb_report_end e = {.output = "R.h5", .ranks = 1};
+
+    start(&r, &s, true, 0.0, 0);
+    r.columns = 20;
+    assert_false(mb_report_progress(&r, 0.4, &p));
+    assert_true(mb_report_progress(&r, 0.6, &p));
+    assert_string_equal(s.text, "\r\033[K1/4 (25.0 %) reques\r"); /* cut before the last column */
+    s.n = 0;
+    mb_report_result(&r, 1, &e);
+    assert_memory_equal(s.text, "\r\033[K", 4); /* the line makes room for the block */
+    assert_non_null(strstr(s.text, "\nresults   : R.h5\n"));
+}
+
+static void test_header(void **state)
+{
+    (void)state;
+    static const int32_t rpn[2] = {2, 1};
+    static uint8_t is_moe[2] = {1, 1};
+    struct mb_model m = {.arch = "Some",
+                         .layers = 2,
+                         .hidden = 8,
+                         .vocab = 16,
+                         .heads = 2,
+                         .kv_heads = 2,
+                         .head_dim = 4,
+                         .v_dim = 4,
+                         .expert_ffn = 8,
+                         .max_positions = 100,
+                         .is_moe = is_moe,
+                         .moe_layers = 2,
+                         .router = {.experts = 4, .k = 2},
+                         .params_total = 46700000000,
+                         .params_active = 12900000000};
+    struct mb_plan_options o = {.max_num_seqs = 2, .memory_fraction = 0.9};
+    struct mb_conf c = {.model = (char *)"DIR", .input = (char *)"in.jsonl", .output = (char *)"R.h5"};
+    struct mb_report_head h = {.version = "1.2",
+                               .conf = &c,
+                               .model = &m,
+                               .path_name = "bf16",
+                               .device = "cpu: avx2",
+                               .requests = 7,
+                               .save_bytes = 2048,
+                               .run = 2};
+    struct mb_report r;
+    struct sink s;
+    struct mb_topo *t;
+    struct mb_plan *p;
+
+    assert_int_equal(mb_topo_synthetic(2, rpn, &t), MB_OK);
+    assert_int_equal(mb_plan_create(&m, t, &o, &p), MB_OK);
+    h.topo = t;
+    h.plan = p;
+    start(&r, &s, false, 0, 5);
+    mb_report_header(&r, &h);
+    static const char *const want[] = {
+        "moebatch  : 1.2\n",
+        "model     : DIR (Some, 2 layers, 2 of 4 experts a token, 46.7 B parameters, 12.9 B active)\n",
+        "machine   : 3 ranks x 1 thread on 2 nodes, synthetic\n",
+        "device    : cpu: avx2\n",
+        "layout    : lanes 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
+        "numbers   : bf16\n",
+        "input     : in.jsonl (7 requests)\n",
+        "output    : R.h5 (about 2.00 KiB)\n",
+        "resumed   : run 2; 5 requests were done before\n"};
+    const char *at = s.text;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const char *found = strstr(at, want[i]);
+        if (found == NULL)
+            print_error("missing: %s in\n%s", want[i], s.text);
+        assert_non_null(found); /* in this order */
+        at = found;
+    }
+    assert_non_null(strstr(s.text, " pages), activations "));
+    mb_plan_destroy(p);
+    mb_topo_destroy(t);
+}
+
+static void test_result(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+    struct mb_report_end e = {
+        .output = "R.h5",
+        .status = MB_STOP,
+        .ranks = 2,
+        .peak_bytes = 1 << 20,
+        .load_seconds = 3,
+        .resume = "moebatch run --resume",
+        .progress = {.done = 3, .total = 9, .errors = 1, .imbalance = 1.5, .worst_rank = 1}};
+
+    e.sum.prompt_tokens = 100;
+    e.sum.output_tokens = 300;
+    e.sum.seconds_compute = 4;
+    e.sum.dispatch_bytes[MB_LINK_INTER] = 1024;
+    e.sum.dispatch_messages[MB_LINK_INTER] = 3;
+    e.sum.combine_bytes[MB_LINK_SHM] = 5;
+    start(&r, &s, false, 0, 0);
+    mb_report_result(&r, 10, &e);
+    assert_string_equal(s.text,
+                        "requests  : 3 of 9 done, 1 error rows\n"
+                        "time      : 0:00:10, weights read in 0:00:03; a rank: compute 2.0 s, exchange 0.0 s "
+                        "(waiting 0.0 s)\n"
+                        "tokens    : 100 of prompts, 300 generated; 40 tokens/s, 30 generated/s\n"
+                        "exchanged : 5 B shared memory in 0 messages, 1.00 KiB between nodes in 3 messages\n"
+                        "balance   : the most loaded rank (1) served 1.50 times the mean\n"
+                        "memory    : 1.00 MiB at most on a rank\n"
+                        "stopped   : stop; what was done is kept in R.h5.d\n"
+                        "go on with: moebatch run --resume\n");
+}
+
+static void test_imbalance(void **state)
+{
+    (void)state;
+    static const int64_t v[4] = {1, 4, 2, 1}, zero[2] = {0, 0};
+    int32_t worst;
+
+    assert_true(mb_report_imbalance(v, 4, &worst) == 2);
+    assert_int_equal(worst, 1);
+    assert_true(mb_report_imbalance(zero, 2, &worst) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_texts),     cmocka_unit_test(test_lines),  cmocka_unit_test(test_eta),
+        cmocka_unit_test(test_terminal),  cmocka_unit_test(test_header), cmocka_unit_test(test_result),
+        cmocka_unit_test(test_imbalance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
