@@ -248,3 +248,15 @@ const struct mb_arch *mb_arch_find(const char *model_type, const char *cls)
     }
     return NULL;
 }
+
+const struct mb_arch *mb_arch_named(const char *name)
+{
+    int n;
+    const struct mb_arch *all = mb_arch_all(&n);
+
+    for (int i = 0; i < n; i++) {
+        if (strcmp(all[i].name, name) == 0)
+            return all + i;
+    }
+    return NULL;
+}

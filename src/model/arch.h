@@ -111,4 +111,6 @@ struct mb_arch {
 const struct mb_arch *mb_arch_all(int *n);
 /* By model_type or, if that is NULL, class name; NULL: unknown. */
 const struct mb_arch *mb_arch_find(const char *model_type, const char *cls);
+/* By mb_model.arch; NULL: unknown. */
+const struct mb_arch *mb_arch_named(const char *name);
 #endif

@@ -57,7 +57,7 @@ static enum mb_status load_method(struct mb_model *m, const struct mb_arch *a, c
     return MB_OK;
 }
 
-static enum mb_status load_groups(struct mb_model *m, const struct mb_cfg *c)
+static enum mb_status load_groups(struct mb_model *m, const struct mb_cfg *c, int32_t k_override)
 {
     struct mb_router *r = &m->router;
     int64_t g, tg;
@@ -77,8 +77,9 @@ static enum mb_status load_groups(struct mb_model *m, const struct mb_cfg *c)
         return mb_error(MB_MODEL, "%s: n_group: expected groups of at least 2 of the %d experts (a group's score is the sum of its "
                         "2 largest), found %lld groups", c->path, r->experts, (long long)g);
     if (r->k > tg * (r->experts / g))
-        return mb_error(MB_MODEL, "%s: num_experts_per_tok: expected at most the %lld experts of %lld groups, found %d", c->path,
-                        (long long)(tg * (r->experts / g)), (long long)tg, r->k);
+        return mb_error(k_override != 0 ? MB_LAYOUT : MB_MODEL, "%s: %s: expected at most the %lld experts of %lld groups, found %d",
+                        c->path, k_override != 0 ? "--k" : "num_experts_per_tok", (long long)(tg * (r->experts / g)),
+                        (long long)tg, r->k);
     r->groups = (int32_t)g;
     r->topk_groups = (int32_t)tg;
     return MB_OK;
@@ -203,7 +204,7 @@ enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const st
     m->router.experts = (int32_t)x;
     MB_TRY(load_k(m, a, c, k_override));
     MB_TRY(load_method(m, a, c));
-    MB_TRY(load_groups(m, c));
+    MB_TRY(load_groups(m, c, k_override));
     MB_TRY(load_weights_rule(m, a, c));
     return load_widths(m, a, c);
 }

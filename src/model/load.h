@@ -25,4 +25,6 @@ enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c);
 enum mb_status mb_load_generation(struct mb_model *m, const char *dir);
 /* The tensor table from names and shapes; marks what it uses in s. s NULL: shapes and storage as the config lets expect. */
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q);
+/* A size of the model (enum mb_dim). */
+int64_t mb_dim_value(const struct mb_model *m, uint8_t d);
 #endif

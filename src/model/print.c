@@ -132,7 +132,7 @@ static void print_storage(FILE *f, const struct mb_model *m)
 
 void mb_model_print(FILE *f, const struct mb_model *m)
 {
-    fprintf(f, "model     : %s\narchitecture: %s\nlayers    : %d, hidden %d\n", m->dir, m->arch, m->layers, m->hidden);
+    fprintf(f, "model     : %s\nfamily    : %s\nlayers    : %d, hidden %d\n", m->dir, m->arch, m->layers, m->hidden);
     print_attention(f, m);
     print_router(f, m);
     print_rest(f, m);

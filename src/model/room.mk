@@ -1,6 +1,8 @@
 libmoebatch_a_SOURCES += \
 	src/model/model.h \
 	src/model/reader.h \
+	src/model/adapter.h \
+	src/model/adapter.c \
 	src/model/arch.h \
 	src/model/arch.c \
 	src/model/cfg.h \
@@ -9,6 +11,10 @@ libmoebatch_a_SOURCES += \
 	src/model/config.c \
 	src/model/config_moe.c \
 	src/model/convert.c \
+	src/model/flat.h \
+	src/model/flat.c \
+	src/model/identity.h \
+	src/model/identity.c \
 	src/model/ids.c \
 	src/model/load.h \
 	src/model/model.c \

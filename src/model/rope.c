@@ -270,6 +270,8 @@ enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const s
     if (st == MB_OK)
         st = store(m, &r, inv);
     free(inv);
+    if (m->inv_freq_long == NULL)
+        m->rope_att_long = m->rope_att;
     if (st == MB_OK && a->mscales && m->inv_freq_long != NULL) {
         st = mb_cfg_need_real(&r.c, "short_mscale", 1e-6, 1e6, &m->rope_att);
         if (st == MB_OK)

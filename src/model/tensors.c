@@ -15,7 +15,7 @@ struct binder {
     int64_t cap;
 };
 
-static int64_t dim_value(const struct mb_model *m, uint8_t d)
+int64_t mb_dim_value(const struct mb_model *m, uint8_t d)
 {
     int64_t q = (int64_t)m->heads * m->head_dim, kv = (int64_t)m->kv_heads * m->head_dim, e = m->router.experts;
 
@@ -120,11 +120,11 @@ static enum mb_status check_shape(const struct binder *b, const struct mb_patter
 
     if (p->shape[0] == D_END) {
         if (p->n != D_ONE)
-            want[rank++] = dim_value(b->m, p->n);
-        want[rank++] = dim_value(b->m, p->k);
+            want[rank++] = mb_dim_value(b->m, p->n);
+        want[rank++] = mb_dim_value(b->m, p->k);
     }
     for (int i = 0; i < 4 && p->shape[i] != D_END; i++)
-        want[rank++] = dim_value(b->m, p->shape[i]);
+        want[rank++] = mb_dim_value(b->m, p->shape[i]);
     bool same = rank == e->rank;
     for (int i = 0; i < rank && same; i++)
         same = want[i] == e->shape[i];
@@ -142,15 +142,15 @@ static void place(const struct binder *b, const struct mb_pattern *p, const stru
 {
     int64_t every = p->layout & (L_EVEN | L_ODD) ? 2 : 1, start;
 
-    t->n = dim_value(b->m, p->n);
-    t->k = dim_value(b->m, p->k);
+    t->n = mb_dim_value(b->m, p->n);
+    t->k = mb_dim_value(b->m, p->k);
     t->stride_n = t->k * every;
     t->stride_k = p->n == D_ONE ? every : 1;
     if (p->layout & L_TRANSPOSED) {
         t->stride_n = every;
         t->stride_k = t->n * every;
     }
-    start = dim_value(b->m, p->start) * t->k;
+    start = mb_dim_value(b->m, p->start) * t->k;
     if (p->layout & L_STACKED)
         start += expert * t->n * t->k * every;
     if (p->layout & L_ODD)
@@ -217,8 +217,8 @@ static struct mb_tensor expected_tensor(const struct binder *b, const struct mb_
     bool matrix = p->n != D_ONE && p->layout == L_PLAIN && p->role != MB_T_EMBED && p->role != MB_T_HEAD &&
                   p->role != MB_T_ROUTER && p->role != MB_T_MTP_PROJ;
 
-    t.n = dim_value(b->m, p->n);
-    t.k = t.stride_n = dim_value(b->m, p->k);
+    t.n = mb_dim_value(b->m, p->n);
+    t.k = t.stride_n = mb_dim_value(b->m, p->k);
     t.stride_k = 1;
     t.storage = (uint8_t)b->q->storage;
     if (b->q->block_n > 0 && matrix) {

@@ -1,0 +1,395 @@
+#include "model/adapter.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/fs.h"
+#include "base/log.h"
+#include "model/flat.h"
+#include "model/identity.h"
+#include "model/load.h"
+
+#define MAX_RANK 4096
+#define PREFIX "base_model.model."
+#define WHAT (0x6c6f7261ull << 32 | (uint64_t)sizeof(struct mb_lora))
+
+/* Matrices an adapter may add to. */
+static const bool adaptable[MB_T_COUNT] = {
+    [MB_T_Q] = true, [MB_T_K] = true, [MB_T_V] = true, [MB_T_O] = true, [MB_T_Q_A] = true, [MB_T_Q_BPROJ] = true,
+    [MB_T_KV_A] = true, [MB_T_KV_B] = true, [MB_T_GATE] = true, [MB_T_UP] = true, [MB_T_DOWN] = true, [MB_T_SH_GATE] = true,
+    [MB_T_SH_UP] = true, [MB_T_SH_DOWN] = true, [MB_T_E_GATE] = true, [MB_T_E_UP] = true, [MB_T_E_DOWN] = true};
+
+void mb_adapter_destroy(struct mb_adapter *a)
+{
+    if (a == NULL)
+        return;
+    for (int32_t i = 0; a->files.files != NULL && i < a->files.n_files; i++)
+        free(a->files.files[i]);
+    free(a->files.files);
+    free(a->files.file_bytes);
+    free(a->files.dir);
+    free(a->loras);
+    free(a);
+}
+
+/* ---------------------------------------------------------------- adapter_config.json */
+static enum mb_status need_empty(const struct mb_cfg *c, const char *key)
+{
+    const json_t *v;
+    char text[96];
+
+    MB_TRY(mb_cfg_get(c, key, &v, NULL, 0));
+    if (v == NULL || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
+        (json_is_array(v) && json_array_size(v) == 0))
+        return MB_OK;
+    return mb_error(MB_MODEL, "%s: %s: expected nothing (not supported), found %s", c->path, key, mb_cfg_text(v, text, sizeof text));
+}
+
+static enum mb_status need_text(const struct mb_cfg *c, const char *key, const char *want, bool required)
+{
+    const char *found = required ? "nothing" : want;
+
+    MB_TRY(mb_cfg_str(c, key, &found, NULL));
+    if (strcmp(found, want) != 0)
+        return mb_error(MB_MODEL, "%s: %s: expected %s, found %.60s", c->path, key, want, found);
+    return MB_OK;
+}
+
+static enum mb_status read_settings(const struct mb_cfg *c, struct mb_adapter *a)
+{
+    static const char *const unsupported[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias", "rank_pattern",
+                                              "alpha_pattern", "modules_to_save", "layer_replication", "target_parameters",
+                                              "trainable_token_indices"};
+    int64_t r;
+    double alpha;
+    bool rs = false;
+
+    if (!json_is_object(c->root))
+        return mb_error(MB_MODEL, "%s: expected an object, found %s", c->path, mb_json_type(c->root));
+    MB_TRY(need_text(c, "peft_type", "LORA", true));
+    MB_TRY(need_text(c, "bias", "none", false));
+    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
+        MB_TRY(need_empty(c, unsupported[i]));
+    MB_TRY(mb_cfg_need_int(c, "r", 1, MAX_RANK, &r));
+    MB_TRY(mb_cfg_need_real(c, "lora_alpha", 1e-9, 1e9, &alpha));
+    MB_TRY(mb_cfg_bool(c, "use_rslora", &rs));
+    a->rank = (int32_t)r;
+    a->scale = (float)(rs ? alpha / sqrt((double)r) : alpha / (double)r);
+    return MB_OK;
+}
+
+static enum mb_status read_config(const char *dir, struct mb_adapter *a)
+{
+    json_t *root = NULL;
+    char *path = mb_path_join(dir, "adapter_config.json");
+    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path")
+                                     : mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
+    if (st == MB_OK)
+        st = read_settings(&(struct mb_cfg){root, path, ""}, a);
+    json_decref(root);
+    free(path);
+    return st;
+}
+
+/* ---------------------------------------------------------------- names */
+/* Digits without leading zeros. */
+static bool take_index(const char **p, int32_t *out)
+{
+    int32_t x = 0, digits = 0;
+
+    for (; **p >= '0' && **p <= '9'; (*p)++, digits++) {
+        if (digits == 7 || (digits == 1 && x == 0))
+            return false;
+        x = x * 10 + (**p - '0');
+    }
+    *out = x;
+    return digits > 0;
+}
+
+/* Whether a module name of n bytes is the pattern's (n_pat bytes) with numbers for {l} and {e}. */
+static bool match(const char *pat, size_t n_pat, const char *module, size_t n, int32_t *layer, int32_t *expert)
+{
+    const char *p = module, *end = module + n;
+
+    *layer = *expert = -1;
+    for (size_t i = 0; i < n_pat; i++) {
+        if (pat[i] == '{') {
+            if (!take_index(&p, pat[i + 1] == 'l' ? layer : expert))
+                return false;
+            i += 2;
+        } else if (p >= end || *p++ != pat[i]) {
+            return false;
+        }
+    }
+    return p == end;
+}
+
+/* The same over the alternatives of a pattern that name a weight. */
+static bool match_any(const struct mb_pattern *p, const char *module, size_t n, int32_t *layer, int32_t *expert)
+{
+    size_t suffix = strlen(".weight");
+
+    if (p->layout != L_PLAIN || !adaptable[p->role])
+        return false;
+    for (const char *alt = p->name; *alt != 0;) {
+        size_t len = strcspn(alt, "|");
+        if (len > suffix && memcmp(alt + len - suffix, ".weight", suffix) == 0 &&
+            match(alt, len - suffix, module, n, layer, expert))
+            return true;
+        alt += len + (alt[len] == '|');
+    }
+    return false;
+}
+
+/* Splits "base_model.model.MODULE.lora_A.weight". */
+static bool split_name(const char *name, const char **module, size_t *n, bool *is_b)
+{
+    static const char *const ends[2] = {".lora_A.weight", ".lora_B.weight"};
+    size_t len = strlen(name), prefix = strlen(PREFIX), suffix = strlen(ends[0]);
+
+    if (len <= prefix + suffix || memcmp(name, PREFIX, prefix) != 0)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        if (strcmp(name + len - suffix, ends[i]) == 0) {
+            *module = name + prefix;
+            *n = len - prefix - suffix;
+            *is_b = i == 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------- halves and pairs */
+struct half {
+    struct mb_tensor t;
+    bool is_b;
+    const struct mb_st_entry *e;
+};
+
+struct halves {
+    const struct mb_model *m;
+    const struct mb_arch *arch;
+    struct mb_shards *s;
+    int32_t rank;
+    struct half *list;
+    int64_t n, cap;
+};
+
+static enum mb_status push_half(struct halves *h, const struct half *x)
+{
+    if (h->n == h->cap) {
+        int64_t cap = h->cap == 0 ? 64 : 2 * h->cap;
+        void *p = realloc(h->list, (size_t)cap * sizeof *h->list);
+        if (p == NULL)
+            return mb_error(MB_NO_MEMORY, "%s: no memory for an adapter", h->s->dir);
+        h->list = p;
+        h->cap = cap;
+    }
+    h->list[h->n++] = *x;
+    return MB_OK;
+}
+
+static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, const struct mb_tensor *w, bool is_b,
+                               const struct mb_st_entry *e)
+{
+    int64_t rows = p->shape[0] != D_END ? mb_dim_value(h->m, p->shape[0]) : w->n;
+    int64_t want[2] = {is_b ? rows : h->rank, is_b ? h->rank : w->k}, start = is_b ? mb_dim_value(h->m, p->start) : 0;
+    const char *file = h->s->files[e->file], *name = mb_st_name(h->s, e);
+    int storage = mb_st_storage(e->dtype);
+    char ta[64], tb[256];
+
+    mb_st_shape_text(want, 2, ta, sizeof ta);
+    mb_st_shape_text(e->shape, e->rank, tb, sizeof tb);
+    if (e->rank != 2 || e->shape[0] != want[0] || e->shape[1] != want[1])
+        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected %s from the model and r, found %s", h->s->dir, file, name, ta, tb);
+    if (storage < 0 || storage == MB_STORE_F8E4M3)
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16, found %s", h->s->dir, file, name,
+                        mb_st_dtype_name(e->dtype));
+    struct half x = {.is_b = is_b, .e = e};
+    memset(&x.t, 0, sizeof x.t);
+    x.t.role = w->role;
+    x.t.layer = w->layer;
+    x.t.expert = w->expert;
+    x.t.storage = (uint8_t)storage;
+    x.t.file = (uint16_t)e->file;
+    x.t.n = is_b ? w->n : want[0];
+    x.t.k = x.t.stride_n = want[1];
+    x.t.stride_k = 1;
+    x.t.offset = e->offset + (uint64_t)(start * want[1] * mb_storage_size((enum mb_storage)storage));
+    return push_half(h, &x);
+}
+
+static enum mb_status bind_entry(struct halves *h, const struct mb_st_entry *e)
+{
+    const char *name = mb_st_name(h->s, e), *module;
+    int32_t layer, expert;
+    bool is_b, found = false;
+    size_t n;
+
+    if (!split_name(name, &module, &n, &is_b))
+        return mb_error(MB_MODEL, "%s/%s: %s: expected a name of the form " PREFIX "MODULE.lora_A.weight or lora_B.weight, found "
+                        "another", h->s->dir, h->s->files[e->file], name);
+    for (int t = 0; t < MB_ARCH_TABLES && h->arch->tables[t] != NULL; t++) {
+        for (const struct mb_pattern *p = h->arch->tables[t]; p->name != NULL; p++) {
+            if (!match_any(p, module, n, &layer, &expert))
+                continue;
+            const struct mb_tensor *w = mb_model_tensor(h->m, (enum mb_role)p->role, layer, expert);
+            if (w == NULL)
+                continue;
+            MB_TRY(add_half(h, p, w, is_b, e));
+            found = true;
+        }
+    }
+    if (!found)
+        return mb_error(MB_MODEL, "%s/%s: %s: expected a linear module of the model (attention, dense or shared FFN, expert), found "
+                        "%.*s", h->s->dir, h->s->files[e->file], name, (int)n, module);
+    return MB_OK;
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+    const struct half *a = pa, *b = pb;
+    if (a->t.role != b->t.role)
+        return a->t.role < b->t.role ? -1 : 1;
+    if (a->t.layer != b->t.layer)
+        return a->t.layer < b->t.layer ? -1 : 1;
+    if (a->t.expert != b->t.expert)
+        return a->t.expert < b->t.expert ? -1 : 1;
+    return a->is_b - b->is_b;
+}
+
+static enum mb_status pair_up(const struct halves *h, struct mb_adapter *a)
+{
+    a->loras = calloc((size_t)h->n / 2 + 1, sizeof *a->loras);
+    if (a->loras == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for an adapter", h->s->dir);
+    for (int64_t i = 0; i < h->n; i += 2) {
+        const struct half *x = h->list + i, *y = i + 1 < h->n ? x + 1 : NULL;
+        bool same = y != NULL && x->t.role == y->t.role && x->t.layer == y->t.layer && x->t.expert == y->t.expert;
+        if (!same || x->is_b || !y->is_b)
+            return mb_error(MB_MODEL, "%s/%s: %s: expected with its %s, found alone", h->s->dir, h->s->files[x->e->file],
+                            mb_st_name(h->s, x->e), x->is_b ? "lora_A" : "lora_B");
+        a->loras[a->n_loras++] = (struct mb_lora){x->t, y->t};
+    }
+    return MB_OK;
+}
+
+static enum mb_status bind_all(const struct mb_model *m, struct mb_shards *s, struct mb_adapter *a)
+{
+    struct halves h = {.m = m, .arch = mb_arch_named(m->arch), .s = s, .rank = a->rank};
+    enum mb_status st = MB_OK;
+
+    if (h.arch == NULL)
+        return mb_error(MB_BUG, "no architecture %s", m->arch);
+    if (s->n_entries == 0)
+        return mb_error(MB_MODEL, "%s/%s: tensors: expected at least one, found none", s->dir, s->files[0]);
+    for (int64_t i = 0; st == MB_OK && i < s->n_entries; i++)
+        st = bind_entry(&h, s->entries + i);
+    if (st == MB_OK) {
+        qsort(h.list, (size_t)h.n, sizeof *h.list, by_place);
+        st = pair_up(&h, a);
+    }
+    free(h.list);
+    return st;
+}
+
+enum mb_status mb_adapter_open(const char *dir, const struct mb_model *m, struct mb_adapter **out)
+{
+    struct mb_shards s = {0};
+    struct mb_adapter *a = calloc(1, sizeof *a);
+    enum mb_status st = MB_OK;
+
+    if (a != NULL)
+        a->files.dir = strdup(dir);
+    if (a == NULL || a->files.dir == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for an adapter");
+    if (st == MB_OK)
+        st = read_config(dir, a);
+    if (st == MB_OK)
+        st = mb_shards_open(dir, "adapter_model", &s);
+    if (st == MB_OK)
+        st = bind_all(m, &s, a);
+    if (st == MB_OK) {
+        a->files.n_files = s.n_files;
+        a->files.files = s.files;
+        a->files.file_bytes = s.file_bytes;
+        s.files = NULL;
+        s.file_bytes = NULL;
+        *out = a;
+    } else {
+        mb_adapter_destroy(a);
+    }
+    mb_shards_fini(&s);
+    return st;
+}
+
+static int find_cmp(const void *pk, const void *pe)
+{
+    const struct mb_tensor *k = pk, *t = &((const struct mb_lora *)pe)->a;
+    if (k->role != t->role)
+        return k->role < t->role ? -1 : 1;
+    if (k->layer != t->layer)
+        return k->layer < t->layer ? -1 : 1;
+    return (k->expert > t->expert) - (k->expert < t->expert);
+}
+
+const struct mb_lora *mb_adapter_find(const struct mb_adapter *a, enum mb_role role, int32_t layer, int32_t expert)
+{
+    struct mb_tensor key = {.role = (uint8_t)role, .layer = layer, .expert = expert};
+    return a->n_loras == 0 ? NULL : bsearch(&key, a->loras, (size_t)a->n_loras, sizeof *a->loras, find_cmp);
+}
+
+/* ---------------------------------------------------------------- flat form */
+enum mb_status mb_adapter_pack(const struct mb_adapter *a, struct mb_bytes *out)
+{
+    size_t head = 0;
+
+    MB_TRY(mb_flat_begin(out, &head));
+    MB_TRY(mb_bytes_put(out, &a->rank, sizeof a->rank));
+    MB_TRY(mb_bytes_put(out, &a->scale, sizeof a->scale));
+    MB_TRY(mb_bytes_put(out, &a->n_loras, sizeof a->n_loras));
+    MB_TRY(mb_flat_put_files(out, &a->files));
+    MB_TRY(mb_bytes_put(out, a->loras, (size_t)a->n_loras * sizeof *a->loras));
+    mb_flat_end(out, head, WHAT);
+    return MB_OK;
+}
+
+static enum mb_status take_adapter(struct mb_flat *f, struct mb_adapter *a)
+{
+    MB_TRY(mb_flat_take(f, &a->rank, sizeof a->rank));
+    MB_TRY(mb_flat_take(f, &a->scale, sizeof a->scale));
+    MB_TRY(mb_flat_take(f, &a->n_loras, sizeof a->n_loras));
+    if (a->rank < 1 || a->rank > MAX_RANK || a->n_loras < 0)
+        return mb_flat_damaged("a size");
+    MB_TRY(mb_flat_take_files(f, &a->files));
+    MB_TRY(mb_flat_take_array(f, (uint64_t)a->n_loras, sizeof *a->loras, &a->loras));
+    if (f->left != 0)
+        return mb_flat_damaged("too long");
+    for (int64_t i = 0; i < a->n_loras; i++) {
+        MB_TRY(mb_flat_check_tensor(&a->files, &a->loras[i].a));
+        MB_TRY(mb_flat_check_tensor(&a->files, &a->loras[i].b));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_adapter_unpack(const void *data, size_t n, struct mb_adapter **out)
+{
+    struct mb_flat f = {NULL, 0};
+
+    MB_TRY(mb_flat_open(data, n, WHAT, &f));
+    struct mb_adapter *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for an adapter");
+    enum mb_status st = take_adapter(&f, a);
+    if (st == MB_OK)
+        *out = a;
+    else
+        mb_adapter_destroy(a);
+    return st;
+}
+
+enum mb_status mb_adapter_identity(const char *dir, struct mb_hash128 *out)
+{
+    return mb_identity_of(dir, "adapter_config.json", NULL, "adapter_model", out);
+}
