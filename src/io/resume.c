@@ -75,7 +75,7 @@ static enum mb_status fold_done(struct mb_resume *r, const struct mb_done_ref *d
     return MB_OK;
 }
 
-static enum mb_status fold_tokens(struct mb_resume *r, const struct mb_scan_item *item)
+static enum mb_status fold_tokens(struct mb_resume *r, const struct mb_jscan_item *item)
 {
     struct mb_wire w = mb_wire_of(item->tokens, (size_t)item->count * MB_JOURNAL_TOKEN_BYTES);
     for (uint32_t i = 0; i < item->count; i++) {
@@ -94,23 +94,23 @@ static enum mb_status fold_tokens(struct mb_resume *r, const struct mb_scan_item
     return MB_OK;
 }
 
-static enum mb_status fold_journal(struct mb_resume *r, const char *dir, struct mb_scan_file file,
+static enum mb_status fold_journal(struct mb_resume *r, const char *dir, struct mb_jscan_file file,
                                    const struct mb_identity *identity)
 {
-    struct mb_scan *s = NULL;
-    struct mb_scan_item item = {MB_SCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
-    MB_TRY(mb_scan_open(dir, file, identity, r->n_lines, &s));
+    struct mb_jscan *s = NULL;
+    struct mb_jscan_item item = {MB_JSCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
+    MB_TRY(mb_jscan_open(dir, file, identity, r->n_lines, &s));
     enum mb_status st = MB_OK;
-    while (st == MB_OK && item.kind != MB_SCAN_END) {
-        st = mb_scan_next(s, &item);
-        if (st == MB_OK && item.kind == MB_SCAN_DONE)
+    while (st == MB_OK && item.kind != MB_JSCAN_END) {
+        st = mb_jscan_next(s, &item);
+        if (st == MB_OK && item.kind == MB_JSCAN_DONE)
             st = fold_done(r, &item.done);
-        else if (st == MB_OK && item.kind == MB_SCAN_TOKENS)
+        else if (st == MB_OK && item.kind == MB_JSCAN_TOKENS)
             st = fold_tokens(r, &item);
     }
     if (st == MB_OK)
-        r->counts.damaged += mb_scan_corrupt(s);
-    mb_scan_close(s);
+        r->counts.damaged += mb_jscan_corrupt(s);
+    mb_jscan_close(s);
     return st;
 }
 
@@ -142,7 +142,7 @@ static enum mb_status compare_done(struct mb_resume *r, const struct mb_done_ref
                     (unsigned long long)d->head.line + 1, d->head.choice, d->file.run, d->file.writer);
 }
 
-static enum mb_status compare_dups(struct mb_resume *r, const char *dir, const struct mb_scan_file *files, int32_t n)
+static enum mb_status compare_dups(struct mb_resume *r, const char *dir, const struct mb_jscan_file *files, int32_t n)
 {
     enum mb_status st = MB_OK;
     int64_t kept = 0;
@@ -155,15 +155,15 @@ static enum mb_status compare_dups(struct mb_resume *r, const char *dir, const s
     }
     r->n_dups = r->counts.duplicates = kept;
     for (int32_t i = 0; i < n && st == MB_OK; i++) {
-        struct mb_scan *s = NULL;
-        struct mb_scan_item item = {MB_SCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
-        st = mb_scan_open(dir, files[i], NULL, r->n_lines, &s);
-        while (st == MB_OK && item.kind != MB_SCAN_END) {
-            st = mb_scan_next(s, &item);
-            if (st == MB_OK && item.kind == MB_SCAN_DONE)
+        struct mb_jscan *s = NULL;
+        struct mb_jscan_item item = {MB_JSCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
+        st = mb_jscan_open(dir, files[i], NULL, r->n_lines, &s);
+        while (st == MB_OK && item.kind != MB_JSCAN_END) {
+            st = mb_jscan_next(s, &item);
+            if (st == MB_OK && item.kind == MB_JSCAN_DONE)
                 st = compare_done(r, &item.done);
         }
-        mb_scan_close(s);
+        mb_jscan_close(s);
     }
     return st;
 }
@@ -256,7 +256,7 @@ static enum mb_status make_entries(struct mb_resume *r, const char *run_dir, str
 enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct mb_identity *identity, uint64_t n_lines,
                               struct mb_mem *mem, struct mb_resume **out)
 {
-    struct mb_scan_file *files = NULL;
+    struct mb_jscan_file *files = NULL;
     int32_t n = 0;
     struct mb_resume *r = calloc(1, sizeof *r);
     if (r == NULL)
@@ -265,7 +265,7 @@ enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct
     r->bits = mb_zalloc(mem, MB_MEM_INDEX, (size_t)(n_lines / 64 + 1), sizeof *r->bits);
     enum mb_status st = r->bits == NULL ? mb_error(MB_NO_MEMORY, "no memory for a bit per line") : MB_OK;
     if (st == MB_OK)
-        st = mb_scan_list(dir, &files, &n);
+        st = mb_jscan_list(dir, &files, &n);
     for (int32_t i = 0; i < n && st == MB_OK; i++)
         st = fold_journal(r, dir, files[i], identity);
     if (st == MB_OK)

@@ -4,3 +4,4 @@ libmoebatch_a_SOURCES += src/io/identity.h src/io/identity.c
 libmoebatch_a_SOURCES += src/io/journal.h src/io/journal_format.h src/io/journal.c src/io/journal_read.c
 libmoebatch_a_SOURCES += src/io/scan.h src/io/scan.c
 libmoebatch_a_SOURCES += src/io/resume.h src/io/resume.c src/io/resume_map.h src/io/resume_map.c
+libmoebatch_a_SOURCES += src/io/sink.h src/io/sink.c src/io/stops.h src/io/stops.c

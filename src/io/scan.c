@@ -14,7 +14,7 @@
 
 /* ---------------------------------------------------------------- which journals there are */
 struct list {
-    struct mb_scan_file *v;
+    struct mb_jscan_file *v;
     int32_t n, cap;
 };
 
@@ -35,7 +35,7 @@ static int32_t number_of(const char *name, const char *prefix)
     return *end != 0 || v < 0 || v > 9999999 ? -1 : (int32_t)v;
 }
 
-static enum mb_status list_put(struct list *l, struct mb_scan_file f)
+static enum mb_status list_put(struct list *l, struct mb_jscan_file f)
 {
     if (l->n == l->cap) {
         int32_t cap = l->cap ? 2 * l->cap : 16;
@@ -61,7 +61,7 @@ static enum mb_status list_dir(const char *path, const char *prefix, int32_t run
     for (struct dirent *e = readdir(d); e != NULL && st == MB_OK; e = readdir(d)) {
         int32_t v = number_of(e->d_name, prefix);
         if (v >= 0)
-            st = list_put(l, run < 0 ? (struct mb_scan_file){v, 0} : (struct mb_scan_file){run, v});
+            st = list_put(l, run < 0 ? (struct mb_jscan_file){v, 0} : (struct mb_jscan_file){run, v});
     }
     closedir(d);
     return st;
@@ -69,13 +69,13 @@ static enum mb_status list_dir(const char *path, const char *prefix, int32_t run
 
 static int by_run_writer(const void *pa, const void *pb)
 {
-    const struct mb_scan_file *a = pa, *b = pb;
+    const struct mb_jscan_file *a = pa, *b = pb;
     if (a->run != b->run)
         return a->run < b->run ? -1 : 1;
     return a->writer < b->writer ? -1 : a->writer > b->writer;
 }
 
-enum mb_status mb_scan_list(const char *dir, struct mb_scan_file **out, int32_t *n)
+enum mb_status mb_jscan_list(const char *dir, struct mb_jscan_file **out, int32_t *n)
 {
     struct list runs = {0}, files = {0};
     enum mb_status st = list_dir(dir, "run-", -1, &runs);
@@ -103,8 +103,8 @@ struct pending {
     uint64_t hash[MB_BULK_COUNT];
 };
 
-struct mb_scan {
-    struct mb_scan_file file;
+struct mb_jscan {
+    struct mb_jscan_file file;
     char *run_dir, *path;
     struct mb_journal_reader *reader;
     uint64_t n_lines;
@@ -114,7 +114,7 @@ struct mb_scan {
     size_t given, ready, n, cap;
 };
 
-static enum mb_status check_head(struct mb_scan *s, const struct mb_identity *identity)
+static enum mb_status check_head(struct mb_jscan *s, const struct mb_identity *identity)
 {
     struct mb_frame f;
     struct mb_identity id = {0};
@@ -128,10 +128,10 @@ static enum mb_status check_head(struct mb_scan *s, const struct mb_identity *id
     return st;
 }
 
-enum mb_status mb_scan_open(const char *dir, struct mb_scan_file file, const struct mb_identity *identity,
-                            uint64_t n_lines, struct mb_scan **out)
+enum mb_status mb_jscan_open(const char *dir, struct mb_jscan_file file, const struct mb_identity *identity,
+                            uint64_t n_lines, struct mb_jscan **out)
 {
-    struct mb_scan *s = calloc(1, sizeof *s);
+    struct mb_jscan *s = calloc(1, sizeof *s);
     if (s == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to read a journal");
     s->file = file;
@@ -144,13 +144,13 @@ enum mb_status mb_scan_open(const char *dir, struct mb_scan_file file, const str
     if (st == MB_OK)
         st = check_head(s, identity);
     if (st != MB_OK)
-        mb_scan_close(s);
+        mb_jscan_close(s);
     else
         *out = s;
     return st;
 }
 
-void mb_scan_close(struct mb_scan *s)
+void mb_jscan_close(struct mb_jscan *s)
 {
     if (s == NULL)
         return;
@@ -161,13 +161,13 @@ void mb_scan_close(struct mb_scan *s)
     free(s);
 }
 
-bool mb_scan_corrupt(const struct mb_scan *s)
+bool mb_jscan_corrupt(const struct mb_jscan *s)
 {
     return mb_journal_end(s->reader) == MB_JOURNAL_CORRUPT;
 }
 
 /* Whether the bytes of one bulk extent have the hash that was recorded. */
-static bool extent_good(struct mb_scan *s, int kind, uint64_t offset, uint64_t bytes, uint64_t want)
+static bool extent_good(struct mb_jscan *s, int kind, uint64_t offset, uint64_t bytes, uint64_t want)
 {
     char *path = mb_bulk_path(s->run_dir, s->file.writer, (enum mb_bulk_kind)kind);
     uint64_t have = 0;
@@ -184,7 +184,7 @@ static bool extent_good(struct mb_scan *s, int kind, uint64_t offset, uint64_t b
     return good;
 }
 
-static bool bulk_good(struct mb_scan *s, const struct pending *p)
+static bool bulk_good(struct mb_jscan *s, const struct pending *p)
 {
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         if (p->ref.bulk_bytes[i] > 0 &&
@@ -195,14 +195,14 @@ static bool bulk_good(struct mb_scan *s, const struct pending *p)
 }
 
 /* A SYNC frame: everything before `upto` has its data. */
-static void accept_upto(struct mb_scan *s, uint64_t upto)
+static void accept_upto(struct mb_jscan *s, uint64_t upto)
 {
     while (s->ready < s->n && s->queue[s->ready].ref.offset < upto)
         s->ready++;
 }
 
 /* The end of the file: what no SYNC covers is checked; records without their data are left out. */
-static void check_rest(struct mb_scan *s)
+static void check_rest(struct mb_jscan *s)
 {
     size_t kept = s->ready;
     for (size_t i = s->ready; i < s->n; i++) {
@@ -215,7 +215,7 @@ static void check_rest(struct mb_scan *s)
     s->n = s->ready = kept;
 }
 
-static enum mb_status enqueue(struct mb_scan *s, const struct pending *p)
+static enum mb_status enqueue(struct mb_jscan *s, const struct pending *p)
 {
     if (s->given == s->n)
         s->given = s->ready = s->n = 0;
@@ -231,7 +231,7 @@ static enum mb_status enqueue(struct mb_scan *s, const struct pending *p)
     return MB_OK;
 }
 
-static enum mb_status take_done(struct mb_scan *s, const struct mb_frame *f, struct mb_scan_item *item)
+static enum mb_status take_done(struct mb_jscan *s, const struct mb_frame *f, struct mb_jscan_item *item)
 {
     struct mb_done d;
     struct pending p = {0};
@@ -248,12 +248,12 @@ static enum mb_status take_done(struct mb_scan *s, const struct mb_frame *f, str
     }
     if (bulk)
         return enqueue(s, &p);
-    item->kind = MB_SCAN_DONE;
+    item->kind = MB_JSCAN_DONE;
     item->done = p.ref;
     return MB_OK;
 }
 
-static enum mb_status take_tokens(struct mb_scan *s, const struct mb_frame *f, struct mb_scan_item *item)
+static enum mb_status take_tokens(struct mb_jscan *s, const struct mb_frame *f, struct mb_jscan_item *item)
 {
     struct mb_wire w = mb_wire_of(f->payload + 4, f->len - 4);
     item->count = mb_wire_u32(&w);
@@ -261,12 +261,12 @@ static enum mb_status take_tokens(struct mb_scan *s, const struct mb_frame *f, s
         return mb_error(MB_CORRUPT, "%s: the tokens at byte %llu have a wrong count", s->path,
                         (unsigned long long)f->offset);
     item->tokens = w.p;
-    item->kind = MB_SCAN_TOKENS;
+    item->kind = MB_JSCAN_TOKENS;
     return MB_OK;
 }
 
-/* Reads one frame; item stays MB_SCAN_END if it held nothing to hand out now. */
-static enum mb_status read_one(struct mb_scan *s, struct mb_scan_item *item)
+/* Reads one frame; item stays MB_JSCAN_END if it held nothing to hand out now. */
+static enum mb_status read_one(struct mb_jscan *s, struct mb_jscan_item *item)
 {
     struct mb_frame f;
     bool got;
@@ -287,19 +287,19 @@ static enum mb_status read_one(struct mb_scan *s, struct mb_scan_item *item)
     return MB_OK;
 }
 
-enum mb_status mb_scan_next(struct mb_scan *s, struct mb_scan_item *item)
+enum mb_status mb_jscan_next(struct mb_jscan *s, struct mb_jscan_item *item)
 {
-    item->kind = MB_SCAN_END;
+    item->kind = MB_JSCAN_END;
     for (;;) {
         if (s->given < s->ready) {
-            item->kind = MB_SCAN_DONE;
+            item->kind = MB_JSCAN_DONE;
             item->done = s->queue[s->given++].ref;
             return MB_OK;
         }
         if (s->at_end)
             return MB_OK;
         MB_TRY(read_one(s, item));
-        if (item->kind != MB_SCAN_END)
+        if (item->kind != MB_JSCAN_END)
             return MB_OK;
     }
 }

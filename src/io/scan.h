@@ -8,17 +8,17 @@
 #include "io/journal.h"
 
 /* A journal under RESULTS.h5.d: run-NNNN/journal-RRRRRR. */
-struct mb_scan_file {
+struct mb_jscan_file {
     int32_t run, writer;
 };
 /* All journals of all runs, by (run, writer). A directory that does not exist has none. Caller frees *out. */
-enum mb_status mb_scan_list(const char *dir, struct mb_scan_file **out, int32_t *n);
+enum mb_status mb_jscan_list(const char *dir, struct mb_jscan_file **out, int32_t *n);
 /* malloc'd path of a run's directory, NULL without memory. */
 char *mb_run_path(const char *dir, int32_t run);
 
 /* Where a finished row's record lies, with its counts. */
 struct mb_done_ref {
-    struct mb_scan_file file;
+    struct mb_jscan_file file;
     uint64_t offset; /* of the packed record in the journal */
     uint64_t len;
     uint64_t content; /* mb_record_content */
@@ -26,21 +26,21 @@ struct mb_done_ref {
     uint64_t bulk_bytes[MB_BULK_COUNT]; /* of each extent; 0: none */
 };
 
-enum mb_scan_kind { MB_SCAN_END, MB_SCAN_TOKENS, MB_SCAN_DONE };
-struct mb_scan_item {
-    enum mb_scan_kind kind;
+enum mb_jscan_kind { MB_JSCAN_END, MB_JSCAN_TOKENS, MB_JSCAN_DONE };
+struct mb_jscan_item {
+    enum mb_jscan_kind kind;
     struct mb_done_ref done; /* DONE */
     const uint8_t *tokens;   /* TOKENS: count entries of MB_JOURNAL_TOKEN_BYTES, valid until the next call */
     uint32_t count;
 };
-struct mb_scan;
+struct mb_jscan;
 /* identity: that the journal must have (MB_INPUT, logged, if it differs), or NULL. n_lines: lines of the input; a record
  * beyond is MB_CORRUPT. A journal whose head never got to the disk is empty. */
-enum mb_status mb_scan_open(const char *dir, struct mb_scan_file file, const struct mb_identity *identity,
-                            uint64_t n_lines, struct mb_scan **out);
-void mb_scan_close(struct mb_scan *s);
+enum mb_status mb_jscan_open(const char *dir, struct mb_jscan_file file, const struct mb_identity *identity,
+                            uint64_t n_lines, struct mb_jscan **out);
+void mb_jscan_close(struct mb_jscan *s);
 /* Records with bulk data may come later than what stands behind them. */
-enum mb_status mb_scan_next(struct mb_scan *s, struct mb_scan_item *item);
-/* Whether damage in the middle of the file was found; after MB_SCAN_END. */
-bool mb_scan_corrupt(const struct mb_scan *s);
+enum mb_status mb_jscan_next(struct mb_jscan *s, struct mb_jscan_item *item);
+/* Whether damage in the middle of the file was found; after MB_JSCAN_END. */
+bool mb_jscan_corrupt(const struct mb_jscan *s);
 #endif
