@@ -5,3 +5,6 @@ libmoebatch_a_SOURCES += src/io/journal.h src/io/journal_format.h src/io/journal
 libmoebatch_a_SOURCES += src/io/scan.h src/io/scan.c
 libmoebatch_a_SOURCES += src/io/resume.h src/io/resume.c src/io/resume_map.h src/io/resume_map.c
 libmoebatch_a_SOURCES += src/io/sink.h src/io/sink.c src/io/stops.h src/io/stops.c
+libmoebatch_a_SOURCES += src/io/h5.h src/io/h5.c
+libmoebatch_a_SOURCES += src/io/column.h src/io/column.c src/io/results.h src/io/results.c
+libmoebatch_a_SOURCES += src/io/rundir.h src/io/rundir.c

@@ -1,0 +1,490 @@
+#include "io/h5.h"
+
+#include <hdf5.h>
+#include <hdf5_hl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+struct mb_h5 {
+    hid_t id;
+    char *path;
+    bool collective;
+};
+
+uint64_t mb_h5_size(enum mb_h5_type t)
+{
+    static const uint8_t size[MB_H5_TYPES] = {1, 2, 4, 4, 8, 8, 4, 8, 1, 1, 1, sizeof(char *)};
+    return size[t];
+}
+
+void mb_h5_version(char *out, unsigned long n)
+{
+    unsigned a = 0, b = 0, c = 0;
+    H5get_libversion(&a, &b, &c);
+    snprintf(out, n, "HDF5 %u.%u.%u", a, b, c);
+}
+
+/* ---------------------------------------------------------------- errors */
+struct reason {
+    char text[256];
+    bool no_space;
+};
+
+static herr_t first_reason(unsigned n, const H5E_error2_t *e, void *arg)
+{
+    struct reason *r = arg;
+    if (n == 0)
+        snprintf(r->text, sizeof r->text, "%s", e->desc);
+    r->no_space = r->no_space || strstr(e->desc, "No space left") != NULL || strstr(e->desc, "quota exceeded") != NULL;
+    return 0;
+}
+
+/* Logs with HDF5's innermost reason; writing: MB_IO or MB_NO_SPACE, else MB_INPUT. */
+static enum mb_status failed(const struct mb_h5 *h, const char *path, const char *what, bool writing)
+{
+    struct reason r = {"no reason given", false};
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, first_reason, &r);
+    H5Eclear2(H5E_DEFAULT);
+    enum mb_status st = !writing ? MB_INPUT : r.no_space ? MB_NO_SPACE : MB_IO;
+    return mb_error(st, "%s: %s%s%s: %s", h->path, path, *path ? ": " : "", what, r.text);
+}
+
+/* ---------------------------------------------------------------- types */
+struct member {
+    const char *name;
+    uint8_t value;
+};
+static const struct member kinds[] = {{"generate", 0}, {"loglikelihood", 1}, {"rolling", 2}, {NULL, 0}};
+static const struct member statuses[] = {{"ok", 0}, {"error", 1}, {"degraded", 2}, {"pending", 3}, {NULL, 0}};
+static const struct member finishes[] = {{"none", 0}, {"eos", 1}, {"length", 2}, {"stop", 3}, {"error", 4}, {NULL, 0}};
+
+static hid_t enum_type(const struct member *m)
+{
+    hid_t t = H5Tenum_create(H5T_STD_U8LE);
+    for (; t >= 0 && m->name != NULL; m++)
+        H5Tenum_insert(t, m->name, &m->value);
+    return t;
+}
+
+static hid_t text_type(void)
+{
+    hid_t t = H5Tcopy(H5T_C_S1);
+    H5Tset_size(t, H5T_VARIABLE);
+    H5Tset_cset(t, H5T_CSET_UTF8);
+    return t;
+}
+
+/* The type in the file, which is also the one in memory (x86-64 is little-endian): nothing is ever converted, which a
+ * collective transfer could not do. To be closed. */
+static hid_t type_of(enum mb_h5_type t)
+{
+    switch (t) {
+    case MB_H5_U8:
+        return H5Tcopy(H5T_STD_U8LE);
+    case MB_H5_U16:
+        return H5Tcopy(H5T_STD_U16LE);
+    case MB_H5_U32:
+        return H5Tcopy(H5T_STD_U32LE);
+    case MB_H5_I32:
+        return H5Tcopy(H5T_STD_I32LE);
+    case MB_H5_U64:
+        return H5Tcopy(H5T_STD_U64LE);
+    case MB_H5_I64:
+        return H5Tcopy(H5T_STD_I64LE);
+    case MB_H5_F32:
+        return H5Tcopy(H5T_IEEE_F32LE);
+    case MB_H5_F64:
+        return H5Tcopy(H5T_IEEE_F64LE);
+    case MB_H5_KIND:
+        return enum_type(kinds);
+    case MB_H5_STATUS:
+        return enum_type(statuses);
+    case MB_H5_FINISH:
+        return enum_type(finishes);
+    default:
+        return text_type();
+    }
+}
+
+/* ---------------------------------------------------------------- files */
+static enum mb_status file_new(const char *path, struct mb_h5 **out)
+{
+    struct mb_h5 *h = calloc(1, sizeof *h);
+    if (h != NULL)
+        h->path = strdup(path);
+    if (h == NULL || h->path == NULL) {
+        free(h);
+        return mb_error(MB_NO_MEMORY, "no memory to open %s", path);
+    }
+    H5open();
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* we log its reasons ourselves */
+    h->id = -1;
+    *out = h;
+    return MB_OK;
+}
+
+static void file_free(struct mb_h5 *h)
+{
+    free(h->path);
+    free(h);
+}
+
+enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **out)
+{
+    struct mb_h5 *h = NULL;
+    MB_TRY(file_new(path, &h));
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    h->collective = comm != NULL;
+#ifdef H5_HAVE_PARALLEL
+    if (comm != NULL)
+        H5Pset_fapl_mpio(access, *(const MPI_Comm *)comm, MPI_INFO_NULL);
+#endif
+    h->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    H5Pclose(access);
+    if (h->id >= 0) {
+        *out = h;
+        return MB_OK;
+    }
+    enum mb_status st = failed(h, "", "cannot create", true);
+    file_free(h);
+    return st;
+}
+
+enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out)
+{
+    struct mb_h5 *h = NULL;
+    MB_TRY(file_new(path, &h));
+    h->id = H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (h->id >= 0) {
+        *out = h;
+        return MB_OK;
+    }
+    enum mb_status st = failed(h, "", "cannot open", write);
+    file_free(h);
+    return st;
+}
+
+enum mb_status mb_h5_close(struct mb_h5 *h)
+{
+    if (h == NULL)
+        return MB_OK;
+    enum mb_status st = H5Fclose(h->id) < 0 ? failed(h, "", "closing", true) : MB_OK;
+    file_free(h);
+    return st;
+}
+
+/* ---------------------------------------------------------------- datasets */
+static enum mb_status set_new(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out)
+{
+    struct mb_h5_set *s = calloc(1, sizeof *s);
+    if (s != NULL)
+        s->path = strdup(path);
+    if (s == NULL || s->path == NULL) {
+        free(s);
+        return mb_error(MB_NO_MEMORY, "no memory for dataset %s", path);
+    }
+    s->file = h;
+    s->id = -1;
+    s->type = type;
+    s->rank = rank;
+    *out = s;
+    return MB_OK;
+}
+
+void mb_h5_set_close(struct mb_h5_set *s)
+{
+    if (s == NULL)
+        return;
+    if (s->id >= 0)
+        H5Dclose((hid_t)s->id);
+    free(s->path);
+    free(s);
+}
+
+static hid_t space_of(int rank, const hsize_t *dims)
+{
+    return rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, dims, NULL);
+}
+
+/* Creation properties: missing groups are made; chunks, shuffle and deflate where there is something to deflate. */
+static hid_t layout_of(int rank, const hsize_t *dims, const uint64_t *chunk)
+{
+    hsize_t cut[MB_H5_MAX_RANK];
+    bool empty = false;
+    hid_t p = H5Pcreate(H5P_DATASET_CREATE);
+    for (int i = 0; i < rank; i++) {
+        empty = empty || dims[i] == 0;
+        cut[i] = chunk != NULL && chunk[i] < dims[i] ? chunk[i] : dims[i];
+    }
+    if (chunk == NULL || rank == 0 || empty)
+        return p;
+    H5Pset_chunk(p, rank, cut);
+    H5Pset_fill_time(p, H5D_FILL_TIME_NEVER); /* every element is written */
+    H5Pset_shuffle(p);
+    H5Pset_deflate(p, 1);
+    return p;
+}
+
+enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
+                          const uint64_t *chunk, struct mb_h5_set **out)
+{
+    struct mb_h5_set *s = NULL;
+    hsize_t size[MB_H5_MAX_RANK] = {0};
+    MB_TRY(set_new(h, path, type, rank, &s));
+    for (int i = 0; i < rank; i++)
+        size[i] = s->dims[i] = dims[i];
+    hid_t t = type_of(type), space = space_of(rank, size), create = layout_of(rank, size, chunk);
+    hid_t link = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(link, 1);
+    s->id = H5Dcreate2(h->id, path, t, space, link, create, H5P_DEFAULT);
+    enum mb_status st = s->id < 0 ? failed(h, path, "cannot make this dataset", true) : MB_OK;
+    H5Pclose(link);
+    H5Pclose(create);
+    H5Sclose(space);
+    H5Tclose(t);
+    if (st != MB_OK)
+        mb_h5_set_close(s);
+    else
+        *out = s;
+    return st;
+}
+
+bool mb_h5_has(struct mb_h5 *h, const char *path)
+{
+    /* every group on the way must be asked for */
+    char part[256];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return false;
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != 0)
+            continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        if (H5Lexists(h->id, part, H5P_DEFAULT) <= 0) {
+            H5Eclear2(H5E_DEFAULT);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether a type in the file is what a member of the schema has; enums only need one byte. */
+static bool type_fits(hid_t t, enum mb_h5_type want)
+{
+    if (want == MB_H5_TEXT)
+        return H5Tis_variable_str(t) > 0;
+    if (want >= MB_H5_KIND)
+        return H5Tget_size(t) == 1 && (H5Tget_class(t) == H5T_ENUM || H5Tget_class(t) == H5T_INTEGER);
+    hid_t w = type_of(want);
+    bool same = H5Tequal(t, w) > 0;
+    H5Tclose(w);
+    return same;
+}
+
+enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out)
+{
+    struct mb_h5_set *s = NULL;
+    hsize_t dims[MB_H5_MAX_RANK] = {0};
+    MB_TRY(set_new(h, path, type, rank, &s));
+    s->id = H5Dopen2(h->id, path, H5P_DEFAULT);
+    if (s->id < 0) {
+        mb_h5_set_close(s);
+        return failed(h, path, "cannot open this dataset", false);
+    }
+    hid_t space = H5Dget_space((hid_t)s->id), t = H5Dget_type((hid_t)s->id);
+    int have = H5Sget_simple_extent_ndims(space);
+    bool fits = type_fits(t, type), shaped = have == rank;
+    if (shaped && rank > 0)
+        shaped = H5Sget_simple_extent_dims(space, dims, NULL) == rank;
+    H5Sclose(space);
+    H5Tclose(t);
+    for (int i = 0; i < rank; i++)
+        s->dims[i] = dims[i];
+    if (fits && shaped) {
+        *out = s;
+        return MB_OK;
+    }
+    mb_h5_set_close(s);
+    return mb_error(MB_INPUT, "%s: %s has another %s than moebatch-results/1 says (%d dimensions found, %d expected)",
+                    h->path, path, fits ? "shape" : "type", have, rank);
+}
+
+/* Selects the box in a copy of the file's space and makes a space of its shape for memory. */
+static bool select_box(const struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, hid_t *in_file, hid_t *in_mem)
+{
+    hsize_t from[MB_H5_MAX_RANK], n[MB_H5_MAX_RANK];
+    bool empty = false;
+    *in_file = H5Dget_space((hid_t)s->id);
+    for (int i = 0; i < s->rank; i++) {
+        from[i] = start[i];
+        n[i] = count[i];
+        empty = empty || n[i] == 0;
+    }
+    *in_mem = space_of(s->rank, n);
+    if (s->rank == 0)
+        return false;
+    if (empty) {
+        H5Sselect_none(*in_file);
+        H5Sselect_none(*in_mem);
+    } else {
+        H5Sselect_hyperslab(*in_file, H5S_SELECT_SET, from, NULL, n, NULL);
+    }
+    return empty;
+}
+
+enum mb_status mb_h5_write(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, const void *data)
+{
+    hid_t in_file, in_mem, t = type_of(s->type), how = H5Pcreate(H5P_DATASET_XFER);
+    bool empty = select_box(s, start, count, &in_file, &in_mem), full = true;
+    enum mb_status st = MB_OK;
+    const uint8_t nothing = 0;
+    for (int i = 0; i < s->rank; i++)
+        full = full && s->dims[i] != 0;
+#ifdef H5_HAVE_PARALLEL
+    if (s->file->collective)
+        H5Pset_dxpl_mpio(how, H5FD_MPIO_COLLECTIVE);
+#endif
+    if (full && (!empty || s->file->collective) &&
+        H5Dwrite((hid_t)s->id, t, in_mem, in_file, how, empty ? &nothing : data) < 0)
+        st = failed(s->file, s->path, "writing", true);
+    H5Pclose(how);
+    H5Tclose(t);
+    H5Sclose(in_mem);
+    H5Sclose(in_file);
+    return st;
+}
+
+enum mb_status mb_h5_read(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, void *dst)
+{
+    hid_t in_file, in_mem, t;
+    bool empty = select_box(s, start, count, &in_file, &in_mem);
+    /* enums are read with the file's own type: a number without a name stays a number */
+    t = s->type >= MB_H5_KIND && s->type < MB_H5_TEXT ? H5Dget_type((hid_t)s->id) : type_of(s->type);
+    enum mb_status st = MB_OK;
+    if (!empty && H5Dread((hid_t)s->id, t, in_mem, in_file, H5P_DEFAULT, dst) < 0)
+        st = failed(s->file, s->path, "reading", false);
+    H5Tclose(t);
+    H5Sclose(in_mem);
+    H5Sclose(in_file);
+    return st;
+}
+
+void mb_h5_free_text(char **v, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (v[i] != NULL)
+            H5free_memory(v[i]);
+        v[i] = NULL;
+    }
+}
+
+enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
+                         const void *data)
+{
+    static const uint64_t zero[MB_H5_MAX_RANK] = {0};
+    struct mb_h5_set *s = NULL;
+    MB_TRY(mb_h5_make(h, path, type, rank, dims, NULL, &s));
+    enum mb_status st = mb_h5_write(s, zero, dims, data);
+    mb_h5_set_close(s);
+    return st;
+}
+
+/* ---------------------------------------------------------------- attributes */
+static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *name, hid_t type, const void *value)
+{
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t a = H5Acreate_by_name(h->id, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? failed(h, path, name, true) : MB_OK;
+    if (a >= 0)
+        H5Aclose(a);
+    H5Sclose(space);
+    return st;
+}
+
+enum mb_status mb_h5_attr_text(struct mb_h5 *h, const char *path, const char *name, const char *value)
+{
+    hid_t t = text_type();
+    enum mb_status st = attr_write(h, path, name, t, &value);
+    H5Tclose(t);
+    return st;
+}
+
+enum mb_status mb_h5_attr_i64(struct mb_h5 *h, const char *path, const char *name, int64_t value)
+{
+    return attr_write(h, path, name, H5T_STD_I64LE, &value);
+}
+
+/* A scalar attribute of this type into dst. */
+static enum mb_status attr_read(struct mb_h5 *h, const char *path, const char *name, enum mb_h5_type want, void *dst)
+{
+    hid_t a = H5Aopen_by_name(h->id, path, name, H5P_DEFAULT, H5P_DEFAULT);
+    if (a < 0)
+        return failed(h, path, name, false);
+    hid_t t = H5Aget_type(a), space = H5Aget_space(a), mem = type_of(want);
+    enum mb_status st = MB_OK;
+    if (!type_fits(t, want) || H5Sget_simple_extent_npoints(space) != 1)
+        st = mb_error(MB_INPUT, "%s: %s: attribute %s has another type than moebatch-results/1 says", h->path, path, name);
+    else if (H5Aread(a, mem, dst) < 0)
+        st = failed(h, path, name, false);
+    H5Tclose(mem);
+    H5Sclose(space);
+    H5Tclose(t);
+    H5Aclose(a);
+    return st;
+}
+
+enum mb_status mb_h5_get_text(struct mb_h5 *h, const char *path, const char *name, char **out)
+{
+    char *v = NULL;
+    MB_TRY(attr_read(h, path, name, MB_H5_TEXT, &v));
+    char *copy = strdup(v == NULL ? "" : v);
+    mb_h5_free_text(&v, 1);
+    if (copy == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for attribute %s", h->path, name);
+    *out = copy;
+    return MB_OK;
+}
+
+enum mb_status mb_h5_get_i64(struct mb_h5 *h, const char *path, const char *name, int64_t *out)
+{
+    int64_t v = 0;
+    MB_TRY(attr_read(h, path, name, MB_H5_I64, &v));
+    *out = v;
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- dimension scales */
+enum mb_status mb_h5_scale(struct mb_h5 *h, const char *path, const char *name)
+{
+    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT);
+    enum mb_status st = d < 0 || H5DSset_scale(d, name) < 0 ? failed(h, path, "cannot make a dimension scale", true) : MB_OK;
+    if (d >= 0)
+        H5Dclose(d);
+    return st;
+}
+
+enum mb_status mb_h5_attach(struct mb_h5 *h, const char *path, int dim, const char *scale)
+{
+    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT), s = H5Dopen2(h->id, scale, H5P_DEFAULT);
+    enum mb_status st = MB_OK;
+    if (d < 0 || s < 0 || H5DSattach_scale(d, s, (unsigned)dim) < 0)
+        st = failed(h, path, "cannot attach a dimension scale", true);
+    if (s >= 0)
+        H5Dclose(s);
+    if (d >= 0)
+        H5Dclose(d);
+    return st;
+}
+
+enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const char *label)
+{
+    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT);
+    enum mb_status st = d < 0 || H5DSset_label(d, (unsigned)dim, label) < 0 ? failed(h, path, "cannot name a dimension", true)
+                                                                              : MB_OK;
+    if (d >= 0)
+        H5Dclose(d);
+    return st;
+}

@@ -1,0 +1,417 @@
+#include "io/results.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "io/column.h"
+
+/* What every results file has; the enum is the index of its column. */
+enum column {
+    ID, LINE, CHOICE, KIND, STATUS, FINISH, ERROR, SUM, GREEDY, TEXT,
+    PROMPT_AT, PROMPT_IDS, PROMPT_LP, OUTPUT_AT, OUTPUT_IDS, OUTPUT_LP, ROW_AT,
+    QUEUE, TTFT, TPOT, TOTAL,
+    TOP_IDS, TOP_LP, /* from here on optional */
+    EXPERTS, WEIGHTS, PHYSICAL, LOGITS, HIDDEN, MTP,
+    COLUMNS
+};
+static const struct {
+    const char *path;
+    enum mb_h5_type type;
+    int rank, axis;
+} columns[COLUMNS] = {
+    [ID] = {"/requests/id", MB_H5_TEXT, 1, 0},
+    [LINE] = {"/requests/line", MB_H5_U64, 1, 0},
+    [CHOICE] = {"/requests/choice", MB_H5_U32, 1, 0},
+    [KIND] = {"/requests/kind", MB_H5_KIND, 1, 0},
+    [STATUS] = {"/requests/status", MB_H5_STATUS, 1, 0},
+    [FINISH] = {"/requests/finish_reason", MB_H5_FINISH, 1, 0},
+    [ERROR] = {"/requests/error", MB_H5_TEXT, 1, 0},
+    [SUM] = {"/requests/logprob_sum", MB_H5_F64, 1, 0},
+    [GREEDY] = {"/requests/is_greedy", MB_H5_U8, 1, 0},
+    [TEXT] = {"/requests/text", MB_H5_TEXT, 1, 0},
+    [PROMPT_AT] = {"/tokens/prompt_offsets", MB_H5_I64, 1, 0},
+    [PROMPT_IDS] = {"/tokens/prompt_ids", MB_H5_I32, 1, 0},
+    [PROMPT_LP] = {"/tokens/prompt_logprobs", MB_H5_F32, 1, 0},
+    [OUTPUT_AT] = {"/tokens/output_offsets", MB_H5_I64, 1, 0},
+    [OUTPUT_IDS] = {"/tokens/output_ids", MB_H5_I32, 1, 0},
+    [OUTPUT_LP] = {"/tokens/output_logprobs", MB_H5_F32, 1, 0},
+    [ROW_AT] = {"/rows/offsets", MB_H5_I64, 1, 0},
+    [QUEUE] = {"/timing/queue", MB_H5_F64, 1, 0},
+    [TTFT] = {"/timing/ttft", MB_H5_F64, 1, 0},
+    [TPOT] = {"/timing/tpot", MB_H5_F64, 1, 0},
+    [TOTAL] = {"/timing/end_to_end", MB_H5_F64, 1, 0},
+    [TOP_IDS] = {"/tokens/top_ids", MB_H5_I32, 2, 0},
+    [TOP_LP] = {"/tokens/top_logprobs", MB_H5_F32, 2, 0},
+    [EXPERTS] = {"/routing/experts", MB_H5_U16, 3, 1},
+    [WEIGHTS] = {"/routing/weights", MB_H5_F32, 3, 1},
+    [PHYSICAL] = {"/physical/rank", MB_H5_U16, 3, 1},
+    [LOGITS] = {"/logits", MB_H5_F32, 2, 0},
+    [HIDDEN] = {"/hidden", MB_H5_F32, 3, 0},
+    [MTP] = {"/mtp/logits", MB_H5_F32, 2, 0},
+};
+static const enum column bulk_column[MB_BULK_COUNT] = {
+    [MB_BULK_EXPERTS] = EXPERTS, [MB_BULK_WEIGHTS] = WEIGHTS, [MB_BULK_PHYSICAL] = PHYSICAL,
+    [MB_BULK_LOGITS] = LOGITS,   [MB_BULK_HIDDEN] = HIDDEN,   [MB_BULK_MTP] = MTP,
+};
+
+struct mb_results {
+    char *path;
+    struct mb_h5 *h;
+    struct mb_column c[COLUMNS];
+    struct mb_results_info info;
+};
+
+/* ---------------------------------------------------------------- opening */
+static enum mb_status wrong_shape(const struct mb_results *r, enum column c)
+{
+    return mb_error(MB_INPUT, "%s: %s does not have the shape that the other datasets promise", r->path, columns[c].path);
+}
+
+static enum mb_status check_schema(struct mb_results *r)
+{
+    char *schema = NULL;
+    int64_t complete = 0, lines = 0;
+    MB_TRY(mb_h5_get_text(r->h, "/", "schema", &schema));
+    bool same = strcmp(schema, MB_RESULTS_SCHEMA) == 0;
+    if (!same)
+        mb_error(MB_INPUT, "%s: schema '%s', this program reads '%s'", r->path, schema, MB_RESULTS_SCHEMA);
+    free(schema);
+    if (!same)
+        return MB_INPUT;
+    MB_TRY(mb_h5_get_i64(r->h, "/", "complete", &complete));
+    MB_TRY(mb_h5_get_i64(r->h, "/", "input_lines", &lines));
+    r->info.complete = complete == 1;
+    r->info.input_lines = lines < 0 ? 0 : (uint64_t)lines;
+    return MB_OK;
+}
+
+static uint64_t dim(const struct mb_results *r, enum column c, int i)
+{
+    return r->c[c].set == NULL ? 0 : r->c[c].set->dims[i];
+}
+
+/* The last offset must be the length of what it points into. */
+static enum mb_status check_last(struct mb_results *r, enum column at, uint64_t want)
+{
+    const void *p = NULL;
+    int64_t last = 0;
+    if (dim(r, at, 0) != r->info.rows + 1)
+        return wrong_shape(r, at);
+    MB_TRY(mb_column_get(&r->c[at], 0, r->info.rows, 1, &p));
+    memcpy(&last, p, sizeof last);
+    return last < 0 || (uint64_t)last != want ? wrong_shape(r, at) : MB_OK;
+}
+
+static enum mb_status check_shapes(struct mb_results *r)
+{
+    struct mb_results_info *f = &r->info;
+    f->rows = dim(r, CHOICE, 0);
+    f->n_prompt = dim(r, PROMPT_IDS, 0);
+    f->n_output = dim(r, OUTPUT_IDS, 0);
+    for (int c = 0; c < TOP_IDS; c++) {
+        uint64_t want = f->rows;
+        if (c == PROMPT_AT || c == OUTPUT_AT || c == ROW_AT)
+            want++;
+        else if (c == PROMPT_IDS || c == PROMPT_LP)
+            want = f->n_prompt;
+        else if (c == OUTPUT_IDS || c == OUTPUT_LP)
+            want = f->n_output;
+        if (dim(r, (enum column)c, 0) != want)
+            return wrong_shape(r, (enum column)c);
+    }
+    const void *p = NULL;
+    int64_t last = 0;
+    MB_TRY(mb_column_get(&r->c[ROW_AT], 0, f->rows, 1, &p));
+    memcpy(&last, p, sizeof last);
+    f->n_rows = last < 0 ? 0 : (uint64_t)last;
+    MB_TRY(check_last(r, PROMPT_AT, f->n_prompt));
+    return check_last(r, OUTPUT_AT, f->n_output);
+}
+
+static enum mb_status check_optional(struct mb_results *r)
+{
+    struct mb_results_info *f = &r->info;
+    f->top = dim(r, TOP_IDS, 1);
+    if (dim(r, TOP_LP, 1) != f->top || (f->top > 0 && (dim(r, TOP_IDS, 0) != f->n_output || dim(r, TOP_LP, 0) != f->n_output)))
+        return wrong_shape(r, TOP_IDS);
+    f->layers = dim(r, EXPERTS, 0);
+    f->k = dim(r, EXPERTS, 2);
+    for (enum column c = EXPERTS; c <= PHYSICAL; c++) {
+        if (r->c[c].set == NULL && (c == PHYSICAL || f->layers == 0))
+            continue;
+        if (dim(r, c, 0) != f->layers || dim(r, c, 1) != f->n_rows || dim(r, c, 2) != f->k)
+            return wrong_shape(r, c);
+    }
+    f->physical = r->c[PHYSICAL].set != NULL;
+    f->vocab = dim(r, LOGITS, 1);
+    f->mtp_vocab = dim(r, MTP, 1);
+    f->hidden_layers = dim(r, HIDDEN, 1);
+    f->hidden = dim(r, HIDDEN, 2);
+    if (r->c[LOGITS].set != NULL) {
+        int64_t last = 0;
+        MB_TRY(mb_h5_get_i64(r->h, "/logits", "last", &last));
+        f->logits_last = last != 0;
+        if (dim(r, LOGITS, 0) != (f->logits_last ? f->rows : f->n_rows))
+            return wrong_shape(r, LOGITS);
+    }
+    if (r->c[HIDDEN].set != NULL && dim(r, HIDDEN, 0) != f->n_rows)
+        return wrong_shape(r, HIDDEN);
+    return r->c[MTP].set != NULL && dim(r, MTP, 0) != f->n_rows ? wrong_shape(r, MTP) : MB_OK;
+}
+
+enum mb_status mb_results_open(const char *path, struct mb_results **out)
+{
+    struct mb_results *r = calloc(1, sizeof *r);
+    if (r == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory to open %s", path);
+    r->path = strdup(path);
+    enum mb_status st = r->path == NULL ? mb_error(MB_NO_MEMORY, "no memory to open %s", path) : MB_OK;
+    if (st == MB_OK)
+        st = mb_h5_open(path, false, &r->h);
+    if (st == MB_OK)
+        st = check_schema(r);
+    for (int i = 0; i < COLUMNS && st == MB_OK; i++)
+        st = mb_column_open(r->h, columns[i].path, columns[i].type, columns[i].rank, columns[i].axis, i >= TOP_IDS, &r->c[i]);
+    if (st == MB_OK)
+        st = check_shapes(r);
+    if (st == MB_OK)
+        st = check_optional(r);
+    if (st != MB_OK)
+        mb_results_close(r);
+    else
+        *out = r;
+    return st;
+}
+
+void mb_results_close(struct mb_results *r)
+{
+    if (r == NULL)
+        return;
+    for (int i = 0; i < COLUMNS; i++)
+        mb_column_close(&r->c[i]);
+    (void)mb_h5_close(r->h);
+    free(r->path);
+    free(r);
+}
+
+const struct mb_results_info *mb_results_info(const struct mb_results *r)
+{
+    return &r->info;
+}
+
+/* ---------------------------------------------------------------- rows */
+/* Range [offsets[i], offsets[i + 1]) of a ragged column, checked against its length. */
+static enum mb_status range(struct mb_results *r, enum column at, uint64_t i, uint64_t total, uint64_t *from, uint64_t *n)
+{
+    const void *p = NULL;
+    int64_t o[2] = {0, 0};
+    MB_TRY(mb_column_get(&r->c[at], 0, i, 2, &p));
+    memcpy(o, p, sizeof o);
+    if (o[0] < 0 || o[1] < o[0] || (uint64_t)o[1] > total)
+        return mb_error(MB_INPUT, "%s: %s: offsets %lld, %lld of row %llu are wrong", r->path, columns[at].path,
+                        (long long)o[0], (long long)o[1], (unsigned long long)i);
+    *from = (uint64_t)o[0];
+    *n = (uint64_t)(o[1] - o[0]);
+    return MB_OK;
+}
+
+static enum mb_status scalar(struct mb_results *r, enum column c, uint64_t i, void *dst)
+{
+    const void *p = NULL;
+    MB_TRY(mb_column_get(&r->c[c], 0, i, 1, &p));
+    memcpy(dst, p, (size_t)mb_column_stride(&r->c[c]));
+    return MB_OK;
+}
+
+/* malloc'd copy of elements [from, from + n); NULL for none. */
+static enum mb_status copy(struct mb_results *r, enum column c, uint64_t from, uint64_t n, void **out)
+{
+    const void *p = NULL;
+    size_t bytes = (size_t)(n * mb_column_stride(&r->c[c]));
+    MB_TRY(mb_column_get(&r->c[c], 0, from, n, &p));
+    if (bytes == 0)
+        return MB_OK;
+    *out = malloc(bytes);
+    if (*out == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for a row", r->path);
+    memcpy(*out, p, bytes);
+    return MB_OK;
+}
+
+static enum mb_status text(struct mb_results *r, enum column c, uint64_t i, struct mb_text *out)
+{
+    char *s = NULL;
+    MB_TRY(scalar(r, c, i, &s));
+    if (s == NULL || *s == 0)
+        return MB_OK;
+    out->data = strdup(s);
+    if (out->data == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for a row", r->path);
+    out->len = strlen(s);
+    return MB_OK;
+}
+
+/* The row's own number of candidates: its tokens have ids there, behind them the fill. */
+static int32_t own_top(const int32_t *ids, uint64_t width)
+{
+    uint64_t n = 0;
+    while (n < width && n < MB_MAX_TOP && ids[n] >= 0)
+        n++;
+    return (int32_t)n;
+}
+
+static enum mb_status top(struct mb_results *r, uint64_t from, uint64_t n, struct mb_record *out)
+{
+    const void *ids = NULL, *lps = NULL;
+    uint64_t width = r->info.top;
+    if (width == 0 || n == 0)
+        return MB_OK;
+    MB_TRY(mb_column_get(&r->c[TOP_IDS], 0, from, n, &ids));
+    MB_TRY(mb_column_get(&r->c[TOP_LP], 0, from, n, &lps));
+    size_t own = (size_t)own_top(ids, width);
+    if (own == 0)
+        return MB_OK;
+    out->top_ids = malloc((size_t)n * own * sizeof *out->top_ids);
+    out->top_logprobs = malloc((size_t)n * own * sizeof *out->top_logprobs);
+    if (out->top_ids == NULL || out->top_logprobs == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for a row", r->path);
+    for (uint64_t t = 0; t < n; t++) {
+        memcpy(out->top_ids + t * own, (const int32_t *)ids + t * width, own * sizeof *out->top_ids);
+        memcpy(out->top_logprobs + t * own, (const float *)lps + t * width, own * sizeof *out->top_logprobs);
+    }
+    out->top_n = (int32_t)own;
+    return MB_OK;
+}
+
+static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    uint32_t choice = 0;
+    MB_TRY(text(r, ID, i, &out->id));
+    MB_TRY(text(r, ERROR, i, &out->error));
+    MB_TRY(text(r, TEXT, i, &out->text));
+    MB_TRY(scalar(r, LINE, i, &out->line));
+    MB_TRY(scalar(r, CHOICE, i, &choice));
+    MB_TRY(scalar(r, KIND, i, &out->kind));
+    MB_TRY(scalar(r, STATUS, i, &out->status));
+    MB_TRY(scalar(r, FINISH, i, &out->finish));
+    MB_TRY(scalar(r, SUM, i, &out->logprob_sum));
+    MB_TRY(scalar(r, GREEDY, i, &out->is_greedy));
+    MB_TRY(scalar(r, QUEUE, i, &out->timing.queue));
+    MB_TRY(scalar(r, TTFT, i, &out->timing.ttft));
+    MB_TRY(scalar(r, TPOT, i, &out->timing.tpot));
+    MB_TRY(scalar(r, TOTAL, i, &out->timing.total));
+    if (choice >= MB_MAX_CHOICES || out->kind > MB_KIND_ROLLING || out->status > MB_ROW_PENDING ||
+        out->finish > MB_FINISH_ERROR || out->is_greedy > 1)
+        return mb_error(MB_INPUT, "%s: row %llu has a choice, kind, status or finish reason that does not exist", r->path,
+                        (unsigned long long)i);
+    out->choice = (int32_t)choice;
+    return MB_OK;
+}
+
+static enum mb_status arrays(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    uint64_t from = 0, n = 0;
+    MB_TRY(range(r, PROMPT_AT, i, r->info.n_prompt, &from, &n));
+    out->n_prompt = (int64_t)n;
+    MB_TRY(copy(r, PROMPT_IDS, from, n, (void **)&out->prompt_ids));
+    MB_TRY(copy(r, PROMPT_LP, from, n, (void **)&out->prompt_logprobs));
+    MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));
+    out->n_output = (int64_t)n;
+    MB_TRY(copy(r, OUTPUT_IDS, from, n, (void **)&out->output_ids));
+    MB_TRY(copy(r, OUTPUT_LP, from, n, (void **)&out->output_logprobs));
+    MB_TRY(top(r, from, n, out));
+    MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
+    out->n_rows = (int64_t)n;
+    return MB_OK;
+}
+
+enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    struct mb_record rec = {0};
+    enum mb_status st = small(r, i, &rec);
+    if (st == MB_OK)
+        st = arrays(r, i, &rec);
+    if (st != MB_OK)
+        mb_record_fini(&rec);
+    else
+        *out = rec;
+    return st;
+}
+
+enum mb_status mb_results_first(struct mb_results *r, uint64_t i, uint64_t *first)
+{
+    uint64_t n = 0;
+    return range(r, ROW_AT, i, r->info.n_rows, first, &n);
+}
+
+/* ---------------------------------------------------------------- bulk data */
+uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kind)
+{
+    const struct mb_column *c = &r->c[bulk_column[kind]];
+    uint64_t outers = c->set == NULL ? 0 : c->axis == 0 ? 1 : c->set->dims[0];
+    return outers == 0 ? 0 : outers * mb_column_stride(c);
+}
+
+enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n, void *dst)
+{
+    struct mb_column *c = &r->c[bulk_column[kind]];
+    const void *p = NULL;
+    uint8_t *to = dst;
+    if (c->axis == 0) {
+        MB_TRY(mb_column_get(c, 0, from, n, &p));
+        if (n > 0)
+            memcpy(to, p, (size_t)(n * mb_column_stride(c)));
+        return MB_OK;
+    }
+    uint64_t stride = mb_column_stride(c), layers = c->set->dims[0];
+    for (uint64_t l = 0; l < layers && n > 0; l++) {
+        MB_TRY(mb_column_get(c, l, from, n, &p));
+        for (uint64_t i = 0; i < n; i++)
+            memcpy(to + (i * layers + l) * stride, (const uint8_t *)p + i * stride, (size_t)stride);
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from, uint64_t n,
+                                const void **out)
+{
+    return mb_column_get(&r->c[bulk_column[kind]], layer, from, n, out);
+}
+
+/* ---------------------------------------------------------------- provenance */
+enum mb_status mb_results_provenance(struct mb_results *r, const char *name, char **out)
+{
+    char path[128];
+    struct mb_h5_set *s = NULL;
+    char *v = NULL;
+    snprintf(path, sizeof path, "/provenance/%s", name);
+    *out = NULL;
+    if (!mb_h5_has(r->h, path))
+        return MB_OK;
+    MB_TRY(mb_h5_find(r->h, path, MB_H5_TEXT, 0, &s));
+    enum mb_status st = mb_h5_read(s, NULL, NULL, &v);
+    mb_h5_set_close(s);
+    if (st == MB_OK && v != NULL && (*out = strdup(v)) == NULL)
+        st = mb_error(MB_NO_MEMORY, "%s: no memory for %s", r->path, path);
+    mb_h5_free_text(&v, 1);
+    return st;
+}
+
+enum mb_status mb_results_probe(const char *path, bool *complete, json_t **identity)
+{
+    struct mb_results *r = NULL;
+    char *text_ = NULL;
+    json_t *id = NULL;
+    MB_TRY(mb_results_open(path, &r));
+    enum mb_status st = mb_results_provenance(r, "identity", &text_);
+    if (st == MB_OK && text_ != NULL)
+        st = mb_json_parse(text_, strlen(text_), path, MB_INPUT, NULL, 0, &id);
+    if (st == MB_OK) {
+        *complete = r->info.complete;
+        *identity = id;
+    }
+    free(text_);
+    mb_results_close(r);
+    return st;
+}

@@ -1,0 +1,80 @@
+/* Where a job's files are: RESULTS.h5, and RESULTS.h5.d/ with
+ *   run-NNNN/      journals, bulk files, owner.json of one start (an incarnation); made by exclusive mkdir, written by that
+ *                  start only
+ *   owner.json     the newest start's: host, pid, ranks, times, command, input, identity
+ *   status.json    how far it is, for scripts
+ * The newest run wins: an older one that sees a higher number, or its own directory gone, stops. Rank 0 makes it, the others
+ * attach to it. */
+#ifndef MB_IO_RUNDIR_H
+#define MB_IO_RUNDIR_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "io/identity.h"
+
+struct mb_rundir {
+    char *results; /* RESULTS.h5 */
+    char *dir;     /* RESULTS.h5.d */
+    char *run;     /* RESULTS.h5.d/run-NNNN */
+    int32_t number;
+};
+void mb_rundir_destroy(struct mb_rundir *d); /* NULL ok; removes nothing */
+
+enum mb_rundir_state {
+    MB_RUNDIR_FRESH,   /* nothing of an earlier run counts */
+    MB_RUNDIR_RESUMES, /* there are journals to fold */
+    MB_RUNDIR_COMPLETE /* --resume of complete results: nothing to do, no run was made */
+};
+
+/* What is written into owner.json. Borrowed. */
+struct mb_owner {
+    int ranks;
+    int argc;
+    char **argv;       /* the command line */
+    const char *input; /* its path */
+    uint64_t lines;    /* of the unsplit input */
+    uint64_t requests; /* lines of this shard that have rows */
+    const struct mb_identity *identity;
+};
+
+/* Early look, before anything is read: MB_INPUT (logged, with the remedy) if there are results and neither resume nor
+ * overwrite was asked for, or if resume finds something that is no result of ours. Rank 0; Local. */
+enum mb_status mb_rundir_check(const char *results, bool resume, bool overwrite);
+
+/* Applies the rules for existing results, compares identities (MB_INPUT, naming what differs), makes run-NNNN and the
+ * owner files. overwrite removes results and earlier runs. *out is NULL if *state is MB_RUNDIR_COMPLETE. Rank 0; Local. */
+enum mb_status mb_rundir_create(const char *results, bool resume, bool overwrite, const struct mb_owner *owner,
+                                enum mb_rundir_state *state, struct mb_rundir **out);
+/* On the other ranks: rank 0's run by its number. Local. */
+enum mb_status mb_rundir_attach(const char *results, int32_t number, struct mb_rundir **out);
+/* For a tool that looks at an earlier job: dir set, run NULL, number 0. Local. */
+enum mb_status mb_rundir_look(const char *results, struct mb_rundir **out);
+
+/* MB_OK while this run is the newest, else MB_STOP (logged). One readdir. */
+enum mb_status mb_rundir_newest(const struct mb_rundir *d);
+
+/* After assembly: removes runs, owner.json and ctl files, but status.json stays; keep: removes nothing. */
+enum mb_status mb_rundir_finish(const struct mb_rundir *d, bool keep);
+
+/* ---------------------------------------------------------------- status.json */
+struct mb_run_status {
+    const char *state;  /* "running", "assembling", "stopped", "complete", "failed" */
+    int exit_code;      /* -1 while it runs */
+    int64_t requests, committed, acknowledged; /* rows: total (0: not known), written, fsynced */
+    int64_t errors;                            /* error rows */
+    int64_t prompt_tokens, output_tokens;
+    double seconds;            /* since the start */
+    double tokens_per_second;  /* prompt + output, lately */
+    double eta;                /* seconds; < 0: not known */
+};
+/* Replaces status.json (readers see all or nothing; not fsynced). Rank 0; Local. */
+enum mb_status mb_rundir_status(const struct mb_rundir *d, const struct mb_run_status *s);
+
+/* ---------------------------------------------------------------- for tools */
+/* owner.json of the newest run in dir that has one (new reference); MB_INPUT (not logged) if there is none. */
+enum mb_status mb_rundir_owner(const char *dir, json_t **out);
+/* malloc'd list of one owner.json a run, oldest first, as a JSON array text: for provenance. */
+char *mb_rundir_incarnations(const char *dir);
+/* malloc'd command line that resumes the job of an owner.json ("... --resume"), quoted for a shell. */
+char *mb_rundir_resume_command(const json_t *owner);
+#endif
