@@ -32,11 +32,12 @@ struct reason {
     bool no_space;
 };
 
-static herr_t first_reason(unsigned n, const H5E_error2_t *e, void *arg)
+/* Walked from the call inwards: the last one is where it happened. */
+static herr_t inner_reason(unsigned n, const H5E_error2_t *e, void *arg)
 {
     struct reason *r = arg;
-    if (n == 0)
-        snprintf(r->text, sizeof r->text, "%s", e->desc);
+    (void)n;
+    snprintf(r->text, sizeof r->text, "%s", e->desc);
     r->no_space = r->no_space || strstr(e->desc, "No space left") != NULL || strstr(e->desc, "quota exceeded") != NULL;
     return 0;
 }
@@ -45,7 +46,7 @@ static herr_t first_reason(unsigned n, const H5E_error2_t *e, void *arg)
 static enum mb_status failed(const struct mb_h5 *h, const char *path, const char *what, bool writing)
 {
     struct reason r = {"no reason given", false};
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, first_reason, &r);
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, inner_reason, &r);
     H5Eclear2(H5E_DEFAULT);
     enum mb_status st = !writing ? MB_INPUT : r.no_space ? MB_NO_SPACE : MB_IO;
     return mb_error(st, "%s: %s%s%s: %s", h->path, path, *path ? ": " : "", what, r.text);
