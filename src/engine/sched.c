@@ -81,22 +81,33 @@ static enum mb_status copy_id(const struct mb_request *r, struct mb_record *rec)
     return MB_OK;
 }
 
-/* A line that asks for nothing we can run: its error row, at once. */
-static enum mb_status emit_error(struct mb_engine *e, struct mb_request *r, struct mb_sink *sink)
+static enum mb_status emit_error_row(const struct mb_request *r, int32_t choice, struct mb_sink *sink)
 {
-    struct mb_record rec = {.line = r->line, .n = 1, .kind = (uint8_t)r->kind, .status = MB_ROW_ERROR,
-                            .finish = MB_FINISH_ERROR, .openai = r->openai, .chat = r->chat};
+    struct mb_record rec = {.line = r->line, .choice = choice, .n = r->n, .kind = (uint8_t)r->kind,
+                            .status = MB_ROW_ERROR, .finish = MB_FINISH_ERROR, .openai = r->openai, .chat = r->chat};
     enum mb_status st = copy_id(r, &rec);
 
-    if (st == MB_OK) {
-        rec.error = (struct mb_text){r->error, strlen(r->error)};
-        r->error = NULL;
+    rec.error.data = strdup(r->error);
+    rec.error.len = strlen(r->error);
+    if (st == MB_OK && rec.error.data == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for an error row");
+    if (st == MB_OK)
         st = sink->ops->done(sink, -1, &rec);
-    }
     if (st != MB_OK)
         mb_record_fini(&rec);
-    e->counters.requests_done++;
-    e->counters.requests_error++;
+    return st;
+}
+
+/* A line that asks for nothing we can run: its error rows, at once (n of them where the line itself was good). */
+static enum mb_status emit_error(struct mb_engine *e, struct mb_request *r, struct mb_sink *sink)
+{
+    enum mb_status st = MB_OK;
+
+    for (int32_t c = 0; c < r->n && st == MB_OK; c++) {
+        st = emit_error_row(r, c, sink);
+        e->counters.requests_done++;
+        e->counters.requests_error++;
+    }
     mb_request_destroy(r);
     return st;
 }

@@ -338,7 +338,8 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
     int32_t hidden = r->hidden;
 
     *rec = (struct mb_record){.line = r->line, .choice = q->choice, .n = r->n, .kind = (uint8_t)r->kind,
-                              .openai = r->openai, .chat = r->chat};
+                              .openai = r->openai, .chat = r->chat,
+                              .want_logprobs = r->want_logprobs, .echo = r->echo};
     record_timing(q, rec);
     if (q->error != NULL) {
         rec->status = MB_ROW_ERROR;

@@ -78,7 +78,8 @@ enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out)
     mb_wire_put_u64(&o, r->line);
     mb_wire_put_i32(&o, r->choice);
     mb_wire_put_i32(&o, r->n);
-    uint8_t small[8] = {r->kind, r->status, r->finish, r->is_greedy, r->openai, r->chat};
+    uint8_t small[8] = {r->kind, r->status, r->finish, r->is_greedy, r->openai, r->chat, r->want_logprobs,
+                        r->echo};
     mb_wire_put(&o, small, sizeof small);
     mb_wire_put_i64(&o, r->n_prompt);
     mb_wire_put_i64(&o, r->n_output);
@@ -166,6 +167,8 @@ static void get_head(struct unpack *u, struct mb_record *r)
     r->is_greedy = small[3];
     r->openai = small[4] != 0;
     r->chat = small[5] != 0;
+    r->want_logprobs = small[6] != 0;
+    r->echo = small[7] != 0;
     r->n_prompt = mb_wire_i64(&u->w);
     r->n_output = mb_wire_i64(&u->w);
     r->n_rows = mb_wire_i64(&u->w);
@@ -271,7 +274,8 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b)
 {
     if (a->line != b->line || a->choice != b->choice || a->n != b->n || a->kind != b->kind || a->status != b->status ||
         a->finish != b->finish || a->n_prompt != b->n_prompt || a->n_output != b->n_output || a->top_n != b->top_n ||
-        a->n_rows != b->n_rows || a->is_greedy != b->is_greedy || a->openai != b->openai || a->chat != b->chat)
+        a->n_rows != b->n_rows || a->is_greedy != b->is_greedy || a->openai != b->openai || a->chat != b->chat ||
+        a->want_logprobs != b->want_logprobs || a->echo != b->echo)
         return false;
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         if (a->bulk[i].rows != b->bulk[i].rows)

@@ -51,7 +51,7 @@ struct mb_record {
     struct mb_extent bulk[MB_BULK_COUNT];
     struct mb_timing timing; /* not compared between records, not in the digest */
     /* for --openai-output: */
-    bool openai, chat;
+    bool openai, chat, want_logprobs, echo;
 };
 
 /* Every string and array of a record is malloc'd and belongs to it. output_logprobs may be NULL (scoring has none); an array
