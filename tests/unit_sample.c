@@ -126,20 +126,19 @@ static int random_adjust(struct ops_ctx *c, int V, struct mb_sample_adjust *a, i
     return n;
 }
 
+/* Rows of many kinds: flat, steep, with equal values, all equal, with a few far above, with one far above in
+ * every 32, and so large that adding the noise rounds to few values. */
 static void random_logits(struct ops_ctx *c, float *z, int V)
 {
-    uint32_t shape = ops_rnd(c) % 5;
+    uint32_t shape = ops_rnd(c) % 8;
     for (int i = 0; i < V; i++) {
         float f = ops_rnd_float(c);
-        z[i] = shape == 0   ? f
-               : shape == 1 ? 6 * f
-               : shape == 2 ? (float)(int)(2 * f)
-               : shape == 3 ? 0.01f * f
-                            : -40 + 3 * f;
+        const float v[8] = {f, 6 * f,    (float)(int)(2 * f),      0.01f * f, -40 + 3 * f,
+                            1, 1e7f + f, i % 32 == 5 ? 100 + f : f};
+        z[i] = v[shape];
     }
-    if (shape == 4) /* a few stand out */
-        for (int i = 0; i < 3; i++)
-            z[ops_rnd(c) % (uint32_t)V] = 2 + ops_rnd_float(c);
+    for (int i = 0; i < 3 && shape == 4; i++)
+        z[ops_rnd(c) % (uint32_t)V] = 2 + ops_rnd_float(c);
 }
 
 static void sample_case(struct ops_ctx *c, int M, int V)
