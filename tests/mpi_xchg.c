@@ -14,6 +14,11 @@ static struct mb_comm *c;
 static int rank, size;
 static struct mb_mem mem;
 
+/* The table under the exchange: the tests' own, or the CPU backend. */
+static const struct mb_ops *ops;
+static struct mb_device *dev;
+static struct mb_stream *stream;
+
 static uint64_t mix(uint64_t z)
 {
     z += 0x9e3779b97f4a7c15u;
@@ -282,11 +287,6 @@ static void check_counts(const struct kase *q, const struct mb_xchg *x, const st
 }
 
 /* ---------------------------------------------------------------- one exchange */
-static int32_t dtype_bytes(enum mb_dtype t)
-{
-    return (int32_t)mb_dtype_size(t);
-}
-
 static int count_in(const struct kase *q, const struct input *in, int32_t expert)
 {
     int n = 0;
@@ -298,10 +298,14 @@ static int count_in(const struct kase *q, const struct input *in, int32_t expert
 
 /* Order (expert, home, row), contents, and the counts; fills y. */
 static void serve(const struct kase *q, const int32_t *owner, const struct input *all, int64_t step,
-                  const struct mb_dispatched *d, struct mb_buf *y)
+                  const struct mb_dispatched *d, uint8_t *y)
 {
-    int64_t at = 0;
+    int64_t at = 0, row_size = q->hidden * mb_dtype_size(q->xt);
     int32_t n = 0;
+    uint8_t *rows = malloc((size_t)(d->rows * row_size) + 1);
+
+    if (d->rows > 0)
+        CHECK(ops->copy_out(stream, rows, d->x) == MB_OK);
 
     for (int32_t e = 0; e < q->experts; e++) {
         if (owner[e] != rank)
@@ -315,20 +319,21 @@ static void serve(const struct kase *q, const int32_t *owner, const struct input
                 for (int32_t j = 0; j < q->k; j++) {
                     if (all[home].experts[m * q->k + j] != e)
                         continue;
-                    const uint8_t *row = plain_row(d->x, at);
+                    const uint8_t *row = rows + at * row_size;
                     for (int64_t col = 0; col < q->hidden; col++) {
                         float v = get(q->xt, row, col);
                         CHECK(v == x_value(q, home, m, step, col));
-                        put(q->yt, y->p, at * q->hidden + col, y_value(q, e, v, col));
+                        put(q->yt, y, at * q->hidden + col, y_value(q, e, v, col));
                     }
                     at++;
                 }
         }
     }
     CHECK(n == d->n_experts && at == d->rows && d->begin[n] == at);
+    free(rows);
 }
 
-static void check_sums(const struct kase *q, const struct input *in, int64_t step, struct mb_view out)
+static void check_sums(const struct kase *q, const struct input *in, int64_t step, const float *out)
 {
     for (int32_t m = 0; m < in->m; m++) {
         int32_t pos[MAX_K], place[MAX_K];
@@ -342,11 +347,10 @@ static void check_sums(const struct kase *q, const struct input *in, int64_t ste
             place[i] = j;
         }
         for (int64_t col = 0; col < q->hidden; col++) {
-            float v[MAX_K], got, want;
+            float v[MAX_K], got = out[m * q->hidden + col], want;
             for (int32_t j = 0; j < q->k; j++)
                 v[j] = in->weights[m * q->k + place[j]] * y_value(q, pos[j], x_value(q, rank, m, step, col), col);
             want = mb_tree_sum(v, pos, q->k);
-            memcpy(&got, plain_row(out, m) + 4 * col, 4);
             CHECK(mb_bits_of(got) == mb_bits_of(want));
         }
     }
@@ -356,7 +360,7 @@ static void check_heads(const struct mb_xchg_head *h, const struct input *all, i
 {
     for (int32_t s = 0; s < size; s++) {
         CHECK(h[s].step == step && h[s].layer == layer);
-        CHECK(h[s].rows == (all != NULL ? all[s].m : 0));
+        CHECK(h[s].rows == (all != NULL ? all[s].m : s + 10 * step));
         CHECK(h[s].flags == (uint32_t)(s * 3 + step));
         CHECK(h[s].status == (s == step % 7 ? MB_NO_SPACE : MB_OK));
     }
@@ -378,27 +382,35 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct m
 
     for (int32_t s = 0; s < size; s++)
         make_input(q, s, step, layer, &all[s]);
-    int64_t m = all[rank].m;
-    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(m * q->hidden * 4), &in);
-    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(m * q->hidden * 4), &out);
-    for (int64_t r = 0; r < m; r++)
-        for (int64_t col = 0; col < q->hidden; col++)
-            put(q->xt, in->p, r * q->hidden + col, x_value(q, rank, (int32_t)r, step, col));
-    CHECK(mb_xchg_dispatch(x, p, layer, &mine, mb_view_of(in, 0, m, q->hidden, q->xt), all[rank].experts,
-                           all[rank].weights, &d) == MB_OK);
+    int64_t m = all[rank].m, cells = m * q->hidden;
+    uint8_t *host = malloc((size_t)cells * 4 + 1);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)cells * 4 + 4, &in) == MB_OK);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)cells * 4 + 4, &out) == MB_OK);
+    for (int64_t i = 0; i < cells; i++)
+        put(q->xt, host, i, x_value(q, rank, (int32_t)(i / q->hidden), step, i % q->hidden));
+    struct mb_view vin = mb_view_of(in, 0, m, q->hidden, q->xt), vout = mb_view_of(out, 0, m, q->hidden, MB_F32);
+    CHECK(ops->copy_in(stream, vin, host) == MB_OK);
+    CHECK(mb_xchg_dispatch(x, p, layer, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
     check_heads(d.heads, all, step, layer);
     for (int64_t i = 0; i < m * q->k; i++)
         CHECK(mb_xchg_served_by(x)[i] == owner[all[rank].experts[i]]);
-    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)(d.rows * q->hidden * dtype_bytes(q->yt)), &y);
-    serve(q, owner, all, step, &d, y);
-    memset(out->p, 0xee, out->bytes);
-    CHECK(mb_xchg_combine(x, mb_view_of(y, 0, d.rows, q->hidden, q->yt), mb_view_of(out, 0, m, q->hidden, MB_F32)) == MB_OK);
-    check_sums(q, &all[rank], step, mb_view_of(out, 0, m, q->hidden, MB_F32));
+    uint8_t *hy = malloc((size_t)(d.rows * q->hidden) * 4 + 1);
+    serve(q, owner, all, step, &d, hy);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)(d.rows * q->hidden) * 4 + 4, &y) == MB_OK);
+    struct mb_view vy = mb_view_of(y, 0, d.rows, q->hidden, q->yt);
+    CHECK(ops->copy_in(stream, vy, hy) == MB_OK);
+    memset(host, 0xee, (size_t)cells * 4);
+    CHECK(ops->copy_in(stream, vout, host) == MB_OK);
+    CHECK(mb_xchg_combine(x, vy, vout) == MB_OK);
+    CHECK(ops->copy_out(stream, host, vout) == MB_OK);
+    check_sums(q, &all[rank], step, (const float *)host);
     expect_network(q, w, owner, all, e);
     expect_node(q, w, owner, all, e);
-    plain_buf_free(in);
-    plain_buf_free(out);
-    plain_buf_free(y);
+    ops->buf_free(in);
+    ops->buf_free(out);
+    ops->buf_free(y);
+    free(host);
+    free(hy);
 }
 
 /* A header-only step between the layers' exchanges: 64 bytes to each remote node, heads of all. */
@@ -407,6 +419,7 @@ static void one_step(const struct world *w, struct mb_xchg *x, int64_t step, str
     struct mb_xchg_head mine = head_of(step, -1);
     const struct mb_xchg_head *heads = NULL;
 
+    mine.rows = rank + 10 * step;
     CHECK(mb_xchg_step(x, &mine, &heads) == MB_OK);
     check_heads(heads, NULL, step, -1);
     for (int32_t b = 0; b < w->nodes; b++)
@@ -449,7 +462,7 @@ static void run_case(const struct kase *q)
     int64_t before = mb_mem_total(&mem);
 
     CHECK(mb_topo_synthetic(q->nodes, q->per_node, &topo) == MB_OK);
-    struct mb_xchg_options o = {.ops = &plain_ops, .mem = &mem, .topo = topo, .algorithm = q->algorithm,
+    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .mem = &mem, .topo = topo, .algorithm = q->algorithm,
                                 .hidden = q->hidden, .k = q->k, .experts = q->experts, .x_type = q->xt, .y_type = q->yt,
                                 .max_rows = MAX_M, .shm_bytes = q->shm, .eager_bytes = q->eager};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
@@ -508,22 +521,53 @@ static struct kase random_case(struct rng *r, int i)
     return q;
 }
 
-int main(int argc, char **argv)
+static void run_cases(int cases)
 {
     struct rng r = {2026};
-    int level, cases = 40;
 
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
-    if (argc > 1)
-        cases = atoi(argv[1]);
-    c = test_comm(50, &mem);
-    rank = mb_comm_rank(c);
-    size = mb_comm_size(c);
-    CHECK(size <= MAX_N);
     for (int i = 0; i < cases; i++) {
         struct kase q = random_case(&r, i);
         run_case(&q);
     }
+}
+
+/* The CPU backend must not be left out: its operations are asked for things at their edges (no rows, odd widths). */
+static void run_on_cpu(int cases)
+{
+    struct mb_device_options o = {.threads = 1, .isa = "auto", .mem = &mem, .path = MB_BF16};
+
+    ops = mb_ops_find("cpu");
+    CHECK(ops != NULL && ops->open(&o, &dev) == MB_OK && ops->stream_create(dev, &stream) == MB_OK);
+    run_cases(cases);
+    ops->stream_destroy(stream);
+    ops->close(dev);
+}
+
+/* A model without MoE layers: no experts at all, only steps. */
+static void run_dense(void)
+{
+    struct kase q = {.hidden = 64, .algorithm = MB_A2A_HIER, .steps = 3, .shm = 64u << 20, .eager = 65536};
+    struct rng r = {1};
+
+    set_nodes(&q, &r, 2);
+    run_case(&q);
+}
+
+int main(int argc, char **argv)
+{
+    int level;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
+    c = test_comm(50, &mem);
+    rank = mb_comm_rank(c);
+    size = mb_comm_size(c);
+    CHECK(size <= MAX_N);
+    int cases = argc > 1 ? atoi(argv[1]) : size > 4 ? 10 : 20;
+    ops = &plain_ops;
+    run_dense();
+    run_cases(cases);
+    run_on_cpu(cases / 2);
+    test_no_shm_left(c);
     mb_comm_destroy(c);
     CHECK(mb_mem_total(&mem) == 0);
     MPI_Finalize();

@@ -111,6 +111,12 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
         return false;
     }
     if (h->op != own->op || h->step != own->step || h->layer != own->layer) {
+        if (h->op != own->op && h->status != MB_OK) {
+            x->failed = mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why",
+                                 x->rank[h->from], op_name(own->op), (long long)own->step, own->layer,
+                                 mb_status_name((enum mb_status)h->status));
+            return false;
+        }
         if (x->failed == MB_OK)
             x->failed = mb_error(MB_BUG, "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step "
                                  "%lld, layer %d", x->rank[h->from], op_name(h->op), (long long)h->step, h->layer,

@@ -64,7 +64,12 @@ struct mb_dispatched {
 /* Collective over the group; every member must call it for every MoE layer of every step, with rows or without.
  * in: x [M, hidden] of x_type (M <= max_rows), experts [M*k] and weights [M*k] on the host, in top-k order (distinct ids).
  * mine: this member's header fields (step, layer, status, flags; rows is filled). A mismatch of step, layer or operation
- * between members is MB_BUG, naming rank and both values. */
+ * between members is MB_BUG, naming rank and both values; MB_PEER where the other one left with a status that is not MB_OK.
+ * After either the exchange is of no more use. A status of a peer in the heads is no error of the exchange: all members see
+ * the same heads, and may leave together without the combine. A member that fails between dispatch and combine while the
+ * others go on must still call combine (with any y of the right shape), or they wait for it.
+ *
+ * What fails inside an exchange under way (memory, device) ends the job with the status' exit code, after on_lost. */
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
                                 const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
                                 const float *weights, struct mb_dispatched *out);
@@ -72,7 +77,8 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p,
  * sum of each of this member's rows. Collective over the group. */
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out);
 
-/* A header-only exchange for models without MoE layers: heads[size]. Collective over the group. */
+/* A header-only exchange for models without MoE layers: heads[size], with the rows that each member put into mine. Collective
+ * over the group. */
 enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads);
 
 /* For each dispatched (row, choice) of this member the index that served it, [M*k] (physical routing). Valid as heads. */

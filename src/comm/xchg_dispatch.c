@@ -251,7 +251,7 @@ enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, 
         return mb_error(MB_BUG, "a step of the exchange after an operation that failed");
     x->m = 0;
     memset(x->send_off, 0, ((size_t)x->n_nodes + 1) * sizeof *x->send_off);
-    mb_xchg_begin(x, XOP_STEP, mine, 0);
+    mb_xchg_begin(x, XOP_STEP, mine, mine->rows);
     mb_net_post(x, &x->disp);
     MB_TRY(exchange_rows(x, MB_NO_VIEW));
     *heads = x->heads;

@@ -85,8 +85,10 @@ struct round_head {
     int64_t step;
     int32_t pieces, last;
     uint64_t bytes; /* of the pieces */
-    uint64_t pad[4];
+    uint32_t status, pad0;
+    uint64_t pad1[3];
 };
+_Static_assert(sizeof(struct round_head) == 64, "pieces begin aligned");
 struct xnode {
     int32_t n, me; /* members of the node; own number among them */
     struct mb_shm shm;
@@ -200,7 +202,7 @@ void mb_xchg_must(struct mb_xchg *x, enum mb_status st);
 /* Starts an operation: header, heads, presence. */
 void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mine, int64_t rows);
 /* Compares a header with the own one: step and layer that differ are logged (MB_BUG in x->failed) and the operation goes on;
- * false if the operation itself differs: it cannot go on. */
+ * false if the operation itself differs: it cannot go on (MB_PEER if the other one gave up and says so). */
 bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h);
 enum mb_status mb_xchg_wait(struct mb_xchg *x, bool (*ready)(void *));
 int32_t mb_xchg_agent(const struct mb_xchg *x, int32_t node); /* who talks to this member in that node */

@@ -101,7 +101,7 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 {
     struct xnode *nd = &x->node;
     struct round_head h = {.op = x->mine.op, .layer = x->mine.layer, .step = x->mine.step, .pieces = pieces, .last = last,
-                           .bytes = bytes};
+                           .status = x->mine.status, .bytes = bytes};
 
     memcpy(slot_of(x, nd->me), &h, sizeof h);
     nd->filled++;
@@ -112,7 +112,7 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 /* The rounds of a member that is elsewhere: the words of a header, for the one place that compares. */
 static bool same_place(struct mb_xchg *x, int32_t q, const struct round_head *r)
 {
-    struct xhead h = {.version = XCHG_VERSION, .op = r->op, .step = r->step, .layer = r->layer,
+    struct xhead h = {.version = XCHG_VERSION, .op = r->op, .step = r->step, .layer = r->layer, .status = r->status,
                       .from = x->node_first[x->my_node] + q};
 
     if (r->op == x->mine.op && r->step == x->mine.step && r->layer == x->mine.layer)
