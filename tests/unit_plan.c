@@ -281,6 +281,30 @@ static void test_hostile_shapes(void **state)
     mb_topo_destroy(t);
 }
 
+/* The MTP module, where it is in use, is one more layer. */
+static void test_mtp(void **state)
+{
+    (void)state;
+    uint8_t all_moe[LAYERS + 1] = {0, 1, 1, 1, 1};
+    struct mb_model m = small_model(8);
+    struct mb_plan_options o = defaults;
+    struct mb_topo *t = ranks(2);
+
+    m.mtp_layers = 1;
+    m.is_moe = all_moe;
+    struct mb_plan *without = plan_of(&m, t, &o);
+    o.mtp = true;
+    struct mb_plan *with = plan_of(&m, t, &o);
+    assert_int_equal(without->placement->moe_layers, 3);
+    assert_int_equal(with->placement->moe_layers, 4);
+    assert_true(with->expert_bytes[0] * 3 == without->expert_bytes[0] * 4);
+    assert_true(with->budget.kv_page_bytes * 4 == without->budget.kv_page_bytes * 5);
+    assert_true(with->budget.weights > without->budget.weights);
+    mb_plan_destroy(with);
+    mb_plan_destroy(without);
+    mb_topo_destroy(t);
+}
+
 static void placement_file(const char *text, enum mb_status want)
 {
     char path[64];
@@ -371,7 +395,7 @@ int main(void)
         cmocka_unit_test(test_layout_refusals),
         cmocka_unit_test(test_alltoall_auto),
         cmocka_unit_test(test_kv_pages),
-        cmocka_unit_test(test_budget_types),
+        cmocka_unit_test(test_budget_types), cmocka_unit_test(test_mtp),
         cmocka_unit_test(test_hostile_shapes),
         cmocka_unit_test(test_placement_file),
         cmocka_unit_test(test_json),

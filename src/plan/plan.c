@@ -94,7 +94,7 @@ static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_p
 
 static enum mb_status plan_placement(const struct mb_model *m, const char *how, bool mtp, struct mb_plan *p)
 {
-    int32_t layers = m->moe_layers + (mtp ? m->mtp_layers : 0), experts = m->router.experts;
+    int32_t layers = m->moe_layers + (mtp && m->mtp_layers > 0 && m->is_moe[m->layers] ? 1 : 0), experts = m->router.experts;
 
     if (how == NULL || strcmp(how, "uniform") == 0)
         return mb_placement_uniform(layers, experts, p->ep, &p->placement);
@@ -103,23 +103,20 @@ static enum mb_status plan_placement(const struct mb_model *m, const char *how, 
     return mb_placement_load(how, layers, experts, p->ep, &p->placement);
 }
 
-/* Counts the experts of every index over all layers: expert_bytes, and *owned = the most one index has in one
- * layer. */
-static enum mb_status count_experts(const struct mb_model *m, enum mb_dtype path, struct mb_plan *p,
-                                    int32_t *owned)
+/* Counts the experts that every index keeps over all layers: experts_of[ep], and *owned = the most one index has
+ * in one layer. */
+static enum mb_status count_experts(const struct mb_placement *pl, int64_t *experts_of, int32_t *owned)
 {
-    const struct mb_placement *pl = p->placement;
-    int64_t one = pl->experts > 0 ? mb_budget_expert(m, path) : 0;
-    int32_t *in_layer = calloc((size_t)p->ep, sizeof *in_layer);
+    int32_t *in_layer = calloc((size_t)pl->ep, sizeof *in_layer);
 
     if (in_layer == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->ep);
+        return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)pl->ep);
     *owned = 0;
     for (int32_t lm = 0; lm < pl->moe_layers; lm++) {
-        memset(in_layer, 0, (size_t)p->ep * sizeof *in_layer);
+        memset(in_layer, 0, (size_t)pl->ep * sizeof *in_layer);
         for (int32_t e = 0; e < pl->experts; e++) {
             int32_t r = pl->owner[(int64_t)lm * pl->experts + e];
-            p->expert_bytes[r] = mb_sat_add(p->expert_bytes[r], one);
+            experts_of[r]++;
             if (++in_layer[r] > *owned)
                 *owned = in_layer[r];
         }
@@ -182,29 +179,35 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
                : refuse(b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used);
 }
 
-/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all.
- */
-static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t,
-                                  const struct mb_plan_options *o, int32_t owned, struct mb_plan *p)
+/* The most pages a rank can use, or was told to use. */
+static enum mb_status most_pages(const struct mb_plan_options *o, const struct mb_plan *p, int64_t *out)
 {
-    int64_t pages = o->kv_pages > 0 ? o->kv_pages : mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
+    const int64_t limit = INT32_MAX / MB_KV_BLOCK; /* slot numbers (page * 64 + offset) are i32 */
+    int64_t useful = mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
 
-    if (mb_budget_kv_page(m, o->kv_dtype) < 1)
-        return mb_error(MB_BUG, "a KV page of no bytes");
-    if (pages > INT32_MAX / MB_KV_BLOCK) /* slot numbers (page * 64 + offset) are i32 */
-        pages = INT32_MAX / MB_KV_BLOCK;
-    if (o->kv_pages > pages)
-        return mb_error(MB_LAYOUT,
-                        "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
-                        o->kv_pages, pages);
+    if (o->kv_pages > limit)
+        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
+                        o->kv_pages, limit);
+    *out = o->kv_pages > 0 ? o->kv_pages : useful < limit ? useful : limit;
+    return MB_OK;
+}
+
+/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all. */
+static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                                  const int64_t *experts_of, int32_t owned, struct mb_plan *p)
+{
+    int64_t pages = 0, one = mb_budget_expert(m, o->path);
+
+    MB_TRY(most_pages(o, p, &pages));
+    for (int32_t i = 0; i < p->ep; i++)
+        p->expert_bytes[i] = mb_sat_mul(experts_of[i], one);
     for (int32_t n = 0; n < t->nodes; n++) {
-        int64_t most = 0;
-        int32_t ranks = t->node_first[n + 1] - t->node_first[n];
+        struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0};
         for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++)
-            most = p->expert_bytes[i] > most ? p->expert_bytes[i] : most;
-        struct mb_budget b = mb_budget_fixed(m, p, o, owned, most, ranks);
+            r.experts = experts_of[i] > r.experts ? experts_of[i] : r.experts;
+        struct mb_budget b = mb_budget_fixed(m, p, o, &r);
         MB_TRY(fit_node(t, n, o, &b, &pages));
-        if (fixed_total(&b) > fixed_total(&p->budget))
+        if (n == 0 || fixed_total(&b) > fixed_total(&p->budget))
             p->budget = b;
     }
     p->kv_pages = pages;
@@ -233,23 +236,34 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t)
     return p;
 }
 
-enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
-                              const struct mb_plan_options *o, struct mb_plan **out)
+static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                               struct mb_plan *p)
 {
+    int64_t *experts_of = calloc((size_t)p->ep, sizeof *experts_of);
     int32_t owned = 0;
+    enum mb_status st = experts_of ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->ep);
 
+    p->alltoall = resolve_alltoall(t, o->alltoall);
+    if (st == MB_OK)
+        st = plan_sequences(m, o, p);
+    if (st == MB_OK)
+        st = plan_placement(m, o->placement, o->mtp, p);
+    if (st == MB_OK)
+        st = count_experts(p->placement, experts_of, &owned);
+    if (st == MB_OK)
+        st = plan_memory(m, t, o, experts_of, owned, p);
+    free(experts_of);
+    return st;
+}
+
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                              struct mb_plan **out)
+{
     MB_TRY(check_ep(m, t->ranks, o));
     struct mb_plan *p = plan_alloc(t);
     if (p == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)t->ranks);
-    p->alltoall = resolve_alltoall(t, o->alltoall);
-    enum mb_status st = plan_sequences(m, o, p);
-    if (st == MB_OK)
-        st = plan_placement(m, o->placement, o->mtp, p);
-    if (st == MB_OK)
-        st = count_experts(m, o->path, p, &owned);
-    if (st == MB_OK)
-        st = plan_memory(m, t, o, owned, p);
+    enum mb_status st = plan_all(m, t, o, p);
     if (st != MB_OK) {
         mb_plan_destroy(p);
         return st;

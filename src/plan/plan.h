@@ -22,13 +22,14 @@ struct mb_plan_options {
     double memory_fraction;    /* --gpu-memory-utilization */
     int64_t kv_pages;          /* 0: sized from memory */
     enum mb_alltoall alltoall;
-    bool mtp;                  /* the MTP module is in use: one more MoE layer to place */
+    bool mtp;                  /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
     const char *placement;     /* "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
     uint64_t shm_bytes;        /* --shm-size, per node */
     uint64_t eager_bytes;      /* --a2a-eager */
+    bool save_logits;          /* --save-logits: staging for them */
 };
 
-/* Which ep index serves each expert of each MoE layer. */
+/* Which ep index serves each expert of each MoE layer; an MTP module in use, if it has experts, is the last of these layers. */
 struct mb_placement {
     uint32_t revision;
     int32_t moe_layers, experts, ep;
@@ -43,7 +44,7 @@ enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t e
                                  struct mb_placement **out);
 void mb_placement_destroy(struct mb_placement *p);
 
-struct mb_budget { /* bytes per rank, predicted */
+struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
     int64_t weights, experts, kv, activations, exchange, staging, total;
     int64_t kv_page_bytes; /* one page over all layers */
 };

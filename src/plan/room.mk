@@ -4,4 +4,5 @@ libmoebatch_a_SOURCES += \
 	src/plan/plan_json.c \
 	src/plan/placement.c \
 	src/plan/budget.h \
-	src/plan/budget.c
+	src/plan/budget.c \
+	src/plan/budget_step.c
