@@ -366,6 +366,58 @@ static void test_json(void **state)
     mb_topo_destroy(t);
 }
 
+/* Two nodes of two ranks, 8 experts, owners 0 0 1 1 2 2 3 3: what the rows of rank 0 cause, counted by hand.
+ */
+static void test_traffic(void **state)
+{
+    (void)state;
+    static const int32_t rpn[2] = {2, 2};
+    /* row 0 stays at home; row 1 needs rank 1 and both ranks of node 1; row 2 needs 6 and 7 of rank 3, a tree
+     * node */
+    static const int32_t experts[3 * 4] = {1, 0, 1, 0, 2, 7, 4, 0, 6, 7, 2, 3};
+    const struct mb_exchange_shape x = {
+        .k = 4, .hidden = 10, .x_type = MB_BF16, .y_type = MB_BF16, .eager_bytes = 100};
+    struct mb_model m = small_model(8);
+    struct mb_plan_options o = defaults;
+    struct mb_topo *t = cluster(2, rpn, 0);
+    struct mb_traffic d, c;
+    const int64_t row = 8 + 16 + 20, lone = 20, inner = 40;
+
+    o.alltoall = MB_A2A_FLAT;
+    struct mb_plan *p = plan_of(&m, t, &o);
+    assert_true(mb_plan_dispatch_row_bytes(4, 10, MB_BF16) == row);
+    assert_int_equal(mb_plan_traffic(p, 0, 0, &x, experts, 3, &d, &c), MB_OK);
+    /* rank 1 gets rows 1 and 2; rank 2 row 1; rank 3 rows 1 and 2 */
+    assert_true(d.messages[MB_LINK_INTRA] == 1 && d.messages[MB_LINK_INTER] == 2);
+    assert_true(d.bytes[MB_LINK_INTRA] == 64 + 2 * row && d.bytes[MB_LINK_INTER] == 2 * 64 + 3 * row);
+    /* row 1: 2 from rank 1, 4 from rank 2, 7 from rank 3, alone each; row 2: (2,3) and (6,7) as inner nodes
+     */
+    assert_true(c.bytes[MB_LINK_INTRA] == 64 + lone + inner &&
+                c.bytes[MB_LINK_INTER] == 2 * 64 + 2 * lone + inner);
+    assert_true(c.messages[MB_LINK_INTRA] == 1 && c.messages[MB_LINK_INTER] == 2);
+    mb_plan_destroy(p);
+
+    o.alltoall = MB_A2A_HIER;
+    p = plan_of(&m, t, &o);
+    assert_int_equal(mb_plan_traffic(p, 0, 0, &x, experts, 3, &d, &c), MB_OK);
+    /* node 1 gets rows 1 and 2, once each; of row 1 it holds 4 and 7, which is the whole right half of {0, 2
+     * | 4, 7} */
+    assert_true(d.messages[MB_LINK_INTRA] == 0 && d.messages[MB_LINK_INTER] == 1);
+    assert_true(d.bytes[MB_LINK_INTER] == 64 + 2 * row);
+    assert_true(c.bytes[MB_LINK_INTER] == 64 + 2 * inner);
+    const struct mb_exchange_shape small = {4, 10, MB_BF16, MB_BF16,
+                                            2 * 44 - 1}; /* the rows need a second message */
+    assert_int_equal(mb_plan_traffic(p, 0, 0, &small, experts, 3, &d, &c), MB_OK);
+    assert_true(d.messages[MB_LINK_INTER] == 2 && d.bytes[MB_LINK_INTER] == 64 + 2 * row);
+    assert_true(c.messages[MB_LINK_INTER] == 1);
+    static const int32_t none[4] = {0, 1, 2, 8};
+    mb_log_set_quiet(true);
+    assert_int_equal(mb_plan_traffic(p, 0, 0, &small, none, 1, &d, &c), MB_BUG);
+    mb_log_set_quiet(false);
+    mb_plan_destroy(p);
+    mb_topo_destroy(t);
+}
+
 static void test_large(void **state)
 {
     (void)state;
@@ -395,7 +447,9 @@ int main(void)
         cmocka_unit_test(test_layout_refusals),
         cmocka_unit_test(test_alltoall_auto),
         cmocka_unit_test(test_kv_pages),
-        cmocka_unit_test(test_budget_types), cmocka_unit_test(test_mtp),
+        cmocka_unit_test(test_budget_types),
+        cmocka_unit_test(test_mtp),
+        cmocka_unit_test(test_traffic),
         cmocka_unit_test(test_hostile_shapes),
         cmocka_unit_test(test_placement_file),
         cmocka_unit_test(test_json),

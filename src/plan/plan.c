@@ -94,7 +94,8 @@ static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_p
 
 static enum mb_status plan_placement(const struct mb_model *m, const char *how, bool mtp, struct mb_plan *p)
 {
-    int32_t layers = m->moe_layers + (mtp && m->mtp_layers > 0 && m->is_moe[m->layers] ? 1 : 0), experts = m->router.experts;
+    int32_t layers = m->moe_layers + (mtp && m->mtp_layers > 0 && m->is_moe[m->layers] ? 1 : 0),
+            experts = m->router.experts;
 
     if (how == NULL || strcmp(how, "uniform") == 0)
         return mb_placement_uniform(layers, experts, p->ep, &p->placement);
@@ -103,8 +104,8 @@ static enum mb_status plan_placement(const struct mb_model *m, const char *how, 
     return mb_placement_load(how, layers, experts, p->ep, &p->placement);
 }
 
-/* Counts the experts that every index keeps over all layers: experts_of[ep], and *owned = the most one index has
- * in one layer. */
+/* Counts the experts that every index keeps over all layers: experts_of[ep], and *owned = the most one index
+ * has in one layer. */
 static enum mb_status count_experts(const struct mb_placement *pl, int64_t *experts_of, int32_t *owned)
 {
     int32_t *in_layer = calloc((size_t)pl->ep, sizeof *in_layer);
@@ -186,15 +187,18 @@ static enum mb_status most_pages(const struct mb_plan_options *o, const struct m
     int64_t useful = mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
 
     if (o->kv_pages > limit)
-        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
+        return mb_error(MB_LAYOUT,
+                        "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
                         o->kv_pages, limit);
     *out = o->kv_pages > 0 ? o->kv_pages : useful < limit ? useful : limit;
     return MB_OK;
 }
 
-/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all. */
-static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                                  const int64_t *experts_of, int32_t owned, struct mb_plan *p)
+/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all.
+ */
+static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t,
+                                  const struct mb_plan_options *o, const int64_t *experts_of, int32_t owned,
+                                  struct mb_plan *p)
 {
     int64_t pages = 0, one = mb_budget_expert(m, o->path);
 
@@ -236,8 +240,8 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t)
     return p;
 }
 
-static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                               struct mb_plan *p)
+static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t,
+                               const struct mb_plan_options *o, struct mb_plan *p)
 {
     int64_t *experts_of = calloc((size_t)p->ep, sizeof *experts_of);
     int32_t owned = 0;
@@ -256,8 +260,8 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
     return st;
 }
 
-enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                              struct mb_plan **out)
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, struct mb_plan **out)
 {
     MB_TRY(check_ep(m, t->ranks, o));
     struct mb_plan *p = plan_alloc(t);

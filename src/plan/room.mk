@@ -5,4 +5,5 @@ libmoebatch_a_SOURCES += \
 	src/plan/placement.c \
 	src/plan/budget.h \
 	src/plan/budget.c \
-	src/plan/budget_step.c
+	src/plan/budget_step.c \
+	src/plan/traffic.c
