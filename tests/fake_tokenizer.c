@@ -38,3 +38,23 @@ bool mb_tokenizer_adds_front(const struct mb_tokenizer *t, int32_t id)
 {
     return t->front && id == FAKE_BOS;
 }
+
+enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
+                                   struct mb_bytes *out)
+{
+    (void)t;
+    for (int64_t i = 0; i < n; i++) {
+        char c = (char)ids[i];
+        if (ids[i] == FAKE_BOS) {
+            if (!skip_special)
+                MB_TRY(mb_bytes_put(out, "<s>", 3));
+        } else if (ids[i] == FAKE_XY) {
+            MB_TRY(mb_bytes_put(out, "xy", 2));
+        } else if (ids[i] < 128) {
+            MB_TRY(mb_bytes_put(out, &c, 1));
+        } else {
+            MB_TRY(mb_bytes_put(out, "\xef\xbf\xbd", 3));
+        }
+    }
+    return MB_OK;
+}

@@ -13,3 +13,6 @@ tests_mpi1_lease_SOURCES = tests/mpi_lease.c tests/mpi_comm.h tests/fake_tokeniz
 tests_mpi1_lease_LDADD = $(TEST_LIBS)
 tests_mpi3_lease_SOURCES = tests/mpi_lease.c tests/mpi_comm.h tests/fake_tokenizer.c tests/fake_tokenizer.h
 tests_mpi3_lease_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_openai
+tests_unit_openai_SOURCES = tests/unit_openai.c tests/fake_tokenizer.c tests/fake_tokenizer.h
+tests_unit_openai_LDADD = $(TEST_LIBS)
