@@ -5,7 +5,12 @@
 #include "base/mb_math_inl.h"
 #include "device/cpu_attn.h"
 
+/* clang needs no hint, and warns where it can't follow one */
+#ifdef __clang__
+#define SIMD
+#else
 #define SIMD _Pragma("omp simd")
+#endif
 
 /* largest score; what it is beside a NaN does not matter: a NaN score makes l and every output NaN */
 FN float largest(const float s[MB_KV_BLOCK])
