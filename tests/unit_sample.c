@@ -133,8 +133,8 @@ static void random_logits(struct ops_ctx *c, float *z, int V)
     uint32_t shape = ops_rnd(c) % 8;
     for (int i = 0; i < V; i++) {
         float f = ops_rnd_float(c);
-        const float v[8] = {f, 6 * f,    (float)(int)(2 * f),      0.01f * f, -40 + 3 * f,
-                            1, 1e7f + f, i % 32 == 5 ? 100 + f : f};
+        float zero = i % 2 ? 0.0f : -0.0f, outlier = i % 32 == 5 ? 100 + f : f;
+        const float v[8] = {f, 6 * f, (float)(int)(2 * f), 0.01f * f, -40 + 3 * f, zero, 1e7f + f, outlier};
         z[i] = v[shape];
     }
     for (int i = 0; i < 3 && shape == 4; i++)
