@@ -14,3 +14,17 @@ tests_unit_gemm_SOURCES = tests/unit_gemm.c
 tests_unit_gemm_LDADD = $(TEST_LIBS)
 tests_unit_attention_SOURCES = tests/unit_attention.c
 tests_unit_attention_LDADD = $(TEST_LIBS)
+# the guard backend: the operations' tests and the whole program on memory that is closed outside operations
+GUARD = tests/registry_guard.c tests/guard_backend.c tests/guard_backend.h
+TESTS_UNIT += tests/unit_guard tests/guard_ops tests/guard_route tests/guard_sample
+tests_unit_guard_SOURCES = tests/unit_guard.c tests/ops_help.h $(GUARD)
+tests_unit_guard_LDADD = $(TEST_LIBS)
+tests_guard_ops_SOURCES = $(tests_unit_ops_SOURCES) $(GUARD)
+tests_guard_ops_LDADD = $(TEST_LIBS)
+tests_guard_route_SOURCES = $(tests_unit_route_SOURCES) $(GUARD)
+tests_guard_route_LDADD = $(TEST_LIBS)
+tests_guard_sample_SOURCES = $(tests_unit_sample_SOURCES) $(GUARD)
+tests_guard_sample_LDADD = $(TEST_LIBS)
+check_PROGRAMS += tests/moebatch_guard
+tests_moebatch_guard_SOURCES = $(moebatch_SOURCES) $(GUARD)
+tests_moebatch_guard_LDADD = $(moebatch_LDADD)
