@@ -1,5 +1,11 @@
 # tests of src/comm
-EXTRA_DIST += tests/mpi_comm.h tests/plain_ops.h
+EXTRA_DIST += tests/mpi_comm.h tests/plain_ops.h tests/cli_deadline.bats
+TESTS_CLI += tests/cli_deadline.bats
+check_PROGRAMS += tests/comm_wait tests/xchg_bytes
+tests_comm_wait_SOURCES = tests/comm_wait.c tests/mpi_comm.h tests/plain_ops.h
+tests_comm_wait_LDADD = $(TEST_LIBS)
+tests_xchg_bytes_SOURCES = tests/xchg_bytes.c tests/mpi_comm.h tests/plain_ops.h
+tests_xchg_bytes_LDADD = $(TEST_LIBS)
 TESTS_MPI += \
 	tests/mpi1_comm \
 	tests/mpi2_comm \
@@ -9,7 +15,9 @@ TESTS_MPI += \
 	tests/mpi3_xchg \
 	tests/mpi4_xchg \
 	tests/mpi5_xchg \
-	tests/mpi8_xchg
+	tests/mpi8_xchg \
+	tests/mpi3_xchg_fail \
+	tests/mpi4_same_node
 tests_mpi1_comm_SOURCES = tests/mpi_comm.c tests/mpi_comm.h
 tests_mpi1_comm_LDADD = $(TEST_LIBS)
 tests_mpi2_comm_SOURCES = tests/mpi_comm.c tests/mpi_comm.h
@@ -28,3 +36,7 @@ tests_mpi5_xchg_SOURCES = tests/mpi_xchg.c tests/mpi_comm.h tests/plain_ops.h
 tests_mpi5_xchg_LDADD = $(TEST_LIBS)
 tests_mpi8_xchg_SOURCES = tests/mpi_xchg.c tests/mpi_comm.h tests/plain_ops.h
 tests_mpi8_xchg_LDADD = $(TEST_LIBS)
+tests_mpi3_xchg_fail_SOURCES = tests/mpi_xchg_fail.c tests/mpi_comm.h tests/plain_ops.h
+tests_mpi3_xchg_fail_LDADD = $(TEST_LIBS)
+tests_mpi4_same_node_SOURCES = tests/mpi_same_node.c tests/mpi_comm.h
+tests_mpi4_same_node_LDADD = $(TEST_LIBS)

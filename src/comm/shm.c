@@ -118,18 +118,18 @@ void mb_shm_unmap(struct mb_shm *s)
     s->bytes = 0;
 }
 
-/* The word with which rank 0 warns: the first failure in rank order. */
-static void warn_first(struct mb_comm *c, const struct mb_shm_offer *offers, const int32_t *failed)
+/* The first failure in rank order. */
+static void say_why(const struct mb_comm *c, const struct mb_shm_offer *offers, const int32_t *failed, char why[MB_SHM_WHY])
 {
-    for (int r = 0; c->rank == 0 && r < c->size; r++)
+    for (int r = 0; r < c->size; r++)
         if (failed[r] != MB_OK) {
-            mb_warn("rank %d cannot have its node's shared segment (%s)", r,
-                    offers[r].reason != 0 ? strerror((int)offers[r].reason) : "it cannot be mapped there");
+            snprintf(why, MB_SHM_WHY, "rank %d: %s", r,
+                     offers[r].reason != 0 ? strerror((int)offers[r].reason) : "the node's segment cannot be mapped");
             return;
         }
 }
 
-enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out)
+enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out, char why[MB_SHM_WHY])
 {
     struct mb_shm_offer mine = {.name = ""}, *offers = NULL;
     struct mb_shm s = {NULL, 0};
@@ -157,7 +157,7 @@ enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struc
         *out = s;
     } else {
         mb_shm_unmap(&s);
-        warn_first(c, offers, states);
+        say_why(c, offers, states, why);
     }
 out:
     mb_free(offers);

@@ -28,6 +28,8 @@ void mb_shm_unmap(struct mb_shm *s);                  /* Local; an empty one is 
 
 /* One segment per group of ranks, made by the group's leader (a world rank; leader == own rank: makes it). Collective over
  * world; bytes > 0 must be equal inside a group, bytes 0: this rank needs none. On MB_OK every rank has its segment, and
- * no name is left. Otherwise every rank returns the same status and has none; rank 0 warned once, naming the reason. */
-enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out);
+ * no name is left. Otherwise every rank returns the same status and has none, and why says which rank has which reason (not
+ * logged, for callers can do without). */
+#define MB_SHM_WHY 128
+enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out, char why[MB_SHM_WHY]);
 #endif

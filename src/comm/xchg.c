@@ -284,15 +284,16 @@ static void init_sizes(struct mb_xchg *x)
 static enum mb_status init_parts(struct mb_xchg *x)
 {
     enum mb_status st;
+    char why[MB_SHM_WHY] = "";
 
     init_sizes(x);
     partition(x, x->o.algorithm);
     if (x->algorithm == MB_A2A_HIER) {
-        st = mb_node_init(x);
+        st = mb_node_init(x, why);
         if (st == MB_NO_SPACE || st == MB_IO) {
             if (x->c->rank == 0)
-                mb_warn("the exchange goes flat: no shared segment of %llu MiB a node (--shm-size)",
-                        (unsigned long long)(x->o.shm_bytes >> 20));
+                mb_warn("--alltoall hier goes flat: no shared segment of %llu KiB a node (--shm-size): %s",
+                        (unsigned long long)(x->o.shm_bytes >> 10), why);
             mb_node_fini(x);
             partition(x, MB_A2A_FLAT);
         } else if (st != MB_OK) {
@@ -300,7 +301,7 @@ static enum mb_status init_parts(struct mb_xchg *x)
         }
     }
     if (x->algorithm == MB_A2A_FLAT)
-        MB_TRY(mb_node_init(x));
+        MB_TRY(mb_node_init(x, why));
     st = init_nets(x) ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the messages of the exchange");
     MB_TRY(mb_comm_agree(x->c, st, "exchange"));
     mb_watch_begin(x->c, "duplicating the communicator");

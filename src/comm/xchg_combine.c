@@ -106,10 +106,10 @@ static bool node_ready(void *arg)
 {
     struct mb_xchg *x = arg;
 
-    if (!mb_node_read(x, read_piece))
-        return x->broken = true;
     if (!x->node.published && mb_node_free(x))
         publish(x);
+    if (!mb_node_read(x, read_piece))
+        return x->broken = true;
     return mb_node_done(x);
 }
 

@@ -199,10 +199,11 @@ static bool ready(void *arg)
     if (!mb_net_poll(x, &x->disp) || !take_blocks(x))
         return x->broken = true;
     if (x->node.n > 1) {
-        if (!mb_node_read(x, read_piece))
-            return x->broken = true;
+        /* Publishing comes first: a member that finds another one elsewhere leaves, and has then said where it is itself. */
         if (!x->node.published && mb_node_free(x))
             publish(x);
+        if (!mb_node_read(x, read_piece))
+            return x->broken = true;
     }
     return x->disp.left == 0 && x->n_pub == x->disp.n_in && mb_node_done(x);
 }

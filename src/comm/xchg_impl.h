@@ -217,7 +217,8 @@ void mb_net_send(struct mb_xchg *x, struct net *net, int32_t i, int64_t *bytes, 
 bool mb_net_poll(struct mb_xchg *x, struct net *net);
 
 /* xchg_node.c */
-enum mb_status mb_node_init(struct mb_xchg *x);
+/* MB_NO_SPACE or MB_IO, not logged, with the reason in why: the node cannot have its segment. */
+enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY]);
 void mb_node_fini(struct mb_xchg *x);
 void mb_node_begin(struct mb_xchg *x);
 uint8_t *mb_node_slot(const struct mb_xchg *x, int32_t q); /* behind the round header */

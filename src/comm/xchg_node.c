@@ -1,5 +1,6 @@
 /* Inside a node: members publish rounds in their slots of the shared segment, all others read them. */
 #include <stdatomic.h>
+#include <stdio.h>
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
@@ -38,7 +39,7 @@ static bool slots_suffice(const struct mb_xchg *x)
     return most == 1 || slot_bytes(x->o.shm_bytes, most) >= need;
 }
 
-enum mb_status mb_node_init(struct mb_xchg *x)
+enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
 {
     struct xnode *nd = &x->node;
     int32_t first = x->node_first[x->my_node];
@@ -53,9 +54,11 @@ enum mb_status mb_node_init(struct mb_xchg *x)
     MB_TRY(mb_comm_agree(x->c, st, "exchange"));
     if (x->algorithm == MB_A2A_FLAT)
         return MB_OK;
-    if (!slots_suffice(x))
-        return MB_NO_SPACE; /* the same everywhere: integers of topology and options */
-    MB_TRY(mb_shm_share(x->c, x->rank[first], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm));
+    if (!slots_suffice(x)) { /* the same everywhere: integers of topology and options */
+        snprintf(why, MB_SHM_WHY, "that is too little for a row for each rank");
+        return MB_NO_SPACE;
+    }
+    MB_TRY(mb_shm_share(x->c, x->rank[first], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
     nd->slot = slot_bytes(x->o.shm_bytes, nd->n);
     if (nd->me == 0)
         mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes);
