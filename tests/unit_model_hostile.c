@@ -1,0 +1,731 @@
+/* Model directories that must be refused: each with the status, and a message that names file, key, expected and found. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/fs.h"
+#include "model/model.h"
+#include "tests/model_dir.h"
+
+static int failures, cases;
+
+static const char *models_dir(void)
+{
+    static char path[512];
+    const char *s = getenv("top_srcdir");
+    snprintf(path, sizeof path, "%s/tests/data/models", s != NULL ? s : ".");
+    return path;
+}
+
+static void expect_text(const char *label, const char *text, const char *want)
+{
+    if (want == NULL || strstr(text, want) != NULL)
+        return;
+    print_error("%s: message lacks \"%s\":\n  %s\n", label, want, text);
+    failures++;
+}
+
+/* Opens dir; the message must contain dir (so: a file of it) and all the words. */
+static void refuse(const char *dir, const char *label, const char *const want[4])
+{
+    struct mb_model *m = NULL;
+
+    catch_begin();
+    enum mb_status st = mb_model_open(dir, 0, &m);
+    char *text = catch_end();
+    cases++;
+    if (st != MB_MODEL) {
+        print_error("%s: status %s\n", label, mb_status_name(st));
+        failures++;
+    }
+    if (st == MB_OK)
+        mb_model_destroy(m);
+    else if (m != NULL)
+        failures++;
+    expect_text(label, text, dir);
+    for (int i = 0; i < 4; i++)
+        expect_text(label, text, want[i]);
+    free(text);
+}
+
+/* ---------------------------------------------------------------- config.json and generation_config.json */
+/* Reference model `base` with one or two members changed ("-": removed). The message names the last part of the key. */
+static const struct config_case {
+    const char *base, *key, *json, *expected, *found, *key2, *json2, *named;
+} config_cases[] = {
+#define M "mixtral_a"
+    {M, "num_hidden_layers", "-", "expected an integer from 1 to 4096", "found nothing", 0, 0, 0},
+    {M, "num_hidden_layers", "null", "expected an integer from 1 to 4096", "found nothing", 0, 0, 0},
+    {M, "num_hidden_layers", "0", "expected an integer from 1 to 4096", "found 0", 0, 0, 0},
+    {M, "num_hidden_layers", "-1", "expected an integer from 1 to 4096", "found -1", 0, 0, 0},
+    {M, "num_hidden_layers", "4097", "expected an integer from 1 to 4096", "found 4097", 0, 0, 0},
+    {M, "num_hidden_layers", "\"two\"", "expected an integer from 1 to 4096", "found \"two\"", 0, 0, 0},
+    {M, "num_hidden_layers", "1e30", "expected an integer from 1 to 4096", "found 1e30", 0, 0, 0},
+    {M, "num_hidden_layers", "2.5", "expected an integer from 1 to 4096", "found 2.5", 0, 0, 0},
+    {M, "num_hidden_layers", "true", "expected an integer from 1 to 4096", "found true", 0, 0, 0},
+    {M, "n_layers", "3", "expected 2 as num_hidden_layers says", "found 3", 0, 0, 0},
+    {M, "hidden_size", "0", "expected an integer from 1 to 1048576", "found 0", 0, 0, 0},
+    {M, "hidden_size", "1048577", "expected an integer from 1 to 1048576", "found 1048577", 0, 0, 0},
+    {M, "hidden_size", "[48]", "expected an integer from 1 to 1048576", "found [48]", 0, 0, 0},
+    {M, "hidden_size", "49", "divisor of hidden_size 49", "found 6", 0, 0, "num_attention_heads"},
+    {M, "hidden_size", "54", "expected [288, 54]", "found [288, 48]", "head_dim", "8", "model.embed_tokens.weight: shape"},
+    {M, "vocab_size", "0", "expected an integer from 1 to 16777216", "found 0", 0, 0, 0},
+    {M, "vocab_size", "16777217", "expected an integer from 1 to 16777216", "found 16777217", 0, 0, 0},
+    {M, "vocab_size", "287", "expected [287, 48]", "found [288, 48]", 0, 0, "model.embed_tokens.weight: shape"},
+    {M, "vocab_size", "50", "expected an integer from 0 to 49", "found 60", 0, 0, "eos_token_id"},
+    {M, "num_attention_heads", "0", "expected an integer from 1 to 4096", "found 0", 0, 0, 0},
+    {M, "num_attention_heads", "5000", "expected an integer from 1 to 4096", "found 5000", 0, 0, 0},
+    {M, "num_attention_heads", "null", "expected an integer from 1 to 4096", "found nothing", 0, 0, 0},
+    {M, "num_attention_heads", "12", "expected [48, 48]", "found [16, 48]", "num_key_value_heads", "12", "k_proj.weight: shape"},
+    {M, "num_key_value_heads", "4", "divisor of the 6 heads", "found 4", 0, 0, 0},
+    {M, "num_key_value_heads", "0", "expected an integer from 1 to 4096", "found 0", 0, 0, 0},
+    {M, "num_key_value_heads", "\"2\"", "expected an integer from 1 to 4096", "found \"2\"", 0, 0, 0},
+    {M, "head_dim", "0", "expected an integer from 1 to 1048576", "found 0", 0, 0, 0},
+    {M, "head_dim", "7", "expected an even width", "found 7", 0, 0, 0},
+    {M, "head_dim", "1000000", "expected heads x width of at most 1048576", "found 6 x 1000000", 0, 0, "num_attention_heads"},
+    {M, "max_position_embeddings", "0", "expected an integer from 1 to 2147483648", "found 0", 0, 0, 0},
+    {M, "max_position_embeddings", "-", "expected an integer from 1 to 2147483648", "found nothing", 0, 0, 0},
+    {M, "max_position_embeddings", "1e12", "expected an integer from 1 to 2147483648", "found 1e12", 0, 0, 0},
+    {M, "rms_norm_eps", "0", "expected a number from 1e-30 to 1", "found 0", 0, 0, 0},
+    {M, "rms_norm_eps", "-1e-5", "expected a number from 1e-30 to 1", "found -1", 0, 0, 0},
+    {M, "rms_norm_eps", "2", "expected a number from 1e-30 to 1", "found 2", 0, 0, 0},
+    {M, "rms_norm_eps", "\"1e-5\"", "expected a number from 1e-30 to 1", "found \"1e-5\"", 0, 0, 0},
+    {M, "hidden_act", "\"relu\"", "expected silu", "found \"relu\"", 0, 0, 0},
+    {M, "hidden_act", "5", "expected a string", "found 5", 0, 0, 0},
+    {M, "tie_word_embeddings", "\"yes\"", "expected true or false", "found \"yes\"", 0, 0, 0},
+    {M, "sliding_window", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {M, "sliding_window", "-4", "expected an integer from 1", "found -4", 0, 0, 0},
+    {M, "sliding_window", "\"24\"", "expected an integer from 1", "found \"24\"", 0, 0, 0},
+    {M, "sliding_window", "1.5", "expected an integer from 1", "found 1.5", 0, 0, 0},
+    {M, "rope_theta", "0", "expected a number from 0.001", "found 0", 0, 0, 0},
+    {M, "rope_theta", "-1", "expected a number from 0.001", "found -1", 0, 0, 0},
+    {M, "rope_theta", "\"1e6\"", "expected a number from 0.001", "found \"1e6\"", 0, 0, 0},
+    {M, "rope_theta", "1e300", "expected a number from 0.001", "found 1e300", 0, 0, 0},
+    {M, "rope_scaling", "[]", "expected an object", "found []", 0, 0, 0},
+    {M, "rope_scaling", "{\"type\": \"dynamic\", \"factor\": 2}", "expected default, linear", "found \"dynamic\"", 0, 0, "rope_type"},
+    {M, "rope_scaling", "{\"type\": \"mrope\"}", "expected default, linear", "found \"mrope\"", 0, 0, "rope_type"},
+    {M, "rope_scaling", "{\"type\": 5}", "expected a string", "found 5", 0, 0, "rope_scaling.type"},
+    {M, "rope_scaling", "{\"type\": \"linear\"}", "expected a positive number", "found nothing", 0, 0, "rope_scaling.factor"},
+    {M, "rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", "expected a number from", "found 0", 0, 0, "rope_scaling.factor"},
+    {M, "rope_scaling", "{\"type\": \"linear\", \"factor\": -2}", "expected a number from", "found -2", 0, 0, "rope_scaling.factor"},
+    {M, "rope_scaling", "{\"type\": \"linear\", \"factor\": \"2\"}", "expected a number", "found \"2\"", 0, 0, "rope_scaling.factor"},
+    {M, "rope_scaling", "{\"rope_type\": \"linear\", \"type\": \"yarn\", \"factor\": 2}", "expected \"linear\" as rope_type says",
+     "found \"yarn\"", 0, 0, "type"},
+    {M, "rope_scaling", "{\"type\": \"llama3\", \"factor\": 8}", "expected a number", "found nothing", 0, 0, "low_freq_factor"},
+    {M, "rope_scaling", "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 4}",
+     "expected more than low_freq_factor 4", "found 4", 0, 0, "high_freq_factor"},
+    {M, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 4, \"attention_factor\": 0}", "expected a number", "found 0", 0, 0,
+     "attention_factor"},
+    {M, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 4, \"beta_fast\": -1}", "expected a number from 0", "found -1", 0, 0, "beta_fast"},
+    {M, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 4, \"truncate\": \"no\"}", "expected true or false", "found \"no\"", 0, 0,
+     "truncate"},
+    {M, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 4}", "expected more than 1", "found 1", "rope_theta", "1", "rope_theta"},
+    {M, "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1, 1, 1, 1]}", "expected a list of 4",
+     "found [1]", 0, 0, "short_factor"},
+    {M, "rope_scaling", "{\"type\": \"longrope\", \"short_factor\": [1, 1, 1, 1]}", "expected a list of 4", "found nothing", 0, 0,
+     "long_factor"},
+    {M, "rope_scaling", "{\"type\": \"linear\", \"factor\": 2, \"original_max_position_embeddings\": 0}", "expected a number from 1",
+     "found 0", 0, 0, "original_max_position_embeddings"},
+    {M, "rope_scaling", "{\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}", "expected a number from 1 to 1", "found 0.5", 0, 0,
+     "partial_rotary_factor"},
+    {M, "partial_rotary_factor", "0.5", "expected a number from 1 to 1", "found 0.5", 0, 0, 0},
+    {M, "num_local_experts", "0", "expected an integer from 1 to 65535", "found 0", 0, 0, 0},
+    {M, "num_local_experts", "65536", "expected an integer from 1 to 65535", "found 65536", 0, 0, 0},
+    {M, "num_local_experts", "-", "expected an integer from 1 to 65535", "found nothing", 0, 0, 0},
+    {M, "num_local_experts", "9", "expected [9, 48]", "found [8, 48]", 0, 0, "gate.weight: shape"},
+    {M, "num_experts", "7", "expected 8 as num_local_experts says", "found 7", 0, 0, 0},
+    {M, "num_experts_per_tok", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {M, "num_experts_per_tok", "9", "expected at most the 8 experts", "found 9", 0, 0, 0},
+    {M, "num_experts_per_tok", "-", "expected an integer from 1", "found nothing", 0, 0, 0},
+    {M, "num_experts_per_tok", "\"2\"", "expected an integer from 1", "found \"2\"", 0, 0, 0},
+    {M, "intermediate_size", "0", "expected an integer from 1 to 4194304", "found 0", 0, 0, 0},
+    {M, "intermediate_size", "4194305", "expected an integer from 1 to 4194304", "found 4194305", 0, 0, 0},
+    {M, "intermediate_size", "-", "expected an integer from 1 to 4194304", "found nothing", 0, 0, 0},
+    {M, "intermediate_size", "29", "expected [29, 48]", "found [28, 48]", 0, 0, "experts.0.w1.weight: shape"},
+    {M, "eos_token_id", "-1", "expected an integer from 0 to 287", "found -1", 0, 0, 0},
+    {M, "eos_token_id", "288", "expected an integer from 0 to 287", "found 288", 0, 0, 0},
+    {M, "eos_token_id", "\"2\"", "expected an integer from 0 to 287", "found \"2\"", 0, 0, 0},
+    {M, "eos_token_id", "[1, 288]", "expected integers from 0 to 287", "found 288", 0, 0, 0},
+    {M, "eos_token_id", "[1, \"x\"]", "expected integers from 0 to 287", "found \"x\"", 0, 0, 0},
+    {M, "eos_token_id", "[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", "expected at most 16", "found 17", 0, 0, 0},
+    {M, "bos_token_id", "288", "expected an integer from 0 to 287", "found 288", 0, 0, 0},
+    {M, "bos_token_id", "-1", "expected an integer from 0 to 287", "found -1", 0, 0, 0},
+    {M, "bos_token_id", "{}", "expected an integer from 0 to 287", "found {}", 0, 0, 0},
+    {M, "quantization_config", "\"fp8\"", "expected an object", "found \"fp8\"", 0, 0, 0},
+    {M, "quantization_config", "{\"quant_method\": \"mxfp4\"}", "expected fp8", "found \"mxfp4\"", 0, 0, "quant_method"},
+    {M, "quantization_config", "{}", "expected fp8", "found \"\"", 0, 0, "quant_method"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\"}", "expected two integers", "found 0", 0, 0, "weight_block_size"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}", "expected e4m3", "found \"e5m2\"", 0, 0, "fmt"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"}", "expected dynamic", "found \"static\"", 0, 0,
+     "activation_scheme"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": [0, 16]}", "expected integers from 1", "found 0", 0, 0,
+     "weight_block_size"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": [16]}", "expected two integers", "found 1", 0, 0,
+     "weight_block_size"},
+    {M, "quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": 128}", "expected a list", "found 128", 0, 0,
+     "weight_block_size"},
+    {M, "model_type", "\"bert\"", "expected one of mixtral", "found bert", 0, 0, 0},
+    {M, "model_type", "5", "expected a string", "found 5", 0, 0, 0},
+    {M, "model_type", "-", "expected one of mixtral", "found BertModel", "architectures", "[\"BertModel\"]", "architectures"},
+    {M, "model_type", "-", "expected one of mixtral", "found nothing", "architectures", "-", "model_type"},
+    {M, "model_type", "\"llama\"", "expected this tensor", "found none", 0, 0, "mlp.gate_proj.weight"},
+    {M, "layer_types", "[\"full_attention\"]", "expected a list of 2", "found [\"full_attention\"]", 0, 0, 0},
+    {M, "layer_types", "[\"sliding_attention\", \"full_attention\"]", "expected full_attention for layer 0", "found sliding_attention", 0, 0,
+     0},
+    {M, "layer_types", "[\"full_attention\", 3]", "expected sliding_attention or full_attention", "found 3", 0, 0, 0},
+    {M, "dtype", "\"bfloat16\"", "expected \"bfloat16\" as dtype says", "found \"float32\"", 0, 0, "torch_dtype"},
+    {"mixtral_b", "rope_parameters", "{\"rope_type\": \"yarn\", \"rope_theta\": 0}", "expected a number", "found 0", 0, 0,
+     "rope_parameters.rope_theta"},
+    {"mixtral_b", "rope_parameters", "7", "expected an object", "found 7", 0, 0, 0},
+#define Q "qwen2moe_b"
+    {Q, "use_sliding_window", "true", "expected false", "found true", 0, 0, 0},
+    {Q, "use_sliding_window", "\"no\"", "expected true or false", "found \"no\"", 0, 0, 0},
+    {Q, "layer_types", "[\"full_attention\", \"sliding_attention\", \"full_attention\"]", "expected full_attention for layer 1",
+     "found sliding_attention", 0, 0, 0},
+    {Q, "decoder_sparse_step", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {Q, "mlp_only_layers", "[3]", "expected integers from 0 to 2", "found 3", 0, 0, 0},
+    {Q, "mlp_only_layers", "[-1]", "expected integers from 0 to 2", "found -1", 0, 0, 0},
+    {Q, "mlp_only_layers", "[\"0\"]", "expected integers from 0 to 2", "found \"0\"", 0, 0, 0},
+    {Q, "mlp_only_layers", "0", "expected a list", "found 0", 0, 0, 0},
+    {Q, "mlp_only_layers", "[0, 1, 2, 0]", "expected at most 3", "found 4", 0, 0, 0},
+    {Q, "mlp_only_layers", "[1]", "expected this tensor", "found none", 0, 0, "model.layers.1.mlp.gate_proj.weight"},
+    {Q, "norm_topk_prob", "1", "expected true or false", "found 1", 0, 0, 0},
+    {Q, "shared_expert_intermediate_size", "-1", "expected an integer from 0", "found -1", 0, 0, 0},
+    {Q, "moe_intermediate_size", "-", "expected an integer from 1", "found nothing", 0, 0, 0},
+    {Q, "intermediate_size", "-", "expected an integer from 1", "found nothing", 0, 0, 0},
+    {Q, "tie_word_embeddings", "false", "expected this tensor", "found none", 0, 0, "lm_head.weight"},
+    {"qwen3moe_b", "use_sliding_window", "true", "expected false", "found true", 0, 0, 0},
+    {"qwen3moe_b", "head_dim", "12", "expected [72, 44]", "found [60, 44]", 0, 0, "q_proj.weight: shape"},
+    {"qwen3moe_b", "attention_bias", "true", "expected this tensor", "found none", 0, 0, "q_proj.bias"},
+#define D "deepseekv3_a"
+    {D, "q_lora_rank", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {D, "q_lora_rank", "null", "expected this tensor", "found none", 0, 0, "q_proj.weight"},
+    {D, "kv_lora_rank", "-", "expected an integer from 1", "found nothing", 0, 0, 0},
+    {D, "kv_lora_rank", "17", "expected [25, 48]", "found [24, 48]", 0, 0, "kv_a_proj_with_mqa.weight: shape"},
+    {D, "qk_rope_head_dim", "7", "expected an even width", "found 7", 0, 0, 0},
+    {D, "qk_nope_head_dim", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {D, "v_head_dim", "-1", "expected an integer from 1", "found -1", 0, 0, 0},
+    {D, "v_head_dim", "300000", "expected heads x width of at most 1048576", "found 4 x 300000", 0, 0, "num_attention_heads"},
+    {D, "n_group", "3", "divisor of the 16 experts", "found 3", 0, 0, 0},
+    {D, "n_group", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {D, "n_group", "-", "expected an integer from 1", "found nothing", 0, 0, 0},
+    {D, "n_group", "16", "expected groups of at least 2", "found 16", 0, 0, 0},
+    {D, "topk_group", "5", "expected at most the 4 groups", "found 5", 0, 0, 0},
+    {D, "topk_group", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+    {D, "num_experts_per_tok", "9", "expected at most the 8 experts of 2 groups", "found 9", 0, 0, 0},
+    {D, "topk_method", "\"greedy\"", "expected noaux_tc", "found \"greedy\"", 0, 0, 0},
+    {D, "scoring_func", "\"softmax\"", "expected sigmoid", "found \"softmax\"", 0, 0, 0},
+    {D, "routed_scaling_factor", "0", "expected a number", "found 0", 0, 0, 0},
+    {D, "routed_scaling_factor", "-2.5", "expected a number", "found -2.5", 0, 0, 0},
+    {D, "routed_scaling_factor", "\"2.5\"", "expected a number", "found \"2.5\"", 0, 0, 0},
+    {D, "first_k_dense_replace", "4", "expected an integer from 0 to 3", "found 4", 0, 0, 0},
+    {D, "moe_layer_freq", "2", "expected an integer from 1 to 1", "found 2", 0, 0, 0},
+    {D, "num_nextn_predict_layers", "2", "expected an integer from 0 to 1", "found 2", 0, 0, 0},
+    {D, "n_shared_experts", "-1", "expected an integer from 0 to 1024", "found -1", 0, 0, 0},
+    {D, "n_shared_experts", "1000", "expected a shared width of at most", "found 12000000", "moe_intermediate_size", "12000",
+     "n_shared_experts"},
+    {D, "attention_bias", "true", "expected false", "found true", 0, 0, 0},
+    {D, "norm_topk_prob", "\"true\"", "expected true or false", "found \"true\"", 0, 0, 0},
+    {D, "rope_interleave", "1", "expected true or false", "found 1", 0, 0, 0},
+    {D, "rope_scaling.mscale", "-1", "expected a number from 0", "found -1", 0, 0, "rope_scaling.mscale"},
+    {D, "rope_scaling.mscale_all_dim", "\"x\"", "expected a number from 0", "found \"x\"", 0, 0, "rope_scaling.mscale_all_dim"},
+    {"deepseekv2_b", "topk_method", "\"noaux_tc\"", "expected greedy or group_limited_greedy", "found \"noaux_tc\"", 0, 0, 0},
+    {"deepseekv2_b", "norm_topk_prob", "true", "expected false", "found true", 0, 0, 0},
+    {"deepseekv2_b", "scoring_func", "\"sigmoid\"", "expected softmax", "found \"sigmoid\"", 0, 0, 0},
+    {"deepseekv3_fp8", "quantization_config", "-", "has no fp8 quantization_config", "found F8_E4M3", 0, 0, "weight: dtype"},
+    {"deepseekv3_fp8", "quantization_config.weight_block_size", "[8, 16]", "expected [3, 3] of F32", "found [2, 3] of F32", 0, 0,
+     "weight_scale_inv: shape"},
+#define X "dbrx_a"
+    {X, "attn_config", "[]", "expected an object", "found []", 0, 0, 0},
+    {X, "attn_config.clip_qkv", "0", "expected a number", "found 0", 0, 0, "attn_config.clip_qkv"},
+    {X, "attn_config.kv_n_heads", "4", "divisor of the 6 heads", "found 4", 0, 0, "num_key_value_heads"},
+    {X, "attn_config.rope_theta", "1000", "expected 1000 as attn_config.rope_theta says", "found 500000", 0, 0, "rope_theta"},
+    {X, "ffn_config", "3", "expected an object", "found 3", 0, 0, 0},
+    {X, "ffn_config.moe_normalize_expert_weights", "0", "expected a number", "found 0", 0, 0, 0},
+    {X, "ffn_config.ffn_act_fn.name", "\"relu\"", "expected silu", "found \"relu\"", 0, 0, "hidden_act"},
+    {X, "ffn_config.moe_top_k", "9", "expected at most the 8 experts", "found 9", 0, 0, "num_experts_per_tok"},
+    {X, "ffn_config.ffn_hidden_size", "0", "expected an integer from 1", "found 0", 0, 0, "ffn_hidden_size"},
+    {X, "ffn_config.ffn_hidden_size", "21", "expected [168, 48]", "found [160, 48]", 0, 0, "experts.mlp.w1: shape"},
+    {X, "d_model", "-", "expected an integer from 1", "found nothing", 0, 0, "hidden_size"},
+    {X, "n_heads", "0", "expected an integer from 1", "found 0", 0, 0, 0},
+#define G "grok1_b"
+    {G, "max_attn_value", "0", "expected a number", "found 0", 0, 0, 0},
+    {G, "max_attn_value", "-", "expected a number", "found nothing", 0, 0, 0},
+    {G, "embedding_multiplier_scale", "-1", "expected a number", "found -1", 0, 0, 0},
+    {G, "output_multiplier_scale", "\"x\"", "expected a number", "found \"x\"", 0, 0, 0},
+    {G, "attn_output_multiplier", "-", "expected a number", "found nothing", 0, 0, 0},
+#define O "gptoss_a"
+    {O, "sliding_window", "null", "expected an integer from 1", "found null", 0, 0, 0},
+    {O, "layer_types", "[\"sliding_attention\"]", "expected a list of 2", "found [\"sliding_attention\"]", 0, 0, 0},
+    {O, "layer_types", "[1, 2]", "expected sliding_attention or full_attention", "found 1", 0, 0, 0},
+    {O, "swiglu_limit", "0", "expected a number", "found 0", 0, 0, 0},
+    {O, "experts_per_token", "3", "expected 2 as num_experts_per_tok says", "found 3", 0, 0, 0},
+    {O, "intermediate_size", "19", "expected [6, 40, 38]", "found [6, 40, 40]", 0, 0, "gate_up_proj: shape"},
+    {O, "quantization_config", "{\"quant_method\": \"mxfp4\"}", "expected fp8", "found \"mxfp4\"", 0, 0, "quant_method"},
+#define P "phimoe_a"
+    {P, "num_experts_per_tok", "3", "expected 2", "found 3", 0, 0, 0},
+    {P, "router_jitter_noise", "2", "expected a number from 0 to 1", "found 2", 0, 0, 0},
+    {P, "rope_scaling.short_factor", "[1]", "expected a list of 4", "found [1]", 0, 0, "short_factor"},
+    {P, "rope_scaling.long_factor", "[1, 1, 1, \"a\"]", "expected numbers from", "found \"a\"", 0, 0, "long_factor"},
+    {P, "rope_scaling.long_factor", "[1, 1, 1, 0]", "expected numbers from", "found 0", 0, 0, "long_factor"},
+    {P, "rope_scaling.short_mscale", "-", "expected a number", "found nothing", 0, 0, "short_mscale"},
+    {P, "rope_scaling.original_max_position_embeddings", "1", "expected more than 1", "found 1", 0, 0, 0},
+    {P, "lm_head_bias", "1", "expected true or false", "found 1", 0, 0, 0},
+    {"llama_a", "mlp_bias", "\"x\"", "expected true or false", "found \"x\"", 0, 0, 0},
+    {"llama_a", "attention_bias", "0", "expected true or false", "found 0", 0, 0, 0},
+    {"llama_a", "rope_scaling.high_freq_factor", "1.0", "expected more than low_freq_factor 1", "found 1", 0, 0, "high_freq_factor"},
+    {"llama_a", "rope_scaling.low_freq_factor", "null", "expected a number", "found nothing", 0, 0, "low_freq_factor"},
+    {"olmoe_b", "clip_qkv", "-1", "expected a number", "found -1", 0, 0, 0},
+    {"olmoe_b", "num_experts", "7.5", "expected an integer", "found 7.5", 0, 0, "num_experts"},
+};
+
+static const struct config_case generation_cases[] = {
+    {M, "temperature", "-1", "expected a number from 0", "found -1", 0, 0, 0},
+    {M, "temperature", "\"0.5\"", "expected a number from 0", "found \"0.5\"", 0, 0, 0},
+    {M, "top_p", "\"x\"", "expected a number from 0", "found \"x\"", 0, 0, 0},
+    {M, "top_k", "-5", "expected an integer from 0", "found -5", 0, 0, 0},
+    {M, "top_k", "1.5", "expected an integer from 0", "found 1.5", 0, 0, 0},
+    {M, "repetition_penalty", "0", "expected a number from", "found 0", 0, 0, 0},
+    {M, "do_sample", "\"x\"", "expected true or false", "found \"x\"", 0, 0, 0},
+    {M, "eos_token_id", "99999", "expected an integer from 0 to 287", "found 99999", 0, 0, 0},
+};
+
+static void edit(json_t *v, const char *key, const char *text)
+{
+    if (key != NULL)
+        json_edit(v, key, strcmp(text, "-") == 0 ? NULL : text);
+}
+
+static void config_case(const struct config_case *c, const char *file)
+{
+    char dir[256], base[600], label[256];
+    const char *last = strrchr(c->key, '.') != NULL ? strrchr(c->key, '.') + 1 : c->key;
+
+    snprintf(base, sizeof base, "%s/%s", models_dir(), c->base);
+    snprintf(label, sizeof label, "%s %s=%s", c->base, c->key, c->json);
+    dir_make(dir);
+    dir_link_all(dir, base, file);
+    json_t *v = json_read(base, file);
+    edit(v, c->key, c->json);
+    edit(v, c->key2, c->json2);
+    dir_json(dir, file, v);
+    json_decref(v);
+    refuse(dir, label, (const char *const[4]){c->named != NULL ? c->named : last, c->expected, c->found, NULL});
+    dir_remove(dir);
+}
+
+static void test_config(void **state)
+{
+    (void)state;
+    failures = 0;
+    for (size_t i = 0; i < sizeof config_cases / sizeof config_cases[0]; i++)
+        config_case(config_cases + i, "config.json");
+    for (size_t i = 0; i < sizeof generation_cases / sizeof generation_cases[0]; i++)
+        config_case(generation_cases + i, "generation_config.json");
+    assert_int_equal(failures, 0);
+}
+
+/* ---------------------------------------------------------------- config.json that is no JSON */
+static void text_case(const char *file, const char *text, size_t n, const char *want, const char *found)
+{
+    char dir[256];
+    uint64_t bytes;
+    json_t *h = tiny_header(0, 0, &bytes), *c = tiny_config();
+
+    dir_make(dir);
+    dir_json(dir, "config.json", c);
+    json_decref(c);
+    dir_safetensors_json(dir, "model.safetensors", h, bytes);
+    dir_write(dir, file, text, n);
+    refuse(dir, text, (const char *const[4]){file, want, found, NULL});
+    dir_remove(dir);
+}
+
+static void text_cases(const char *file)
+{
+    enum { DEEP = 200000 };
+    char *deep = malloc(DEEP + 1);
+
+    memset(deep, '[', DEEP);
+    deep[DEEP] = 0;
+    text_case(file, "", 0, "not JSON", "line");
+    text_case(file, "[]", 2, "expected an object", "found a list");
+    text_case(file, "\"x\"", 3, "expected an object", "found a string");
+    text_case(file, "{", 1, "not JSON", "line 1");
+    text_case(file, "{} {}", 5, "not JSON", "line 1");
+    text_case(file, "{\"a\": 1, \"a\": 2}", 16, "not JSON", "duplicate");
+    text_case(file, "{\"a\": \"\xff\"}", 10, "not JSON", "unable to decode byte 0xff");
+    text_case(file, "{\"a\": 1e999}", 12, "not JSON", "line 1");
+    text_case(file, "{\"a\": 99999999999999999999}", 27, "not JSON", "line 1");
+    text_case(file, "{\"a\": NaN}", 10, "not JSON", "line 1");
+    text_case(file, "{\"a\0b\": 1}", 10, "not JSON", "line 1");
+    text_case(file, deep, DEEP, "not JSON", "depth");
+    free(deep);
+}
+
+static void test_not_json(void **state)
+{
+    char dir[256], *path;
+
+    (void)state;
+    failures = 0;
+    text_cases("config.json");
+    text_cases("generation_config.json");
+    dir_make(dir);
+    refuse(dir, "no config", (const char *const[4]){"config.json", "No such file", NULL, NULL});
+    path = mb_path_join(dir, "config.json");
+    assert_int_equal(mkdir(path, 0777), 0);
+    refuse(dir, "config is a directory", (const char *const[4]){"config.json", "not a regular file", NULL, NULL});
+    assert_int_equal(rmdir(path), 0);
+    FILE *f = fopen(path, "w");
+    assert_int_equal(ftruncate(fileno(f), 17 << 20), 0);
+    fclose(f);
+    refuse(dir, "config of 17 MiB", (const char *const[4]){"config.json", "17825792 bytes", "16777216", NULL});
+    free(path);
+    dir_remove(dir);
+    refuse("/nonexistent/model", "no directory", (const char *const[4]){"config.json", "No such file", NULL, NULL});
+    assert_int_equal(failures, 0);
+}
+
+/* ---------------------------------------------------------------- one safetensors file */
+#define T_NORM "model.norm.weight"
+#define T_HEAD "lm_head.weight"
+#define T_Q "model.layers.0.self_attn.q_proj.weight"
+static const struct header_case {
+    const char *tensor, *field, *json; /* field NULL: the whole entry; json "-": removed */
+    int data;                          /* bytes of data more or less */
+    const char *named, *expected, *found;
+} header_cases[] = {
+    {T_Q, "dtype", "\"F33\"", 0, T_Q ": dtype", "expected a safetensors type", "found \"F33\""},
+    {T_Q, "dtype", "7", 0, T_Q ": dtype", "expected a string", "found an integer"},
+    {T_Q, "dtype", "-", 0, T_Q ": dtype", "expected a string", "found nothing"},
+    {T_Q, "dtype", "\"I32\"", 0, T_Q ": dtype", "expected F32, F16, BF16 or F8_E4M3", "found I32"},
+    {T_Q, "dtype", "\"F64\"", 0, T_Q ": data_offsets", "expected 128 bytes for [4, 4] of F64", "found 64"},
+    {T_Q, "dtype", "\"BF16\"", 0, T_Q ": data_offsets", "expected 32 bytes for [4, 4] of BF16", "found 64"},
+    {T_Q, "shape", "-", 0, T_Q ": shape", "expected a list", "found nothing"},
+    {T_Q, "shape", "16", 0, T_Q ": shape", "expected a list", "found an integer"},
+    {T_Q, "shape", "[4, \"4\"]", 0, T_Q ": shape", "expected integers", "found a string"},
+    {T_Q, "shape", "[4, 4.0]", 0, T_Q ": shape", "expected integers", "found a number"},
+    {T_Q, "shape", "[-4, -4]", 0, T_Q ": shape", "expected sizes of 0 or more", "found -4"},
+    {T_Q, "shape", "[4, 5]", 0, T_Q ": data_offsets", "expected 80 bytes for [4, 5] of F32", "found 64"},
+    {T_Q, "shape", "[16]", 0, T_Q ": shape", "expected [4, 4]", "found [16]"},
+    {T_Q, "shape", "[2, 8]", 0, T_Q ": shape", "expected [4, 4]", "found [2, 8]"},
+    {T_Q, "shape", "[4, 4, 1]", 0, T_Q ": shape", "expected [4, 4]", "found [4, 4, 1]"},
+    {T_NORM, "shape", "[1, 4]", 0, T_NORM ": shape", "expected [4]", "found [1, 4]"},
+    {T_Q, "shape", "[4294967296, 4294967296]", 0, T_Q ": shape", "expected a size that fits 64 bits", "found [4294967296, 4294967296]"},
+    {T_Q, "shape", "[9223372036854775807, 4]", 0, T_Q ": shape", "expected a size that fits 64 bits", "found [9223372036854775807, 4]"},
+    {T_Q, "shape", "[1,1,1,1,1,1,1,1,16]", 0, T_Q ": shape", "expected at most 8 dimensions", "found 9"},
+    {T_Q, "data_offsets", "-", 0, T_Q ": data_offsets", "expected a list of two integers", "found nothing"},
+    {T_Q, "data_offsets", "[1]", 0, T_Q ": data_offsets", "expected a list of two integers", "found another list"},
+    {T_Q, "data_offsets", "[0.5, 64]", 0, T_Q ": data_offsets", "expected a list of two integers", "found another list"},
+    {T_Q, "data_offsets", "[-64, 0]", 0, T_Q ": data_offsets", "expected begin <= end", "found [-64, 0]"},
+    {T_Q, "data_offsets", "[272, 208]", 0, T_Q ": data_offsets", "expected begin <= end", "found [272, 208]"},
+    {T_Q, "data_offsets", "[1000000, 1000064]", 0, T_Q ": data_offsets", "expected begin <= end", "found [1000000, 1000064]"},
+    {T_Q, "data_offsets", "[0, 9223372036854775807]", 0, T_Q ": data_offsets", "expected begin <= end", "found [0, 9223372036854775807]"},
+    {T_NORM, "data_offsets", "[0, 16]", 0, "data_offsets", "no holes, no overlaps", "found"},
+    {T_NORM, "data_offsets", "[84, 100]", 0, "data_offsets", "expected to begin at", "found 84"},
+    {T_NORM, NULL, "-", 0, T_HEAD ": data_offsets", "expected to begin at 80", "found 96"},
+    {T_NORM, NULL, "[]", 0, T_NORM, "expected an object", "found a list"},
+    {"extra", NULL, "{\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [0, 4]}", 0, "data_offsets", "no holes, no overlaps", "found"},
+    {"", NULL, "{\"dtype\": \"F32\", \"shape\": [0], \"data_offsets\": [0, 0]}", 0, "tensor name", "expected 1 to 1024 bytes", "found 0"},
+    {"__metadata__", NULL, "[]", 0, "__metadata__", "expected an object", "found a list"},
+    {"__metadata__", NULL, "{\"format\": 1}", 0, "__metadata__: format", "expected a string", "found an integer"},
+    {NULL, NULL, NULL, 4, "size", "expected", "found"},
+    {NULL, NULL, NULL, 1, "size", "expected", "found"},
+    {NULL, NULL, NULL, -4, "experts.1.w3.weight: data_offsets", "expected begin <= end", "found"},
+};
+
+static void header_case(const struct header_case *c)
+{
+    char dir[256], label[256];
+    uint64_t bytes;
+    json_t *h = tiny_header(0, 0, &bytes), *config = tiny_config();
+
+    snprintf(label, sizeof label, "%s %s %s %+d", c->tensor, c->field, c->json, c->data);
+    dir_make(dir);
+    dir_json(dir, "config.json", config);
+    json_decref(config);
+    if (c->tensor != NULL && c->field != NULL) {
+        edit(json_object_get(h, c->tensor), c->field, c->json);
+    } else if (c->tensor != NULL && strcmp(c->json, "-") == 0) {
+        json_object_del(h, c->tensor);
+    } else if (c->tensor != NULL) {
+        json_object_set_new(h, c->tensor, json_loads(c->json, 0, NULL));
+    }
+    dir_safetensors_json(dir, "model.safetensors", h, bytes + (uint64_t)c->data);
+    refuse(dir, label, (const char *const[4]){"/model.safetensors", c->named, c->expected, c->found});
+    dir_remove(dir);
+}
+
+/* A file given as header text and header length. */
+static void raw_case(const char *header, int64_t length, uint64_t bytes, const char *expected, const char *found)
+{
+    char dir[256];
+    json_t *config = tiny_config();
+
+    dir_make(dir);
+    dir_json(dir, "config.json", config);
+    json_decref(config);
+    dir_safetensors(dir, "model.safetensors", header, length, bytes);
+    refuse(dir, header, (const char *const[4]){"/model.safetensors", expected, found, NULL});
+    dir_remove(dir);
+}
+
+static void long_name_case(void)
+{
+    char dir[256], name[1100];
+    uint64_t bytes;
+    json_t *h = tiny_header(0, 0, &bytes), *config = tiny_config();
+
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    json_object_set_new(h, name, json_loads("{\"dtype\": \"F32\", \"shape\": [0], \"data_offsets\": [0, 0]}", 0, NULL));
+    dir_make(dir);
+    dir_json(dir, "config.json", config);
+    json_decref(config);
+    dir_safetensors_json(dir, "model.safetensors", h, bytes);
+    refuse(dir, "long name", (const char *const[4]){"model.safetensors", "expected 1 to 1024 bytes", "found 1099", NULL});
+    dir_remove(dir);
+}
+
+static void test_header(void **state)
+{
+    char dir[256];
+    json_t *config = tiny_config();
+
+    (void)state;
+    failures = 0;
+    for (size_t i = 0; i < sizeof header_cases / sizeof header_cases[0]; i++)
+        header_case(header_cases + i);
+    raw_case("{}", 1, 0, "header length: expected 2 to", "found 1");
+    raw_case("{}", 0, 0, "header length: expected 2 to", "found 0");
+    raw_case("{}", 100000001, 0, "header length: expected 2 to 100000000", "found 100000001");
+    raw_case("{}", INT64_MAX, 0, "header length: expected 2 to 100000000", "found 9223372036854775807");
+    raw_case("{}", 3, 0, "header length: expected at most the 2 bytes", "found 3");
+    raw_case("[]", -1, 0, "header: expected {", "found byte 0x5b");
+    raw_case(" {}", -1, 0, "header: expected {", "found byte 0x20");
+    raw_case("{\"a\": ", -1, 0, "not JSON", "line 1");
+    raw_case("{} x", -1, 0, "not JSON", "line 1");
+    raw_case("{\"a\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [0, 4]}, \"a\": {\"dtype\": \"F32\", \"shape\": [1], "
+             "\"data_offsets\": [4, 8]}}", -1, 8, "not JSON", "duplicate");
+    raw_case("{\"a\": {\"dtype\": \"F4\", \"shape\": [3], \"data_offsets\": [0, 1]}}", -1, 4, "a: data_offsets: expected 1 bytes", "found 1");
+    long_name_case();
+    dir_make(dir);
+    dir_json(dir, "config.json", config);
+    refuse(dir, "no weights", (const char *const[4]){"expected model.safetensors or model.safetensors.index.json", "found neither", NULL, NULL});
+    dir_write(dir, "model.safetensors", "1234567", 7);
+    refuse(dir, "seven bytes", (const char *const[4]){"model.safetensors", "expected at least 8 bytes", "found 7", NULL});
+    dir_write(dir, "model.safetensors", "", 0);
+    refuse(dir, "empty file", (const char *const[4]){"model.safetensors", "expected at least 8 bytes", "found 0", NULL});
+    dir_remove(dir);
+    json_decref(config);
+    assert_int_equal(failures, 0);
+}
+
+/* Every tensor of the tiny model missing in turn; and the unharmed model loads. */
+static void test_missing(void **state)
+{
+    char dir[256];
+    uint64_t bytes;
+    struct mb_model *m = NULL;
+
+    (void)state;
+    failures = 0;
+    for (size_t i = 0; i <= tiny_tensors(); i++) {
+        json_t *h = tiny_header(0, 0, &bytes), *config = tiny_config();
+        dir_make(dir);
+        dir_json(dir, "config.json", config);
+        json_decref(config);
+        if (i < tiny_tensors()) {
+            json_t *e = json_object_get(h, tiny_name(i));
+            json_object_set(h, "some.other.name", e);
+            json_object_del(h, tiny_name(i));
+        }
+        dir_safetensors_json(dir, "model.safetensors", h, bytes);
+        if (i < tiny_tensors())
+            refuse(dir, tiny_name(i), (const char *const[4]){tiny_name(i), "expected this tensor", "found none", NULL});
+        else
+            assert_int_equal(mb_model_open(dir, 0, &m), MB_OK);
+        dir_remove(dir);
+    }
+    mb_model_destroy(m);
+    assert_int_equal(failures, 0);
+}
+
+/* ---------------------------------------------------------------- shards */
+#define HALF 8
+/* The tiny model in two files a and b with a right index. */
+static json_t *make_shards(const char *dir)
+{
+    uint64_t bytes;
+    json_t *config = tiny_config(), *map = json_object();
+
+    dir_json(dir, "config.json", config);
+    json_decref(config);
+    json_t *h = tiny_header(0, HALF, &bytes);
+    dir_safetensors_json(dir, "a.safetensors", h, bytes);
+    h = tiny_header(HALF, 0, &bytes);
+    dir_safetensors_json(dir, "b.safetensors", h, bytes);
+    for (size_t i = 0; i < tiny_tensors(); i++)
+        json_object_set_new(map, tiny_name(i), json_string(i < HALF ? "a.safetensors" : "b.safetensors"));
+    return json_pack("{s:{s:i},s:o}", "metadata", "total_size", 1, "weight_map", map);
+}
+
+static void index_case(const char *key, const char *json, const char *named, const char *expected, const char *found)
+{
+    char dir[256];
+
+    dir_make(dir);
+    json_t *index = make_shards(dir), *map = json_object_get(index, "weight_map");
+    if (json == NULL)
+        json_object_del(map, key);
+    else
+        json_object_set_new(map, key, json_loads(json, JSON_DECODE_ANY, NULL));
+    dir_json(dir, "model.safetensors.index.json", index);
+    json_decref(index);
+    refuse(dir, json != NULL ? json : key, (const char *const[4]){"index", named, expected, found});
+    dir_remove(dir);
+}
+
+static void index_text_case(const char *text, const char *expected, const char *found)
+{
+    char dir[256];
+
+    dir_make(dir);
+    json_decref(make_shards(dir));
+    dir_text(dir, "model.safetensors.index.json", text);
+    refuse(dir, text, (const char *const[4]){"model.safetensors.index.json", expected, found, NULL});
+    dir_remove(dir);
+}
+
+static void shard_file_case(const char *label, void (*damage)(const char *dir), const char *a, const char *b, const char *c)
+{
+    char dir[256];
+
+    dir_make(dir);
+    json_t *index = make_shards(dir);
+    dir_json(dir, "model.safetensors.index.json", index);
+    json_decref(index);
+    damage(dir);
+    refuse(dir, label, (const char *const[4]){a, b, c, NULL});
+    dir_remove(dir);
+}
+
+static void remove_b(const char *dir)
+{
+    char *path = mb_path_join(dir, "b.safetensors");
+    assert_int_equal(unlink(path), 0);
+    free(path);
+}
+
+static void truncate_b(const char *dir)
+{
+    char *path = mb_path_join(dir, "b.safetensors");
+    struct stat sb;
+    assert_int_equal(stat(path, &sb), 0);
+    assert_int_equal(truncate(path, sb.st_size - 4), 0);
+    free(path);
+}
+
+static void truncate_b_header(const char *dir)
+{
+    char *path = mb_path_join(dir, "b.safetensors");
+    assert_int_equal(truncate(path, 100), 0);
+    free(path);
+}
+
+static void b_is_a_directory(const char *dir)
+{
+    char *path = mb_path_join(dir, "b.safetensors");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0777), 0);
+    free(path);
+}
+
+static void b_has_all(const char *dir)
+{
+    uint64_t bytes;
+    json_t *h = tiny_header(0, 0, &bytes);
+    dir_safetensors_json(dir, "b.safetensors", h, bytes);
+}
+
+static void b_has_more(const char *dir)
+{
+    uint64_t bytes;
+    json_t *h = tiny_header(HALF, 0, &bytes);
+    json_object_set_new(h, "unlisted", json_pack("{s:s,s:[i],s:[II]}", "dtype", "F32", "shape", 1, "data_offsets", (json_int_t)bytes,
+                                                 (json_int_t)bytes + 4));
+    dir_safetensors_json(dir, "b.safetensors", h, bytes + 4);
+}
+
+static void single_too(const char *dir)
+{
+    uint64_t bytes;
+    json_t *h = tiny_header(0, 0, &bytes);
+    dir_safetensors_json(dir, "model.safetensors", h, bytes);
+}
+
+static void test_shards(void **state)
+{
+    char dir[256];
+    struct mb_model *m = NULL;
+
+    (void)state;
+    failures = 0;
+    dir_make(dir);
+    json_t *index = make_shards(dir);
+    dir_json(dir, "model.safetensors.index.json", index);
+    json_decref(index);
+    assert_int_equal(mb_model_open(dir, 0, &m), MB_OK);
+    assert_int_equal(m->n_files, 2);
+    mb_model_destroy(m);
+    dir_remove(dir);
+    index_case(T_NORM, "\"../a.safetensors\"", T_NORM, "expected the name of a file in the same directory", "found \"../a.safetensors\"");
+    index_case(T_NORM, "\"/etc/passwd\"", T_NORM, "expected the name of a file in the same directory", "found \"/etc/passwd\"");
+    index_case(T_NORM, "\"..\"", T_NORM, "expected the name of a file in the same directory", "found \"..\"");
+    index_case(T_NORM, "\"sub/a.safetensors\"", T_NORM, "expected the name of a file in the same directory", "found \"sub/a.safetensors\"");
+    index_case(T_NORM, "\"sub\\\\a.safetensors\"", T_NORM, "expected the name of a file", "found \"sub\\a.safetensors\"");
+    index_case(T_NORM, "\"\"", T_NORM, "expected a .safetensors file", "found \"\"");
+    index_case(T_NORM, "\"a.bin\"", T_NORM, "expected a .safetensors file", "found \"a.bin\"");
+    index_case(T_NORM, "\".safetensors\"", T_NORM, "expected the name of a file", "found \".safetensors\"");
+    index_case(T_NORM, "7", T_NORM, "expected a file name", "found an integer");
+    index_case(T_NORM, "null", T_NORM, "expected a file name", "found null");
+    index_case(T_NORM, "\"b.safetensors\"", T_NORM, "expected in b.safetensors", "found in a.safetensors");
+    index_case(T_NORM, NULL, T_NORM, "expected because a.safetensors contains it", "found nothing");
+    index_case("invented", "\"a.safetensors\"", "invented", "expected in a.safetensors", "found in no file");
+    index_text_case("{}", "weight_map: expected an object", "found nothing");
+    index_text_case("{\"weight_map\": []}", "weight_map: expected an object", "found a list");
+    index_text_case("{\"weight_map\": {}}", "weight_map: expected at least one tensor", "found none");
+    index_text_case("{\"weight_map\": {\"a\": \"a.safetensors\", \"a\": \"b.safetensors\"}}", "not JSON", "duplicate");
+    index_text_case("{\"weight_map\": ", "not JSON", "line 1");
+    index_text_case("[1]", "weight_map: expected an object", "found nothing");
+    shard_file_case("b removed", remove_b, "b.safetensors", "expected a safetensors file", "No such file");
+    shard_file_case("b cut", truncate_b, "b.safetensors", "expected begin <= end", "found");
+    shard_file_case("b cut in header", truncate_b_header, "b.safetensors", "header length: expected at most the 92 bytes", "found");
+    shard_file_case("b a directory", b_is_a_directory, "b.safetensors", "expected a regular file", "found something else");
+    shard_file_case("tensors twice", b_has_all, "expected in one file", "found in a.safetensors and b.safetensors", NULL);
+    shard_file_case("tensor unlisted", b_has_more, "unlisted", "expected because b.safetensors contains it", "found nothing");
+    shard_file_case("single too", single_too, "weight_map: expected model.safetensors among its files", "found only others", NULL);
+    assert_int_equal(failures, 0);
+}
+
+static void test_enough(void **state)
+{
+    (void)state;
+    print_message("%d bad directories refused\n", cases);
+    assert_true(cases >= 120);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_config), cmocka_unit_test(test_not_json), cmocka_unit_test(test_header),
+        cmocka_unit_test(test_missing), cmocka_unit_test(test_shards),  cmocka_unit_test(test_enough),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
