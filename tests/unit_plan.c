@@ -210,8 +210,8 @@ static void test_kv_pages(void **state)
     /* memory unknown: what 8 sequences of 1,000 positions can ever use */
     assert_int_equal(p->max_pages_per_seq, 16);
     assert_true(p->kv_pages == 128);
-    /* 64 positions x 2 heads x (16 + 16) x 4 bytes x 4 layers */
-    assert_true(p->budget.kv_page_bytes == 64 * 2 * 32 * 4 * 4);
+    /* 64 positions x 2 heads x (keys of 16, padded to 32, + values of 16) x 4 bytes x 4 layers */
+    assert_true(p->budget.kv_page_bytes == 64 * 2 * 48 * 4 * 4);
     assert_true(p->budget.kv == 128 * p->budget.kv_page_bytes);
     int64_t fixed = p->budget.total - p->budget.kv, page = p->budget.kv_page_bytes;
     mb_plan_destroy(p);
@@ -263,7 +263,7 @@ static void test_budget_types(void **state)
     m.nope = 16;
     m.kv_heads = m.heads;
     b = plan_of(&m, t, &o);
-    assert_true(b->budget.kv_page_bytes == 64 * 48 * 2 * 4);
+    assert_true(b->budget.kv_page_bytes == 64 * 64 * 2 * 4); /* 48, padded */
     mb_plan_destroy(b);
     mb_topo_destroy(t);
 }

@@ -58,11 +58,13 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path)
     return ffn_bytes(m, m->expert_ffn, path);
 }
 
+/* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv outputs. */
 int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv, bool mtp)
 {
-    int64_t width =
-        m->mla ? (int64_t)m->kv_lora + m->rope_mla : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
+    int64_t keys = round_up(m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim, BLOCK);
+    int64_t width = m->mla ? keys : mb_sat_mul(m->kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
     int64_t layers = (int64_t)m->layers + (mtp ? m->mtp_layers : 0);
+
     return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(kv), layers));
 }
 
@@ -83,13 +85,21 @@ static int64_t attention_bytes(const struct mb_model *m, enum mb_dtype t)
 {
     int64_t q = mb_sat_mul(m->heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
     int64_t qkv = mb_sat_add(q, mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim));
-    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? qkv
+    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(m->kv_heads, m->head_dim))
                     : m->qk_norm == MB_QKNORM_HEAD ? 2 * (int64_t)m->head_dim
                                                    : 0;
 
     return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, t), m->o_bias ? f32_bytes(m->hidden) : 0,
                   m->mla ? mla_bytes(m, t) : mb_budget_weight(qkv, m->hidden, 0, t),
                   m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(m->heads) : 0);
+}
+
+/* The router with its biases; a model known only by its shapes has none. */
+static int64_t router_bytes(const struct mb_model *m, int32_t layer)
+{
+    bool bias = mb_model_tensor(m, MB_T_ROUTER_B, layer, -1) != NULL;
+    bool choice = mb_model_tensor(m, MB_T_ROUTER_BIAS, layer, -1) != NULL;
+    return f32_bytes(mb_sat_mul(m->router.experts, (int64_t)m->hidden + bias + choice));
 }
 
 static int64_t layer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtype t)
@@ -101,7 +111,7 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtyp
     if (!m->is_moe[layer])
         return MB_SUM(sum, ffn_bytes(m, m->ffn, t),
                       m->mlp_bias ? f32_bytes(2 * (int64_t)m->ffn + m->hidden) : 0);
-    return MB_SUM(sum, f32_bytes(mb_sat_mul(m->router.experts, m->hidden)), f32_bytes(m->router.experts),
+    return MB_SUM(sum, router_bytes(m, layer),
                   m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, t) : 0,
                   m->shared_gate ? f32_bytes(m->hidden) : 0);
 }
@@ -113,7 +123,9 @@ static int64_t weight_bytes(const struct mb_model *m, enum mb_dtype t, bool mtp,
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
     int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4;
     int64_t sum = MB_SUM(mb_sat_mul(mb_sat_mul(m->vocab, m->hidden), esize),
-                         mb_budget_weight(m->vocab, m->hidden, 0, t), f32_bytes(2 * (int64_t)m->hidden));
+                         mb_budget_weight(m->vocab, m->hidden, 0, t),
+                         f32_bytes((m->norm == MB_NORM_LAYER ? 2 : 1) * (int64_t)m->hidden),
+                         m->head_bias ? f32_bytes(m->vocab) : 0);
     int32_t layers = m->layers + (mtp ? m->mtp_layers : 0);
 
     for (int32_t l = 0; l < layers; l++)

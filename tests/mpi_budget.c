@@ -1,0 +1,200 @@
+/* The memory a plan predicts for the fullest rank, against the account of engines that load models and run: what is resident
+ * (weights, experts, KV pages) must be exact, what depends on the routing must be covered and not far off. */
+#include "device/ops.h"
+#include "engine/engine.h"
+#include "mpi_comm.h"
+#include "plan/plan.h"
+
+#define PROMPT 50
+#define REQUESTS 6
+#define OUTPUT 4
+
+/* Every rank has a few generations of its own. */
+struct few {
+    struct mb_source base;
+    int32_t given, vocab, rank;
+};
+
+static struct mb_request *request(const struct few *f)
+{
+    struct mb_request *r = calloc(1, sizeof *r);
+
+    CHECK(r != NULL);
+    mb_sampling_init(&r->sampling);
+    r->sampling.max_tokens = OUTPUT;
+    r->sampling.ignore_eos = true;
+    r->line = (uint64_t)(f->rank * REQUESTS + f->given);
+    r->id.data = calloc(1, 16);
+    CHECK(r->id.data != NULL);
+    r->id.len = (size_t)snprintf(r->id.data, 16, "%d", (int)r->line);
+    r->kind = MB_KIND_GENERATE;
+    r->n = 1;
+    r->n_prompt = r->score_from = PROMPT;
+    r->prompt = mb_alloc(NULL, MB_MEM_REQUESTS, PROMPT, sizeof *r->prompt);
+    CHECK(r->prompt != NULL);
+    for (int32_t i = 0; i < PROMPT; i++)
+        r->prompt[i] = (i * 7 + (int32_t)r->line * 13) % f->vocab;
+    return r;
+}
+
+static enum mb_status few_next(struct mb_source *s, int32_t room, struct mb_request **out, int32_t *n,
+                               enum mb_source_state *state)
+{
+    struct few *f = (struct few *)s;
+
+    for (*n = 0; *n < room && f->given < REQUESTS; f->given++)
+        out[(*n)++] = request(f);
+    *state = *n > 0 ? MB_SOURCE_SOME : MB_SOURCE_END;
+    return MB_OK;
+}
+
+/* Counts rows and throws them away. */
+struct count {
+    struct mb_sink base;
+    int32_t rows, errors;
+};
+
+static enum mb_status count_begin(struct mb_sink *s, const struct mb_request *req, int32_t choice, int64_t max_rows,
+                                  int32_t *handle)
+{
+    (void)s, (void)req, (void)choice, (void)max_rows;
+    *handle = 0;
+    return MB_OK;
+}
+
+static enum mb_status count_token(struct mb_sink *s, int32_t handle, int64_t index, int32_t id, bool journal, bool *stop)
+{
+    (void)s, (void)handle, (void)index, (void)id, (void)journal;
+    *stop = false;
+    return MB_OK;
+}
+
+static enum mb_status count_bulk(struct mb_sink *s, int32_t handle, enum mb_bulk_kind kind, int64_t row, int64_t n,
+                                 const void *data)
+{
+    (void)s, (void)handle, (void)kind, (void)row, (void)n, (void)data;
+    return MB_OK;
+}
+
+static enum mb_status count_done(struct mb_sink *s, int32_t handle, struct mb_record *rec)
+{
+    struct count *c = (struct count *)s;
+
+    (void)handle;
+    c->rows++;
+    c->errors += rec->status != MB_ROW_OK;
+    mb_record_fini(rec);
+    return MB_OK;
+}
+
+static enum mb_status count_step(struct mb_sink *s)
+{
+    (void)s;
+    return MB_OK;
+}
+
+static struct mb_topo *topology(struct mb_comm *c)
+{
+    struct mb_topo_local mine, *all = calloc((size_t)mb_comm_size(c), sizeof *all);
+    int32_t *node = calloc((size_t)mb_comm_size(c), sizeof *node);
+    struct mb_topo *t = NULL;
+
+    CHECK(all != NULL && node != NULL);
+    memset(&mine, 0, sizeof mine);
+    CHECK(mb_topo_discover(NULL, &mine, NULL) == MB_OK);
+    CHECK(mb_comm_allgather(c, &mine, sizeof mine, all, "topology") == MB_OK);
+    CHECK(mb_comm_same_node(c, node) == MB_OK);
+    CHECK(mb_topo_create(all, node, mb_comm_size(c), 1, &t) == MB_OK);
+    free(all);
+    free(node);
+    return t;
+}
+
+struct kase {
+    const char *model;
+    enum mb_dtype path;
+    enum mb_alltoall how;
+    bool mtp; /* save logits, and run the MTP module */
+};
+
+static void compare(struct mb_comm *c, const struct kase *k, const struct mb_plan *p, const struct mb_mem *mem)
+{
+    const struct mb_budget *b = &p->budget;
+    int64_t peak[MB_MEM_COUNT];
+
+    for (int i = 0; i < MB_MEM_COUNT; i++)
+        peak[i] = mem->peak[i];
+    CHECK(mb_comm_max_i64(c, peak, MB_MEM_COUNT, "peaks") == MB_OK);
+    int64_t moving = peak[MB_MEM_EXCHANGE] + peak[MB_MEM_STAGING], planned = b->exchange + b->staging;
+    if (mb_comm_rank(c) == 0)
+        printf("%-16s %s%s: weights %lld/%lld experts %lld/%lld kv %lld/%lld activations %lld/%lld exchange + staging "
+               "%lld/%lld\n",
+               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : "", (long long)peak[MB_MEM_WEIGHTS],
+               (long long)b->weights, (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV],
+               (long long)b->kv, (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving,
+               (long long)planned);
+    CHECK(peak[MB_MEM_WEIGHTS] == b->weights);
+    CHECK(peak[MB_MEM_EXPERTS] == b->experts);
+    CHECK(peak[MB_MEM_KV] == b->kv);
+    CHECK(peak[MB_MEM_ACTIVATIONS] <= b->activations);
+    CHECK(peak[MB_MEM_ACTIVATIONS] >= b->activations / 2);
+    CHECK(moving <= planned);
+}
+
+static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k)
+{
+    static const struct mb_source_ops source_ops = {few_next};
+    static const struct mb_sink_ops sink_ops = {count_begin, count_token, count_bulk, count_done, count_step};
+    struct mb_mem mem = {0};
+    struct mb_model *m = NULL;
+    struct mb_plan *p = NULL;
+    struct mb_device *dev = NULL;
+    struct mb_engine *e = NULL;
+    const struct mb_ops *ops = mb_ops_find("cpu");
+    char dir[512];
+
+    snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
+    CHECK(mb_model_open(dir, 0, &m) == MB_OK);
+    struct mb_plan_options po = {.max_num_seqs = 4, .max_batch_rows = 32, .max_model_len = 100, .path = k->path,
+                                 .kv_dtype = k->path, .memory_fraction = 0.9, .alltoall = k->how, .shm_bytes = 1 << 20,
+                                 .eager_bytes = 4096, .mtp = k->mtp && m->mtp_layers > 0, .save_logits = k->mtp};
+    CHECK(mb_plan_create(m, t, &po, &p) == MB_OK);
+    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = k->path};
+    CHECK(ops->open(&d, &dev) == MB_OK);
+    struct mb_engine_options o = {.model = m, .topo = t, .plan = p, .ops = ops, .dev = dev, .comm = c, .mem = &mem,
+                                  .path = k->path, .kv_dtype = k->path, .segment = MB_KV_SEGMENT, .shm_bytes = 1 << 20,
+                                  .eager_bytes = 4096, .save_logits = k->mtp ? MB_LOGITS_ALL : MB_LOGITS_NONE};
+    CHECK(mb_engine_create(&o, &e) == MB_OK);
+    CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[t->index_of[mb_comm_rank(c)]]);
+    struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c)};
+    struct count sink = {{&sink_ops}, 0, 0};
+    CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
+    CHECK(sink.rows == REQUESTS && sink.errors == 0);
+    mb_engine_destroy(e);
+    ops->close(dev);
+    compare(c, k, p, &mem);
+    CHECK(mb_mem_total(&mem) == 0); /* and everything was given back */
+    mb_plan_destroy(p);
+    mb_model_destroy(m);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct kase cases[] = {
+        {"mixtral_a", MB_F32, MB_A2A_FLAT, false},   {"mixtral_a", MB_BF16, MB_A2A_HIER, false},
+        {"llama_a", MB_BF16, MB_A2A_AUTO, false},    {"phimoe_a", MB_F32, MB_A2A_HIER, false},
+        {"gptoss_a", MB_BF16, MB_A2A_FLAT, false},   {"qwen2moe_a", MB_BF16, MB_A2A_AUTO, false},
+        {"olmoe_a", MB_BF16, MB_A2A_AUTO, false},    {"grok1_a", MB_BF16, MB_A2A_AUTO, false},
+        {"deepseekv2_a", MB_BF16, MB_A2A_FLAT, false}, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true},
+    };
+    MPI_Init(&argc, &argv);
+    struct mb_comm *c = test_comm(50, NULL);
+    struct mb_topo *t = topology(c);
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        run_case(c, t, &cases[i]);
+    mb_topo_destroy(t);
+    mb_comm_destroy(c);
+    MPI_Finalize();
+    return 0;
+}
