@@ -189,6 +189,20 @@ static void test_error_rows(void **state)
     mb_request_destroy(r);
 }
 
+/* jansson alone reads the number 2 here. */
+static void test_nul_byte(void **state)
+{
+    static const char line[] = "{\"prompt_ids\":[1,2\0]}";
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r;
+    (void)state;
+    options_of("", &tok, NULL, &o);
+    assert_int_equal(mb_parse_line(&o, line, sizeof line - 1, 0, &r), MB_OK);
+    assert_string_equal(r->error, "not JSON: a NUL byte (column 19)");
+    mb_request_destroy(r);
+}
+
 static void test_blank(void **state)
 {
     (void)state;
@@ -231,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_error_rows),
+        cmocka_unit_test(test_nul_byte),
         cmocka_unit_test(test_blank),
         cmocka_unit_test(test_reason_is_text),
     };

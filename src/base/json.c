@@ -10,13 +10,17 @@
 enum mb_status mb_json_parse(const void *text, size_t n, const char *what, enum mb_status st_bad, char *err, size_t cap,
                              json_t **out)
 {
-    json_error_t je;
-    json_t *v = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
+    json_error_t je = {.text = "a NUL byte", .line = 1};
+    /* jansson takes a NUL byte behind a number or a word for nothing at all; JSON has no place for one */
+    const char *nul = n > 0 ? memchr(text, 0, n) : NULL;
+    json_t *v = nul != NULL ? NULL : json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
 
     if (v != NULL) {
         *out = v;
         return MB_OK;
     }
+    if (nul != NULL)
+        je.column = (int)(nul - (const char *)text) + 1;
     if (st_bad == MB_REQUEST) {
         if (err != NULL)
             snprintf(err, cap, "not JSON: %s (column %d)", je.text, je.column);

@@ -97,7 +97,7 @@ static enum mb_status content_of(struct mb_draft *d, const json_t *v, json_t **o
         st = mb_draft_bad(d, "messages: content: expected a string or a list of text parts, found %s",
                           json_is_array(v) ? "an empty list" : mb_json_type(v));
     if (st == MB_OK) {
-        *out = json_stringn_nocheck((const char *)text.data, text.len);
+        *out = json_stringn_nocheck(text.data != NULL ? (const char *)text.data : "", text.len);
         st = *out != NULL ? MB_OK : no_memory();
     }
     mb_bytes_fini(&text);
