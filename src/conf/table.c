@@ -129,7 +129,7 @@ const struct mb_opt mb_opts[] = {
      .help = "with --digest: one line a request, hash, id and choice"},
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
-    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print JSON"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS), .help = "print JSON"},
     {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),
      .help = "also from a job that has not finished; open requests are marked as pending"},
     {SWITCH("decode", decode), .section = MB_SEC_SHOW, .commands = C(TOKENIZE), .help = "ids to text instead of text to ids"},
