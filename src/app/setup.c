@@ -139,13 +139,23 @@ static enum mb_status make_plan(struct mb_app *a)
     return mb_plan_create(a->model, a->topo, &o, &a->plan);
 }
 
+/* A model without tokenizer files serves requests that come as ids. */
+static enum mb_status load_tokenizer(struct mb_app *a)
+{
+    if (!mb_tokenizer_present(a->conf->model)) {
+        mb_warn("%s has no tokenizer: only requests given as token ids can run", a->conf->model);
+        return MB_OK;
+    }
+    return mb_tokenizer_load(a->conf->model, &a->tok);
+}
+
 enum mb_status mb_app_plan(struct mb_app *a)
 {
     MB_TRY(share_model(a));
     MB_TRY(choose_path(a));
     MB_TRY(share_topology(a));
     MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
-    return mb_comm_agree(a->comm, mb_tokenizer_load(a->conf->model, &a->tok), "loading the tokenizer");
+    return mb_comm_agree(a->comm, load_tokenizer(a), "loading the tokenizer");
 }
 
 /* ---------------------------------------------------------------- device and engine */

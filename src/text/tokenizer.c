@@ -45,6 +45,17 @@ static enum mb_status find_model(const char *dir, char **out)
     return *out == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : MB_OK;
 }
 
+bool mb_tokenizer_present(const char *dir)
+{
+    bool found = false;
+    DIR *d = opendir(dir);
+    for (struct dirent *e = d == NULL ? NULL : readdir(d); e != NULL && !found; e = readdir(d))
+        found = strcmp(e->d_name, "tokenizer.json") == 0 || ends_with(e->d_name, ".model");
+    if (d != NULL)
+        closedir(d);
+    return found;
+}
+
 static enum mb_status load_dir(struct mb_tokenizer *t, const char *dir)
 {
     char *path = mb_path_join(dir, "tokenizer.json");
