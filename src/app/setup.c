@@ -132,6 +132,7 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .kv_dtype = a->kv,
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
+                                .mtp = a->model->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
                                 .shm_bytes = (uint64_t)c->shm_size,
