@@ -172,11 +172,14 @@ static enum mb_status open_device(struct mb_app *a)
     return a->ops->open(&o, &a->dev);
 }
 
-enum mb_status mb_app_engine(struct mb_app *a)
+enum mb_status mb_app_device(struct mb_app *a)
+{
+    return mb_comm_agree(a->comm, open_device(a), "opening the device");
+}
+
+enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), void *tick_arg)
 {
     const struct mb_conf *c = a->conf;
-
-    MB_TRY(mb_comm_agree(a->comm, open_device(a), "opening the device"));
     struct mb_engine_options o = {.model = a->model,
                                   .topo = a->topo,
                                   .plan = a->plan,
@@ -192,17 +195,25 @@ enum mb_status mb_app_engine(struct mb_app *a)
                                   .seed = (uint64_t)c->seed,
                                   .save_routing = c->save_routing,
                                   .save_hidden = c->save_hidden,
-                                  .stop = mb_signals_stop()};
+                                  .stop = mb_signals_stop(),
+                                  .tick = tick,
+                                  .tick_arg = tick_arg};
     if (c->save_logits != NULL && c->save_logits[0] != 0)
         o.save_logits = strcmp(c->save_logits, "last") == 0 ? MB_LOGITS_LAST : MB_LOGITS_ALL;
     return mb_engine_create(&o, &a->engine);
 }
 
-void mb_app_end(struct mb_app *a)
+void mb_app_end_device(struct mb_app *a)
 {
     mb_engine_destroy(a->engine);
+    a->engine = NULL;
     if (a->ops != NULL && a->dev != NULL)
         a->ops->close(a->dev);
+    a->dev = NULL;
+}
+
+void mb_app_end(struct mb_app *a)
+{
     mb_tokenizer_destroy(a->tok);
     mb_plan_destroy(a->plan);
     mb_topo_destroy(a->topo);

@@ -36,8 +36,12 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
 /* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
  * Collective over world. */
 enum mb_status mb_app_plan(struct mb_app *a);
-/* Device and engine: reads the weights. Collective over world. */
-enum mb_status mb_app_engine(struct mb_app *a);
-/* Frees all, ends MPI. Collective over world if st is a status all ranks share. */
+/* Opens the device. Collective over world. */
+enum mb_status mb_app_device(struct mb_app *a);
+/* The engine: reads the weights. tick(tick_arg) is called between steps. Collective over world. */
+enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), void *tick_arg);
+/* Frees engine and device; then what they borrowed may go. Local. */
+void mb_app_end_device(struct mb_app *a);
+/* Frees the rest, ends MPI. Collective over world. */
 void mb_app_end(struct mb_app *a);
 #endif

@@ -1,0 +1,64 @@
+/* A running job: everything around the engine. For the files of app/run*.c only. */
+#ifndef MB_APP_JOB_H
+#define MB_APP_JOB_H
+#include "app/report.h"
+#include "app/setup.h"
+#include "io/index.h"
+#include "io/journal.h"
+#include "io/lease.h"
+#include "io/parse.h"
+#include "io/resume.h"
+#include "io/rundir.h"
+#include "io/sink.h"
+#include "io/source.h"
+
+/* What a rank tells rank 0 about itself, once a second and at the end. Flat. */
+struct mb_tick_msg {
+    int64_t written, acknowledged, errors;
+    int64_t prompt_tokens, output_tokens; /* of finished rows */
+    int64_t rows, expert_rows;            /* computed */
+    int32_t running, pad;
+};
+
+/* Broadcast by rank 0 once the results directory is settled. */
+struct mb_job_start {
+    struct mb_input_info input;
+    int32_t run;     /* number of this incarnation */
+    int32_t state;   /* enum mb_rundir_state */
+    int64_t rows_done, lines_begun, forced_tokens;
+};
+
+struct mb_job_state {
+    struct mb_app app;
+    int argc;
+    char **argv; /* a copy: the effective command line, for provenance and the resume command */
+    struct mb_parse_options parse;
+    struct mb_identity identity;
+    struct mb_job_start start;
+    struct mb_index *index;   /* rank 0 */
+    struct mb_resume *resume; /* rank 0 */
+    struct mb_lease *lease;   /* rank 0 */
+    struct mb_rundir *dir;
+    struct mb_journal *journal;
+    struct mb_sink *sink;
+    struct mb_source *source;
+    uint64_t row_bytes[MB_BULK_COUNT];
+    int64_t save_bytes;
+    /* progress */
+    struct mb_report report;
+    double t_start, t_engine, t_run, load_seconds;
+    double last_tick, last_status, last_newest;
+    struct mb_tick_msg *ticks; /* rank 0: [size] */
+    int64_t *scratch;          /* rank 0: [size] */
+};
+
+/* run_setup.c: input, identity, directory, resume. Collective over world. */
+enum mb_status mb_job_open(struct mb_job_state *j);
+/* run_tick.c: between steps */
+enum mb_status mb_job_tick(void *arg);
+void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
+void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out);
+enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);
+/* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
+enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
+#endif

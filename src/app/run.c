@@ -1,0 +1,129 @@
+/* moebatch run and score. */
+#include "app/run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "app/job.h"
+#include "app/signals.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "config.h"
+
+static enum mb_status copy_args(struct mb_job_state *j, int argc, char **argv)
+{
+    j->argv = calloc((size_t)argc + 1, sizeof(char *));
+    if (j->argv == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the command line");
+    for (; j->argc < argc; j->argc++) {
+        j->argv[j->argc] = strdup(argv[j->argc]);
+        if (j->argv[j->argc] == NULL)
+            return mb_error(MB_NO_MEMORY, "no memory for the command line");
+    }
+    return MB_OK;
+}
+
+static void header(struct mb_job_state *j)
+{
+    struct mb_device_info info;
+
+    if (j->app.rank != 0)
+        return;
+    j->app.ops->info(j->app.dev, &info);
+    char device[192];
+    snprintf(device, sizeof device, "%s: %s", info.name, info.isa);
+    struct mb_report_head h = {.version = PACKAGE_VERSION, .conf = j->app.conf, .model = j->app.model, .topo = j->app.topo,
+                               .plan = j->app.plan, .path_name = j->app.path_name, .device = device,
+                               .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
+    mb_report_init(&j->report, mb_now(), j->start.rows_done);
+    mb_report_header(&j->report, &h);
+    if (j->start.state == MB_RUNDIR_RESUMES)
+        mb_print("resumed             : %lld of %llu rows are done, %lld lines were under way with %lld tokens",
+                 (long long)j->start.rows_done, (unsigned long long)j->start.input.rows, (long long)j->start.lines_begun,
+                 (long long)j->start.forced_tokens);
+}
+
+static void sync_journal(void *arg)
+{
+    struct mb_job_state *j = arg;
+    if (j->journal != NULL)
+        (void)mb_journal_sync_now(j->journal); /* it logged what went wrong; the process ends after this */
+}
+
+static enum mb_status make_engine(struct mb_job_state *j)
+{
+    j->t_engine = mb_now();
+    if (j->app.rank == 0) {
+        j->ticks = calloc((size_t)j->app.size, sizeof *j->ticks);
+        j->scratch = calloc((size_t)j->app.size, sizeof *j->scratch);
+    }
+    enum mb_status st = j->app.rank == 0 && (j->ticks == NULL || j->scratch == NULL)
+                            ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size)
+                            : MB_OK;
+    MB_TRY(mb_comm_agree(j->app.comm, st, "counters"));
+    MB_TRY(mb_app_engine(&j->app, mb_job_tick, j));
+    j->load_seconds = mb_now() - j->t_engine;
+    return MB_OK;
+}
+
+static enum mb_status job(struct mb_job_state *j, int *exit_code)
+{
+    struct mb_comm *comm = j->app.comm;
+    enum mb_status st = MB_OK;
+
+    if (j->app.rank == 0)
+        st = mb_rundir_check(j->app.conf->output, j->app.conf->resume, j->app.conf->overwrite);
+    MB_TRY(mb_comm_agree(comm, st, "looking at earlier results"));
+    MB_TRY(mb_app_plan(&j->app));
+    MB_TRY(mb_app_device(&j->app));
+    MB_TRY(mb_job_open(j));
+    if (j->start.state == MB_RUNDIR_COMPLETE) {
+        if (j->app.rank == 0)
+            mb_info("%s is complete: nothing to do", j->app.conf->output);
+        *exit_code = 0;
+        return MB_OK;
+    }
+    mb_comm_on_lost(comm, sync_journal, j);
+    header(j);
+    st = make_engine(j);
+    if (st == MB_OK) {
+        j->t_run = mb_now();
+        st = mb_engine_run(j->app.engine, j->source, j->sink);
+    }
+    return mb_job_finish(j, st, exit_code);
+}
+
+static void job_fini(struct mb_job_state *j)
+{
+    mb_input_source_destroy(j->source);
+    mb_lease_destroy(j->lease);
+    mb_sink_destroy(j->sink);
+    mb_journal_destroy(j->journal);
+    mb_resume_destroy(j->resume);
+    mb_index_destroy(j->index);
+    mb_rundir_destroy(j->dir);
+    mb_identity_fini(&j->identity);
+    free(j->ticks);
+    free(j->scratch);
+    for (int i = 0; i < j->argc; i++)
+        free(j->argv[i]);
+    free(j->argv);
+}
+
+enum mb_status mb_run(const struct mb_conf *conf, int *argc, char ***argv, int *exit_code)
+{
+    struct mb_job_state *j = calloc(1, sizeof *j);
+    if (j == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a job");
+    j->t_start = mb_now();
+    enum mb_status st = copy_args(j, *argc, *argv);
+    if (st == MB_OK)
+        st = mb_app_start(&j->app, conf, argc, argv);
+    if (st == MB_OK)
+        st = mb_comm_agree(j->app.comm, job(j, exit_code), "the end of the job");
+    mb_app_end_device(&j->app);
+    job_fini(j);
+    mb_app_end(&j->app);
+    free(j);
+    return st;
+}

@@ -1,0 +1,225 @@
+/* What a job needs before weights are read: its input, its identity, its directory, and what earlier runs have done. Rank 0
+ * does it; the others get what they need in one broadcast. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include "app/job.h"
+#include "base/fs.h"
+#include "base/log.h"
+
+static enum mb_add_bos bos_of(const char *s)
+{
+    return strcmp(s, "yes") == 0 ? MB_BOS_YES : strcmp(s, "no") == 0 ? MB_BOS_NO : MB_BOS_AUTO;
+}
+
+static void parse_options(struct mb_job_state *j)
+{
+    const struct mb_conf *c = j->app.conf;
+    const struct mb_model *m = j->app.model;
+    struct mb_parse_options *p = &j->parse;
+
+    mb_parse_options_init(p);
+    p->tok = j->app.tok;
+    p->mem = &j->app.mem;
+    p->vocab = m->vocab;
+    p->max_len = j->app.plan->max_len;
+    p->bos = m->bos;
+    p->add_bos = bos_of(c->add_bos);
+    p->truncate_left = strcmp(c->truncate, "left") == 0;
+    p->score = c->command == MB_CMD_SCORE;
+    p->max_tokens = c->max_tokens;
+    p->temperature = m->gen_temperature;
+    p->top_p = m->gen_top_p;
+    p->repetition = m->gen_repetition;
+    p->top_k = m->gen_top_k;
+}
+
+static char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static char *format(const char *fmt, ...)
+{
+    va_list ap;
+    char *out = NULL;
+    va_start(ap, fmt);
+    if (vasprintf(&out, fmt, ap) < 0)
+        out = NULL;
+    va_end(ap);
+    return out;
+}
+
+static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash128 *input)
+{
+    const struct mb_conf *c = j->app.conf;
+    const struct mb_parse_options *p = &j->parse;
+    struct mb_identity *id = &j->identity;
+
+    id->input = *input;
+    id->model = j->app.model_id;
+    id->seed = (uint64_t)c->seed;
+    id->adapters = strdup("");
+    id->sampling = format("command=%s max_tokens=%lld add_bos=%s truncate=%s max_len=%lld temperature=%g top_p=%g top_k=%d "
+                          "repetition=%g", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
+                          (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition);
+    id->path = strdup(j->app.path_name);
+    id->saved = format("routing=%d logits=%s hidden=%d", c->save_routing, c->save_logits, c->save_hidden);
+    id->shard = strdup(c->shard);
+    if (!id->adapters || !id->sampling || !id->path || !id->saved || !id->shard)
+        return mb_error(MB_NO_MEMORY, "no memory for the identity of the run");
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- what is stored beside the rows */
+
+static void bulk_rows(struct mb_job_state *j)
+{
+    const struct mb_model *m = j->app.model;
+    const struct mb_conf *c = j->app.conf;
+    uint64_t per = (uint64_t)m->moe_layers * (uint64_t)m->router.k, *b = j->row_bytes;
+    bool all = strcmp(c->save_logits, "all") == 0;
+
+    if (c->save_routing && per > 0) {
+        b[MB_BULK_EXPERTS] = per * sizeof(uint16_t);
+        b[MB_BULK_WEIGHTS] = per * sizeof(float);
+        b[MB_BULK_PHYSICAL] = per * sizeof(uint16_t);
+    }
+    if (c->save_logits[0] != 0)
+        b[MB_BULK_LOGITS] = (uint64_t)m->vocab * sizeof(float);
+    if (all && m->mtp_layers > 0)
+        b[MB_BULK_MTP] = (uint64_t)m->vocab * sizeof(float);
+    if (c->save_hidden)
+        b[MB_BULK_HIDDEN] = ((uint64_t)m->layers + 1) * (uint64_t)m->hidden * sizeof(float);
+}
+
+/* An upper estimate: four bytes of input make a token at most in practice, and every request generates what it may. */
+static enum mb_status check_room(struct mb_job_state *j, const struct mb_input_info *in)
+{
+    const struct mb_conf *c = j->app.conf;
+    double rows = (double)in->bytes / 4 + (double)in->rows * (double)c->max_tokens, bytes = 0;
+    struct statvfs fs;
+    char a[MB_TEXT_CAP], b[MB_TEXT_CAP];
+
+    for (int k = 0; k < MB_BULK_COUNT; k++) {
+        bool last = k == MB_BULK_LOGITS && strcmp(c->save_logits, "last") == 0;
+        bytes += (double)j->row_bytes[k] * (last ? (double)in->rows : rows);
+    }
+    j->save_bytes = bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
+    if (j->save_bytes > c->save_limit)
+        return mb_error(MB_INPUT, "about %s of routing, logits and hidden states would be stored, more than --save-limit %s; raise it "
+                        "or store less", mb_text_bytes(j->save_bytes, a), mb_text_bytes(c->save_limit, b));
+    /* twice: the journal's bulk files and the results made from them */
+    if (j->save_bytes > 0 && statvfs(j->dir->dir, &fs) == 0 && 2 * bytes > (double)fs.f_bavail * (double)fs.f_frsize)
+        return mb_error(MB_NO_SPACE, "about %s of routing, logits and hidden states would be stored, and %s has less than twice that "
+                        "free", mb_text_bytes(j->save_bytes, a), j->dir->dir);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- rank 0 */
+
+static enum mb_status make_index(struct mb_job_state *j)
+{
+    const struct mb_conf *c = j->app.conf;
+    char *spool = format("%s.d", c->output);
+    struct mb_index_options o = {.path = c->input, .spool_dir = spool, .parse = &j->parse, .shard = c->shard_index,
+                                 .shards = c->shard_count, .mem = &j->app.mem};
+
+    if (spool == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    enum mb_status st = mb_mkdirs(spool);
+    if (st == MB_OK)
+        st = mb_index_create(&o, &j->index);
+    free(spool);
+    return st;
+}
+
+static enum mb_status make_dir(struct mb_job_state *j)
+{
+    const struct mb_conf *c = j->app.conf;
+    const struct mb_input_info *in = mb_index_info(j->index);
+    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in->path, .lines = in->total_lines,
+                             .requests = in->rows, .identity = &j->identity};
+    enum mb_rundir_state state;
+
+    MB_TRY(mb_rundir_create(c->output, c->resume, c->overwrite, &owner, &state, &j->dir));
+    j->start.input = *in;
+    j->start.state = (int32_t)state;
+    j->start.run = j->dir != NULL ? j->dir->number : 0;
+    return MB_OK;
+}
+
+static enum mb_status fold(struct mb_job_state *j)
+{
+    struct mb_resume_counts n;
+
+    if (j->start.state != MB_RUNDIR_RESUMES)
+        return MB_OK;
+    MB_TRY(mb_resume_fold(j->dir->dir, j->dir->run, &j->identity, j->start.input.total_lines, &j->app.mem, &j->resume));
+    mb_resume_count(j->resume, &n);
+    j->start.rows_done = n.rows_done;
+    j->start.lines_begun = n.lines_begun;
+    j->start.forced_tokens = n.tokens;
+    return MB_OK;
+}
+
+static enum mb_status open_first(struct mb_job_state *j)
+{
+    MB_TRY(make_index(j));
+    MB_TRY(make_identity(j, &mb_index_info(j->index)->hash));
+    MB_TRY(make_dir(j));
+    if (j->start.state == MB_RUNDIR_COMPLETE)
+        return MB_OK;
+    MB_TRY(check_room(j, &j->start.input));
+    return fold(j);
+}
+
+/* ---------------------------------------------------------------- every rank */
+
+static enum mb_status open_output(struct mb_job_state *j)
+{
+    const struct mb_conf *c = j->app.conf;
+    struct mb_journal_options jo = {.dir = j->dir->run, .identity = &j->identity, .run = j->dir->number, .rank = j->app.rank,
+                                    .sync_interval = c->sync_interval};
+    struct mb_sink_options so = {.tokenizer = j->app.tok, .logits_last = strcmp(c->save_logits, "last") == 0};
+
+    MB_TRY(mb_journal_create(&jo, &j->journal));
+    memcpy(so.row_bytes, j->row_bytes, sizeof so.row_bytes);
+    so.journal = j->journal;
+    return mb_sink_create(&so, &j->sink);
+}
+
+static enum mb_status open_input(struct mb_job_state *j)
+{
+    struct mb_lease_options lo = {.comm = j->app.comm, .index = j->index, .resume = j->resume, .ranks = j->app.size,
+                                  .leasers = j->app.size, .capacity = j->app.plan->max_num_seqs, .mem = &j->app.mem};
+    if (j->app.rank == 0)
+        MB_TRY(mb_lease_create(&lo, &j->lease));
+    struct mb_input_source_options so = {.comm = j->app.comm, .info = &j->start.input, .parse = &j->parse, .lease = j->lease,
+                                         .run_dir = j->start.state == MB_RUNDIR_RESUMES ? j->dir->run : NULL, .mem = &j->app.mem};
+    return mb_input_source_create(&so, &j->source);
+}
+
+enum mb_status mb_job_open(struct mb_job_state *j)
+{
+    struct mb_comm *comm = j->app.comm;
+    enum mb_status st = MB_OK;
+
+    parse_options(j);
+    bulk_rows(j);
+    if (j->app.rank == 0)
+        st = open_first(j);
+    MB_TRY(mb_comm_agree(comm, st, "opening input and results"));
+    MB_TRY(mb_comm_bcast(comm, &j->start, sizeof j->start, 0, "input"));
+    if (j->start.state == MB_RUNDIR_COMPLETE)
+        return MB_OK;
+    if (j->app.rank != 0) {
+        st = make_identity(j, &j->start.input.hash);
+        if (st == MB_OK)
+            st = mb_rundir_attach(j->app.conf->output, j->start.run, &j->dir);
+    }
+    MB_TRY(mb_comm_agree(comm, st, "attaching to the results directory"));
+    mb_log_set_quiet(false);
+    st = open_output(j);
+    if (st == MB_OK)
+        st = open_input(j);
+    return mb_comm_agree(comm, st, "opening the journal");
+}

@@ -1,0 +1,112 @@
+/* Between steps: leases served, counters sent, progress shown, status.json kept, limits watched. */
+#include <string.h>
+#include "app/job.h"
+#include "app/signals.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define TICK_SECONDS 1.0
+#define NEWEST_SECONDS 5.0
+
+void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out)
+{
+    struct mb_sink_counts s;
+    struct mb_counters c;
+    int64_t bytes, pages;
+
+    memset(out, 0, sizeof *out);
+    mb_journal_counts(j->journal, &out->written, &out->acknowledged, &bytes);
+    mb_sink_count(j->sink, &s);
+    mb_engine_counters(j->app.engine, &c);
+    mb_engine_load(j->app.engine, &out->running, &pages);
+    out->errors = s.error_rows;
+    out->prompt_tokens = s.prompt_tokens;
+    out->output_tokens = s.output_tokens;
+    out->rows = c.rows;
+    out->expert_rows = c.expert_rows;
+}
+
+void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out)
+{
+    *out = (struct mb_progress){.done = j->start.rows_done, .total = (int64_t)j->start.input.rows};
+    for (int r = 0; r < j->app.size; r++) {
+        const struct mb_tick_msg *t = &j->ticks[r];
+        out->done += t->written;
+        out->errors += t->errors;
+        out->tokens += t->rows;
+        out->tokens_done += t->prompt_tokens + t->output_tokens;
+        out->running += t->running;
+        j->scratch[r] = t->expert_rows;
+    }
+    out->imbalance = mb_report_imbalance(j->scratch, j->app.size, &out->worst_rank);
+}
+
+enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code)
+{
+    struct mb_progress p;
+    double now = mb_now();
+
+    mb_job_progress(j, &p);
+    struct mb_run_status s = {.state = state, .exit_code = exit_code, .requests = p.total, .committed = p.done,
+                              .acknowledged = j->start.rows_done, .errors = p.errors, .seconds = now - j->t_start,
+                              .tokens_per_second = j->report.rate, .eta = mb_report_eta(&j->report, now, &p)};
+    for (int r = 0; r < j->app.size; r++) {
+        s.acknowledged += j->ticks[r].acknowledged;
+        s.prompt_tokens += j->ticks[r].prompt_tokens;
+        s.output_tokens += j->ticks[r].output_tokens;
+    }
+    return mb_rundir_status(j->dir, &s);
+}
+
+static enum mb_status collect(struct mb_job_state *j)
+{
+    struct mb_bytes msg = {0};
+    bool got = true;
+    int from;
+    enum mb_status st = MB_OK;
+
+    while (st == MB_OK && got) {
+        st = mb_ctl_poll(j->app.comm, MB_CTL_TICK, &from, &msg, &got);
+        if (st == MB_OK && got && msg.len == sizeof(struct mb_tick_msg) && from >= 0 && from < j->app.size)
+            memcpy(&j->ticks[from], msg.data, sizeof(struct mb_tick_msg));
+    }
+    mb_bytes_fini(&msg);
+    return st;
+}
+
+static enum mb_status tick_first(struct mb_job_state *j, double now)
+{
+    const struct mb_conf *c = j->app.conf;
+    struct mb_progress p;
+
+    MB_TRY(collect(j));
+    mb_job_own_tick(j, &j->ticks[0]);
+    mb_job_progress(j, &p);
+    mb_report_progress(&j->report, now, &p);
+    if (c->max_hours > 0 && now - j->t_start > c->max_hours * 3600 && !*mb_signals_stop()) {
+        mb_info("--max-hours %g have passed: stopping in good order", c->max_hours);
+        mb_signals_ask();
+    }
+    if (now - j->last_newest > NEWEST_SECONDS) {
+        j->last_newest = now;
+        MB_TRY(mb_rundir_newest(j->dir));
+    }
+    return mb_job_write_status(j, "running", -1);
+}
+
+enum mb_status mb_job_tick(void *arg)
+{
+    struct mb_job_state *j = arg;
+    double now = mb_now();
+
+    if (j->lease != NULL)
+        MB_TRY(mb_lease_serve(j->lease));
+    if (now - j->last_tick < TICK_SECONDS)
+        return MB_OK;
+    j->last_tick = now;
+    if (j->app.rank == 0)
+        return tick_first(j, now);
+    struct mb_tick_msg msg;
+    mb_job_own_tick(j, &msg);
+    return mb_ctl_send(j->app.comm, 0, MB_CTL_TICK, &msg, sizeof msg);
+}
