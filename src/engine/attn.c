@@ -69,6 +69,9 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
 
     MB_TRY(ops->gemm(e->stream, qkv, h, &g, 1));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_Q, q, h, 0));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_K, k, h, 0));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_V, v, h, 0));
     MB_TRY(prepare_qk(e, y, q, k, qkv));
     MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, m->heads, m->head_dim, m->rope_style));
     MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, m->kv_heads, m->head_dim, m->rope_style));
@@ -77,8 +80,9 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
 }
 
 /* The queries of MLA: [heads * (nope + rope)], rounded, the rope part rotated. */
-static enum mb_status mla_queries(struct mb_engine *e, const struct mb_layer *y, struct mb_view h, struct mb_view qr)
+static enum mb_status mla_queries(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view qr)
 {
+    const struct mb_layer *y = &e->w.layer[l];
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
     struct mb_view q = mb_rows_of(e->work.qkv, h.rows, qr.cols, MB_F32), in = h;
@@ -88,10 +92,12 @@ static enum mb_status mla_queries(struct mb_engine *e, const struct mb_layer *y,
         struct mb_gemm_group ga = whole(y->q_a, h.rows, MB_NO_VIEW);
         in = mb_rows_of(e->work.qa_h, h.rows, m->q_lora, e->o.path);
         MB_TRY(ops->gemm(e->stream, qa, h, &ga, 1));
+        MB_TRY(mb_lora_site(e, l, MB_LORA_Q_A, qa, h, 0));
         MB_TRY(ops->norm(e->stream, in, MB_NO_VIEW, qa, y->q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     }
     struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
     MB_TRY(ops->gemm(e->stream, q, in, &g, 1));
+    MB_TRY(mb_lora_site(e, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in, 0));
     return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, m->heads, m->rope_mla, m->rope_style);
 }
 
@@ -106,6 +112,7 @@ static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
     struct mb_gemm_group g = whole(y->kv_a, h.rows, MB_NO_VIEW);
 
     MB_TRY(ops->gemm(e->stream, kva, h, &g, 1));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h, 0));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
     return ops->kv_append(e->stream, e->kv[l], kva, MB_NO_VIEW, e->batch.d_slot);
@@ -120,6 +127,24 @@ static enum mb_status per_head(struct mb_engine *e, struct mb_weight *const *w, 
     return e->o.ops->gemm(e->stream, out, x, e->work.groups, e->o.model->heads);
 }
 
+/* kv_b of every head, with the terms of adapters: those are added before the rounding. up: see mb_lora_heads. */
+static enum mb_status heads(struct mb_engine *e, int32_t l, bool up, struct mb_view out, int64_t out_step, struct mb_view x,
+                            int64_t x_step)
+{
+    const struct mb_layer *y = &e->w.layer[l];
+    struct mb_weight *const *w = up ? y->w_uv : y->w_uk;
+    int64_t width = up ? e->o.model->v_dim : e->o.model->kv_lora;
+
+    if (!mb_lora_touches_kv_b(e, l))
+        return per_head(e, w, out, out_step, x, x_step);
+    int32_t H = e->o.model->heads;
+    struct mb_view f = mb_rows_of(e->work.head_f, x.rows, H * width, MB_F32);
+    MB_TRY(per_head(e, w, f, width, x, x_step));
+    MB_TRY(mb_lora_heads(e, l, up, f, width, x, x_step));
+    struct mb_view by = mb_view_of(out.buf, out.off, out.rows * H, out_step, out.dtype);
+    return e->o.ops->copy(e->stream, mb_view_cols(by, 0, width), mb_view_of(f.buf, f.off, f.rows * H, width, MB_F32));
+}
+
 /* The same buffer seen as one row per (row, head). */
 static struct mb_view by_head(struct mb_view v, int32_t heads)
 {
@@ -130,19 +155,18 @@ static enum mb_status run_mla(struct mb_engine *e, int32_t l, struct mb_view h, 
 {
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
-    const struct mb_layer *y = &e->w.layer[l];
     int64_t M = h.rows, qd = m->nope + m->rope_mla, kd = m->kv_lora + m->rope_mla;
     struct mb_view qr = mb_rows_of(e->work.q, M, m->heads * qd, e->o.path);
     struct mb_view ql = mb_rows_of(e->work.qlat, M, m->heads * kd, e->o.path);
     struct mb_view ol = mb_rows_of(e->work.olat, M, (int64_t)m->heads * m->kv_lora, e->o.path);
 
-    MB_TRY(mla_queries(e, y, h, qr));
+    MB_TRY(mla_queries(e, l, h, qr));
     MB_TRY(mla_keys(e, l, h));
-    MB_TRY(per_head(e, y->w_uk, ql, kd, qr, qd));
+    MB_TRY(heads(e, l, false, ql, kd, qr, qd));
     MB_TRY(ops->copy(e->stream, mb_view_cols(by_head(ql, m->heads), m->kv_lora, m->rope_mla),
                      mb_view_cols(by_head(qr, m->heads), m->nope, m->rope_mla)));
     MB_TRY(attend(e, l, ol, ql));
-    return per_head(e, y->w_uv, attn, m->v_dim, ol, m->kv_lora);
+    return heads(e, l, true, attn, m->v_dim, ol, m->kv_lora);
 }
 
 enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view t)
@@ -153,5 +177,6 @@ enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, str
     struct mb_gemm_group g = whole(y->o, h.rows, y->o_b.view);
 
     MB_TRY(m->mla ? run_mla(e, l, h, attn) : run_gqa(e, l, h, attn));
-    return e->o.ops->gemm(e->stream, t, attn, &g, 1);
+    MB_TRY(e->o.ops->gemm(e->stream, t, attn, &g, 1));
+    return mb_lora_site(e, l, MB_LORA_O, t, attn, m->v_dim);
 }

@@ -42,7 +42,8 @@ static enum mb_status xchg_create(struct mb_engine *e)
                                 .y_type = e->o.path,
                                 .max_rows = e->o.plan->max_batch_rows,
                                 .shm_bytes = e->o.shm_bytes,
-                                .eager_bytes = e->o.eager_bytes};
+                                .eager_bytes = e->o.eager_bytes,
+                                .tagged = e->expert_lora};
     return mb_xchg_create(e->o.comm, &x, &e->xchg);
 }
 
@@ -61,6 +62,7 @@ enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_eng
     if (st == MB_OK) {
         e->o = *o;
         e->mtp = o->model->mtp_layers > 0 && o->save_logits == MB_LOGITS_ALL;
+        e->expert_lora = mb_lora_on_experts(o);
         e->all_layers = o->model->layers + (e->mtp ? o->model->mtp_layers : 0);
         st = o->ops->stream_create(o->dev, &e->stream);
     }
@@ -69,6 +71,8 @@ enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_eng
     st = mb_comm_agree(o->comm, st, "memory for pages and steps");
     if (st == MB_OK)
         st = mb_weights_load(o, e->stream, e->mtp, &e->w);
+    if (st == MB_OK)
+        st = mb_lora_load(e);
     if (st == MB_OK)
         st = xchg_create(e);
     if (st != MB_OK) {
@@ -86,6 +90,7 @@ void mb_engine_destroy(struct mb_engine *e)
     if (e == NULL)
         return;
     mb_xchg_destroy(e->xchg);
+    mb_lora_destroy(e);
     mb_sched_destroy(e);
     mb_work_destroy(e);
     for (int32_t l = 0; l < e->all_layers && e->kv != NULL; l++)

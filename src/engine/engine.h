@@ -9,6 +9,7 @@
 #include "job/counters.h"
 #include "job/sink.h"
 #include "job/source.h"
+#include "model/adapter.h"
 #include "model/model.h"
 #include "plan/plan.h"
 
@@ -26,6 +27,9 @@ struct mb_engine_options {
     int32_t segment; /* --kv-segment */
     uint64_t shm_bytes, eager_bytes;
     uint64_t seed;
+    const struct mb_adapter *const *adapters; /* borrowed; requests name them */
+    const char *const *adapter_names;
+    int32_t n_adapters;
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */

@@ -3,8 +3,9 @@
 #include "base/log.h"
 #include "engine/work.h"
 
-/* out = down(act(gate_up(x))); out f32 or rounded, as the view says */
-static enum mb_status gated(struct mb_engine *e, const struct mb_ffn *f, struct mb_view out, struct mb_view x)
+/* out = down(act(gate_up(x))), f32; site: of the adapters' terms on gate, followed by up and down */
+static enum mb_status gated(struct mb_engine *e, int32_t l, enum mb_lora_site site, const struct mb_ffn *f, struct mb_view out,
+                            struct mb_view x)
 {
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
@@ -14,13 +15,43 @@ static enum mb_status gated(struct mb_engine *e, const struct mb_ffn *f, struct 
     struct mb_gemm_group down = {.w = f->down, .rows = x.rows, .bias = f->down_b.view};
 
     MB_TRY(ops->gemm(e->stream, gu, x, &up, 1));
+    MB_TRY(mb_lora_site(e, l, site, mb_view_cols(gu, 0, f->width), x, 0));
+    MB_TRY(mb_lora_site(e, l, site + 1, mb_view_cols(gu, f->width, f->width), x, 0));
     MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
-    return ops->gemm(e->stream, out, a, &down, 1);
+    MB_TRY(ops->gemm(e->stream, out, a, &down, 1));
+    return mb_lora_site(e, l, site + 2, out, a, mb_k_unit(f->width));
+}
+
+/* Terms of adapters on routed experts: dispatched rows of one expert are sorted by their adapter. part 0: gate and up into gu
+ * from x; 1: down into gu from x. */
+static enum mb_status expert_terms(struct mb_engine *e, int32_t l, const struct mb_dispatched *d, int part, struct mb_view gu,
+                                   struct mb_view x)
+{
+    int64_t width = e->o.model->expert_ffn;
+
+    for (int32_t i = 0; i < d->n_experts; i++) {
+        for (int64_t r = d->begin[i], end; r < d->begin[i + 1]; r = end) {
+            for (end = r + 1; end < d->begin[i + 1] && d->tag[end] == d->tag[r]; end++)
+                ;
+            struct mb_lora_run run = {(int32_t)d->tag[r] - 1, r, end - r};
+            if (run.adapter < 0)
+                continue;
+            const struct mb_lora_expert *p = &e->lora[run.adapter].layer[l].expert[i];
+            if (part == 1) {
+                MB_TRY(mb_lora_add(e, &p->down, &run, gu, x, mb_k_unit(width)));
+                continue;
+            }
+            MB_TRY(mb_lora_add(e, &p->gate, &run, mb_view_cols(gu, 0, width), x, 0));
+            MB_TRY(mb_lora_add(e, &p->up, &run, mb_view_cols(gu, width, width), x, 0));
+        }
+    }
+    return MB_OK;
 }
 
 /* y = rounded outputs of this rank's experts for the rows that came. */
-static enum mb_status experts(struct mb_engine *e, const struct mb_layer *y, const struct mb_dispatched *d, struct mb_view *out)
+static enum mb_status experts(struct mb_engine *e, int32_t l, const struct mb_dispatched *d, struct mb_view *out)
 {
+    const struct mb_layer *y = &e->w.layer[l];
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
     int32_t n = 0;
@@ -38,6 +69,8 @@ static enum mb_status experts(struct mb_engine *e, const struct mb_layer *y, con
                                                          .bias = y->expert[i].gate_up_b.view};
     }
     MB_TRY(ops->gemm(e->stream, gu, d->x, e->work.groups, n));
+    if (e->expert_lora)
+        MB_TRY(expert_terms(e, l, d, 0, gu, d->x));
     MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
     n = 0;
     for (int32_t i = 0; i < d->n_experts; i++) {
@@ -47,7 +80,12 @@ static enum mb_status experts(struct mb_engine *e, const struct mb_layer *y, con
                                                          .bias = y->expert[i].down_b.view};
     }
     e->counters.expert_rows += d->rows;
-    return ops->gemm(e->stream, *out, a, e->work.groups, n);
+    if (!e->expert_lora)
+        return ops->gemm(e->stream, *out, a, e->work.groups, n);
+    struct mb_view f = e->o.path == MB_F32 ? *out : mb_rows_of(e->work.e_yf, d->rows, m->hidden, MB_F32);
+    MB_TRY(ops->gemm(e->stream, f, a, e->work.groups, n));
+    MB_TRY(expert_terms(e, l, d, 1, f, a));
+    return e->o.path == MB_F32 ? MB_OK : ops->copy(e->stream, *out, f);
 }
 
 /* Chooses experts for every row; the integers come to the host once, for the exchange and the results. */
@@ -78,10 +116,11 @@ static enum mb_status route(struct mb_engine *e, int32_t l, struct mb_view raw, 
     return MB_OK;
 }
 
-static enum mb_status shared_expert(struct mb_engine *e, const struct mb_layer *y, struct mb_view h, struct mb_view raw,
-                                    struct mb_view t)
+static enum mb_status shared_expert(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view t)
 {
-    MB_TRY(gated(e, &y->shared, t, h));
+    const struct mb_layer *y = &e->w.layer[l];
+
+    MB_TRY(gated(e, l, MB_LORA_SH_GATE, &y->shared, t, h));
     if (y->shared_gate.buf == NULL)
         return MB_OK;
     struct mb_view g = mb_rows_of(e->work.sgate, h.rows, 1, MB_F32);
@@ -106,6 +145,8 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     mb_engine_mine(e, l, &mine);
     struct mb_view in = st == MB_OK ? h : mb_view_rows(h, 0, 0);
     double t1 = mb_now();
+    if (e->expert_lora)
+        mb_xchg_tags(e->xchg, e->batch.tag);
     MB_TRY(mb_xchg_dispatch(e->xchg, e->o.plan->placement, y->moe_index, &mine, in, ids, weights, &d));
     double t2 = mb_now();
     e->counters.seconds_compute += t1 - t0;
@@ -114,7 +155,7 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     mb_engine_heads(e, d.heads);
     if (e->status != MB_OK || e->peers_status != MB_OK || e->empty)
         return e->status;
-    st = experts(e, y, &d, &ey);
+    st = experts(e, l, &d, &ey);
     if (st != MB_OK) /* the combine is skipped here; the peers wait in it until they are told or run out of time */
         return st;
     double t3 = mb_now();
@@ -135,13 +176,13 @@ enum mb_status mb_ffn_run(struct mb_engine *e, int32_t l, struct mb_view h, stru
     const struct mb_layer *y = &e->w.layer[l];
 
     if (!y->moe)
-        return gated(e, &y->dense, t, h);
+        return gated(e, l, MB_LORA_GATE, &y->dense, t, h);
     if (y->shared.gate_up == NULL)
         return routed(e, l, h, raw, t);
     struct mb_view r = mb_rows_of(e->work.routed, h.rows, e->o.model->hidden, MB_F32);
     MB_TRY(routed(e, l, h, raw, r));
     if (e->status != MB_OK || e->peers_status != MB_OK || e->empty)
         return e->status;
-    MB_TRY(shared_expert(e, y, h, raw, t));
+    MB_TRY(shared_expert(e, l, h, raw, t));
     return e->o.ops->add(e->stream, t, r, t);
 }

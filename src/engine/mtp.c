@@ -78,7 +78,7 @@ enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink)
 
     mb->seq = keep.seq;
     mb->page_table = keep.page_table;
-    mb->rows = 0;
+    mb->rows = mb->n_runs = 0; /* adapters leave the module alone: its tags stay 0 */
     if (e->status == MB_OK)
         pick_rows(e, mb);
     struct mb_view x2 = mb_rows_of(e->work.mtp_x, mb->rows, m->hidden, MB_F32);

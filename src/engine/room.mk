@@ -6,6 +6,8 @@ libmoebatch_a_SOURCES += \
 	src/engine/seq.h \
 	src/engine/seq.c \
 	src/engine/sched.c \
+	src/engine/load.h \
+	src/engine/load.c \
 	src/engine/weights.h \
 	src/engine/weights.c \
 	src/engine/layers.c \
@@ -13,4 +15,6 @@ libmoebatch_a_SOURCES += \
 	src/engine/moe.c \
 	src/engine/head.c \
 	src/engine/save.c \
-	src/engine/mtp.c
+	src/engine/mtp.c \
+	src/engine/lora.h \
+	src/engine/lora.c

@@ -17,16 +17,19 @@ enum mb_status mb_sched_create(struct mb_engine *e)
     b->seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     b->ids = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, 5 * rows, sizeof(int32_t));
     b->page_table = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
+    b->run = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs + 1, sizeof *b->run);
+    b->tag = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof *b->tag);
     b->out_row = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int32_t));
     b->out_seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(void *));
     b->out_pos = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int64_t));
+    e->mtp_batch.tag = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, e->mtp ? rows : 1, sizeof(uint16_t));
     e->mtp_batch.ids = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, e->mtp ? 6 * rows : 1, sizeof(int32_t));
     e->running = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     e->cap_waiting = p->max_num_seqs;
     e->waiting = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     e->free_page = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)p->kv_pages, sizeof(int32_t));
-    if (b->seq == NULL || b->ids == NULL || b->page_table == NULL || b->out_row == NULL || b->out_seq == NULL ||
-        b->out_pos == NULL || e->mtp_batch.ids == NULL || e->running == NULL || e->waiting == NULL || e->free_page == NULL)
+    if (b->seq == NULL || b->run == NULL || b->tag == NULL || b->ids == NULL || b->page_table == NULL || b->out_row == NULL || b->out_seq == NULL ||
+        b->out_pos == NULL || e->mtp_batch.ids == NULL || e->mtp_batch.tag == NULL || e->running == NULL || e->waiting == NULL || e->free_page == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     b->pos = b->ids + rows;
     b->rope = b->pos + rows;
@@ -57,12 +60,15 @@ void mb_sched_destroy(struct mb_engine *e)
     for (int32_t i = 0; i < e->n_waiting; i++)
         mb_job_drop(e->waiting[i]);
     mb_free(e->mtp_batch.ids);
+    mb_free(e->mtp_batch.tag);
     mb_free(e->running);
     mb_free(e->waiting);
     mb_free(e->free_page);
     mb_free(b->seq);
     mb_free(b->ids);
     mb_free(b->page_table);
+    mb_free(b->run);
+    mb_free(b->tag);
     mb_free(b->out_row);
     mb_free(b->out_seq);
     mb_free(b->out_pos);
@@ -198,6 +204,16 @@ static enum mb_status admit(struct mb_engine *e, struct mb_seq *q, int32_t pages
     return sink->ops->begin(sink, q->job->req, q->choice, q->rows_total - q->job->req->hidden, &q->handle);
 }
 
+/* The parser refused names that are none; -1: no adapter. */
+static int32_t adapter_index(const struct mb_engine *e, const char *name)
+{
+    for (int32_t i = 0; name != NULL && i < e->o.n_adapters; i++) {
+        if (strcmp(e->o.adapter_names[i], name) == 0)
+            return i;
+    }
+    return -1;
+}
+
 enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
 {
     const struct mb_model *m = e->o.model;
@@ -219,6 +235,7 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
             e->held = q;
             return MB_OK;
         }
+        q->adapter = adapter_index(e, q->job->req->adapter);
         q->rope_long = m->rope_switch > 0 && q->n_prompt + q->max_out > m->rope_switch;
         MB_TRY(admit(e, q, (int32_t)pages, sink));
     }
@@ -227,6 +244,20 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
 
 /* ---------------------------------------------------------------- the batch of a step */
 
+/* Rows of one adapter lie together; a run is what such rows are called. */
+static void note_adapter(struct mb_batch *b, int32_t adapter, int32_t rows)
+{
+    for (int32_t i = b->rows; i < b->rows + rows; i++)
+        b->tag[i] = (uint16_t)(adapter + 1);
+    if (adapter < 0)
+        return;
+    struct mb_lora_run *last = b->n_runs > 0 ? &b->run[b->n_runs - 1] : NULL;
+    if (last != NULL && last->adapter == adapter && last->row0 + last->rows == b->rows)
+        last->rows += rows;
+    else
+        b->run[b->n_runs++] = (struct mb_lora_run){adapter, b->rows, rows};
+}
+
 static void add_rows(struct mb_engine *e, struct mb_seq *q, int32_t rows)
 {
     struct mb_batch *b = &e->batch;
@@ -234,6 +265,7 @@ static void add_rows(struct mb_engine *e, struct mb_seq *q, int32_t rows)
 
     if (rows <= 0)
         return;
+    note_adapter(b, q->adapter, rows);
     memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page, sizeof(int32_t) * (size_t)q->n_pages);
     q->step_row = b->rows;
     q->step_rows = rows;
@@ -255,26 +287,39 @@ static void add_rows(struct mb_engine *e, struct mb_seq *q, int32_t rows)
     b->seq[b->seqs++] = q;
 }
 
+static void add_decode(struct mb_engine *e, int32_t adapter)
+{
+    for (int32_t i = 0; i < e->n_running && e->batch.rows < e->o.plan->max_batch_rows; i++) {
+        struct mb_seq *q = e->running[i];
+        if (q->adapter == adapter && q->n_ids - q->n_done == 1 && q->n_done >= q->n_prompt)
+            add_rows(e, q, 1);
+    }
+}
+
+static void add_prefill(struct mb_engine *e, int32_t adapter)
+{
+    int32_t max = e->o.plan->max_batch_rows;
+
+    for (int32_t i = 0; i < e->n_running && e->batch.rows < max; i++) {
+        struct mb_seq *q = e->running[i];
+        int64_t todo = q->n_ids - q->n_done;
+        if (q->adapter != adapter || q->step_rows > 0 || todo <= 0)
+            continue;
+        add_rows(e, q, todo < max - e->batch.rows ? (int32_t)todo : max - e->batch.rows);
+    }
+}
+
 void mb_sched_batch(struct mb_engine *e)
 {
     struct mb_batch *b = &e->batch;
-    int32_t max = e->o.plan->max_batch_rows;
 
-    b->rows = b->seqs = b->n_out = 0;
+    b->rows = b->seqs = b->n_out = b->n_runs = 0;
     for (int32_t i = 0; i < e->n_running; i++)
         e->running[i]->step_rows = 0;
-    for (int32_t i = 0; i < e->n_running && b->rows < max; i++) {
-        struct mb_seq *q = e->running[i];
-        if (q->n_ids - q->n_done == 1 && q->n_done >= q->n_prompt)
-            add_rows(e, q, 1);
-    }
-    for (int32_t i = 0; i < e->n_running && b->rows < max; i++) {
-        struct mb_seq *q = e->running[i];
-        int64_t todo = q->n_ids - q->n_done;
-        if (q->step_rows > 0 || todo <= 0)
-            continue;
-        add_rows(e, q, todo < max - b->rows ? (int32_t)todo : max - b->rows);
-    }
+    for (int32_t a = -1; a < e->o.n_adapters; a++)
+        add_decode(e, a);
+    for (int32_t a = -1; a < e->o.n_adapters; a++)
+        add_prefill(e, a);
     e->counters.rows += b->rows;
 }
 

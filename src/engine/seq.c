@@ -98,6 +98,7 @@ enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t jo
     job->refs++;
     q->choice = job->next++;
     q->handle = -1;
+    q->adapter = -1;
     q->greedy_so_far = true;
     q->key = mb_request_key(job->req, job_seed, q->choice);
     q->counting = needs_counts(&job->req->sampling);

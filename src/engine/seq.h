@@ -24,6 +24,7 @@ struct mb_seq {
     int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
     int64_t n_drawn;        /* outputs verified or drawn so far */
     int64_t rows_total;     /* rows computed if nothing stops it early: bulk rows reserved */
+    int32_t adapter;        /* index, -1: none */
     bool rope_long;         /* longrope: long factors, fixed for the whole request */
     uint64_t key;
     int32_t *page;          /* KV pages, in order of position */

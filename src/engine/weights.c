@@ -4,298 +4,52 @@
 #include <string.h>
 #include "base/fault.h"
 #include "base/log.h"
-#include "model/reader.h"
-
-#define CHUNK_BYTES (16 << 20)
-
-struct loader {
-    const struct mb_engine_options *o;
-    struct mb_stream *s;
-    struct mb_weights *w;
-    struct mb_reader *reader;
-    uint8_t *pack; /* CHUNK_BYTES or one row, whichever is more */
-    uint64_t pack_bytes;
-    int turn;      /* whose turn it is to read a shared tensor */
-    /* What went wrong on this rank alone. It goes on taking part in the broadcasts, or its peers would wait in vain, and
-     * says so at the agreement after them. */
-    enum mb_status failed;
-};
-
-static enum mb_status keep(struct loader *L, enum mb_status st)
-{
-    if (st != MB_OK && L->failed == MB_OK)
-        L->failed = st;
-    return MB_OK;
-}
-
-static const struct mb_tensor *find(const struct loader *L, enum mb_role role, int32_t layer, int32_t expert)
-{
-    return mb_model_tensor(L->o->model, role, layer, expert);
-}
-
-/* ---------------------------------------------------------------- rows of one tensor, from the file or from a peer */
-
-static enum mb_status pack_reserve(struct loader *L, uint64_t bytes)
-{
-    if (bytes <= L->pack_bytes)
-        return MB_OK;
-    uint8_t *p = mb_alloc(L->o->mem, MB_MEM_STAGING, bytes, 1);
-    if (p == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %llu bytes of weights in transit", (unsigned long long)bytes);
-    mb_free(L->pack);
-    L->pack = p;
-    L->pack_bytes = bytes;
-    return MB_OK;
-}
-
-/* Tight rows in the storage type; FP8 becomes f32, because its scales lie elsewhere. */
-static void pack_rows(const struct mb_host_matrix *m, uint8_t *dst)
-{
-    int64_t es = mb_storage_size(m->storage);
-    const uint8_t *base = m->base;
-
-    if (m->storage == MB_STORE_F8E4M3) {
-        mb_host_to_f32(m, (float *)dst);
-        return;
-    }
-    for (int64_t i = 0; i < m->n; i++) {
-        const uint8_t *row = base + i * m->stride_n * es;
-        if (m->stride_k == 1) {
-            memcpy(dst + i * m->k * es, row, (size_t)(m->k * es));
-            continue;
-        }
-        for (int64_t j = 0; j < m->k; j++)
-            memcpy(dst + (i * m->k + j) * es, row + j * m->stride_k * es, (size_t)es);
-    }
-}
-
-static enum mb_status read_local(struct loader *L, const struct mb_tensor *t, int64_t n0, int64_t n,
-                                 struct mb_host_matrix *out)
-{
-    return mb_reader_rows(L->reader, t, n0, n, out);
-}
-
-/* The root reads and packs; everybody gets the same rows. A root that fails says so before the rows would follow. */
-static enum mb_status read_shared(struct loader *L, const struct mb_tensor *t, int64_t n0, int64_t n, int root,
-                                  struct mb_host_matrix *out)
-{
-    enum mb_storage form = t->storage == MB_STORE_F8E4M3 ? MB_STORE_F32 : (enum mb_storage)t->storage;
-    uint64_t bytes = (uint64_t)(n * t->k * mb_storage_size(form));
-    int32_t st = MB_OK;
-    bool mine = mb_comm_rank(L->o->comm) == root;
-    struct mb_host_matrix m;
-
-    if (mine && st == MB_OK)
-        st = (int32_t)mb_reader_rows(L->reader, t, n0, n, &m);
-    if (mine && st == MB_OK)
-        pack_rows(&m, L->pack);
-    int32_t root_st = st;
-    MB_TRY(mb_comm_bcast(L->o->comm, &root_st, sizeof root_st, root, "weight status"));
-    if (root_st != MB_OK)
-        return mine ? (enum mb_status)root_st : MB_PEER;
-    MB_TRY(mb_comm_bcast(L->o->comm, L->pack, bytes, root, "weights"));
-    if (!mine)
-        L->w->bytes_received += (int64_t)bytes;
-    *out = (struct mb_host_matrix){.base = L->pack, .storage = form, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
-    return MB_OK;
-}
-
-typedef enum mb_status (*take_fn)(struct loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m);
-
-/* Hands a tensor to take() in chunks of rows. */
-static enum mb_status each_chunk(struct loader *L, const struct mb_tensor *t, bool shared, take_fn take, void *arg)
-{
-    bool alone = mb_comm_size(L->o->comm) == 1;
-    int64_t step = CHUNK_BYTES / (t->k * 4);
-    int root = L->turn;
-    struct mb_host_matrix m;
-
-    if (shared)
-        L->turn = (L->turn + 1) % mb_comm_size(L->o->comm);
-    if (step < 1)
-        step = 1;
-    for (int64_t n0 = 0; n0 < t->n; n0 += step) {
-        int64_t n = t->n - n0 < step ? t->n - n0 : step;
-        if (shared && !alone)
-            MB_TRY(read_shared(L, t, n0, n, root, &m));
-        else
-            MB_TRY(read_local(L, t, n0, n, &m));
-        if (L->failed == MB_OK)
-            keep(L, take(L, arg, n0, &m));
-    }
-    return MB_OK;
-}
-
-/* ---------------------------------------------------------------- what the rows become */
-
-struct vec_dst {
-    struct mb_vec *v;
-    int64_t row0, col0;
-    float *tmp;
-};
-
-static enum mb_status take_vec(struct loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
-{
-    struct vec_dst *d = arg;
-    struct mb_view dst = mb_view_cols(mb_view_rows(d->v->view, d->row0 + n0, m->n), d->col0, m->k);
-
-    if (dst.dtype == MB_BF16) {
-        if (m->stride_k == 1 && m->stride_n == m->k)
-            return L->o->ops->copy_in(L->s, dst, m->base);
-        pack_rows(m, (uint8_t *)d->tmp);
-    } else {
-        mb_host_to_f32(m, d->tmp);
-    }
-    return L->o->ops->copy_in(L->s, dst, d->tmp);
-}
-
-static enum mb_status vec_create(struct loader *L, int64_t rows, int64_t cols, enum mb_dtype t, struct mb_vec *v)
-{
-    uint64_t bytes = (uint64_t)(rows * cols * mb_dtype_size(t));
-    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->buf_alloc(L->o->dev, MB_MEM_WEIGHTS, bytes, &v->buf);
-    if (st != MB_OK)
-        return keep(L, st);
-    v->view = mb_view_of(v->buf, 0, rows, cols, t);
-    L->w->dense_bytes += rows * cols * mb_dtype_size(t);
-    return MB_OK;
-}
-
-static enum mb_status vec_put(struct loader *L, const struct mb_tensor *t, bool shared, struct mb_vec *v, int64_t row0,
-                              int64_t col0)
-{
-    struct vec_dst d = {v, row0, col0, NULL};
-    int64_t rows = CHUNK_BYTES / (t->k * 4);
-    if (rows < 1)
-        rows = 1;
-    if (rows > t->n)
-        rows = t->n;
-    d.tmp = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
-    if (d.tmp == NULL)
-        keep(L, mb_error(MB_NO_MEMORY, "no memory for %lld rows of a tensor in transit", (long long)rows));
-    enum mb_status st = each_chunk(L, t, shared, take_vec, &d);
-    mb_free(d.tmp);
-    return st;
-}
-
-/* A whole f32 tensor as it is; absent tensors leave the vector empty. */
-static enum mb_status vec_load(struct loader *L, enum mb_role role, int32_t layer, struct mb_vec *v)
-{
-    const struct mb_tensor *t = find(L, role, layer, -1);
-    if (t == NULL)
-        return MB_OK;
-    MB_TRY(vec_create(L, t->n, t->k, MB_F32, v));
-    return vec_put(L, t, true, v, 0, 0);
-}
-
-struct mat_dst {
-    struct mb_weight *w;
-    int64_t n0;
-};
-
-static enum mb_status take_mat(struct loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
-{
-    struct mat_dst *d = arg;
-    return L->o->ops->weight_put(d->w, d->n0 + n0, 0, m);
-}
-
-static enum mb_status mat_create(struct loader *L, int64_t n, int64_t k, int64_t unit, enum mb_mem_cat cat,
-                                 struct mb_weight **out)
-{
-    struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat};
-    d.leaf[1] = k;
-    if (unit > 0)
-        d.leaves = mb_k_leaves(k, unit, d.leaf);
-    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->weight_create(L->o->dev, &d, out);
-    if (st != MB_OK)
-        return keep(L, st);
-    int64_t bytes = (int64_t)L->o->ops->weight_bytes(*out);
-    if (cat == MB_MEM_EXPERTS)
-        L->w->expert_bytes += bytes;
-    else
-        L->w->dense_bytes += bytes;
-    return MB_OK;
-}
-
-/* One tensor into rows n0.. of a weight that exists. */
-static enum mb_status mat_put(struct loader *L, const struct mb_tensor *t, bool shared, struct mb_weight *w, int64_t n0)
-{
-    struct mat_dst d = {w, n0};
-    return each_chunk(L, t, shared, take_mat, &d);
-}
-
-/* A shared weight made of up to three tensors stacked by outputs, with their biases. unit > 0: row-parallel leaves. */
-static enum mb_status mat_stack(struct loader *L, int32_t layer, const enum mb_role *roles, const enum mb_role *bias,
-                                int32_t n_roles, int64_t unit, struct mb_weight **w, struct mb_vec *b)
-{
-    int64_t n = 0, k = 0, n0 = 0;
-    bool has_bias = false;
-
-    for (int32_t i = 0; i < n_roles; i++) {
-        const struct mb_tensor *t = find(L, roles[i], layer, -1);
-        if (t == NULL)
-            return mb_error(MB_BUG, "layer %d has no tensor of role %d", layer, roles[i]);
-        n += t->n;
-        k = t->k;
-        has_bias |= bias != NULL && find(L, bias[i], layer, -1) != NULL;
-    }
-    MB_TRY(mat_create(L, n, k, unit, MB_MEM_WEIGHTS, w));
-    if (has_bias)
-        MB_TRY(vec_create(L, 1, n, MB_F32, b));
-    for (int32_t i = 0; i < n_roles; i++) {
-        const struct mb_tensor *t = find(L, roles[i], layer, -1);
-        const struct mb_tensor *tb = has_bias ? find(L, bias[i], layer, -1) : NULL;
-        MB_TRY(mat_put(L, t, true, *w, n0));
-        if (tb != NULL)
-            MB_TRY(vec_put(L, tb, true, b, 0, n0));
-        n0 += t->n;
-    }
-    return MB_OK;
-}
+#include "engine/load.h"
 
 /* ---------------------------------------------------------------- parts of a layer */
 
-static enum mb_status load_ffn(struct loader *L, int32_t layer, enum mb_role gate, enum mb_role up, enum mb_role down,
+static enum mb_status load_ffn(struct mb_loader *L, int32_t layer, enum mb_role gate, enum mb_role up, enum mb_role down,
                                struct mb_ffn *f)
 {
-    const struct mb_tensor *t = find(L, gate, layer, -1);
+    const struct mb_tensor *t = mb_load_find(L, gate, layer, -1);
     if (t == NULL)
         return MB_OK;
     bool dense = gate == MB_T_GATE;
     enum mb_role w[2] = {gate, up}, b[2] = {MB_T_GATE_B, MB_T_UP_B}, db[1] = {MB_T_DOWN_B};
     f->width = t->n;
-    MB_TRY(mat_stack(L, layer, w, dense ? b : NULL, 2, 0, &f->gate_up, &f->gate_up_b));
-    return mat_stack(L, layer, &down, dense ? db : NULL, 1, mb_k_unit(f->width), &f->down, &f->down_b);
+    MB_TRY(mb_load_mat_stack(L, layer, w, dense ? b : NULL, 2, 0, &f->gate_up, &f->gate_up_b));
+    return mb_load_mat_stack(L, layer, &down, dense ? db : NULL, 1, mb_k_unit(f->width), &f->down, &f->down_b);
 }
 
 /* One routed expert of this rank. */
-static enum mb_status load_expert(struct loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
+static enum mb_status load_expert(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
 {
-    const struct mb_tensor *g = find(L, MB_T_E_GATE, layer, e), *u = find(L, MB_T_E_UP, layer, e);
-    const struct mb_tensor *d = find(L, MB_T_E_DOWN, layer, e);
-    const struct mb_tensor *gb = find(L, MB_T_E_GATE_B, layer, e), *ub = find(L, MB_T_E_UP_B, layer, e);
-    const struct mb_tensor *db = find(L, MB_T_E_DOWN_B, layer, e);
+    const struct mb_tensor *g = mb_load_find(L, MB_T_E_GATE, layer, e), *u = mb_load_find(L, MB_T_E_UP, layer, e);
+    const struct mb_tensor *d = mb_load_find(L, MB_T_E_DOWN, layer, e);
+    const struct mb_tensor *gb = mb_load_find(L, MB_T_E_GATE_B, layer, e), *ub = mb_load_find(L, MB_T_E_UP_B, layer, e);
+    const struct mb_tensor *db = mb_load_find(L, MB_T_E_DOWN_B, layer, e);
 
     if (g == NULL || u == NULL || d == NULL)
         return mb_error(MB_BUG, "layer %d: expert %d has no tensors", layer, e);
     f->width = g->n;
-    MB_TRY(mat_create(L, 2 * g->n, g->k, 0, MB_MEM_EXPERTS, &f->gate_up));
-    MB_TRY(mat_put(L, g, false, f->gate_up, 0));
-    MB_TRY(mat_put(L, u, false, f->gate_up, g->n));
-    MB_TRY(mat_create(L, d->n, d->k, mb_k_unit(d->k), MB_MEM_EXPERTS, &f->down));
-    MB_TRY(mat_put(L, d, false, f->down, 0));
+    MB_TRY(mb_load_mat_create(L, 2 * g->n, g->k, 0, MB_MEM_EXPERTS, &f->gate_up));
+    MB_TRY(mb_load_mat_put(L, g, false, f->gate_up, 0));
+    MB_TRY(mb_load_mat_put(L, u, false, f->gate_up, g->n));
+    MB_TRY(mb_load_mat_create(L, d->n, d->k, mb_k_unit(d->k), MB_MEM_EXPERTS, &f->down));
+    MB_TRY(mb_load_mat_put(L, d, false, f->down, 0));
     if (gb != NULL && ub != NULL) {
-        MB_TRY(vec_create(L, 1, 2 * g->n, MB_F32, &f->gate_up_b));
-        MB_TRY(vec_put(L, gb, false, &f->gate_up_b, 0, 0));
-        MB_TRY(vec_put(L, ub, false, &f->gate_up_b, 0, g->n));
+        MB_TRY(mb_load_vec_create(L, 1, 2 * g->n, MB_F32, &f->gate_up_b));
+        MB_TRY(mb_load_vec_put(L, gb, false, &f->gate_up_b, 0, 0));
+        MB_TRY(mb_load_vec_put(L, ub, false, &f->gate_up_b, 0, g->n));
     }
     if (db != NULL) {
-        MB_TRY(vec_create(L, 1, d->n, MB_F32, &f->down_b));
-        MB_TRY(vec_put(L, db, false, &f->down_b, 0, 0));
+        MB_TRY(mb_load_vec_create(L, 1, d->n, MB_F32, &f->down_b));
+        MB_TRY(mb_load_vec_put(L, db, false, &f->down_b, 0, 0));
     }
     return MB_OK;
 }
 
-static enum mb_status load_experts(struct loader *L, int32_t layer, struct mb_layer *y)
+static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_placement *p = L->o->plan->placement;
     int32_t self = L->o->topo->index_of[mb_comm_rank(L->o->comm)];
@@ -319,7 +73,7 @@ struct mla_dst {
 
 /* kv_b rows of a head: first nope rows (W_UK, kept transposed: q_lat = W_UK^T q_nope), then v rows (W_UV). A chunk may hold
  * parts of several heads. */
-static enum mb_status take_kv_b(struct loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
+static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
 {
     struct mla_dst *d = arg;
     int64_t nope = d->m->nope, per = nope + d->m->v_dim;
@@ -350,43 +104,43 @@ static enum mb_status take_kv_b(struct loader *L, void *arg, int64_t n0, const s
 }
 
 /* A reader's FP8 rows as packed f32, so that they can be transposed. */
-static enum mb_status take_kv_b_any(struct loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
+static enum mb_status take_kv_b_any(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
 {
     if (m->storage != MB_STORE_F8E4M3)
         return take_kv_b(L, arg, n0, m);
-    MB_TRY(pack_reserve(L, (uint64_t)(m->n * m->k) * sizeof(float)));
+    MB_TRY(mb_load_room(L, (uint64_t)(m->n * m->k) * sizeof(float)));
     mb_host_to_f32(m, (float *)L->pack);
     struct mb_host_matrix f = {.base = L->pack, .storage = MB_STORE_F32, .n = m->n, .k = m->k, .stride_n = m->k, .stride_k = 1};
     return take_kv_b(L, arg, n0, &f);
 }
 
-static enum mb_status load_mla(struct loader *L, int32_t layer, struct mb_layer *y)
+static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
     enum mb_role q = MB_T_Q, qa = MB_T_Q_A, qb = MB_T_Q_BPROJ, kva = MB_T_KV_A;
     struct mla_dst d = {y, m};
 
     if (m->q_lora > 0) {
-        MB_TRY(mat_stack(L, layer, &qa, NULL, 1, 0, &y->q_a, NULL));
-        MB_TRY(vec_load(L, MB_T_Q_A_NORM, layer, &y->q_a_norm));
-        MB_TRY(mat_stack(L, layer, &qb, NULL, 1, 0, &y->q, NULL));
+        MB_TRY(mb_load_mat_stack(L, layer, &qa, NULL, 1, 0, &y->q_a, NULL));
+        MB_TRY(mb_load_vec(L, MB_T_Q_A_NORM, layer, &y->q_a_norm));
+        MB_TRY(mb_load_mat_stack(L, layer, &qb, NULL, 1, 0, &y->q, NULL));
     } else {
-        MB_TRY(mat_stack(L, layer, &q, NULL, 1, 0, &y->q, NULL));
+        MB_TRY(mb_load_mat_stack(L, layer, &q, NULL, 1, 0, &y->q, NULL));
     }
-    MB_TRY(mat_stack(L, layer, &kva, NULL, 1, 0, &y->kv_a, NULL));
-    MB_TRY(vec_load(L, MB_T_KV_A_NORM, layer, &y->kv_a_norm));
+    MB_TRY(mb_load_mat_stack(L, layer, &kva, NULL, 1, 0, &y->kv_a, NULL));
+    MB_TRY(mb_load_vec(L, MB_T_KV_A_NORM, layer, &y->kv_a_norm));
     y->w_uk = calloc((size_t)m->heads, sizeof(void *));
     y->w_uv = calloc((size_t)m->heads, sizeof(void *));
     if (y->w_uk == NULL || y->w_uv == NULL)
-        keep(L, mb_error(MB_NO_MEMORY, "no memory for a list of heads"));
+        mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for a list of heads"));
     for (int32_t h = 0; h < m->heads && L->failed == MB_OK; h++) {
-        MB_TRY(mat_create(L, m->kv_lora, m->nope, 0, MB_MEM_WEIGHTS, &y->w_uk[h]));
-        MB_TRY(mat_create(L, m->v_dim, m->kv_lora, 0, MB_MEM_WEIGHTS, &y->w_uv[h]));
+        MB_TRY(mb_load_mat_create(L, m->kv_lora, m->nope, 0, MB_MEM_WEIGHTS, &y->w_uk[h]));
+        MB_TRY(mb_load_mat_create(L, m->v_dim, m->kv_lora, 0, MB_MEM_WEIGHTS, &y->w_uv[h]));
     }
-    return each_chunk(L, find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
+    return mb_load_each(L, mb_load_find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
 }
 
-static enum mb_status load_attention(struct loader *L, int32_t layer, struct mb_layer *y)
+static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
     static const enum mb_role qkv[3] = {MB_T_Q, MB_T_K, MB_T_V}, qkv_b[3] = {MB_T_Q_B, MB_T_K_B, MB_T_V_B};
@@ -395,71 +149,71 @@ static enum mb_status load_attention(struct loader *L, int32_t layer, struct mb_
     if (m->mla) {
         MB_TRY(load_mla(L, layer, y));
     } else {
-        MB_TRY(mat_stack(L, layer, qkv, qkv_b, 3, 0, &y->qkv, &y->qkv_b));
-        MB_TRY(vec_load(L, MB_T_Q_NORM, layer, &y->q_norm));
-        MB_TRY(vec_load(L, MB_T_K_NORM, layer, &y->k_norm));
-        MB_TRY(vec_load(L, MB_T_SINKS, layer, &y->sinks));
+        MB_TRY(mb_load_mat_stack(L, layer, qkv, qkv_b, 3, 0, &y->qkv, &y->qkv_b));
+        MB_TRY(mb_load_vec(L, MB_T_Q_NORM, layer, &y->q_norm));
+        MB_TRY(mb_load_vec(L, MB_T_K_NORM, layer, &y->k_norm));
+        MB_TRY(mb_load_vec(L, MB_T_SINKS, layer, &y->sinks));
     }
-    return mat_stack(L, layer, o, o_b, 1, m->v_dim, &y->o, &y->o_b);
+    return mb_load_mat_stack(L, layer, o, o_b, 1, m->v_dim, &y->o, &y->o_b);
 }
 
-static enum mb_status load_layer(struct loader *L, int32_t layer, struct mb_layer *y)
+static enum mb_status load_layer(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
-    MB_TRY(vec_load(L, MB_T_ATTN_NORM, layer, &y->attn_norm));
-    MB_TRY(vec_load(L, MB_T_ATTN_NORM_B, layer, &y->attn_norm_b));
-    MB_TRY(vec_load(L, MB_T_FFN_NORM, layer, &y->ffn_norm));
-    MB_TRY(vec_load(L, MB_T_FFN_NORM_B, layer, &y->ffn_norm_b));
-    MB_TRY(vec_load(L, MB_T_ATTN_POST, layer, &y->attn_post));
-    MB_TRY(vec_load(L, MB_T_FFN_POST, layer, &y->ffn_post));
+    MB_TRY(mb_load_vec(L, MB_T_ATTN_NORM, layer, &y->attn_norm));
+    MB_TRY(mb_load_vec(L, MB_T_ATTN_NORM_B, layer, &y->attn_norm_b));
+    MB_TRY(mb_load_vec(L, MB_T_FFN_NORM, layer, &y->ffn_norm));
+    MB_TRY(mb_load_vec(L, MB_T_FFN_NORM_B, layer, &y->ffn_norm_b));
+    MB_TRY(mb_load_vec(L, MB_T_ATTN_POST, layer, &y->attn_post));
+    MB_TRY(mb_load_vec(L, MB_T_FFN_POST, layer, &y->ffn_post));
     MB_TRY(load_attention(L, layer, y));
     if (!y->moe)
         return load_ffn(L, layer, MB_T_GATE, MB_T_UP, MB_T_DOWN, &y->dense);
-    MB_TRY(vec_load(L, MB_T_ROUTER, layer, &y->router));
-    MB_TRY(vec_load(L, MB_T_ROUTER_B, layer, &y->router_b));
-    MB_TRY(vec_load(L, MB_T_ROUTER_BIAS, layer, &y->router_bias));
-    MB_TRY(vec_load(L, MB_T_SH_SCALAR, layer, &y->shared_gate));
+    MB_TRY(mb_load_vec(L, MB_T_ROUTER, layer, &y->router));
+    MB_TRY(mb_load_vec(L, MB_T_ROUTER_B, layer, &y->router_b));
+    MB_TRY(mb_load_vec(L, MB_T_ROUTER_BIAS, layer, &y->router_bias));
+    MB_TRY(mb_load_vec(L, MB_T_SH_SCALAR, layer, &y->shared_gate));
     return load_ffn(L, layer, MB_T_SH_GATE, MB_T_SH_UP, MB_T_SH_DOWN, &y->shared);
 }
 
-static enum mb_status load_ends(struct loader *L)
+static enum mb_status load_ends(struct mb_loader *L)
 {
     const struct mb_model *m = L->o->model;
-    const struct mb_tensor *e = find(L, MB_T_EMBED, -1, -1), *h = find(L, MB_T_HEAD, -1, -1);
+    const struct mb_tensor *e = mb_load_find(L, MB_T_EMBED, -1, -1), *h = mb_load_find(L, MB_T_HEAD, -1, -1);
 
-    MB_TRY(vec_create(L, e->n, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &L->w->embed));
-    MB_TRY(vec_put(L, e, true, &L->w->embed, 0, 0));
-    MB_TRY(vec_load(L, MB_T_FINAL_NORM, -1, &L->w->final_norm));
-    MB_TRY(vec_load(L, MB_T_FINAL_NORM_B, -1, &L->w->final_norm_b));
-    MB_TRY(vec_load(L, MB_T_HEAD_B, -1, &L->w->head_b));
-    MB_TRY(mat_create(L, m->vocab, m->hidden, 0, MB_MEM_WEIGHTS, &L->w->head));
-    return mat_put(L, h != NULL ? h : e, true, L->w->head, 0);
+    MB_TRY(mb_load_vec_create(L, e->n, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &L->w->embed));
+    MB_TRY(mb_load_vec_put(L, e, true, &L->w->embed, 0, 0));
+    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM, -1, &L->w->final_norm));
+    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM_B, -1, &L->w->final_norm_b));
+    MB_TRY(mb_load_vec(L, MB_T_HEAD_B, -1, &L->w->head_b));
+    MB_TRY(mb_load_mat_create(L, m->vocab, m->hidden, 0, MB_MEM_WEIGHTS, &L->w->head));
+    return mb_load_mat_put(L, h != NULL ? h : e, true, L->w->head, 0);
 }
 
 /* Room for the largest chunk of any tensor, before anybody waits for anybody. */
-static enum mb_status pack_room(struct loader *L)
+static enum mb_status pack_room(struct mb_loader *L)
 {
-    int64_t k = CHUNK_BYTES / 4;
+    int64_t k = MB_LOAD_CHUNK / 4;
     for (int64_t i = 0; i < L->o->model->n_tensors; i++) {
         if (L->o->model->tensors[i].k > k)
             k = L->o->model->tensors[i].k;
     }
-    return pack_reserve(L, (uint64_t)k * 4);
+    return mb_load_room(L, (uint64_t)k * 4);
 }
 
-static enum mb_status load_mtp(struct loader *L)
+static enum mb_status load_mtp(struct mb_loader *L)
 {
     int32_t l = L->o->model->layers;
     enum mb_role proj = MB_T_MTP_PROJ;
 
     if (L->w->layers == l)
         return MB_OK;
-    MB_TRY(vec_load(L, MB_T_MTP_ENORM, l, &L->w->mtp_enorm));
-    MB_TRY(vec_load(L, MB_T_MTP_HNORM, l, &L->w->mtp_hnorm));
-    MB_TRY(vec_load(L, MB_T_MTP_NORM, l, &L->w->mtp_norm));
-    return mat_stack(L, l, &proj, NULL, 1, 0, &L->w->mtp_proj, NULL);
+    MB_TRY(mb_load_vec(L, MB_T_MTP_ENORM, l, &L->w->mtp_enorm));
+    MB_TRY(mb_load_vec(L, MB_T_MTP_HNORM, l, &L->w->mtp_hnorm));
+    MB_TRY(mb_load_vec(L, MB_T_MTP_NORM, l, &L->w->mtp_norm));
+    return mb_load_mat_stack(L, l, &proj, NULL, 1, 0, &L->w->mtp_proj, NULL);
 }
 
-static enum mb_status load_shared(struct loader *L)
+static enum mb_status load_shared(struct mb_loader *L)
 {
     MB_TRY(load_ends(L));
     MB_TRY(load_mtp(L));
@@ -470,7 +224,7 @@ static enum mb_status load_shared(struct loader *L)
     return L->failed;
 }
 
-static enum mb_status load_owned(struct loader *L)
+static enum mb_status load_owned(struct mb_loader *L)
 {
     for (int32_t l = 0; l < L->w->layers; l++) {
         if (L->w->layer[l].moe)
@@ -481,7 +235,7 @@ static enum mb_status load_owned(struct loader *L)
 
 enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, bool mtp, struct mb_weights *w)
 {
-    struct loader L = {.o = o, .s = s, .w = w};
+    struct mb_loader L = {.o = o, .s = s, .w = w};
     int32_t moe = 0;
 
     w->layers = o->model->layers + (mtp ? o->model->mtp_layers : 0);

@@ -40,6 +40,7 @@ static enum mb_status device_rows(struct mb_engine *e)
         {&w->qlat, mla * R * m->heads * (m->kv_lora + m->rope_mla) * es},
         {&w->olat, mla * R * m->heads * m->kv_lora * es}, {&w->kva, mla * R * (m->kv_lora + m->rope_mla) * 4},
         {&w->z, R * m->router.experts * 4}, {&w->experts, R * m->router.k * 4}, {&w->weights, R * m->router.k * 4},
+        {&w->head_f, mla && e->o.n_adapters > 0 ? R * m->heads * max64(m->kv_lora, m->v_dim) * 4 : 0},
         {&w->mtp_idx, e->mtp * R * 4}, {&w->mtp_in, e->mtp * R * 2 * H * es}, {&w->mtp_x, e->mtp * R * H * 4},
         {&w->bad, R * 4}, {&w->sgate, R * 4}, {&w->ints, 5 * R * 4},
         {&w->page_table, (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4},
@@ -134,7 +135,7 @@ void mb_work_destroy(struct mb_engine *e)
     struct mb_work *w = &e->work;
     struct mb_buf *bufs[] = {w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
-                             w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->hx, w->hn, w->logits, w->stats, w->best,
+                             w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
     void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->h_bad, w->h_rows, w->h_u16, w->h_i32, w->h_f32,
                     w->h_srows, w->adj.v};
@@ -159,10 +160,12 @@ enum mb_status mb_work_experts(struct mb_engine *e, int64_t rows)
     e->o.ops->buf_free(w->e_gu);
     e->o.ops->buf_free(w->e_act);
     e->o.ops->buf_free(w->e_y);
-    w->e_gu = w->e_act = w->e_y = NULL;
+    e->o.ops->buf_free(w->e_yf);
+    w->e_gu = w->e_act = w->e_y = w->e_yf = NULL;
     w->e_rows = 0;
-    const struct need n[] = {{&w->e_gu, cap * 2 * m->expert_ffn * 4}, {&w->e_act, cap * m->expert_ffn * es}, {&w->e_y, cap * m->hidden * es}};
-    MB_TRY(alloc_all(e, n, 3));
+    const struct need n[] = {{&w->e_gu, cap * 2 * m->expert_ffn * 4}, {&w->e_act, cap * m->expert_ffn * es}, {&w->e_y, cap * m->hidden * es},
+                             {&w->e_yf, e->expert_lora && e->o.path != MB_F32 ? cap * m->hidden * 4 : 0}};
+    MB_TRY(alloc_all(e, n, 4));
     w->e_rows = cap;
     return MB_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef MB_ENGINE_WORK_H
 #define MB_ENGINE_WORK_H
 #include "engine/engine.h"
+#include "engine/lora.h"
 #include "engine/seq.h"
 #include "engine/weights.h"
 
@@ -17,6 +18,9 @@ struct mb_batch {
     int32_t *ids, *pos, *rope, *slot, *row_seq; /* [max_rows] */
     int32_t *page_table;          /* [max_seqs][max_pages] */
     int32_t max_pages;
+    struct mb_lora_run *run;      /* [<= seqs]: rows with an adapter, by adapter */
+    int32_t n_runs;
+    uint16_t *tag;                /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
     /* rows whose logits are needed */
     int32_t n_out;
     int32_t *out_row;             /* [max_rows] */
@@ -31,6 +35,7 @@ struct mb_work {
     int32_t logit_rows;           /* rows of logits at a time: prompt log-probabilities in bounded memory */
     struct mb_buf *x, *h, *raw, *t, *qkv, *q, *attn, *gu, *act, *routed;
     struct mb_buf *qa, *qa_h, *qlat, *olat, *kva; /* MLA */
+    struct mb_buf *head_f;        /* MLA with adapters: latent queries or head outputs before rounding */
     struct mb_buf *z, *experts, *weights, *bad, *sgate;
     struct mb_buf *ints;          /* ids, pos, rope, slot, row_seq */
     struct mb_buf *page_table;
@@ -38,7 +43,7 @@ struct mb_work {
     struct mb_buf *rope_cos, *rope_sin;
     int64_t rope_rows;            /* positions per table; the long table follows the short one */
     /* experts: grown when more rows arrive than ever before */
-    struct mb_buf *e_gu, *e_act, *e_y;
+    struct mb_buf *e_gu, *e_act, *e_y, *e_yf; /* e_yf: before rounding, where adapters add to it */
     int64_t e_rows;
     struct mb_gemm_group *groups;
     /* head */
@@ -62,6 +67,9 @@ struct mb_engine {
     struct mb_stream *stream;
     struct mb_weights w;
     struct mb_xchg *xchg;
+    struct mb_lora_set *lora;     /* [n_adapters] */
+    struct mb_buf *lora_x, *lora_y, *lora_z, *lora_h;
+    bool expert_lora;             /* dispatched rows carry their adapter */
     struct mb_kv **kv;            /* [all_layers] */
     int32_t all_layers;           /* with the MTP module */
     struct mb_work work;
