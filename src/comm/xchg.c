@@ -265,10 +265,11 @@ static void init_sizes(struct mb_xchg *x)
     const struct mb_xchg_options *o = &x->o;
     uint64_t most;
 
-    x->meta_bytes = (2 * (int64_t)o->k + 3) / 4 * 4 + 4 * (int64_t)o->k;
+    x->meta_bytes = (2 * (int64_t)(o->k + o->tagged) + 3) / 4 * 4 + 4 * (int64_t)o->k;
     x->x_bytes = o->hidden * mb_dtype_size(o->x_type);
     x->y_bytes = o->hidden * mb_dtype_size(o->y_type);
     x->row_bytes = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type);
+    x->row_bytes += x->meta_bytes - ((2 * (int64_t)o->k + 3) / 4 * 4 + 4 * (int64_t)o->k);
     /* The most that can lie behind a header; a buffer for more would never be filled. */
     most = (uint64_t)o->max_rows * (uint64_t)(o->hidden * 4 * (o->k > 0 ? o->k : 1));
     if (most < (uint64_t)(o->max_rows * x->row_bytes))
@@ -341,7 +342,7 @@ enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o
 
 static void free_growing(struct mb_xchg *x)
 {
-    struct vec *vecs[] = {&x->own_meta, &x->served, &x->send_rows, &x->held_taken, &x->refs, &x->taken.from,
+    struct vec *vecs[] = {&x->own_meta, &x->out_tag, &x->by_tag, &x->served, &x->send_rows, &x->held_taken, &x->refs, &x->taken.from,
                           &x->taken.agent, &x->taken.meta, &x->taken.ypos, &x->order, &x->host_idx, &x->emit.idx,
                           &x->emit.off, &x->emit.src, &x->emit.pos, &x->emit.w};
     struct devbuf *devs[] = {&x->recv, &x->x, &x->idx, &x->cy, &x->ci, &x->lone, &x->inner, &x->gathered};

@@ -30,6 +30,7 @@ struct mb_xchg_options {
     enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
     int64_t max_rows;              /* rows a member dispatches at most in one step */
     uint64_t shm_bytes, eager_bytes;
+    bool tagged;                   /* every row carries a 16-bit tag (two more bytes behind its expert ids) */
 };
 
 /* What each member said in the header of an operation. */
@@ -58,8 +59,12 @@ struct mb_dispatched {
     int32_t n_experts;       /* owned experts in this layer */
     const int32_t *expert;   /* [n_experts] their ids, ascending */
     const int64_t *begin;    /* [n_experts + 1] boundaries in rows */
+    const uint16_t *tag;     /* [rows], if tagged: inside an expert rows are then sorted by tag first */
     const struct mb_xchg_head *heads; /* [size] */
 };
+
+/* Tags of the rows of the next dispatch, [M]; borrowed until it returns. Only if tagged. Local. */
+void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
 
 /* Collective over the group; every member must call it for every MoE layer of every step, with rows or without.
  * in: x [M, hidden] of x_type (M <= max_rows), experts [M*k] and weights [M*k] on the host, in top-k order (distinct ids).

@@ -226,6 +226,11 @@ static enum mb_status exchange_rows(struct mb_xchg *x, struct mb_view in)
     return x->failed;
 }
 
+void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
+{
+    x->tags = tags;
+}
+
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
                                 const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
                                 const float *weights, struct mb_dispatched *out)
@@ -242,7 +247,7 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p,
     x->dispatched = true;
     *out = (struct mb_dispatched){
         .x = mb_view_of(x->x.buf, 0, x->rows, x->o.hidden, x->o.x_type), .rows = x->rows, .n_experts = x->n_own,
-        .expert = x->own_expert, .begin = x->begin, .heads = x->heads};
+        .expert = x->own_expert, .begin = x->begin, .tag = x->o.tagged ? x->out_tag.p : NULL, .heads = x->heads};
     return MB_OK;
 }
 

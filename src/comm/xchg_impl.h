@@ -154,7 +154,10 @@ struct mb_xchg {
 
     /* own rows */
     int64_t m;
-    struct vec own_meta;  /* [m][meta_bytes] ascending ids */
+    struct vec own_meta;  /* [m][meta_bytes] ascending ids, then the tag if rows have one */
+    const uint16_t *tags; /* of the next dispatch; borrowed */
+    struct vec out_tag;   /* [rows] */
+    struct vec by_tag;    /* order of taken rows */
     struct vec served;    /* int32 [m][k] in the caller's order */
     struct vec send_rows; /* int32: rows for each node, ascending, node by node */
     int64_t *send_off;    /* [n_nodes + 1] */
@@ -275,6 +278,11 @@ static inline uint64_t mb_up64(uint64_t n)
 static inline bool mb_xchg_here(const struct mb_xchg *x, int32_t expert)
 {
     return x->slot[expert] >= 0;
+}
+/* 0 where rows carry none. */
+static inline uint16_t mb_meta_tag(const struct mb_xchg *x, const uint8_t *meta)
+{
+    return x->o.tagged ? mb_meta_id(x, meta)[x->o.k] : 0;
 }
 /* Rows of held block b, and row r's meta. */
 static inline int64_t mb_block_rows(const struct mb_xchg *x, int32_t b)

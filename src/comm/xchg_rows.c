@@ -89,6 +89,8 @@ enum mb_status mb_rows_route(struct mb_xchg *x, int64_t m, const int32_t *expert
         uint16_t *id = (uint16_t *)(meta + 4 * (int64_t)k);
         memset(meta, 0, (size_t)x->meta_bytes);
         sort_row(k, experts + r * k, weights + r * k, (float *)meta, id);
+        if (x->o.tagged && x->tags != NULL)
+            id[k] = x->tags[r];
         if (!ids_ok(x, experts + r * k, id))
             return mb_error(MB_BUG, "row %lld of the dispatch has experts outside 0 .. %d or one twice", (long long)r,
                             x->o.experts - 1);
@@ -220,6 +222,28 @@ static void count_experts(struct mb_xchg *x)
     memcpy(x->fill, x->begin, (size_t)x->n_own * sizeof *x->fill);
 }
 
+static const uint8_t *taken_meta(const struct mb_xchg *x, int64_t t)
+{
+    return (const uint8_t *)x->taken.meta.p + t * x->meta_bytes;
+}
+
+/* The same order, tag after tag. */
+static const int32_t *order_by_tag(struct mb_xchg *x, const int32_t *order, int64_t n)
+{
+    int32_t *by = mb_xchg_room(x, &x->by_tag, (uint64_t)n, sizeof *by), most = 0;
+    int64_t at = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        most = mb_meta_tag(x, taken_meta(x, i)) > most ? mb_meta_tag(x, taken_meta(x, i)) : most;
+    for (int32_t tag = 0; tag <= most; tag++) {
+        for (int64_t i = 0; i < n; i++) {
+            if (mb_meta_tag(x, taken_meta(x, order[i])) == tag)
+                by[at++] = order[i];
+        }
+    }
+    return by;
+}
+
 void mb_rows_sort(struct mb_xchg *x, struct mb_view in)
 {
     int64_t n = x->taken.n;
@@ -227,16 +251,21 @@ void mb_rows_sort(struct mb_xchg *x, struct mb_view in)
     const int32_t *order = mb_rows_bucket(x, mb_xchg_room(x, &x->taken.from, (uint64_t)n, 4), n, x->n, x->first);
     int32_t *ypos = mb_xchg_room(x, &x->taken.ypos, (uint64_t)n * (uint64_t)k, sizeof *ypos);
 
+    if (x->o.tagged)
+        order = order_by_tag(x, order, n);
     count_experts(x);
     int32_t *idx = mb_xchg_room(x, &x->host_idx, (uint64_t)x->rows, sizeof *idx);
+    uint16_t *tag = mb_xchg_room(x, &x->out_tag, (uint64_t)x->rows, sizeof *tag);
     for (int64_t i = 0; i < n; i++) {
         int32_t t = order[i];
         const uint16_t *id = mb_meta_id(x, (uint8_t *)x->taken.meta.p + t * x->meta_bytes);
         for (int32_t j = 0; j < k; j++) {
             int64_t at = mb_xchg_here(x, id[j]) ? x->fill[x->slot[id[j]]]++ : -1;
             ypos[(int64_t)t * k + j] = (int32_t)at;
-            if (at >= 0)
-                idx[at] = t;
+            if (at < 0)
+                continue;
+            idx[at] = t;
+            tag[at] = mb_meta_tag(x, taken_meta(x, t));
         }
     }
     x->counts.served_rows += x->rows;
