@@ -162,11 +162,13 @@ static enum mb_status compute(struct mb_engine *e, struct mb_sink *sink)
         MB_TRY(step_exchange(e));
     if (e->peers_status != MB_OK || (dense && e->empty))
         return e->status;
-    MB_TRY(mb_layers_run(e, sink));
+    MB_TRY(mb_layers_run(e));
     if (e->peers_status != MB_OK || e->empty)
         return MB_OK;
     if (e->batch.rows > 0)
         e->status = mb_save_routing(e, sink);
+    if (e->batch.rows > 0 && e->status == MB_OK)
+        e->status = mb_save_hidden(e, sink);
     if (e->batch.rows > 0 && e->status == MB_OK)
         e->status = mb_head_run(e, sink);
     return e->mtp ? mb_mtp_run(e, sink) : e->status;
@@ -196,7 +198,7 @@ static enum mb_status one_step(struct mb_engine *e, struct mb_source *src, struc
 }
 
 /* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows. */
-static enum mb_status tell_peers(struct mb_engine *e, struct mb_sink *sink)
+static enum mb_status tell_peers(struct mb_engine *e)
 {
     if (mb_xchg_size(e->xchg) == 1 || e->told || e->peers_status != MB_OK)
         return MB_OK;
@@ -205,7 +207,7 @@ static enum mb_status tell_peers(struct mb_engine *e, struct mb_sink *sink)
     e->batch.rows = e->batch.n_out = e->batch.seqs = 0;
     if (e->o.model->moe_layers == 0)
         return step_exchange(e);
-    return mb_layers_run(e, sink);
+    return mb_layers_run(e);
 }
 
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
@@ -214,7 +216,7 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
         enum mb_status st = one_step(e, src, sink);
         if (st != MB_OK) {
             e->status = st;
-            (void)tell_peers(e, sink); /* st is the cause */
+            (void)tell_peers(e); /* st is the cause */
             return st;
         }
         if (e->peers_status != MB_OK)

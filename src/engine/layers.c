@@ -70,7 +70,7 @@ enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x)
     return e->status;
 }
 
-enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink)
+enum mb_status mb_layers_run(struct mb_engine *e)
 {
     const struct mb_model *m = e->o.model;
     struct mb_view x = mb_rows_of(e->work.x, e->batch.rows, m->hidden, MB_F32);
@@ -78,7 +78,7 @@ enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink)
     if (e->status == MB_OK)
         e->status = embed(e, x);
     if (e->o.save_hidden && e->status == MB_OK)
-        e->status = mb_save_hidden(e, sink, 0);
+        e->status = mb_keep_hidden(e, 0);
     for (int32_t l = 0; l < m->layers; l++) {
         (void)mb_layer_run(e, l, x); /* e->status has it */
         if (e->status != MB_OK && m->moe_layers == 0)
@@ -86,7 +86,7 @@ enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink)
         if (e->w.layer[l].moe && step_over(e))
             return e->status;
         if (e->o.save_hidden && e->status == MB_OK)
-            e->status = mb_save_hidden(e, sink, l + 1);
+            e->status = mb_keep_hidden(e, l + 1);
     }
     return e->status;
 }

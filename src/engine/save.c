@@ -1,4 +1,5 @@
 /* Bulk results of a step: routing and the residual stream, row by row of each sequence, to the sink. */
+#include <string.h>
 #include "engine/work.h"
 
 /* First result row of a sequence's rows of this step, and how many of them the results keep (a prepended BOS is computed
@@ -44,18 +45,27 @@ enum mb_status mb_save_routing(struct mb_engine *e, struct mb_sink *sink)
     return MB_OK;
 }
 
-/* /hidden is [rows][L + 1][H]: one call per layer writes strided rows, so row r, layer index i is bulk row r*(L+1) + i. */
-enum mb_status mb_save_hidden(struct mb_engine *e, struct mb_sink *sink, int32_t index)
+/* Keeps the residual stream of this step at index 0 (after the embedding) .. layers. */
+enum mb_status mb_keep_hidden(struct mb_engine *e, int32_t index)
+{
+    int64_t H = e->o.model->hidden, M = e->batch.rows;
+
+    if (M == 0)
+        return MB_OK;
+    return e->o.ops->copy_out(e->stream, e->work.h_hidden + index * e->work.max_rows * H, mb_rows_of(e->work.x, M, H, MB_F32));
+}
+
+enum mb_status mb_save_hidden(struct mb_engine *e, struct mb_sink *sink)
 {
     int64_t H = e->o.model->hidden, L1 = e->o.model->layers + 1;
 
-    for (int32_t s = 0; s < e->batch.seqs; s++) {
+    for (int32_t s = 0; s < e->batch.seqs && e->o.save_hidden; s++) {
         const struct mb_seq *q = e->batch.seq[s];
         int64_t first, skip, n = kept_rows(q, &first, &skip);
         for (int64_t i = 0; i < n; i++) {
-            struct mb_view x = mb_rows_of(e->work.x, e->batch.rows, H, MB_F32);
-            MB_TRY(e->o.ops->copy_out(e->stream, e->work.h_rows, mb_view_rows(x, q->step_row + skip + i, 1)));
-            MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_HIDDEN, (first + i) * L1 + index, 1, e->work.h_rows));
+            for (int64_t l = 0; l < L1; l++)
+                memcpy(e->work.h_rows + l * H, e->work.h_hidden + (l * e->work.max_rows + q->step_row + skip + i) * H, sizeof(float) * (size_t)H);
+            MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_HIDDEN, first + i, 1, e->work.h_rows));
         }
     }
     return MB_OK;

@@ -69,7 +69,9 @@ static enum mb_status host_arrays(struct mb_engine *e)
     struct mb_work *w = &e->work;
     struct mb_mem *mem = e->o.mem;
     size_t routes = (size_t)((m->moe_layers + e->mtp) * w->max_rows * m->router.k), per = (size_t)(m->moe_layers * m->router.k);
-    size_t row = (size_t)max64(max64((int64_t)w->logit_rows * m->vocab * (e->o.save_logits != MB_LOGITS_NONE), m->hidden), (int64_t)per);
+    size_t row = (size_t)max64(max64((int64_t)w->logit_rows * m->vocab * (e->o.save_logits != MB_LOGITS_NONE),
+                                     (int64_t)m->hidden * (e->o.save_hidden ? m->layers + 1 : 1)), (int64_t)per);
+    size_t planes = e->o.save_hidden ? (size_t)(m->layers + 1) * (size_t)(w->max_rows * m->hidden) : 0;
     int64_t groups = max64(m->heads, m->router.experts) + 1;
 
     w->h_experts = mb_zalloc(mem, MB_MEM_ACTIVATIONS, routes + 1, sizeof(int32_t));
@@ -77,12 +79,13 @@ static enum mb_status host_arrays(struct mb_engine *e)
     w->h_served = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->o.save_routing ? routes : 1, sizeof(int32_t));
     w->h_bad = mb_zalloc(mem, MB_MEM_ACTIVATIONS, (size_t)w->max_rows, sizeof(int32_t));
     w->h_rows = mb_zalloc(mem, MB_MEM_STAGING, row + 1, sizeof(float));
+    w->h_hidden = mb_zalloc(mem, MB_MEM_STAGING, planes + 1, sizeof(float));
     w->h_u16 = mb_zalloc(mem, MB_MEM_STAGING, 2 * per + 1, sizeof(uint16_t));
     w->h_i32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * (4 + MB_MAX_TOP), sizeof(int32_t));
     w->h_f32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * (1 + MB_MAX_TOP), sizeof(float));
     w->h_srows = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows, sizeof *w->h_srows);
     w->groups = mb_zalloc(mem, MB_MEM_OTHER, (size_t)groups, sizeof *w->groups);
-    if (!w->h_experts || !w->h_weights || !w->h_served || !w->h_bad || !w->h_rows || !w->h_u16 || !w->h_i32 || !w->h_f32 ||
+    if (!w->h_experts || !w->h_weights || !w->h_served || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 || !w->h_i32 || !w->h_f32 ||
         !w->h_srows || !w->groups)
         return mb_error(MB_NO_MEMORY, "no memory for the host side of a step of %lld rows", (long long)w->max_rows);
     return MB_OK;
@@ -137,7 +140,7 @@ void mb_work_destroy(struct mb_engine *e)
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
                              w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
-    void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->h_bad, w->h_rows, w->h_u16, w->h_i32, w->h_f32,
+    void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
                     w->h_srows, w->adj.v};
     for (size_t i = 0; i < sizeof bufs / sizeof bufs[0]; i++)
         e->o.ops->buf_free(bufs[i]);

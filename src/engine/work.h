@@ -54,6 +54,7 @@ struct mb_work {
     float *h_weights;
     int32_t *h_served;
     int32_t *h_bad;               /* [max_rows] */
+    float *h_hidden;              /* [layers + 1][max_rows][hidden] under --save-hidden */
     float *h_rows;                /* staging for bulk rows */
     uint16_t *h_u16;
     int32_t *h_i32;               /* [logit_rows * max(4, MB_MAX_TOP)] */
@@ -108,8 +109,8 @@ void mb_work_destroy(struct mb_engine *e);
 enum mb_status mb_work_experts(struct mb_engine *e, int64_t rows);
 enum mb_status mb_work_upload(struct mb_engine *e);
 
-/* layers.c: embedding and all layers of one step; x holds the residual stream. hidden rows go to the sink if asked for. */
-enum mb_status mb_layers_run(struct mb_engine *e, struct mb_sink *sink);
+/* layers.c: embedding and all layers of one step; x holds the residual stream. */
+enum mb_status mb_layers_run(struct mb_engine *e);
 enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x);
 /* mtp.c: the MTP module over this step's rows, its logits to the sink */
 enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink);
@@ -122,9 +123,10 @@ void mb_engine_heads(struct mb_engine *e, const struct mb_xchg_head *heads);
 void mb_engine_mine(const struct mb_engine *e, int32_t layer, struct mb_xchg_head *out);
 /* head.c: logits of the rows that need them, scores, draws */
 enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink);
-/* save.c: routing rows of this step to the sink */
+/* save.c: routing and residual stream of this step to the sink */
 enum mb_status mb_save_routing(struct mb_engine *e, struct mb_sink *sink);
-enum mb_status mb_save_hidden(struct mb_engine *e, struct mb_sink *sink, int32_t index);
+enum mb_status mb_keep_hidden(struct mb_engine *e, int32_t index);
+enum mb_status mb_save_hidden(struct mb_engine *e, struct mb_sink *sink);
 
 static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t cols, enum mb_dtype t)
 {
