@@ -31,6 +31,7 @@ void dir_remove(const char *path)
 void dir_write(const char *dir, const char *name, const void *data, size_t n)
 {
     char *path = mb_path_join(dir, name);
+    unlink(path); /* truncating an old file makes some file systems write it out first */
     FILE *f = fopen(path, "wb");
     need(f != NULL && fwrite(data, 1, n, f) == n && fclose(f) == 0, path);
     free(path);
@@ -158,7 +159,7 @@ void dir_safetensors(const char *dir, const char *name, const char *header, int6
         all[i] = (char)(word >> 8 * i & 255);
     memcpy(all + 8, header, n);
     for (uint64_t i = 0; i < bytes; i += 4)
-        memcpy(all + 8 + n + i, &one, 4);
+        memcpy(all + 8 + n + i, &one, 4); /* room for a whole last one */
     dir_write(dir, name, all, 8 + n + bytes);
     free(all);
 }
