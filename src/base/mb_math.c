@@ -34,41 +34,9 @@ float mb_rsqrtf(float x)
     return 1.0f / sqrtf(x);
 }
 
-static double double_of(uint64_t u)
-{
-    double d;
-    memcpy(&d, &u, 8);
-    return d;
-}
-
-static uint64_t bits_of_double(double d)
-{
-    uint64_t u;
-    memcpy(&u, &d, 8);
-    return u;
-}
-
-/* As mb_expf: 2^n exp(r), exp(r) = 1 + (r + r^2 q(r)), relative error of the fit 2^-57.9. */
 double mb_exp(double x)
 {
-    static const double q[] = {0x1.ad8ec4cc678efp-26, 0x1.28aebe7b7ddb2p-22, 0x1.71df1cdb5a732p-19,
-                               0x1.a01998aac5416p-16, 0x1.a01a012dae9b3p-13, 0x1.6c16c184ab6f2p-10,
-                               0x1.11111111272e5p-7,  0x1.5555555550627p-5,  0x1.55555555554fcp-3,
-                               0x1.000000000000ap-1};
-    const double magic = 0x1.8p52, log2e = 0x1.71547652b82fep+0;
-    const double ln2_hi = 0x1.62e42fefa39efp-1, ln2_lo = 0x1.abc9e3b39803fp-56;
-    double c = x < -750.0 ? -750.0 : x;
-    c = c > 715.0 ? 715.0 : c;
-    double t = fma(c, log2e, magic);
-    int64_t n = (int64_t)(bits_of_double(t) - bits_of_double(magic));
-    double k = t - magic;
-    double r = fma(-k, ln2_lo, fma(-k, ln2_hi, c));
-    double s = q[0];
-    for (int i = 1; i < 10; i++)
-        s = fma(s, r, q[i]);
-    double p = 1.0 + fma(r * r, s, r);
-    int64_t half = n >> 1;
-    return p * double_of((uint64_t)(half + 1023) << 52) * double_of((uint64_t)(n - half + 1023) << 52);
+    return mb_exp_inl(x);
 }
 
 float mb_f16_float(uint16_t h)

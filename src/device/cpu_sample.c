@@ -1,12 +1,13 @@
 /* Sampling (numerics.md, "Sampling"). The order (value descending, id ascending) is never made whole: block
  * maxima bound what its head can hold, and only that is collected and sorted. The draw is argmax(z + Gumbel
- * noise); noise is bounded, so blocks too far below the best so far are skipped. Neither changes a result. */
+ * noise); most noise is small, so what cannot reach the best so far is skipped before its noise is computed.
+ * Neither changes a result. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include "device/cpu_logits.h"
 
 #define BLOCK 32
+#define PROBS 64
 #define MOST_NOISE 16.7f /* above the largest value of mb_gumbel */
 
 struct sample {
@@ -26,6 +27,7 @@ struct draw {
     float *top;         /* [blocks] block maxima */
     float *select;      /* [blocks] */
     uint64_t *list;     /* [V] head of the order: see key_of */
+    uint64_t *swap;     /* [V] */
     int64_t have;       /* entries of list */
     float reached;      /* every z >= reached is in list */
     float z_max, least; /* least: the min-p bound */
@@ -77,12 +79,21 @@ static int64_t id_of(uint64_t key)
     return (int64_t)(key & 0xffffffffu);
 }
 
-static int by_key(const void *a, const void *b)
+/* Sorts by the keys' values; stable, so entries that come with ascending ids end in the order. */
+static void sort_by_value(uint64_t *list, uint64_t *swap, int64_t n)
 {
-    uint64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x < y ? -1 : x > y;
+    for (int shift = 32; shift < 64; shift += 8) {
+        int64_t at[257] = {0};
+        for (int64_t i = 0; i < n; i++)
+            at[(list[i] >> shift & 255) + 1]++;
+        for (int d = 0; d < 256; d++)
+            at[d + 1] += at[d];
+        for (int64_t i = 0; i < n; i++)
+            swap[at[list[i] >> shift & 255]++] = list[i];
+        uint64_t *other = list;
+        list = swap;
+        swap = other;
+    }
 }
 
 /* The k-th largest (k >= 1) of v[0 .. n), which is reordered. */
@@ -113,18 +124,26 @@ static float kth_largest(float *v, int64_t n, int64_t k)
     return v[want];
 }
 
-/* Extends the list so that it holds at least k entries (or all): the k-th largest block maximum bounds the
- * k-th largest value from below. New entries are smaller than the old ones, so sorting them alone keeps the
- * whole in order. */
+/* A value that at least k values of the row reach, close to the k-th largest: of the block maxima where k is
+ * small against their number, else of all values. */
+static float bound_of(const struct draw *d, int64_t k)
+{
+    bool few = k <= d->blocks / 4;
+    const float *from = few ? d->top : d->z;
+    int64_t n = 0, all = few ? d->blocks : d->V;
+    for (int64_t i = 0; i < all; i++) /* NaN (an error row) would upset the selection */
+        if (from[i] == from[i])
+            d->select[n++] = from[i];
+    return k <= n ? kth_largest(d->select, n, k) : -INFINITY;
+}
+
+/* Extends the list so that it holds at least k entries, or all. New entries are smaller than the old ones, so
+ * sorting them alone keeps the whole in order. */
 static void head(struct draw *d, int64_t k)
 {
     if (d->have >= k || d->reached == -INFINITY)
         return;
-    float bound = -INFINITY;
-    if (k <= d->blocks) {
-        memcpy(d->select, d->top, (size_t)d->blocks * sizeof *d->top);
-        bound = kth_largest(d->select, d->blocks, k);
-    }
+    float bound = bound_of(d, k);
     int64_t old = d->have;
     for (int64_t b = 0; b < d->blocks; b++) {
         if (d->top[b] < bound)
@@ -135,12 +154,7 @@ static void head(struct draw *d, int64_t k)
                 d->list[d->have++] = key_of(d->z[i], i);
     }
     d->reached = bound;
-    qsort(d->list + old, (size_t)(d->have - old), sizeof *d->list, by_key);
-}
-
-static double prob(const struct draw *d, int64_t j)
-{
-    return mb_exp((double)d->z[id_of(d->list[j])] - (double)d->z_max);
+    sort_by_value(d->list + old, d->swap, d->have - old);
 }
 
 /* Σ exp(z - z_max) over the vocabulary: of the raw logits it is known already. */
@@ -154,19 +168,45 @@ static double sum_of_all(const struct draw *d, int64_t row)
     return (double)mb_vocab_tree(leaf).l;
 }
 
+/* p of entries j .. end - 1, at most PROBS of them; returns how many. */
+static int64_t probs(const struct draw *d, int64_t j, int64_t end, double *p)
+{
+    float z[PROBS];
+    int64_t n = end - j < PROBS ? end - j : PROBS;
+    for (int64_t i = 0; i < n; i++)
+        z[i] = d->z[id_of(d->list[j + i])];
+    d->t->vec->exp64(p, z, d->z_max, n);
+    return n;
+}
+
+/* The f64 sum of the first n entries' p, in order. */
+static double sum_of_first(const struct draw *d, int64_t n)
+{
+    double p[PROBS], sum = 0;
+    for (int64_t j = 0; j < n; j += PROBS) {
+        int64_t m = probs(d, j, n, p);
+        for (int64_t i = 0; i < m; i++)
+            sum += p[i];
+    }
+    return sum;
+}
+
 /* How many of the order's first `most` entries top-p keeps; at least one. */
 static int64_t top_p_count(struct draw *d, int64_t most, double total)
 {
-    double enough = (double)d->p.top_p * total, sum = 0;
-    int64_t want = 64;
-    for (int64_t j = 0; j < most; j++) {
-        for (; d->have <= j && d->reached > -INFINITY; want *= 8)
-            head(d, want);
-        if (j >= d->have)
+    double enough = (double)d->p.top_p * total, sum = 0, p[PROBS];
+    for (int64_t j = 0; j < most;) {
+        if (d->have <= j)
+            head(d, j < 64 ? 64 : 8 * j);
+        int64_t n = probs(d, j, most < d->have ? most : d->have, p);
+        for (int64_t i = 0; i < n; i++) {
+            sum += p[i];
+            if (sum >= enough)
+                return j + i + 1;
+        }
+        if (n <= 0)
             return d->have;
-        sum += prob(d, j);
-        if (sum >= enough)
-            return j + 1;
+        j += n;
     }
     return most;
 }
@@ -180,8 +220,8 @@ static int64_t kept(struct draw *d, int64_t row)
         most = d->p.top_k;
         head(d, most);
         most = most < d->have ? most : d->have;
-        for (int64_t j = 0; j < most && d->p.top_p < 1; j++)
-            total += prob(d, j);
+        if (d->p.top_p < 1)
+            total = sum_of_first(d, most);
     } else {
         total = sum_of_all(d, row);
     }
@@ -221,11 +261,14 @@ static int64_t draw_from_all(const struct draw *d, int64_t first)
             top = d->top[i / BLOCK + 1];
         if (top < d->least || top + MOST_NOISE < b.v)
             continue;
-        float noise[64];
-        d->t->vec->gumbel64(noise, d->p.key, d->p.position, (uint32_t)(i / 4));
-        for (int64_t j = 0; j < 64 && i + j < d->V; j++)
-            if (d->z[i + j] >= d->least)
-                offer(&b, d->z[i + j] + noise[j], i + j);
+        uint32_t x[64];
+        float slack = 1e-5f * (fabsf(b.v) + fabsf(top)); /* of the roundings in z + g */
+        uint64_t hit = d->t->vec->noise64(x, d->p.key, d->p.position, (uint32_t)(i / 4), b.v - top - slack);
+        for (; hit != 0; hit &= hit - 1) {
+            int64_t j = __builtin_ctzll(hit);
+            if (i + j < d->V && d->z[i + j] >= d->least && d->z[i + j] + MOST_NOISE >= b.v)
+                offer(&b, d->z[i + j] + mb_gumbel_of(x[j]), i + j);
+        }
     }
     return b.id;
 }
@@ -256,9 +299,10 @@ static void sample_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         struct draw d = {.t = t, .V = V, .blocks = blocks, .reached = INFINITY};
         memcpy(&d.p, mb_row(t->rows, i), sizeof d.p);
         d.list = (uint64_t *)(void *)mine;
-        d.work = (float *)(void *)(mine + V * 8);
-        d.top = d.work + V;
-        d.select = d.top + blocks;
+        d.swap = d.list + V;
+        d.work = (float *)(void *)(d.swap + V);
+        d.select = d.work + V;
+        d.top = d.select + V;
         prepare(&d, mb_row_f32(t->z, i));
         *mb_row_i32(t->out, i) = (int32_t)draw_row(&d, i);
     }
@@ -298,7 +342,7 @@ enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_
         return mb_error(MB_BUG, "sample: %lld logits in a row", (long long)z.cols);
     struct sample t = {out, z, stats, rows, adjust, mb_vec_of(s->dev), NULL, 0};
     MB_TRY(check_rows(&t));
-    t.scratch_size = (z.cols * 12 + (z.cols + BLOCK - 1) / BLOCK * 8 + 63) / 64 * 64;
+    t.scratch_size = (z.cols * 24 + (z.cols + BLOCK - 1) / BLOCK * 4 + 63) / 64 * 64;
     t.scratch = mb_cpu_scratch(s, (uint64_t)(t.scratch_size * s->dev->threads));
     if (t.scratch == NULL)
         return MB_NO_MEMORY;

@@ -40,6 +40,30 @@ OP vec v_fma(vec a, vec b, vec c)
 {
     return fmaf(a, b, c);
 }
+
+typedef uint32_t ivec;
+OP ivec iv_set1(uint32_t x)
+{
+    return x;
+}
+OP ivec iv_from(uint32_t x)
+{
+    return x;
+}
+OP ivec iv_xor(ivec a, ivec b)
+{
+    return a ^ b;
+}
+OP void iv_store(uint32_t *p, ivec v)
+{
+    *p = v;
+}
+OP ivec iv_mul(ivec a, uint32_t b, ivec *high)
+{
+    uint64_t p = (uint64_t)a * b;
+    *high = (uint32_t)(p >> 32);
+    return (uint32_t)p;
+}
 #include "device/cpu_vec_body.h"
 
 const struct mb_vec *mb_vec_of(const struct mb_device *dev)

@@ -43,8 +43,11 @@ struct mb_vec {
     int64_t (*find)(const float *x, float m, int64_t n);
     /* out[b] = largest of x[32 b .. 32 b + 32), the last block may be short; NaN skipped */
     void (*block_max)(float *out, const float *x, int64_t n);
-    /* Gumbel noise of ids [4*quad, 4*quad + 64) at a position */
-    void (*gumbel64)(float *out, uint64_t key, int64_t position, uint32_t quad);
+    /* x = Philox words of ids [4*quad, 4*quad + 64) at a position; bit i of the result: mb_gumbel_of(x[i])
+     * may be >= c */
+    uint64_t (*noise64)(uint32_t *x, uint64_t key, int64_t position, uint32_t quad, float c);
+    /* out[i] = mb_exp((double)x[i] - (double)c) */
+    void (*exp64)(double *out, const float *x, float c, int64_t n);
 };
 const struct mb_vec *mb_vec_of(const struct mb_device *dev);
 extern const struct mb_vec mb_vec_portable, mb_vec_avx2, mb_vec_avx512;

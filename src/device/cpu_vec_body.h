@@ -1,7 +1,8 @@
 /* The row kernels' one source; see cpu_vec.h. The including file defines FN (static, with the target), vec,
  * LANES and the operations v_zero, v_load, v_set1, v_add, v_sub, v_max (the second where either is NaN),
- * v_fma, v_store on unaligned vectors, and SET, the table's name. Loops marked "omp simd" have independent
- * elements: the pragma only says so, it adds no sum across lanes. */
+ * v_fma, v_store on unaligned vectors, the same for 32-bit integers (ivec,
+ * iv_from: x, x + 1, ...; iv_mul: low and high half of the products), and SET, the table's name. Loops marked
+ * "omp simd" have independent elements: the pragma only says so, it adds no sum across lanes. */
 #include <math.h>
 #include "base/mb_math_inl.h"
 #include "device/cpu_vec.h"
@@ -284,42 +285,51 @@ FN int64_t find(const float *x, float m, int64_t n)
     return i;
 }
 
-/* 16 Philox blocks side by side, four words each (base/rng.h is the definition), then the noise of all 64. */
-FN void gumbel64(float *out, uint64_t key, int64_t position, uint32_t quad)
+/* 16 Philox blocks side by side, LANES at a time, four words each (base/rng.h is the definition). */
+FN void philox16(uint32_t *x, uint64_t key, int64_t position, uint32_t quad)
 {
-    uint32_t c0[16], c1[16], c2[16], c3[16];
-    for (int j = 0; j < 16; j++) {
-        c0[j] = quad + (uint32_t)j;
-        c1[j] = (uint32_t)position;
-        c2[j] = (uint32_t)((uint64_t)position >> 32);
-        c3[j] = 0;
-    }
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (int round = 0; round < 10; round++) {
-        SIMD for (int j = 0; j < 16; j++)
-        {
-            uint64_t p0 = (uint64_t)0xD2511F53u * c0[j], p1 = (uint64_t)0xCD9E8D57u * c2[j];
-            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[j] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[j] ^ k1;
-            c1[j] = (uint32_t)p1;
-            c3[j] = (uint32_t)p0;
-            c0[j] = n0;
-            c2[j] = n2;
+    for (uint32_t at = 0; at < 16; at += LANES) {
+        ivec c0 = iv_from(quad + at), c1 = iv_set1((uint32_t)position);
+        ivec c2 = iv_set1((uint32_t)((uint64_t)position >> 32)), c3 = iv_set1(0);
+        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32), word[4][LANES];
+        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+            ivec h0, h1, l0 = iv_mul(c0, 0xD2511F53u, &h0), l1 = iv_mul(c2, 0xCD9E8D57u, &h1);
+            c0 = iv_xor(iv_xor(h1, c1), iv_set1(k0));
+            c2 = iv_xor(iv_xor(h0, c3), iv_set1(k1));
+            c1 = l1;
+            c3 = l0;
         }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        iv_store(word[0], c0);
+        iv_store(word[1], c1);
+        iv_store(word[2], c2);
+        iv_store(word[3], c3);
+        for (uint32_t j = 0; j < 4 * LANES; j++)
+            x[4 * at + j] = word[j % 4][j / 4];
     }
-    uint32_t x[64];
-    for (int j = 0; j < 16; j++) {
-        x[4 * j] = c0[j];
-        x[4 * j + 1] = c1[j];
-        x[4 * j + 2] = c2[j];
-        x[4 * j + 3] = c3[j];
-    }
-    SIMD for (int j = 0; j < 64; j++)
-    {
-        float u = ((float)(int32_t)(x[j] >> 9) + 0.5f) * 0x1p-23f;
-        out[j] = -mb_logf_inl(-mb_logf_inl(u));
-    }
+}
+
+/* g >= c means u >= exp(-exp(-c)). The bound is lowered by 1e-3 in c and 4 steps of u, far beyond the
+ * roundings of both sides, so that a bit may be set for nothing but is never missing. */
+FN uint64_t noise64(uint32_t *x, uint64_t key, int64_t position, uint32_t quad, float c)
+{
+    philox16(x, key, position, quad);
+    float steps = mb_expf_inl(-mb_expf_inl(1e-3f - c)) * 0x1p23f - 4.0f;
+    uint32_t least = steps > 0 ? (uint32_t)(int32_t)steps : 0, any[16] = {0}, some = 0;
+    for (int i = 0; i < 64; i += 16)
+        SIMD for (int j = 0; j < 16; j++) any[j] |= (x[i + j] >> 9) >= least ? 1u : 0u;
+    for (int j = 0; j < 16; j++)
+        some |= any[j];
+    if (some == 0)
+        return 0;
+    uint64_t bits = 0;
+    for (int j = 0; j < 64; j++)
+        bits |= (uint64_t)((x[j] >> 9) >= least) << j;
+    return bits;
+}
+
+FN void exp64(double *out, const float *x, float c, int64_t n)
+{
+    SIMD for (int64_t i = 0; i < n; i++) out[i] = mb_exp_inl((double)x[i] - (double)c);
 }
 
 const struct mb_vec SET = {
@@ -344,5 +354,6 @@ const struct mb_vec SET = {
     .max = max_of,
     .block_max = block_max,
     .find = find,
-    .gumbel64 = gumbel64,
+    .noise64 = noise64,
+    .exp64 = exp64,
 };
