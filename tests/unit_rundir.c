@@ -13,10 +13,12 @@
 
 static char *const argv_[] = {(char *)"moebatch", (char *)"run", (char *)"-m", (char *)"my model", (char *)"--overwrite"};
 
+static const struct mb_shape nothing;
+
 static struct mb_owner owner_of(const struct mb_identity *id)
 {
-    return (struct mb_owner){.ranks = 2, .argc = 5, .argv = (char **)argv_, .input = "in.jsonl", .lines = 10,
-                             .requests = 10, .identity = id};
+    return (struct mb_owner){.ranks = 2, .argc = 5, .argv = (char **)argv_, .input = "in.jsonl", .input_lines = 10,
+                             .lines = 10, .requests = 10, .identity = id, .shape = &nothing};
 }
 
 static const struct mb_identity who = {{1, 2}, {3, 4}, 5, NULL, NULL, (char *)"f32", NULL, NULL};

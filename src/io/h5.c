@@ -140,7 +140,7 @@ enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **o
     h->collective = comm != NULL;
 #ifdef H5_HAVE_PARALLEL
     if (comm != NULL)
-        H5Pset_fapl_mpio(access, *(const MPI_Comm *)comm, MPI_INFO_NULL);
+        H5Pset_fapl_mpio(access, (MPI_Comm)(uintptr_t)comm, MPI_INFO_NULL); /* Open MPI's handle is a pointer */
 #endif
     h->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     H5Pclose(access);

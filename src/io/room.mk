@@ -8,3 +8,7 @@ libmoebatch_a_SOURCES += src/io/sink.h src/io/sink.c src/io/stops.h src/io/stops
 libmoebatch_a_SOURCES += src/io/h5.h src/io/h5.c
 libmoebatch_a_SOURCES += src/io/column.h src/io/column.c src/io/results.h src/io/results.c
 libmoebatch_a_SOURCES += src/io/rundir.h src/io/rundir.c
+libmoebatch_a_SOURCES += src/io/group.h src/io/group.c src/io/shape.h src/io/shape.c src/io/extras.h src/io/extras.c
+libmoebatch_a_SOURCES += src/io/rows.h src/io/rows.c src/io/assemble.h src/io/assemble.c src/io/asm.h src/io/asm_index.c
+libmoebatch_a_SOURCES += src/io/asm_batch.h src/io/asm_batch.c src/io/asm_numbers.c src/io/asm_bulk.c src/io/asm_text.c
+libmoebatch_a_SOURCES += src/io/digest.h src/io/digest.c

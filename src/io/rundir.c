@@ -134,10 +134,12 @@ static json_t *owner_json(const struct mb_rundir *d, const struct mb_owner *o)
         cwd[0] = 0;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     const char *job = getenv("SLURM_JOB_ID");
-    return json_pack("{s:i, s:s, s:I, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:o}", "run", (int)d->number, "host", host,
+    return json_pack("{s:i, s:s, s:I, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "run", (int)d->number, "host", host,
                      "pid", (json_int_t)getpid(), "ranks", o->ranks, "started", when, "cwd", cwd, "slurm_job",
-                     job == NULL ? "" : job, "command", arguments(o), "input", o->input == NULL ? "" : o->input, "lines",
-                     (json_int_t)o->lines, "requests", (json_int_t)o->requests, "identity", mb_identity_json(o->identity));
+                     job == NULL ? "" : job, "command", arguments(o), "input", o->input == NULL ? "" : o->input,
+                     "input_lines", (json_int_t)o->input_lines, "first_line", (json_int_t)o->first_line, "lines",
+                     (json_int_t)o->lines, "requests", (json_int_t)o->requests, "identity", mb_identity_json(o->identity),
+                     "shape", mb_shape_json(o->shape));
 }
 
 static enum mb_status write_in(const char *dir, const char *name, const json_t *v, bool sync)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "io/identity.h"
+#include "io/shape.h"
 
 struct mb_rundir {
     char *results; /* RESULTS.h5 */
@@ -32,9 +33,11 @@ struct mb_owner {
     int argc;
     char **argv;       /* the command line */
     const char *input; /* its path */
-    uint64_t lines;    /* of the unsplit input */
-    uint64_t requests; /* lines of this shard that have rows */
+    uint64_t input_lines;       /* of the unsplit input */
+    uint64_t first_line, lines; /* this shard's lines */
+    uint64_t requests;          /* those of them that have rows */
     const struct mb_identity *identity;
+    const struct mb_shape *shape;
 };
 
 /* Early look, before anything is read: MB_INPUT (logged, with the remedy) if there are results and neither resume nor

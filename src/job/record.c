@@ -292,18 +292,23 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b)
 }
 
 /* ---------------------------------------------------------------- digest */
-void mb_record_hash_f32(struct mb_hasher *h, const float *v, uint64_t n)
+void mb_record_put_f32(struct mb_hasher *h, const float *v, uint64_t n)
 {
     uint32_t piece[256];
-    uint64_t bytes = n * 4;
 
-    mb_hasher_put(h, &bytes, sizeof bytes);
     for (uint64_t i = 0; i < n;) {
         uint64_t m = 0;
         for (; m < 256 && i < n; m++, i++)
             piece[m] = v == NULL ? NAN32 : f32_bits(v[i]);
         mb_hasher_put(h, piece, m * 4);
     }
+}
+
+void mb_record_hash_f32(struct mb_hasher *h, const float *v, uint64_t n)
+{
+    uint64_t bytes = n * 4;
+    mb_hasher_put(h, &bytes, sizeof bytes);
+    mb_record_put_f32(h, v, n);
 }
 
 void mb_record_hash(const struct mb_record *r, struct mb_hasher *h)

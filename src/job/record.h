@@ -87,6 +87,7 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b);
  * status, finish_reason, choice, prompt_ids, prompt_logprobs, output_ids, output_logprobs, top_ids, top_logprobs,
  * logprob_sum, is_greedy, text; error and pending rows have empty fields after status. h is not reset. */
 void mb_record_hash(const struct mb_record *r, struct mb_hasher *h);
-/* One field of n floats with every NaN as 0x7fc00000. Local. */
+/* n floats with every NaN as 0x7fc00000 (v NULL: all are NaN): without and with the length in front that makes a field. */
+void mb_record_put_f32(struct mb_hasher *h, const float *v, uint64_t n);
 void mb_record_hash_f32(struct mb_hasher *h, const float *v, uint64_t n);
 #endif

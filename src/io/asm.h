@@ -1,0 +1,47 @@
+/* What the parts of assembly share; for io/assemble.c, io/asm_*.c and io/merge.c only. */
+#ifndef MB_IO_ASM_H
+#define MB_IO_ASM_H
+#include "io/assemble.h"
+#include "io/group.h"
+#include "io/h5.h"
+
+struct mb_asm {
+    struct mb_group g;
+    int owners;           /* ranks 0 .. owners-1 own rows */
+    struct mb_mem *mem;
+    uint64_t first_line, lines, requests, round_bytes;
+    bool partial;
+    const struct mb_pending *pending;
+    const struct mb_shape *shape;
+    struct mb_rows *rows;
+    /* own rows, by (line, choice) */
+    struct mb_row_entry *e;
+    int64_t n, cap;
+    struct mb_assembled totals;
+    /* sizes of the results, and where this rank's part begins */
+    struct {
+        uint64_t rows, prompt, output, bulk;
+    } all, base;
+    uint64_t top; /* width of top_ids */
+};
+
+/* Sorts own entries, checks and drops duplicates, adds pending rows, and sums up sizes over the group. Collective. */
+enum mb_status mb_asm_settle(struct mb_asm *a);
+/* Entries of own lines from all journals under dir, exchanged in rounds. identity: of every journal. Collective. */
+enum mb_status mb_asm_gather(struct mb_asm *a, const char *dir, const struct mb_identity *identity);
+enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_t n); /* Local */
+void mb_asm_fini(struct mb_asm *a); /* Local */
+
+/* Numeric datasets and bulk data into an open file. Collective over g, which is the group the file was made for. */
+enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h);
+enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h);
+/* Strings of all rows: owners send, rank 0 writes (h: its serial file, NULL on the others). Collective over a->g. */
+enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h);
+/* Scales, labels, units, root attributes, extras. Rank 0, serial file. */
+enum mb_status mb_asm_finish(struct mb_asm *a, struct mb_h5 *h, uint64_t input_lines, const struct mb_identity *identity,
+                             const struct mb_extras *extras);
+/* All of the above into the file tmp, fsynced, then renamed to path. newest: asked right before, or NULL. Collective. */
+enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path, uint64_t input_lines,
+                            const struct mb_identity *identity, const struct mb_extras *extras,
+                            const struct mb_rundir *newest);
+#endif

@@ -1,0 +1,136 @@
+#include "io/assemble.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "io/asm.h"
+
+#define ROUND_BYTES ((uint64_t)16 << 20)
+#define MIN_LINES 4096 /* below this an owner costs more than it saves */
+
+/* ---------------------------------------------------------------- the file */
+/* Numbers: the owners' part. One owner writes serially while the others wait for its verdict. */
+static enum mb_status write_numbers(struct mb_asm *a, const char *tmp)
+{
+    struct mb_group alone = {NULL, 0, 1}, *g = a->owners == 1 ? &alone : &a->g;
+    struct mb_h5 *h = NULL;
+    if (a->owners == 1 && a->g.rank != 0)
+        return MB_OK;
+    mb_group_watch(g, "creating the results (HDF5)");
+    enum mb_status st = mb_h5_create(tmp, g->comm == NULL ? NULL : mb_comm_mpi(g->comm), &h);
+    mb_group_watch_end(g);
+    st = mb_group_agree(g, st, "creating the results");
+    if (st == MB_OK)
+        st = mb_asm_numbers(a, g, h);
+    if (st == MB_OK)
+        st = mb_asm_bulk(a, g, h);
+    mb_group_watch(g, "closing the results (HDF5)");
+    enum mb_status closed = mb_h5_close(h);
+    mb_group_watch_end(g);
+    return st != MB_OK ? st : closed;
+}
+
+static enum mb_status sync_path(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return mb_error(MB_IO, "%s: %s", path, strerror(errno));
+    enum mb_status st = MB_OK;
+    if (fsync(fd) != 0)
+        st = mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: fsync: %s", path, strerror(errno));
+    close(fd);
+    return st;
+}
+
+static enum mb_status sync_dir_of(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    char *slash = strrchr(copy, '/');
+    if (slash != NULL)
+        slash[slash == copy] = 0;
+    enum mb_status st = mb_dir_sync(slash == NULL ? "." : copy);
+    free(copy);
+    return st;
+}
+
+/* Rank 0: the finished file takes its name. */
+static enum mb_status publish(const char *tmp, const char *path, const struct mb_rundir *newest)
+{
+    MB_TRY(sync_path(tmp));
+    mb_fault("assembled");
+    if (newest != NULL)
+        MB_TRY(mb_rundir_newest(newest));
+    if (rename(tmp, path) != 0)
+        return mb_error(MB_IO, "%s: rename from %s: %s", path, tmp, strerror(errno));
+    return sync_dir_of(path);
+}
+
+enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path, uint64_t input_lines,
+                            const struct mb_identity *identity, const struct mb_extras *extras,
+                            const struct mb_rundir *newest)
+{
+    struct mb_h5 *h = NULL;
+    bool first = a->g.rank == 0;
+    enum mb_status st = mb_group_agree(&a->g, write_numbers(a, tmp), "numbers of the results");
+    if (st == MB_OK)
+        st = mb_group_agree(&a->g, first ? mb_h5_open(tmp, true, &h) : MB_OK, "strings of the results");
+    if (st == MB_OK)
+        st = mb_asm_text(a, h);
+    if (st == MB_OK && first)
+        st = mb_asm_finish(a, h, input_lines, identity, extras);
+    enum mb_status closed = mb_h5_close(h);
+    st = st != MB_OK ? st : closed;
+    if (st == MB_OK && first)
+        st = publish(tmp, path, newest);
+    if (st != MB_OK && first)
+        unlink(tmp);
+    return mb_group_agree(&a->g, st, "publishing the results");
+}
+
+/* ---------------------------------------------------------------- from journals */
+static bool any_bulk(const struct mb_shape *s)
+{
+    return s->routing || s->logits || s->hidden || s->mtp;
+}
+
+static int owners_of(const struct mb_assemble_options *o, int size)
+{
+    uint64_t least = o->min_lines ? o->min_lines : any_bulk(o->shape) ? 1 : MIN_LINES;
+    uint64_t n = o->lines / least;
+    return n < 1 ? 1 : n > (uint64_t)size ? size : (int)n;
+}
+
+enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assembled *out)
+{
+    struct mb_asm a = {.g = mb_group_of(o->comm), .mem = o->mem, .first_line = o->first_line, .lines = o->lines,
+                       .requests = o->requests, .partial = o->partial, .pending = o->pending, .shape = o->shape};
+    char *tmp = NULL;
+    a.round_bytes = o->round_bytes ? o->round_bytes : ROUND_BYTES;
+    a.owners = owners_of(o, a.g.size);
+    enum mb_status st = mb_rows_journal(o->dir->dir, o->pending, &a.rows);
+    if (st == MB_OK && asprintf(&tmp, "%s/assembling-%04d.h5", o->dir->dir, o->dir->number) < 0) {
+        tmp = NULL;
+        st = mb_error(MB_NO_MEMORY, "no memory for a path");
+    }
+    st = mb_group_agree(&a.g, st, "assembly");
+    if (st == MB_OK)
+        st = mb_asm_gather(&a, o->dir->dir, o->identity);
+    if (st == MB_OK)
+        st = mb_asm_settle(&a);
+    if (st == MB_OK)
+        st = mb_asm_write(&a, tmp, o->dir->results, o->input_lines, o->identity, o->extras,
+                          o->dir->number > 0 ? o->dir : NULL);
+    if (st == MB_OK)
+        *out = a.totals;
+    mb_asm_fini(&a);
+    free(tmp);
+    return st;
+}

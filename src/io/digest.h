@@ -1,0 +1,17 @@
+/* The digest of a results file: one hash per row, one over all rows. Layout-independent. Local. */
+#ifndef MB_IO_DIGEST_H
+#define MB_IO_DIGEST_H
+#include <stdbool.h>
+#include <stdio.h>
+#include "base/hash.h"
+#include "io/results.h"
+
+struct mb_digest {
+    struct mb_hash128 file;
+    uint64_t rows;     /* that are in it */
+    uint64_t degraded; /* rows that are not, because a disabled expert touched them */
+};
+/* in_order: rows as they stand in the file, else by (id, choice, hash). requests: gets one "hash id choice" line a row in
+ * that order; may be NULL. Memory: 40 bytes a row and the ids. */
+enum mb_status mb_digest_file(struct mb_results *r, bool in_order, FILE *requests, struct mb_digest *out);
+#endif
