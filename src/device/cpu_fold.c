@@ -68,7 +68,8 @@ static enum mb_status check_items(int64_t rows, const struct mb_fold_args *a)
         for (int64_t j = i == 0 ? end : at; j < end; j++) {
             int32_t src = mb_at_i32(a->src, j), pos = mb_at_i32(a->pos, j);
             int64_t from = src < 0 ? -1 - (int64_t)src : src, limit = src < 0 ? a->inner.rows : a->y.rows;
-            if (from >= limit || pos < 0 || (j > at && pos <= mb_at_i32(a->pos, j - 1)))
+            if (from >= limit || (src >= 0 && !mb_has_view(a->weight)) || pos < 0 ||
+                (j > at && pos <= mb_at_i32(a->pos, j - 1)))
                 return mb_error(MB_BUG, "fold: item %lld of row %lld: source %d, position %d", (long long)j,
                                 (long long)i - 1, src, pos);
         }
@@ -83,9 +84,12 @@ enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct
     if (out.rows == 0 || out.cols == 0)
         return MB_OK;
     MB_TRY(mb_cpu_want("fold", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
-    MB_TRY(mb_cpu_want("fold", "src", a->src, -1, 1, MB_I32));
-    MB_TRY(mb_cpu_want("fold", "pos", a->pos, a->src.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want("fold", "weight", a->weight, a->src.rows, 1, MB_F32));
+    if (a->src.rows > 0) {
+        MB_TRY(mb_cpu_want("fold", "src", a->src, -1, 1, MB_I32));
+        MB_TRY(mb_cpu_want("fold", "pos", a->pos, a->src.rows, 1, MB_I32));
+    }
+    if (mb_has_view(a->weight)) /* only inner nodes need none */
+        MB_TRY(mb_cpu_want("fold", "weight", a->weight, a->src.rows, 1, MB_F32));
     if (a->y.rows > 0)
         MB_TRY(mb_cpu_want_float("fold", "y", a->y, -1, out.cols));
     if (mb_has_view(a->inner))
