@@ -187,21 +187,6 @@ static void test_shards(void **state)
     free(text);
 }
 
-static void test_shard_option(void **state)
-{
-    static const char *const bad[] = {"1", "/", "1/", "/2", "2/2", "-1/2", "0/0", "a/b", "0/2x", "0 /2", "0/ 2", "0/99999999"};
-    int32_t i, n;
-    (void)state;
-    assert_int_equal(mb_shard_parse("", &i, &n), MB_OK);
-    assert_true(i == 0 && n == 1);
-    assert_int_equal(mb_shard_parse("3/7", &i, &n), MB_OK);
-    assert_true(i == 3 && n == 7);
-    mb_log_set_quiet(true);
-    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++)
-        assert_int_equal(mb_shard_parse(bad[k], &i, &n), MB_USAGE);
-    mb_log_set_quiet(false);
-}
-
 static void test_text_and_arrays(void **state)
 {
     struct mb_index *x = index_text("a.txt", "one\r\n\n two\n{\n");
@@ -364,7 +349,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),           cmocka_unit_test(test_empty),        cmocka_unit_test(test_repeated_ids),
-        cmocka_unit_test(test_shards),          cmocka_unit_test(test_shard_option), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_shards),          cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_text_and_arrays), cmocka_unit_test(test_too_long),     cmocka_unit_test(test_pipe),
         cmocka_unit_test(test_many),
     };

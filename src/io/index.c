@@ -374,26 +374,3 @@ void mb_index_find(const struct mb_index *x, uint64_t row, uint64_t *line, int32
     *line = x->info.first + i;
     *choice = (int32_t)left;
 }
-
-enum mb_status mb_shard_parse(const char *text, int32_t *shard, int32_t *shards)
-{
-    long i = 0, n = 1;
-    char *end = NULL;
-
-    if (text == NULL || *text == 0) {
-        *shard = 0;
-        *shards = 1;
-        return MB_OK;
-    }
-    if (*text >= '0' && *text <= '9')
-        i = strtol(text, &end, 10);
-    if (end != NULL && *end == '/' && end[1] >= '0' && end[1] <= '9')
-        n = strtol(end + 1, &end, 10);
-    else
-        end = NULL;
-    if (end == NULL || *end != 0 || n < 1 || n > 1000000 || i >= n)
-        return mb_error(MB_USAGE, "--shard %s: expected I/N with I from 0 to N-1, for example 0/4", text);
-    *shard = (int32_t)i;
-    *shards = (int32_t)n;
-    return MB_OK;
-}

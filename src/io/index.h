@@ -15,7 +15,7 @@ struct mb_index_options {
     const char *path;      /* "-": stdin. What is no regular file (a pipe) is copied to spool_dir first */
     const char *spool_dir; /* must exist, on a file system all ranks see; the copy is called "input" */
     const struct mb_parse_options *parse; /* as the leasing ranks have it; format is set by the index */
-    int32_t shard, shards; /* --shard I/N: I counts from 0; shards 0 or 1: all. Contiguous ranges of lines, as even as can be */
+    int32_t shard, shards; /* part shard (from 0) of shards; 0 or 1: all. Contiguous ranges of lines, as even as can be */
     struct mb_mem *mem;
 };
 
@@ -57,7 +57,4 @@ void mb_index_line(const struct mb_index *x, uint64_t line, struct mb_line *out)
 uint64_t mb_index_row(const struct mb_index *x, uint64_t line);
 /* The line and choice of a row. O(log lines). */
 void mb_index_find(const struct mb_index *x, uint64_t row, uint64_t *line, int32_t *choice);
-
-/* "I/N" with 0 <= I < N <= 1e6; NULL or "" is 0/1. MB_USAGE, logged, for anything else. */
-enum mb_status mb_shard_parse(const char *text, int32_t *shard, int32_t *shards);
 #endif
