@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -407,6 +408,24 @@ static void test_print(void **state)
     }
 }
 
+static void test_json(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_MODELS; i++) {
+        struct mb_model *m = open_model(models[i].name);
+        char *text = mb_model_json(m);
+        json_t *v = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(v);
+        assert_string_equal(json_string_value(json_object_get(v, "family")), models[i].arch);
+        assert_int_equal(json_integer_value(json_object_get(v, "params_total")), m->params_total);
+        assert_int_equal(json_array_size(json_object_get(v, "layer")), m->layers);
+        assert_int_equal(json_array_size(json_object_get(v, "eos")), m->n_eos);
+        json_decref(v);
+        free(text);
+        mb_model_destroy(m);
+    }
+}
+
 /* ---------------------------------------------------------------- conversions */
 static void test_conversions(void **state)
 {
@@ -436,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_hyperparameters), cmocka_unit_test(test_against_python), cmocka_unit_test(test_pack),
         cmocka_unit_test(test_mutated),         cmocka_unit_test(test_config_alone),   cmocka_unit_test(test_k),
         cmocka_unit_test(test_identity),        cmocka_unit_test(test_print),          cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

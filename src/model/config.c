@@ -219,7 +219,8 @@ static enum mb_status load_storage(const struct mb_cfg *c, struct mb_quant *q)
 {
     const char *name = "bfloat16";
 
-    MB_TRY(mb_cfg_str(c, "dtype|torch_dtype", &name, NULL));
+    MB_TRY(mb_cfg_str(c, "torch_dtype", &name, NULL)); /* old form */
+    MB_TRY(mb_cfg_str(c, "dtype", &name, NULL));
     q->storage = strcmp(name, "float32") == 0 ? MB_STORE_F32 : strcmp(name, "float16") == 0 ? MB_STORE_F16 : MB_STORE_BF16;
     return MB_OK;
 }

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "model/load.h"
 
-enum { MAX_EXPERTS = 65535, MAX_FFN = 1 << 22 };
+enum { MAX_EXPERTS = 65535, MAX_FFN = 1 << 22, MAX_ALL_EXPERTS = 1 << 20 };
 
 #define EXPERT_KEYS "num_local_experts|num_experts|n_routed_experts|ffn_config.moe_num_experts"
 #define K_KEYS "num_experts_per_tok|experts_per_token|ffn_config.moe_top_k"
@@ -202,6 +202,9 @@ enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const st
         return MB_OK;
     MB_TRY(mb_cfg_need_int(c, EXPERT_KEYS, 1, MAX_EXPERTS, &x));
     m->router.experts = (int32_t)x;
+    if (x * (m->moe_layers + m->mtp_layers) > MAX_ALL_EXPERTS)
+        return mb_error(MB_MODEL, "%s: num_experts: expected at most %d experts in all layers, found %lld x %d", c->path,
+                        MAX_ALL_EXPERTS, (long long)x, m->moe_layers + m->mtp_layers);
     MB_TRY(load_k(m, a, c, k_override));
     MB_TRY(load_method(m, a, c));
     MB_TRY(load_groups(m, c, k_override));

@@ -58,7 +58,9 @@ static enum mb_status find_arch(const struct mb_cfg *c, const struct mb_arch **o
 }
 
 /* ---------------------------------------------------------------- totals */
-static void count_params(struct mb_model *m)
+#define MAX_PARAMS (1ll << 58)
+
+static enum mb_status count_params(struct mb_model *m, const struct mb_cfg *c)
 {
     bool f8 = false, half = false;
 
@@ -69,11 +71,14 @@ static void count_params(struct mb_model *m)
         half = half || t->storage == MB_STORE_BF16 || t->storage == MB_STORE_F16;
         if (t->layer >= m->layers)
             continue; /* the MTP module is not part of the model's size */
+        if (t->k > (MAX_PARAMS - m->params_total) / t->n)
+            return mb_error(MB_MODEL, "%s: sizes: expected at most %lld parameters, found more", c->path, MAX_PARAMS);
         m->params_total += t->n * t->k;
         if (t->expert < m->router.k)
             m->params_active += t->n * t->k; /* all experts have one size: the first k stand for the chosen ones */
     }
     m->auto_path = f8 ? MB_PATH_FP8 : half ? MB_PATH_BF16 : MB_PATH_F32;
+    return MB_OK;
 }
 
 /* The model takes over the list of files. */
@@ -114,8 +119,7 @@ static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, bool 
     MB_TRY(mb_load_ids(m, c));
     MB_TRY(mb_load_generation(m, m->dir));
     MB_TRY(alone ? mb_load_tensors(m, a, NULL, &q) : load_files(m, a, &q));
-    count_params(m);
-    return MB_OK;
+    return count_params(m, c);
 }
 
 enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_model **out)

@@ -137,6 +137,8 @@ enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out);
 const char *mb_role_name(enum mb_role role);
 /* The model in words, "key : value" lines: what `inspect -m` prints. */
 void mb_model_print(FILE *f, const struct mb_model *m);
+/* The same numbers as a JSON object (malloc'd text), for `inspect -m --json`; NULL without memory. */
+char *mb_model_json(const struct mb_model *m);
 /* What `check -m` does: opens (all checks of mb_model_open), prints, then reads everything: the hash of each file, and weights
  * that are not finite. What is wrong is explained on stderr. Errors: those of mb_model_open, MB_IO. mem may be NULL. */
 enum mb_status mb_model_check(FILE *f, const char *dir, struct mb_mem *mem);

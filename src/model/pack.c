@@ -37,9 +37,10 @@ static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
 
 enum mb_status mb_model_pack(const struct mb_model *m, struct mb_bytes *out)
 {
-    struct mb_model flat = *m;
+    struct mb_model flat;
     size_t head = 0;
 
+    memcpy(&flat, m, sizeof flat); /* padding too: it is zero */
     clear_pointers(&flat);
     MB_TRY(mb_flat_begin(out, &head));
     MB_TRY(mb_bytes_put(out, &flat, sizeof flat));

@@ -20,6 +20,7 @@ libmoebatch_a_SOURCES += \
 	src/model/model.c \
 	src/model/pack.c \
 	src/model/print.c \
+	src/model/print_json.c \
 	src/model/reader.c \
 	src/model/rope.c \
 	src/model/safetensors.h \

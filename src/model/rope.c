@@ -51,7 +51,9 @@ static enum mb_status read_settings(const struct mb_arch *a, const struct mb_cfg
         MB_TRY(mb_cfg_real(&r->c, "partial_rotary_factor", 1, 1, &part, NULL));
     }
     if (!found)
-        MB_TRY(mb_cfg_real(c, "attn_config.rope_theta|rope_theta", 1e-3, 1e15, &r->theta, NULL));
+        MB_TRY(mb_cfg_real(c, "rope_theta", 1e-3, 1e15, &r->theta, NULL));
+    /* DBRX has it here; a saved copy may carry the library's default beside it (SPEC section 6, 1) */
+    MB_TRY(mb_cfg_real(c, "attn_config.rope_theta", 1e-3, 1e15, &r->theta, NULL));
     MB_TRY(mb_cfg_real(c, "partial_rotary_factor|rotary_pct", 1, 1, &part, NULL));
     r->orig = r->max_pos;
     MB_TRY(mb_cfg_real(c, "original_max_position_embeddings", 1, 1e12, &r->orig, NULL));

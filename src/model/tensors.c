@@ -206,17 +206,22 @@ static enum mb_status push(struct binder *b, const struct mb_tensor *t)
         m->tensors = p;
         b->cap = cap;
     }
-    m->tensors[m->n_tensors++] = *t;
+    memcpy(m->tensors + m->n_tensors++, t, sizeof *t); /* with its zero padding: tables are compared and hashed as bytes */
     return MB_OK;
 }
 
 /* What the files of this config would hold. FP8 checkpoints quantise the matrices of attention and FFN only. */
-static struct mb_tensor expected_tensor(const struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
+static enum mb_status push_expected(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
 {
-    struct mb_tensor t = {.role = p->role, .layer = layer, .expert = expert, .file = UINT16_MAX};
+    struct mb_tensor t;
     bool matrix = p->n != D_ONE && p->layout == L_PLAIN && p->role != MB_T_EMBED && p->role != MB_T_HEAD &&
                   p->role != MB_T_ROUTER && p->role != MB_T_MTP_PROJ;
 
+    memset(&t, 0, sizeof t);
+    t.role = p->role;
+    t.layer = layer;
+    t.expert = expert;
+    t.file = UINT16_MAX;
     t.n = mb_dim_value(b->m, p->n);
     t.k = t.stride_n = mb_dim_value(b->m, p->k);
     t.stride_k = 1;
@@ -228,7 +233,7 @@ static struct mb_tensor expected_tensor(const struct binder *b, const struct mb_
         t.scale_stride = (int32_t)((t.k + t.block_k - 1) / t.block_k);
         t.scale_bytes = 4 * (uint64_t)t.scale_stride * (uint64_t)((t.n + t.block_n - 1) / t.block_n);
     }
-    return t;
+    return push(b, &t);
 }
 
 static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
@@ -237,10 +242,8 @@ static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int
     struct mb_tensor t;
     struct mb_st_entry *e;
 
-    if (b->s == NULL) {
-        t = expected_tensor(b, p, layer, expert);
-        return p->layout & L_UNUSED ? MB_OK : push(b, &t);
-    }
+    if (b->s == NULL)
+        return p->layout & L_UNUSED ? MB_OK : push_expected(b, p, layer, expert);
     e = find_entry(b, p, layer, expert, name, sizeof name);
     if (p->layout & L_UNUSED) {
         if (e != NULL)
