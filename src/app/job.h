@@ -3,6 +3,8 @@
 #define MB_APP_JOB_H
 #include "app/report.h"
 #include "app/setup.h"
+#include "io/assemble.h"
+#include "io/extras.h"
 #include "io/index.h"
 #include "io/journal.h"
 #include "io/lease.h"
@@ -25,6 +27,7 @@ struct mb_job_start {
     struct mb_input_info input;
     int32_t run;     /* number of this incarnation */
     int32_t state;   /* enum mb_rundir_state */
+    uint64_t requests; /* lines that have rows */
     int64_t rows_done, lines_begun, forced_tokens;
 };
 
@@ -42,7 +45,7 @@ struct mb_job_state {
     struct mb_journal *journal;
     struct mb_sink *sink;
     struct mb_source *source;
-    uint64_t row_bytes[MB_BULK_COUNT];
+    struct mb_shape shape;    /* what is saved beside the rows */
     int64_t save_bytes;
     /* progress */
     struct mb_report report;
@@ -50,6 +53,9 @@ struct mb_job_state {
     double last_tick, last_status, last_newest;
     struct mb_tick_msg *ticks; /* rank 0: [size] */
     int64_t *scratch;          /* rank 0: [size] */
+    struct mb_extras extras;   /* rank 0 */
+    struct mb_assembled assembled;
+    struct mb_report_end end;
 };
 
 /* run_setup.c: input, identity, directory, resume. Collective over world. */
@@ -59,6 +65,8 @@ enum mb_status mb_job_tick(void *arg);
 void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
 void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out);
 enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);
+/* run_extras.c: counters of all ranks to rank 0, provenance and metrics from them. Collective over world. */
+enum mb_status mb_job_gather(struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
 #endif

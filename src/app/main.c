@@ -1,6 +1,72 @@
+/* moebatch: command line in, exit code out. Commands that only look at files never start MPI. */
 #include <stdio.h>
-int main(void)
+#include <stdlib.h>
+#include <string.h>
+#include "app/run.h"
+#include "app/signals.h"
+#include "app/tools.h"
+#include "base/log.h"
+#include "conf/conf.h"
+#include "config.h"
+
+extern char **environ;
+
+/* Every rank reads the same command line and finds the same mistakes: one says so. The launcher's variables tell the rank
+ * before MPI does. */
+static bool speaks_for_all(void)
 {
-    puts("moebatch");
-    return 0;
+    static const char *const rank[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof rank / sizeof rank[0]; i++) {
+        const char *v = getenv(rank[i]);
+        if (v != NULL)
+            return strcmp(v, "0") == 0;
+    }
+    return true;
+}
+
+static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv, int *exit_code)
+{
+    switch (c->command) {
+    case MB_CMD_RUN:
+    case MB_CMD_SCORE:
+        return mb_run(c, argc, argv, exit_code);
+    case MB_CMD_INSPECT:
+        return mb_tool_inspect(c);
+    case MB_CMD_STATUS:
+        return mb_tool_status(c, exit_code);
+    case MB_CMD_ASSEMBLE:
+        return mb_tool_assemble(c);
+    case MB_CMD_MERGE:
+        return mb_tool_merge(c);
+    case MB_CMD_TOKENIZE:
+        return mb_tool_tokenize(c);
+    case MB_CMD_CHECK:
+        return mb_tool_check(c);
+    case MB_CMD_HELP:
+        mb_conf_help(stdout, c->help_for);
+        return MB_OK;
+    case MB_CMD_VERSION:
+        mb_tool_version();
+        return MB_OK;
+    default:
+        return mb_error(MB_BUG, "command %d has no function", c->command);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct mb_conf *conf = NULL;
+    int code = -1;
+
+    mb_signals_install();
+    mb_log_set_quiet(!speaks_for_all());
+    enum mb_status st = mb_conf_parse(argc, argv, environ, &conf);
+    if (st == MB_OK) {
+        mb_log_set_quiet(false);
+        st = dispatch(conf, &argc, &argv, &code);
+    }
+    mb_conf_destroy(conf);
+    if (fflush(stdout) != 0 && st == MB_OK)
+        st = mb_error(MB_IO, "standard output can't be written");
+    return st == MB_OK && code >= 0 ? code : mb_status_exit(st);
 }

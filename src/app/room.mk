@@ -1,3 +1,18 @@
 libmoebatch_a_SOURCES += \
 	src/app/report.h \
 	src/app/report.c
+moebatch_SOURCES += \
+	src/app/job.h \
+	src/app/run.h \
+	src/app/run.c \
+	src/app/run_setup.c \
+	src/app/run_tick.c \
+	src/app/run_extras.c \
+	src/app/run_finish.c \
+	src/app/setup.h \
+	src/app/setup.c \
+	src/app/signals.h \
+	src/app/signals.c \
+	src/app/tools.h \
+	src/app/tools.c \
+	src/app/tokenize.c

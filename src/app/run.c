@@ -1,6 +1,7 @@
 /* moebatch run and score. */
 #include "app/run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "app/job.h"
@@ -103,6 +104,8 @@ static void job_fini(struct mb_job_state *j)
     mb_index_destroy(j->index);
     mb_rundir_destroy(j->dir);
     mb_identity_fini(&j->identity);
+    mb_shape_fini(&j->shape);
+    mb_extras_fini(&j->extras);
     free(j->ticks);
     free(j->scratch);
     for (int i = 0; i < j->argc; i++)

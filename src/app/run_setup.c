@@ -71,24 +71,24 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
 
 /* ---------------------------------------------------------------- what is stored beside the rows */
 
-static void bulk_rows(struct mb_job_state *j)
+static enum mb_status make_shape(struct mb_job_state *j)
 {
     const struct mb_model *m = j->app.model;
     const struct mb_conf *c = j->app.conf;
-    uint64_t per = (uint64_t)m->moe_layers * (uint64_t)m->router.k, *b = j->row_bytes;
+    struct mb_shape *s = &j->shape;
     bool all = strcmp(c->save_logits, "all") == 0;
 
-    if (c->save_routing && per > 0) {
-        b[MB_BULK_EXPERTS] = per * sizeof(uint16_t);
-        b[MB_BULK_WEIGHTS] = per * sizeof(float);
-        b[MB_BULK_PHYSICAL] = per * sizeof(uint16_t);
+    *s = (struct mb_shape){.routing = c->save_routing && m->moe_layers > 0, .logits = c->save_logits[0] != 0,
+                           .logits_last = c->save_logits[0] != 0 && !all, .hidden = c->save_hidden, .mtp = all && m->mtp_layers > 0,
+                           .k = m->router.k, .vocab = m->vocab, .hidden_rows = (int64_t)m->layers + 1, .hidden_size = m->hidden};
+    s->layers = malloc(sizeof *s->layers * ((size_t)m->moe_layers + 1));
+    if (s->layers == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a list of layers");
+    for (int32_t l = 0; l < m->layers; l++) {
+        if (m->is_moe[l])
+            s->layers[s->n_layers++] = l;
     }
-    if (c->save_logits[0] != 0)
-        b[MB_BULK_LOGITS] = (uint64_t)m->vocab * sizeof(float);
-    if (all && m->mtp_layers > 0)
-        b[MB_BULK_MTP] = (uint64_t)m->vocab * sizeof(float);
-    if (c->save_hidden)
-        b[MB_BULK_HIDDEN] = ((uint64_t)m->layers + 1) * (uint64_t)m->hidden * sizeof(float);
+    return MB_OK;
 }
 
 /* An upper estimate: four bytes of input make a token at most in practice, and every request generates what it may. */
@@ -100,8 +100,8 @@ static enum mb_status check_room(struct mb_job_state *j, const struct mb_input_i
     char a[MB_TEXT_CAP], b[MB_TEXT_CAP];
 
     for (int k = 0; k < MB_BULK_COUNT; k++) {
-        bool last = k == MB_BULK_LOGITS && strcmp(c->save_logits, "last") == 0;
-        bytes += (double)j->row_bytes[k] * (last ? (double)in->rows : rows);
+        bool last = k == MB_BULK_LOGITS && j->shape.logits_last;
+        bytes += (double)mb_shape_row_bytes(&j->shape, (enum mb_bulk_kind)k) * (last ? (double)in->rows : rows);
     }
     j->save_bytes = bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
     if (j->save_bytes > c->save_limit)
@@ -136,12 +136,14 @@ static enum mb_status make_dir(struct mb_job_state *j)
 {
     const struct mb_conf *c = j->app.conf;
     const struct mb_input_info *in = mb_index_info(j->index);
-    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in->path, .lines = in->total_lines,
-                             .requests = in->rows, .identity = &j->identity};
+    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in->path,
+                             .input_lines = in->total_lines, .first_line = in->first, .lines = in->lines,
+                             .requests = in->requests, .identity = &j->identity, .shape = &j->shape};
     enum mb_rundir_state state;
 
     MB_TRY(mb_rundir_create(c->output, c->resume, c->overwrite, &owner, &state, &j->dir));
     j->start.input = *in;
+    j->start.requests = in->requests;
     j->start.state = (int32_t)state;
     j->start.run = j->dir != NULL ? j->dir->number : 0;
     return MB_OK;
@@ -179,10 +181,11 @@ static enum mb_status open_output(struct mb_job_state *j)
     const struct mb_conf *c = j->app.conf;
     struct mb_journal_options jo = {.dir = j->dir->run, .identity = &j->identity, .run = j->dir->number, .rank = j->app.rank,
                                     .sync_interval = c->sync_interval};
-    struct mb_sink_options so = {.tokenizer = j->app.tok, .logits_last = strcmp(c->save_logits, "last") == 0};
+    struct mb_sink_options so = {.tokenizer = j->app.tok, .journal = j->journal, .logits_last = j->shape.logits_last};
 
     MB_TRY(mb_journal_create(&jo, &j->journal));
-    memcpy(so.row_bytes, j->row_bytes, sizeof so.row_bytes);
+    for (int k = 0; k < MB_BULK_COUNT; k++)
+        so.row_bytes[k] = mb_shape_row_bytes(&j->shape, (enum mb_bulk_kind)k);
     so.journal = j->journal;
     return mb_sink_create(&so, &j->sink);
 }
@@ -204,8 +207,8 @@ enum mb_status mb_job_open(struct mb_job_state *j)
     enum mb_status st = MB_OK;
 
     parse_options(j);
-    bulk_rows(j);
-    if (j->app.rank == 0)
+    st = make_shape(j);
+    if (st == MB_OK && j->app.rank == 0)
         st = open_first(j);
     MB_TRY(mb_comm_agree(comm, st, "opening input and results"));
     MB_TRY(mb_comm_bcast(comm, &j->start, sizeof j->start, 0, "input"));

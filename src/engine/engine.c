@@ -244,6 +244,11 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)
     mb_ctl_counts(e->o.comm, &out->control_bytes, &out->control_messages);
 }
 
+const int64_t *mb_engine_usage(const struct mb_engine *e)
+{
+    return e->o.model->moe_layers > 0 ? e->work.usage : NULL;
+}
+
 int64_t mb_engine_expert_bytes(const struct mb_engine *e)
 {
     return e->w.expert_bytes;

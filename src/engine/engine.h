@@ -46,6 +46,8 @@ void mb_engine_destroy(struct mb_engine *e);
  * an error. Collective over world. */
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink);
 void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out);
+/* Rows that this rank sent to each expert, [moe_layers][experts]; NULL for a dense model. Owned by the engine. */
+const int64_t *mb_engine_usage(const struct mb_engine *e);
 int64_t mb_engine_expert_bytes(const struct mb_engine *e); /* resident routed-expert bytes of this rank */
 /* Requests under way and waiting here, for the progress line. */
 void mb_engine_load(const struct mb_engine *e, int32_t *running, int64_t *kv_pages_used);

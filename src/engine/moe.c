@@ -109,6 +109,9 @@ static enum mb_status route(struct mb_engine *e, int32_t l, struct mb_view raw, 
     MB_TRY(ops->copy_out(e->stream, *ids, ex));
     MB_TRY(ops->copy_out(e->stream, *weights, w));
     MB_TRY(ops->copy_out(e->stream, e->work.h_bad, bad));
+    int64_t *usage = e->work.usage + (int64_t)y->moe_index * r->experts;
+    for (int64_t i = 0; i < M * r->k; i++)
+        usage[(*ids)[i]]++;
     for (int64_t i = 0; i < M; i++) {
         if (e->work.h_bad[i])
             MB_TRY(mb_seq_fail(b->seq[b->row_seq[i]], "a router logit is not finite in layer %d", l));

@@ -53,6 +53,7 @@ struct mb_work {
     int32_t *h_experts;           /* [moe layers][max_rows][k] */
     float *h_weights;
     int32_t *h_served;
+    int64_t *usage;               /* [moe layers + 1][experts] rows sent to each expert so far */
     int32_t *h_bad;               /* [max_rows] */
     float *h_hidden;              /* [layers + 1][max_rows][hidden] under --save-hidden */
     float *h_rows;                /* staging for bulk rows */

@@ -215,6 +215,7 @@ static enum mb_status count_rows(struct mb_index *x)
         if (i == n)
             break;
         row += x->lines[i].n;
+        x->info.requests += x->lines[i].n > 0;
         x->info.bad += (x->lines[i].flags & MB_LINE_BAD) != 0;
     }
     x->info.rows = row;

@@ -27,6 +27,7 @@ struct mb_input_info {
     uint64_t total_lines;   /* of the unsplit input */
     uint64_t first, lines;  /* this shard: lines [first, first + lines) */
     uint64_t rows;          /* of the results of this shard */
+    uint64_t requests;      /* lines of this shard that have rows */
     int64_t bad;            /* lines of this shard that are error rows whatever their text encodes to */
     enum mb_input_format format;
     bool spooled;           /* path is a copy of ours, to be removed at the end */

@@ -1,0 +1,279 @@
+/* What the results say beside the rows: provenance, metrics, physical counts. Gathered from all ranks, kept by rank 0. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "app/job.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "config.h"
+
+/* One rank's share, flat. */
+struct report_msg {
+    struct mb_counters counters;
+    int64_t expert_bytes, peak_bytes, cat_peak[MB_MEM_COUNT];
+    double load_seconds;
+    char host[64];
+};
+
+static void iso_time(double utc, char out[32])
+{
+    time_t t = (time_t)utc;
+    struct tm tm;
+    gmtime_r(&t, &tm);
+    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static char *joined_args(const struct mb_job_state *j)
+{
+    struct mb_bytes b = {0};
+    enum mb_status st = MB_OK;
+    for (int i = 0; i < j->argc && st == MB_OK; i++) {
+        st = mb_bytes_put(&b, " ", i > 0);
+        if (st == MB_OK)
+            st = mb_bytes_put(&b, j->argv[i], strlen(j->argv[i]));
+    }
+    if (st == MB_OK)
+        st = mb_bytes_put(&b, "", 1);
+    if (st != MB_OK)
+        mb_bytes_fini(&b);
+    return (char *)b.data;
+}
+
+/* Takes a malloc'd text. */
+static enum mb_status put_owned(struct mb_extras *x, const char *path, char *text)
+{
+    enum mb_status st = text == NULL ? mb_error(MB_NO_MEMORY, "no memory for %s", path) : mb_extras_text(x, path, text);
+    free(text);
+    return st;
+}
+
+static enum mb_status software(struct mb_extras *x, const struct mb_job_state *j)
+{
+    char text[256], h5[32];
+
+    MB_TRY(mb_extras_text(x, "/provenance/version", PACKAGE_VERSION));
+    MB_TRY(mb_extras_text(x, "/provenance/commit", MB_COMMIT));
+    mb_h5_version(h5, sizeof h5);
+    snprintf(text, sizeof text, "%s; %s", mb_comm_library(j->app.comm), h5);
+    return mb_extras_text(x, "/provenance/libraries", text);
+}
+
+static enum mb_status model_files(struct mb_extras *x, const struct mb_job_state *j)
+{
+    const struct mb_model *m = j->app.model;
+    char hex[33];
+    uint64_t n = (uint64_t)m->n_files;
+
+    mb_hash128_hex(j->app.model_id, hex);
+    MB_TRY(mb_extras_text(x, "/provenance/model", m->dir));
+    MB_TRY(mb_extras_text(x, "/provenance/model_hash", hex));
+    MB_TRY(mb_extras_texts(x, "/provenance/model_files", n, (const char *const *)m->files));
+    return mb_extras_put(x, "/provenance/model_file_bytes", MB_H5_U64, 1, &n, m->file_bytes, "bytes");
+}
+
+static enum mb_status slurm(struct mb_extras *x)
+{
+    static const char *const names[] = {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT",
+                                        "SLURM_JOB_NODELIST", "SLURM_JOB_PARTITION"};
+    char text[512] = "";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *v = getenv(names[i]);
+        if (v != NULL)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s=%s\n", names[i], v);
+    }
+    return mb_extras_text(x, "/provenance/slurm", text);
+}
+
+static enum mb_status hosts(struct mb_extras *x, const struct mb_job_state *j)
+{
+    const struct mb_topo *t = j->app.topo;
+    uint64_t n = (uint64_t)t->ranks;
+    const char **name = calloc(n, sizeof *name), **cpu = calloc(n, sizeof *cpu);
+    enum mb_status st = name == NULL || cpu == NULL ? mb_error(MB_NO_MEMORY, "no memory for the table of hosts") : MB_OK;
+
+    for (uint64_t r = 0; r < n && st == MB_OK; r++) {
+        name[r] = t->local[r].host;
+        cpu[r] = t->local[r].cpu_model;
+    }
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/provenance/host", n, name);
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/provenance/cpu", n, cpu);
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/provenance/threads", MB_H5_I32, 1, &n, t->threads, NULL);
+    free(name);
+    free(cpu);
+    return st;
+}
+
+static enum mb_status provenance(struct mb_extras *x, const struct mb_job_state *j)
+{
+    char when[32];
+    double now = mb_utc();
+
+    MB_TRY(software(x, j));
+    MB_TRY(put_owned(x, "/provenance/command", joined_args(j)));
+    MB_TRY(put_owned(x, "/provenance/deck", mb_conf_deck(j->app.conf)));
+    MB_TRY(put_owned(x, "/provenance/plan", mb_plan_json(j->app.plan)));
+    MB_TRY(put_owned(x, "/provenance/incarnations", mb_rundir_incarnations(j->dir->dir)));
+    MB_TRY(mb_extras_text(x, "/provenance/numeric_path", j->app.path_name));
+    MB_TRY(mb_extras_text(x, "/provenance/hwloc", j->app.hwloc_xml));
+    iso_time(now - (mb_now() - j->t_start), when);
+    MB_TRY(mb_extras_text(x, "/provenance/started", when));
+    iso_time(now, when);
+    MB_TRY(mb_extras_text(x, "/provenance/finished", when));
+    MB_TRY(model_files(x, j));
+    MB_TRY(slurm(x));
+    return hosts(x, j);
+}
+
+/* [ranks][2][link classes]: dispatch, combine. Rank by rank of world. */
+static enum mb_status traffic(struct mb_extras *x, const struct report_msg *all, uint64_t n)
+{
+    static const char *const links[MB_LINK_COUNT] = {"self", "shm", "intra", "inter"};
+    uint64_t dims[3] = {n, 2, MB_LINK_COUNT}, l = MB_LINK_COUNT;
+    int64_t *bytes = calloc(n * 2 * MB_LINK_COUNT, sizeof *bytes), *messages = calloc(n * 2 * MB_LINK_COUNT, sizeof *messages);
+    enum mb_status st = bytes == NULL || messages == NULL ? mb_error(MB_NO_MEMORY, "no memory for traffic counts") : MB_OK;
+
+    for (uint64_t r = 0; r < n && st == MB_OK; r++) {
+        size_t size = sizeof all->counters.dispatch_bytes;
+        memcpy(bytes + r * 2 * MB_LINK_COUNT, all[r].counters.dispatch_bytes, size);
+        memcpy(bytes + (r * 2 + 1) * MB_LINK_COUNT, all[r].counters.combine_bytes, size);
+        memcpy(messages + r * 2 * MB_LINK_COUNT, all[r].counters.dispatch_messages, size);
+        memcpy(messages + (r * 2 + 1) * MB_LINK_COUNT, all[r].counters.combine_messages, size);
+    }
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/physical/exchange_bytes", MB_H5_I64, 3, dims, bytes, "bytes");
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/physical/exchange_messages", MB_H5_I64, 3, dims, messages, NULL);
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/physical/links", l, links);
+    free(bytes);
+    free(messages);
+    return st;
+}
+
+#define COLUMN(name, member) {name, offsetof(struct report_msg, member)}
+static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all, uint64_t n)
+{
+    static const struct {
+        const char *path;
+        size_t at;
+    } cols[] = {COLUMN("/physical/rows", counters.expert_rows), COLUMN("/physical/expert_bytes", expert_bytes),
+                COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
+                COLUMN("/metrics/idle_steps", counters.idle_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
+                COLUMN("/metrics/weight_bytes_read", counters.weight_bytes_read),
+                COLUMN("/metrics/weight_bytes_received", counters.weight_bytes_received)};
+    int64_t *v = calloc(n, sizeof *v);
+    enum mb_status st = v == NULL ? mb_error(MB_NO_MEMORY, "no memory for counts of ranks") : MB_OK;
+
+    for (size_t c = 0; c < sizeof cols / sizeof cols[0] && st == MB_OK; c++) {
+        for (uint64_t r = 0; r < n; r++)
+            memcpy(&v[r], (const char *)&all[r] + cols[c].at, sizeof v[r]);
+        st = mb_extras_put(x, cols[c].path, MB_H5_I64, 1, &n, v, strstr(cols[c].path, "bytes") != NULL ? "bytes" : NULL);
+    }
+    free(v);
+    return st;
+}
+
+/* Peak bytes of each category on each rank, [ranks][categories]. */
+static enum mb_status memory(struct mb_extras *x, const struct report_msg *all, uint64_t n)
+{
+    uint64_t dims[2] = {n, MB_MEM_COUNT}, c = MB_MEM_COUNT;
+    const char *names[MB_MEM_COUNT];
+    int64_t *v = calloc(n * MB_MEM_COUNT, sizeof *v);
+    enum mb_status st = v == NULL ? mb_error(MB_NO_MEMORY, "no memory for counts of ranks") : MB_OK;
+
+    for (int i = 0; i < MB_MEM_COUNT; i++)
+        names[i] = mb_mem_name((enum mb_mem_cat)i);
+    for (uint64_t r = 0; r < n && st == MB_OK; r++)
+        memcpy(v + r * MB_MEM_COUNT, all[r].cat_peak, sizeof all[r].cat_peak);
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/metrics/memory_peak", MB_H5_I64, 2, dims, v, "bytes");
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/metrics/memory_categories", c, names);
+    free(v);
+    return st;
+}
+
+static enum mb_status usage(struct mb_extras *x, const struct mb_job_state *j, const int64_t *sum)
+{
+    uint64_t dims[2] = {(uint64_t)j->app.model->moe_layers, (uint64_t)j->app.model->router.experts};
+
+    if (sum == NULL)
+        return MB_OK;
+    return mb_extras_put(x, "/metrics/expert_usage", MB_H5_I64, 2, dims, sum, "rows");
+}
+
+static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
+{
+    memset(m, 0, sizeof *m);
+    mb_engine_counters(j->app.engine, &m->counters);
+    m->expert_bytes = mb_engine_expert_bytes(j->app.engine);
+    for (int i = 0; i < MB_MEM_COUNT; i++) {
+        m->cat_peak[i] = j->app.mem.peak[i];
+        m->peak_bytes += m->cat_peak[i];
+    }
+    m->load_seconds = j->load_seconds;
+}
+
+static void sum_up(struct mb_job_state *j, const struct report_msg *all)
+{
+    int64_t *sum = (int64_t *)&j->end.sum;
+    size_t ints = offsetof(struct mb_counters, seconds_compute) / sizeof(int64_t);
+
+    for (int r = 0; r < j->app.size; r++) {
+        const int64_t *v = (const int64_t *)&all[r].counters;
+        for (size_t i = 0; i < ints; i++)
+            sum[i] += v[i];
+        j->end.sum.seconds_compute += all[r].counters.seconds_compute;
+        j->end.sum.seconds_exchange += all[r].counters.seconds_exchange;
+        j->end.sum.seconds_wait += all[r].counters.seconds_wait;
+        if (all[r].peak_bytes > j->end.peak_bytes)
+            j->end.peak_bytes = all[r].peak_bytes;
+    }
+    j->end.load_seconds = j->load_seconds;
+    j->end.ranks = j->app.size;
+}
+
+static enum mb_status extras_of(struct mb_job_state *j, const struct report_msg *all, const int64_t *sum)
+{
+    uint64_t n = (uint64_t)j->app.size;
+
+    MB_TRY(provenance(&j->extras, j));
+    MB_TRY(per_rank(&j->extras, all, n));
+    MB_TRY(memory(&j->extras, all, n));
+    MB_TRY(traffic(&j->extras, all, n));
+    return usage(&j->extras, j, sum);
+}
+
+enum mb_status mb_job_gather(struct mb_job_state *j)
+{
+    const struct mb_model *m = j->app.model;
+    const int64_t *own = mb_engine_usage(j->app.engine);
+    int64_t cells = (int64_t)m->moe_layers * m->router.experts, *sum = NULL;
+    struct report_msg mine, *all = calloc((size_t)j->app.size, sizeof *all);
+    enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size) : MB_OK;
+
+    if (own != NULL) {
+        sum = malloc(sizeof *sum * (size_t)(cells + 1));
+        if (sum == NULL)
+            st = mb_error(MB_NO_MEMORY, "no memory for counters");
+        else
+            memcpy(sum, own, sizeof *sum * (size_t)cells);
+    }
+    st = mb_comm_agree(j->app.comm, st, "gathering counters");
+    fill_msg(j, &mine);
+    if (st == MB_OK)
+        st = mb_comm_allgather(j->app.comm, &mine, sizeof mine, all, "counters");
+    if (st == MB_OK && sum != NULL)
+        st = mb_comm_sum_i64(j->app.comm, sum, (int32_t)cells, "expert usage");
+    if (st == MB_OK && j->app.rank == 0) {
+        sum_up(j, all);
+        st = extras_of(j, all, sum);
+    }
+    free(all);
+    free(sum);
+    return mb_comm_agree(j->app.comm, st, "gathering counters");
+}

@@ -1,0 +1,108 @@
+/* The end of a job: journals closed, results assembled, status and result block written. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "app/job.h"
+#include "app/signals.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+
+/* Everybody's last counts to rank 0. */
+static enum mb_status last_ticks(struct mb_job_state *j)
+{
+    struct mb_tick_msg mine, *all = calloc((size_t)j->app.size, sizeof *all);
+
+    MB_TRY(mb_comm_agree(j->app.comm, all == NULL ? mb_error(MB_NO_MEMORY, "no memory for counts") : MB_OK, "last counts"));
+    mb_job_own_tick(j, &mine);
+    enum mb_status st = mb_comm_allgather(j->app.comm, &mine, sizeof mine, all, "last counts");
+    if (st == MB_OK && j->app.rank == 0)
+        memcpy(j->ticks, all, sizeof *all * (size_t)j->app.size);
+    free(all);
+    return st;
+}
+
+static void result_block(struct mb_job_state *j, enum mb_status st)
+{
+    json_t *owner = NULL;
+    char *again = NULL;
+
+    if (j->app.rank != 0)
+        return;
+    j->end.output = j->app.conf->output;
+    j->end.status = st;
+    mb_job_progress(j, &j->end.progress);
+    if (st != MB_OK && mb_rundir_owner(j->dir->dir, &owner) == MB_OK)
+        again = mb_rundir_resume_command(owner);
+    j->end.resume = again;
+    mb_report_result(&j->report, mb_now(), &j->end);
+    json_decref(owner);
+    free(again);
+}
+
+/* The job did not finish: everything is on disk, somebody can go on. */
+static enum mb_status stopped(struct mb_job_state *j, enum mb_status st)
+{
+    int code = mb_status_exit(st);
+
+    if (j->app.rank == 0 && j->ticks != NULL) {
+        (void)mb_job_write_status(j, code == 75 ? "stopped" : "failed", code); /* st is the cause that counts */
+        if (mb_signals_name() != NULL)
+            mb_info("stopped by %s", mb_signals_name());
+        result_block(j, st);
+    }
+    return st;
+}
+
+static enum mb_status assemble(struct mb_job_state *j)
+{
+    struct mb_assemble_options o = {.dir = j->dir,
+                                    .comm = j->app.comm,
+                                    .mem = &j->app.mem,
+                                    .identity = &j->identity,
+                                    .shape = &j->shape,
+                                    .input_lines = j->start.input.total_lines,
+                                    .first_line = j->start.input.first,
+                                    .lines = j->start.input.lines,
+                                    .requests = j->start.requests,
+                                    .extras = &j->extras};
+    mb_fault("assembly");
+    if (j->app.rank == 0)
+        MB_TRY(mb_job_write_status(j, "assembling", -1));
+    return mb_assemble(&o, &j->assembled);
+}
+
+static enum mb_status complete(struct mb_job_state *j, int *exit_code)
+{
+    enum mb_status st = MB_OK;
+
+    *exit_code = j->app.conf->strict && j->assembled.errors > 0 ? 3 : 0;
+    if (j->app.rank == 0) {
+        st = mb_job_write_status(j, "complete", *exit_code);
+        if (st == MB_OK)
+            st = mb_rundir_finish(j->dir, j->app.conf->keep);
+        result_block(j, MB_OK);
+    }
+    return st;
+}
+
+enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code)
+{
+    enum mb_status sync = mb_journal_sync_now(j->journal);
+
+    st = mb_comm_agree(j->app.comm, st != MB_OK ? st : sync, "running");
+    if (j->app.engine == NULL)
+        return stopped(j, st);
+    enum mb_status last = last_ticks(j);
+    if (st == MB_OK)
+        st = last;
+    if (st == MB_OK)
+        st = mb_job_gather(j);
+    if (st != MB_OK)
+        return stopped(j, st);
+    mb_app_end_device(&j->app); /* its memory may serve the assembly */
+    st = mb_comm_agree(j->app.comm, assemble(j), "assembling the results");
+    if (st != MB_OK)
+        return stopped(j, st);
+    return mb_comm_agree(j->app.comm, complete(j, exit_code), "finishing");
+}
