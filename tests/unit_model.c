@@ -333,7 +333,10 @@ static void test_config_alone(void **state)
 
     (void)state;
     for (size_t i = 0; i < N_MODELS; i++) {
-        struct mb_model *m = open_model(models[i].name), *c = NULL;
+        struct mb_model *m = open_model(models[i].name), *c = NULL, *u = NULL;
+        struct mb_reader *r;
+        struct mb_hash128 id;
+        struct mb_bytes b = {0};
         snprintf(path, sizeof path, "%s/tests/data/models/%s/config.json", top(), models[i].name);
         assert_int_equal(mb_model_open(path, 0, &c), MB_OK);
         assert_int_equal(c->n_files, 0);
@@ -341,6 +344,13 @@ static void test_config_alone(void **state)
         assert_int_equal(c->params_total, m->params_total);
         assert_int_equal(c->params_active, m->params_active);
         assert_int_equal(c->auto_path, m->auto_path);
+        assert_int_equal(mb_reader_create(c, NULL, &r), MB_MODEL);
+        assert_int_equal(mb_model_identity(path, &id), MB_OK);
+        assert_int_equal(mb_model_pack(c, &b), MB_OK);
+        assert_int_equal(mb_model_unpack(b.data, b.len, &u), MB_OK);
+        compare_models(c, u);
+        mb_bytes_fini(&b);
+        mb_model_destroy(u);
         for (int64_t t = 0; t < m->n_tensors; t++) {
             assert_int_equal(c->tensors[t].role, m->tensors[t].role);
             assert_int_equal(c->tensors[t].n, m->tensors[t].n);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "base/fs.h"
 #include "base/log.h"
 #include "model/load.h"
@@ -58,7 +59,23 @@ enum mb_status mb_identity_of(const char *dir, const char *config, const char *e
     return st;
 }
 
+/* A config.json alone. */
+static enum mb_status identity_of_file(const char *path, struct mb_hash128 *out)
+{
+    struct mb_bytes text = {0};
+    enum mb_status st = mb_file_read(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &text);
+
+    if (st == MB_OK)
+        *out = mb_hash128_of(text.data, text.len);
+    mb_bytes_fini(&text);
+    return st;
+}
+
 enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out)
 {
+    struct stat sb;
+
+    if (stat(dir, &sb) == 0 && S_ISREG(sb.st_mode))
+        return identity_of_file(dir, out);
     return mb_identity_of(dir, "config.json", "generation_config.json", "model", out);
 }

@@ -37,8 +37,11 @@ struct mb_reader {
 
 enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out)
 {
-    struct mb_reader *r = calloc(1, sizeof *r);
+    struct mb_reader *r;
 
+    if (m->n_files == 0)
+        return mb_error(MB_MODEL, "%s: expected a model directory, found a config.json alone; there are no weights to read", m->dir);
+    r = calloc(1, sizeof *r);
     if (r == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a reader");
     r->m = m;
@@ -122,7 +125,7 @@ static enum mb_status fill(struct mb_reader *r, struct window *w, int32_t file, 
     enum mb_status st;
     int fd = -1;
 
-    if (end < off || end > size)
+    if (end < off || end > size) /* checked when the headers were read */
         return mb_error(MB_BUG, "tensor bytes %llu to %llu of a file of %llu", (unsigned long long)off, (unsigned long long)end,
                         (unsigned long long)size);
     if (end - begin < WINDOW_MIN)

@@ -4,6 +4,7 @@
 #include "model/model.h"
 
 struct mb_reader;
+/* m must outlive the reader. MB_MODEL for a model made from a config.json alone: it has no weights. */
 enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out);
 void mb_reader_destroy(struct mb_reader *r);
 /* Bytes read so far (tensor bytes and scales). */
