@@ -21,3 +21,5 @@ tests_parse_lines_SOURCES = tests/parse_lines.c
 tests_parse_lines_LDADD = libmoebatch.a $(MB_LIBS)
 TESTS_CLI += tests/check_parse.sh
 EXTRA_DIST += tests/check_parse.sh tests/check_parse.py tests/parse_table.h
+TESTS_LONG += tests/long_parse.sh
+EXTRA_DIST += tests/long_parse.sh

@@ -183,6 +183,11 @@ static void test_error_rows(void **state)
     assert_string_equal(r->id.data, "r");
     assert_int_equal(r->n, 1);
     mb_request_destroy(r);
+    /* the id is that of the form: "id" beside "url" is none */
+    static const char batch[] = "{\"id\":\"r\",\"url\":\"x\"}";
+    assert_int_equal(mb_parse_refused(&o, batch, strlen(batch), 9, "duplicate id", &r), MB_OK);
+    assert_string_equal(r->id.data, "10");
+    mb_request_destroy(r);
     assert_int_equal(mb_parse_refused(&o, NULL, 0, 9, "longer than 64 MiB", &r), MB_OK);
     assert_string_equal(r->error, "longer than 64 MiB");
     assert_string_equal(r->id.data, "10");

@@ -251,7 +251,8 @@ static enum mb_status spool(struct mb_index *x, int from, const struct mb_index_
         st = mb_error(MB_INPUT, "%s: the path is too long", path);
     if (st == MB_OK) {
         strcpy(x->info.path, path);
-        x->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        unlink(path); /* ranks of a run that was killed may still read an older copy: it stays as it is for them */
+        x->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (x->fd < 0)
             st = mb_error(MB_IO, "%s: %s", path, strerror(errno));
     }

@@ -13,7 +13,7 @@ struct mb_lease {
     int32_t waiting_first;    /* leasers without a first block */
     int32_t untold;           /* leasers that do not know yet that nothing is left */
     uint8_t *served, *asked, *told; /* [ranks] */
-    double started, ended;    /* ended: when the last line went, 0 before */
+    double started, ended;    /* the first question, the last line: 0 before */
 };
 
 /* A line that needs no work: empty, or done in an earlier run. */
@@ -69,7 +69,6 @@ enum mb_status mb_lease_create(const struct mb_lease_options *o, struct mb_lease
         return mb_error(MB_NO_MEMORY, "no memory to hand out the input");
     }
     l->left = l->total = count_todo(l);
-    l->started = mb_now();
     *out = l;
     return MB_OK;
 }
@@ -167,6 +166,8 @@ enum mb_status mb_lease_block(struct mb_lease *l, int rank, double now, struct m
 {
     struct mb_lease_head head = {0};
     struct mb_bytes entries = {0};
+    if (l->started == 0)
+        l->started = now;
     uint64_t size = l->left > 0 ? block_size(l, rank, now) : 0;
 
     *got = size > 0 || l->left == 0;

@@ -30,6 +30,12 @@ const json_t *mb_draft_get(const json_t *obj, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
+bool mb_draft_is(const json_t *v, const char *text)
+{
+    return json_is_string(v) && json_string_length(v) == strlen(text) &&
+           memcmp(json_string_value(v), text, json_string_length(v)) == 0;
+}
+
 static enum mb_status put_text(const char *s, size_t n, struct mb_text *out)
 {
     char *p = malloc(n + 1);
@@ -170,9 +176,15 @@ static enum mb_status form_txt(struct mb_draft *d, const char *text, size_t n)
     return d->opt->score ? score_instead(d) : MB_OK;
 }
 
-static enum mb_status form_of(struct mb_draft *d)
+/* A line of the batch form: its id is custom_id. */
+static bool is_batch(const json_t *root)
 {
     static const char *const openai[] = {"custom_id", "method", "url", "body", NULL};
+    return has_any(root, openai);
+}
+
+static enum mb_status form_of(struct mb_draft *d)
+{
     static const char *const talk[] = {"conversations", NULL};
     static const char *const loglik[] = {"context", "context_ids", "continuation", "continuation_ids", NULL};
     static const char *const rolling[] = {"text", "text_ids", NULL};
@@ -180,7 +192,7 @@ static enum mb_status form_of(struct mb_draft *d)
 
     if (!json_is_object(d->root))
         return mb_draft_bad(d, "expected an object, found %s", mb_json_type(d->root));
-    bool batch = has_any(d->root, openai);
+    bool batch = is_batch(d->root);
     MB_TRY(read_id(d, batch ? "custom_id" : "id"));
     if (batch)
         return mb_draft_openai(d);
@@ -228,8 +240,7 @@ static enum mb_status form(struct mb_draft *d, const char *text, size_t n, const
     }
     st = mb_json_parse(text, n, "", MB_REQUEST, why, sizeof why, &d->root);
     if (st == MB_OK && refused != NULL) {
-        const char *key = json_object_get(d->root, "custom_id") != NULL ? "custom_id" : "id";
-        st = json_is_object(d->root) ? read_id(d, key) : MB_OK;
+        st = json_is_object(d->root) ? read_id(d, is_batch(d->root) ? "custom_id" : "id") : MB_OK;
         if (st == MB_NO_MEMORY)
             return st;
     }

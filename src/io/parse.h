@@ -41,7 +41,7 @@ struct mb_parse_options {
     enum mb_add_bos add_bos;        /* text only; ids never get one */
     bool truncate_left;             /* scoring: drop tokens at the front instead of "too long" */
     bool score;                     /* plain lines are scored: log-likelihood of the prompt after an empty context */
-    int64_t max_tokens;             /* where a request has none; 0 or less: 256 */
+    int64_t max_tokens;             /* where a request has none; negative: 256 */
     /* defaults of requests without the key (generation_config.json); NaN and negative top_k: not given */
     float temperature, top_p, repetition;
     int32_t top_k;

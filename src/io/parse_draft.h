@@ -40,6 +40,9 @@ enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...) __attribut
 /* A member that is there and not null, or NULL. */
 const json_t *mb_draft_get(const json_t *obj, const char *key);
 
+/* Whether v is this string: compared with its length, it may hold U+0000. */
+bool mb_draft_is(const json_t *v, const char *text);
+
 /* A copy of a JSON string. */
 enum mb_status mb_draft_text(const json_t *v, struct mb_text *out);
 

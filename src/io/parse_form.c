@@ -50,7 +50,7 @@ enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool mus
     if (!json_is_string(name))
         return mb_draft_bad(d, "%s: expected a string, found %s", must_know ? "adapter" : "model", mb_json_type(name));
     for (int32_t i = 0; i < d->opt->n_adapters; i++) {
-        if (strcmp(d->opt->adapters[i], json_string_value(name)) != 0)
+        if (!mb_draft_is(name, d->opt->adapters[i]))
             continue;
         d->req->adapter = strdup(d->opt->adapters[i]);
         return d->req->adapter != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for a request");
@@ -73,7 +73,7 @@ static enum mb_status join_parts(struct mb_draft *d, const json_t *parts, struct
 
     json_array_foreach((json_t *)parts, i, part) {
         const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
-        if (!json_is_string(type) || strcmp(json_string_value(type), "text") != 0 || !json_is_string(text))
+        if (!mb_draft_is(type, "text") || !json_is_string(text))
             return mb_draft_bad(d, "messages: a content part that is not text");
         if (json_object_size(part) != 2)
             return mb_draft_bad(d, "messages: a content part with keys other than type and text");
@@ -123,7 +123,8 @@ static enum mb_status put_message(struct mb_draft *d, const char *role, json_t *
 static enum mb_status message(struct mb_draft *d, const json_t *m)
 {
     static const char *const roles[] = {"system", "developer", "user", "assistant", NULL};
-    const char *key, *role;
+    const json_t *role = json_object_get(m, "role");
+    const char *key;
     json_t *v, *content;
     int i = 0;
 
@@ -133,13 +134,13 @@ static enum mb_status message(struct mb_draft *d, const json_t *m)
         if (!json_is_null(v) && strcmp(key, "role") != 0 && strcmp(key, "content") != 0 && strcmp(key, "name") != 0)
             return mb_draft_bad(d, "messages: key \"%s\" is not supported", key);
     }
-    role = json_string_value(json_object_get(m, "role"));
-    if (role == NULL)
+    if (!json_is_string(role))
         return mb_draft_bad(d, "messages: role is missing or no string");
-    while (roles[i] != NULL && strcmp(roles[i], role) != 0)
+    while (roles[i] != NULL && !mb_draft_is(role, roles[i]))
         i++;
     if (roles[i] == NULL)
-        return mb_draft_bad(d, "messages: role \"%s\" is not supported (system, developer, user, assistant)", role);
+        return mb_draft_bad(d, "messages: role \"%s\" is not supported (system, developer, user, assistant)",
+                            json_string_value(role));
     const json_t *name = mb_draft_get(m, "name");
     if (name != NULL && !json_is_string(name))
         return mb_draft_bad(d, "messages: name: expected a string, found %s", mb_json_type(name));
@@ -201,15 +202,15 @@ enum mb_status mb_draft_openai(struct mb_draft *d)
         if (own[i] == NULL && !json_is_null(v))
             return mb_draft_bad(d, "unknown key \"%s\" beside custom_id, method, url and body", key);
     }
-    if (method != NULL && (!json_is_string(method) || strcmp(json_string_value(method), "POST") != 0))
+    if (method != NULL && !mb_draft_is(method, "POST"))
         return mb_draft_bad(d, "method: expected \"POST\"");
     if (!json_is_object(body))
         return mb_draft_bad(d, "body: expected an object, found %s", mb_json_type(body));
     if (!json_is_string(url))
         return mb_draft_bad(d, "url: expected a string, found %s", mb_json_type(url));
-    if (strcmp(json_string_value(url), "/v1/completions") == 0)
+    if (mb_draft_is(url, "/v1/completions"))
         MB_TRY(openai_completion(d, body));
-    else if (strcmp(json_string_value(url), "/v1/chat/completions") == 0)
+    else if (mb_draft_is(url, "/v1/chat/completions"))
         MB_TRY(openai_chat(d, body));
     else
         return mb_draft_bad(d, "url: \"%s\" is neither /v1/completions nor /v1/chat/completions", json_string_value(url));
@@ -219,14 +220,14 @@ enum mb_status mb_draft_openai(struct mb_draft *d)
 /* --- ShareGPT ---------------------------------------------------------------------------------------------------- */
 
 /* The names data sets give the speakers. */
-static const char *role_of(const char *from)
+static const char *role_of(const json_t *from)
 {
     static const char *const names[][2] = {{"human", "user"}, {"user", "user"}, {"system", "system"},
         {"gpt", "assistant"}, {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"bing", "assistant"},
         {"bard", "assistant"}};
 
-    for (size_t i = 0; from != NULL && i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(names[i][0], from) == 0)
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (mb_draft_is(from, names[i][0]))
             return names[i][1];
     return NULL;
 }
@@ -242,7 +243,7 @@ static enum mb_status join_turn(struct mb_draft *d, const json_t *value)
 static enum mb_status turn(struct mb_draft *d, const json_t *t, size_t place, bool *end, bool *asked)
 {
     const json_t *value = json_object_get(t, "value");
-    const char *role = role_of(json_string_value(json_object_get(t, "from")));
+    const char *role = role_of(json_object_get(t, "from"));
 
     if (role == NULL)
         return mb_draft_bad(d, "conversations: turn %zu: \"from\" is neither human, gpt nor system", place);

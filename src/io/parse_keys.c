@@ -299,7 +299,7 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
     struct mb_sampling *s = &r->sampling;
 
     if (s->max_tokens < 0)
-        s->max_tokens = d->opt->max_tokens > 0 ? d->opt->max_tokens : 256;
+        s->max_tokens = d->opt->max_tokens >= 0 ? d->opt->max_tokens : 256;
     if (s->min_tokens > s->max_tokens)
         return mb_draft_bad(d, "min_tokens: %lld is more than max_tokens, %lld", (long long)s->min_tokens,
                             (long long)s->max_tokens);
