@@ -31,3 +31,7 @@ tests_guard_sample_LDADD = $(TEST_LIBS)
 check_PROGRAMS += tests/moebatch_guard
 tests_moebatch_guard_SOURCES = $(moebatch_SOURCES) $(GUARD)
 tests_moebatch_guard_LDADD = $(moebatch_LDADD)
+# speed beside the machine's own: make tests/bench_gemm
+EXTRA_PROGRAMS += tests/bench_gemm
+tests_bench_gemm_SOURCES = tests/bench_gemm.c
+tests_bench_gemm_LDADD = libmoebatch.a $(MB_LIBS)

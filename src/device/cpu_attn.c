@@ -173,8 +173,9 @@ static const void *block_values(const struct item *it, int32_t page, int32_t fir
 }
 
 /* ---------------------------------------------------------------- one block of keys */
+/* next: what will be read after w */
 static void run_tiles(const struct item *it, const float *x, int64_t x_floats, enum mb_dtype t, const void *w,
-                      int64_t blocks, int64_t panels, float *c)
+                      int64_t blocks, int64_t panels, float *c, const void *next)
 {
     for (int64_t i = 0; i < it->cut.tiles; i++) {
         int64_t r = mb_cut_begin(it->t->k, it->cut, i);
@@ -182,6 +183,7 @@ static void run_tiles(const struct item *it, const float *x, int64_t x_floats, e
             .x = x + r * x_floats,
             .w = w,
             .w_panel = blocks * MB_BLOCK * MB_PANEL * mb_dtype_size(t),
+            .ahead = i == 0 ? (const char *)next - (const char *)w : 0,
             .c = c + r * MB_PANEL,
             .c_panel = (int64_t)it->n * MB_PANEL,
             .blocks = blocks,
@@ -266,7 +268,7 @@ static void weigh_one_by_one(const struct item *it, const void *values)
     }
 }
 
-static void weigh(const struct item *it, int32_t page, int32_t first, int32_t last)
+static void weigh(const struct item *it, int32_t page, int32_t first, int32_t last, const void *next)
 {
     const struct mb_kv *kv = it->t->kv;
     const void *values = block_values(it, page, first, last);
@@ -276,20 +278,22 @@ static void weigh(const struct item *it, int32_t page, int32_t first, int32_t la
     if (!same && !all_finite(values, kv->desc.dtype, kv->v_panels * MB_PANEL * MB_KV_BLOCK))
         weigh_one_by_one(it, values);
     else
-        run_tiles(it, it->p, MB_KV_BLOCK, kv->desc.dtype, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels, it->pv);
+        run_tiles(it, it->p, MB_KV_BLOCK, kv->desc.dtype, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels, it->pv,
+                  next);
 }
 
 static void run_block(struct item *it, int32_t block, struct mb_osm *state, float *o)
 {
     const struct attn *t = it->t;
     const struct mb_kv *kv = t->kv;
-    int32_t first, last, page = mb_row_i32(t->a->page_table, it->r->seq)[block];
+    const int32_t *pages = mb_row_i32(t->a->page_table, it->r->seq);
+    int32_t first, last, page = pages[block], next = pages[block < it->r->last ? block + 1 : block];
     if (!see(it, (int64_t)block * MB_KV_BLOCK, &first, &last))
         return;
     run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->desc.dtype, mb_kv_keys(kv, page, it->kv_head), kv->k_blocks,
-              MB_KV_PANELS, it->s);
+              MB_KV_PANELS, it->s, mb_kv_values(kv, page, it->kv_head));
     soften(it, state);
-    weigh(it, page, first, last);
+    weigh(it, page, first, last, mb_kv_keys(kv, next, it->kv_head));
     for (int64_t p = 0; p < kv->v_panels; p++)
         for (int32_t v = 0; v < it->n; v++) {
             int64_t at = (p * it->n + v) * MB_PANEL;

@@ -10,6 +10,7 @@ enum {
     SET_FEW = 2,       /* with one */
     CHUNK = 8,         /* blocks of k per chunk */
     AMX_ROWS = 8,      /* fewer rows: AVX-512 streams the weights as fast */
+    AHEAD = 2048,      /* bytes of weights that the first row tile fetches ahead */
     SMALL = 1 << 16,   /* below this many elements or products a team is not worth waking */
     PASS_BYTES = 32 << 20 /* packed rows of a pass */
 };
@@ -172,6 +173,7 @@ static void run_blocks(const struct item *it, float *sum, int64_t b, int64_t e, 
                 .x = it->packed + (r0 * blocks + b * rows) * row_bytes,
                 .w = w->data + (it->panel + p) * w->panel_bytes + b * w_block,
                 .w_panel = w->panel_bytes,
+                .ahead = t == 0 && !(rows == 1 && w->desc.dtype == MB_F32) ? AHEAD : 0, /* measured */
                 .c = sum + (p * it->padded + r0) * MB_PANEL,
                 .c_panel = it->padded * MB_PANEL,
                 .blocks = e - b,

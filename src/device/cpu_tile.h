@@ -17,6 +17,7 @@ struct mb_tile {
     const void *x; /* rows of this tile */
     const void *w; /* first panel, first block */
     int64_t w_panel; /* bytes from panel to panel */
+    int64_t ahead;   /* while weights are read, those so many bytes further are fetched into the cache */
     float *c;
     int64_t c_panel; /* floats from panel to panel */
     int64_t blocks;

@@ -35,12 +35,26 @@ KERNEL vec weight(const char *w, int64_t w_panel, int64_t k, int v, bool half)
     return k % 2 == 0 ? v_even(pair) : v_odd(pair);
 }
 
+/* Asks for the line of k's weights `ahead` bytes further. Hardware prefetchers stop at 4 KiB, a page of keys or values
+ * is often no longer. */
+KERNEL void fetch(const char *w, int64_t w_panel, int64_t ahead, int k, const int NV, const bool half)
+{
+    const char *line = w + ahead + (half ? k / 2 : k) * (MB_PANEL * 4);
+    if (half && k % 2 != 0)
+        return;
+    _mm_prefetch(line, _MM_HINT_T1);
+    if (NV > VECS)
+        _mm_prefetch(line + w_panel, _MM_HINT_T1);
+}
+
 /* sum += one chain of a block: 16 values of k from `parity` in steps of 2 */
-KERNEL void chain(vec sum[], const float *x, const char *w, int64_t w_panel, int parity, const int R, const int NV,
+KERNEL void chain(vec sum[], const float *x, const char *w, int64_t w_panel, int64_t ahead, int parity,
+                   const int R, const int NV,
                   const bool half)
 {
     for (int k = parity; k < MB_BLOCK; k += 2) {
         vec b[MAX_NV];
+        fetch(w, w_panel, ahead, k, NV, half);
         UNROLL for (int v = 0; v < NV; v++) b[v] = weight(w, w_panel, k, v, half);
         UNROLL for (int r = 0; r < R; r++) {
             vec a = v_set1(x + k * R + r);
@@ -50,11 +64,14 @@ KERNEL void chain(vec sum[], const float *x, const char *w, int64_t w_panel, int
 }
 
 /* both chains of a block side by side */
-KERNEL void chains(vec even[], vec odd[], const float *x, const char *w, int64_t w_panel, const int R, const int NV,
+KERNEL void chains(vec even[], vec odd[], const float *x, const char *w, int64_t w_panel, int64_t ahead,
+                   const int R, const int NV,
                    const bool half)
 {
     for (int k = 0; k < MB_BLOCK; k += 2) {
         vec b[MAX_NV], d[MAX_NV];
+        fetch(w, w_panel, ahead, k, NV, half);
+        fetch(w, w_panel, ahead, k + 1, NV, half);
         UNROLL for (int v = 0; v < NV; v++)
         {
             b[v] = weight(w, w_panel, k, v, half);
@@ -75,15 +92,15 @@ KERNEL void chains(vec even[], vec odd[], const float *x, const char *w, int64_t
 KERNEL void panels(const struct mb_tile *t, const char *w, float *c, const int R, const int NV, const bool half)
 {
     const float *x = t->x;
-    const int64_t blocks = t->blocks, w_panel = t->w_panel, c_panel = t->c_panel;
+    const int64_t blocks = t->blocks, w_panel = t->w_panel, c_panel = t->c_panel, ahead = t->ahead;
     for (int64_t b = 0; b < blocks; b++) {
         vec even[MAX_SUMS], odd[MAX_SUMS];
         UNROLL for (int i = 0; i < R * NV; i++) even[i] = odd[i] = v_zero();
         if (2 * R * NV <= SUMS) {
-            chains(even, odd, x, w, w_panel, R, NV, half);
+            chains(even, odd, x, w, w_panel, ahead, R, NV, half);
         } else {
-            chain(even, x, w, w_panel, 0, R, NV, half);
-            chain(odd, x, w, w_panel, 1, R, NV, half);
+            chain(even, x, w, w_panel, ahead, 0, R, NV, half);
+            chain(odd, x, w, w_panel, ahead, 1, R, NV, half);
         }
         UNROLL for (int i = 0; i < R * NV; i++)
         {
