@@ -6,3 +6,5 @@ TESTS_CLI += tests/check_options.sh
 EXTRA_DIST += tests/check_options.sh
 TESTS_CLI += tests/check_layers.sh
 EXTRA_DIST += tests/check_layers.sh
+TESTS_CLI += tests/cli_conf.bats
+EXTRA_DIST += tests/cli_conf.bats

@@ -1,5 +1,6 @@
-/* The memory a plan predicts for the fullest rank, against the account of engines that load models and run: what is resident
- * (weights, experts, KV pages) must be exact, what depends on the routing must be covered and not far off. */
+/* The memory a plan predicts for the fullest rank, against the account of engines that load models and run:
+ * what is resident (weights, experts, KV pages) must be exact, what depends on the routing must be covered
+ * and not far off. */
 #include "device/ops.h"
 #include "engine/engine.h"
 #include "mpi_comm.h"
@@ -54,23 +55,24 @@ struct count {
     int32_t rows, errors;
 };
 
-static enum mb_status count_begin(struct mb_sink *s, const struct mb_request *req, int32_t choice, int64_t max_rows,
-                                  int32_t *handle)
+static enum mb_status count_begin(struct mb_sink *s, const struct mb_request *req, int32_t choice,
+                                  int64_t max_rows, int32_t *handle)
 {
     (void)s, (void)req, (void)choice, (void)max_rows;
     *handle = 0;
     return MB_OK;
 }
 
-static enum mb_status count_token(struct mb_sink *s, int32_t handle, int64_t index, int32_t id, bool journal, bool *stop)
+static enum mb_status count_token(struct mb_sink *s, int32_t handle, int64_t index, int32_t id, bool journal,
+                                  bool *stop)
 {
     (void)s, (void)handle, (void)index, (void)id, (void)journal;
     *stop = false;
     return MB_OK;
 }
 
-static enum mb_status count_bulk(struct mb_sink *s, int32_t handle, enum mb_bulk_kind kind, int64_t row, int64_t n,
-                                 const void *data)
+static enum mb_status count_bulk(struct mb_sink *s, int32_t handle, enum mb_bulk_kind kind, int64_t row,
+                                 int64_t n, const void *data)
 {
     (void)s, (void)handle, (void)kind, (void)row, (void)n, (void)data;
     return MB_OK;
@@ -117,7 +119,8 @@ struct kase {
     bool mtp; /* save logits, and run the MTP module */
 };
 
-static void compare(struct mb_comm *c, const struct kase *k, const struct mb_plan *p, const struct mb_mem *mem)
+static void compare(struct mb_comm *c, const struct kase *k, const struct mb_plan *p,
+                    const struct mb_mem *mem)
 {
     const struct mb_budget *b = &p->budget;
     int64_t peak[MB_MEM_COUNT];
@@ -127,11 +130,13 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_pla
     CHECK(mb_comm_max_i64(c, peak, MB_MEM_COUNT, "peaks") == MB_OK);
     int64_t moving = peak[MB_MEM_EXCHANGE] + peak[MB_MEM_STAGING], planned = b->exchange + b->staging;
     if (mb_comm_rank(c) == 0)
-        printf("%-16s %s%s: weights %lld/%lld experts %lld/%lld kv %lld/%lld activations %lld/%lld exchange + staging "
+        printf("%-16s %s%s: weights %lld/%lld experts %lld/%lld kv %lld/%lld activations %lld/%lld exchange "
+               "+ staging "
                "%lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : "", (long long)peak[MB_MEM_WEIGHTS],
-               (long long)b->weights, (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV],
-               (long long)b->kv, (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving,
+               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : "",
+               (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights, (long long)peak[MB_MEM_EXPERTS],
+               (long long)b->experts, (long long)peak[MB_MEM_KV], (long long)b->kv,
+               (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving,
                (long long)planned);
     CHECK(peak[MB_MEM_WEIGHTS] == b->weights);
     CHECK(peak[MB_MEM_EXPERTS] == b->experts);
@@ -155,15 +160,33 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
 
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
-    struct mb_plan_options po = {.max_num_seqs = 4, .max_batch_rows = 32, .max_model_len = 100, .path = k->path,
-                                 .kv_dtype = k->path, .memory_fraction = 0.9, .alltoall = k->how, .shm_bytes = 1 << 20,
-                                 .eager_bytes = 4096, .mtp = k->mtp && m->mtp_layers > 0, .save_logits = k->mtp};
+    struct mb_plan_options po = {.max_num_seqs = 4,
+                                 .max_batch_rows = 32,
+                                 .max_model_len = 100,
+                                 .path = k->path,
+                                 .kv_dtype = k->path,
+                                 .memory_fraction = 0.9,
+                                 .alltoall = k->how,
+                                 .shm_bytes = 1 << 20,
+                                 .eager_bytes = 4096,
+                                 .mtp = k->mtp && m->mtp_layers > 0,
+                                 .save_logits = k->mtp};
     CHECK(mb_plan_create(m, t, &po, &p) == MB_OK);
     struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = k->path};
     CHECK(ops->open(&d, &dev) == MB_OK);
-    struct mb_engine_options o = {.model = m, .topo = t, .plan = p, .ops = ops, .dev = dev, .comm = c, .mem = &mem,
-                                  .path = k->path, .kv_dtype = k->path, .segment = MB_KV_SEGMENT, .shm_bytes = 1 << 20,
-                                  .eager_bytes = 4096, .save_logits = k->mtp ? MB_LOGITS_ALL : MB_LOGITS_NONE};
+    struct mb_engine_options o = {.model = m,
+                                  .topo = t,
+                                  .plan = p,
+                                  .ops = ops,
+                                  .dev = dev,
+                                  .comm = c,
+                                  .mem = &mem,
+                                  .path = k->path,
+                                  .kv_dtype = k->path,
+                                  .segment = MB_KV_SEGMENT,
+                                  .shm_bytes = 1 << 20,
+                                  .eager_bytes = 4096,
+                                  .save_logits = k->mtp ? MB_LOGITS_ALL : MB_LOGITS_NONE};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[t->index_of[mb_comm_rank(c)]]);
     struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c)};
@@ -181,10 +204,10 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
 int main(int argc, char **argv)
 {
     static const struct kase cases[] = {
-        {"mixtral_a", MB_F32, MB_A2A_FLAT, false},   {"mixtral_a", MB_BF16, MB_A2A_HIER, false},
-        {"llama_a", MB_BF16, MB_A2A_AUTO, false},    {"phimoe_a", MB_F32, MB_A2A_HIER, false},
-        {"gptoss_a", MB_BF16, MB_A2A_FLAT, false},   {"qwen2moe_a", MB_BF16, MB_A2A_AUTO, false},
-        {"olmoe_a", MB_BF16, MB_A2A_AUTO, false},    {"grok1_a", MB_BF16, MB_A2A_AUTO, false},
+        {"mixtral_a", MB_F32, MB_A2A_FLAT, false},     {"mixtral_a", MB_BF16, MB_A2A_HIER, false},
+        {"llama_a", MB_BF16, MB_A2A_AUTO, false},      {"phimoe_a", MB_F32, MB_A2A_HIER, false},
+        {"gptoss_a", MB_BF16, MB_A2A_FLAT, false},     {"qwen2moe_a", MB_BF16, MB_A2A_AUTO, false},
+        {"olmoe_a", MB_BF16, MB_A2A_AUTO, false},      {"grok1_a", MB_BF16, MB_A2A_AUTO, false},
         {"deepseekv2_a", MB_BF16, MB_A2A_FLAT, false}, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true},
     };
     MPI_Init(&argc, &argv);

@@ -45,8 +45,9 @@ static void test_texts(void **state)
     assert_string_equal(mb_text_bytes((1 << 20) - 1, b), "1.00 MiB"); /* never 1024.00 KiB */
     assert_string_equal(mb_text_bytes(3ll << 29, b), "1.50 GiB");
     assert_string_equal(mb_text_bytes(INT64_MAX, b), "8.00 EiB");
-    assert_string_equal(mb_text_duration(0, b), "0:00:00");
-    assert_string_equal(mb_text_duration(59.6, b), "0:01:00");
+    assert_string_equal(mb_text_duration(0, b), "0.0 s");
+    assert_string_equal(mb_text_duration(59.9, b), "59.9 s");
+    assert_string_equal(mb_text_duration(59.96, b), "0:01:00");
     assert_string_equal(mb_text_duration(3723, b), "1:02:03");
     assert_string_equal(mb_text_duration(90061, b), "1 d 01:01:01");
     assert_string_equal(mb_text_duration(-1, b), "-");
@@ -171,7 +172,7 @@ static void test_header(void **state)
     mb_report_header(&r, &h);
     static const char *const want[] = {
         "moebatch  : 1.2\n",
-        "model     : DIR (Some, 2 layers, 2 of 4 experts a token, 46.7 B parameters, 12.9 B active)\n",
+        "model     : DIR (Some, 2 layers, 2 of 4 experts a token, 46.70B parameters, 12.90B active)\n",
         "machine   : 3 ranks x 1 thread on 2 nodes, synthetic\n",
         "device    : cpu: avx2\n",
         "layout    : lanes 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
@@ -216,7 +217,7 @@ static void test_result(void **state)
     mb_report_result(&r, 10, &e);
     assert_string_equal(s.text,
                         "requests  : 3 of 9 done, 1 error rows\n"
-                        "time      : 0:00:10, weights read in 0:00:03; a rank: compute 2.0 s, exchange 0.0 s "
+                        "time      : 10.0 s, weights read in 3.0 s; a rank: compute 2.0 s, exchange 0.0 s "
                         "(waiting 0.0 s)\n"
                         "tokens    : 100 of prompts, 300 generated; 40 tokens/s, 30 generated/s\n"
                         "exchanged : 5 B shared memory in 0 messages, 1.00 KiB between nodes in 3 messages\n"

@@ -37,7 +37,9 @@ char *mb_text_duration(double seconds, char buf[MB_TEXT_CAP])
     }
     long long s = (long long)(seconds + 0.5), days = s / 86400;
 
-    if (days > 0)
+    if (seconds < 59.95)
+        snprintf(buf, MB_TEXT_CAP, "%.1f s", seconds);
+    else if (days > 0)
         snprintf(buf, MB_TEXT_CAP, "%lld d %02lld:%02lld:%02lld", days, s / 3600 % 24, s / 60 % 60, s % 60);
     else
         snprintf(buf, MB_TEXT_CAP, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
@@ -46,7 +48,7 @@ char *mb_text_duration(double seconds, char buf[MB_TEXT_CAP])
 
 char *mb_text_rate(double v, char buf[MB_TEXT_CAP])
 {
-    static const char letters[] = "kMGT";
+    static const char letters[] = "kMBT";
     int u = -1;
 
     for (; v >= 999.5 && u < 3; u++)
@@ -122,13 +124,13 @@ static void machine_rows(struct mb_report *r, const struct mb_report_head *h)
 
 static void model_row(struct mb_report *r, const struct mb_model *m, const char *dir)
 {
-    char experts[64] = "dense";
+    char experts[64] = "dense", all[MB_TEXT_CAP], active[MB_TEXT_CAP];
 
     if (m->router.experts > 0)
         snprintf(experts, sizeof experts, "%d of %d experts a token", (int)m->router.k,
                  (int)m->router.experts);
-    row(r, "model", "%s (%s, %d layers, %s, %.3g B parameters, %.3g B active)", dir, m->arch, (int)m->layers,
-        experts, (double)m->params_total / 1e9, (double)m->params_active / 1e9);
+    row(r, "model", "%s (%s, %d layers, %s, %s parameters, %s active)", dir, m->arch, (int)m->layers, experts,
+        mb_text_rate((double)m->params_total, all), mb_text_rate((double)m->params_active, active));
 }
 
 static void memory_row(struct mb_report *r, const struct mb_plan *p)

@@ -73,7 +73,7 @@ void mb_report_result(struct mb_report *r, double now, const struct mb_report_en
 
 /* Largest over mean of v[n]; *worst: its index. 0 if all are 0. Pure. */
 double mb_report_imbalance(const int64_t *v, int32_t n, int32_t *worst);
-/* "1.50 GiB", "12 B"; "1:02:03" or "2 d 01:02:03"; "950", "1.23k", "4.56M" into buf, returned. Pure. */
+/* "1.50 GiB", "12 B"; "4.2 s", "1:02:03" or "2 d 01:02:03"; "950", "1.23k", "4.56M", "7.89B" into buf, returned. Pure. */
 #define MB_TEXT_CAP 32
 char *mb_text_bytes(int64_t bytes, char buf[MB_TEXT_CAP]);
 char *mb_text_duration(double seconds, char buf[MB_TEXT_CAP]);

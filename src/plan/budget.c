@@ -58,7 +58,8 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path)
     return ffn_bytes(m, m->expert_ffn, path);
 }
 
-/* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv outputs. */
+/* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv
+ * outputs. */
 int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv, bool mtp)
 {
     int64_t keys = round_up(m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim, BLOCK);
@@ -111,8 +112,7 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtyp
     if (!m->is_moe[layer])
         return MB_SUM(sum, ffn_bytes(m, m->ffn, t),
                       m->mlp_bias ? f32_bytes(2 * (int64_t)m->ffn + m->hidden) : 0);
-    return MB_SUM(sum, router_bytes(m, layer),
-                  m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, t) : 0,
+    return MB_SUM(sum, router_bytes(m, layer), m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, t) : 0,
                   m->shared_gate ? f32_bytes(m->hidden) : 0);
 }
 
