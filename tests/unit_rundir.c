@@ -14,11 +14,12 @@
 static char *const argv_[] = {(char *)"moebatch", (char *)"run", (char *)"-m", (char *)"my model", (char *)"--overwrite"};
 
 static const struct mb_shape nothing;
+static const struct mb_input_info input = {.path = "in.jsonl", .total_lines = 10, .lines = 10, .rows = 10, .requests = 10};
 
 static struct mb_owner owner_of(const struct mb_identity *id)
 {
-    return (struct mb_owner){.ranks = 2, .argc = 5, .argv = (char **)argv_, .input = "in.jsonl", .input_lines = 10,
-                             .lines = 10, .requests = 10, .identity = id, .shape = &nothing};
+    return (struct mb_owner){.ranks = 2, .argc = 5, .argv = (char **)argv_, .input = &input, .identity = id,
+                             .shape = &nothing};
 }
 
 static const struct mb_identity who = {{1, 2}, {3, 4}, 5, NULL, NULL, (char *)"f32", NULL, NULL};
@@ -146,7 +147,7 @@ static void test_files(void **state)
     char *all = mb_rundir_incarnations(a->dir);
     assert_non_null(strstr(all, "\"run\":1"));
     free(all);
-    struct mb_run_status st = {.state = "running", .exit_code = -1, .requests = 10, .committed = 4, .acknowledged = 3};
+    struct mb_run_status st = {.state = "running", .exit_code = -1, .rows = 10, .committed = 4, .acknowledged = 3};
     assert_int_equal(mb_rundir_status(a, &st), MB_OK);
     char *path = mb_path_join(a->dir, "status.json");
     assert_int_equal(mb_json_load(path, 1 << 20, MB_INPUT, &v), MB_OK);

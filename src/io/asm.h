@@ -23,6 +23,9 @@ struct mb_asm {
         uint64_t rows, prompt, output, bulk;
     } all, base;
     uint64_t top; /* width of top_ids */
+    /* What else goes into the file, on rank 0 at the end; NULL: nothing. */
+    enum mb_status (*more)(void *arg, struct mb_h5 *h);
+    void *more_arg;
 };
 
 /* Sorts own entries, checks and drops duplicates, adds pending rows, and sums up sizes over the group. Collective. */

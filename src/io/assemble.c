@@ -86,6 +86,8 @@ enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path,
         st = mb_asm_text(a, h);
     if (st == MB_OK && first)
         st = mb_asm_finish(a, h, input_lines, identity, extras);
+    if (st == MB_OK && first && a->more != NULL)
+        st = a->more(a->more_arg, h);
     enum mb_status closed = mb_h5_close(h);
     st = st != MB_OK ? st : closed;
     if (st == MB_OK && first)

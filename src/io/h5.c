@@ -393,6 +393,15 @@ enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type
     return st;
 }
 
+enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to, const char *new_path)
+{
+    hid_t link = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(link, 1);
+    herr_t e = H5Ocopy(from->id, path, to->id, new_path, H5P_DEFAULT, link);
+    H5Pclose(link);
+    return e < 0 ? failed(to, new_path, "copying", true) : MB_OK;
+}
+
 /* ---------------------------------------------------------------- attributes */
 static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *name, hid_t type, const void *value)
 {

@@ -56,6 +56,9 @@ void mb_h5_free_text(char **v, uint64_t n);
 enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
                          const void *data);
 
+/* Copies a group or dataset, with all that is in it, from one file into another under another path. Serial files. */
+enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to, const char *new_path);
+
 /* Attributes of the object at path ("/" is the file). */
 enum mb_status mb_h5_attr_text(struct mb_h5 *h, const char *path, const char *name, const char *value);
 enum mb_status mb_h5_attr_i64(struct mb_h5 *h, const char *path, const char *name, int64_t value);

@@ -379,6 +379,44 @@ enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, ui
     return mb_column_get(&r->c[bulk_column[kind]], layer, from, n, out);
 }
 
+/* ---------------------------------------------------------------- what merging needs */
+enum mb_status mb_results_layers(struct mb_results *r, int32_t **out)
+{
+    struct mb_h5_set *s = NULL;
+    uint64_t zero = 0;
+    MB_TRY(mb_h5_find(r->h, "/routing/layers", MB_H5_I32, 1, &s));
+    int32_t *v = s->dims[0] == r->info.layers ? calloc((size_t)s->dims[0] + 1, sizeof *v) : NULL;
+    enum mb_status st = v == NULL ? mb_error(MB_INPUT, "%s: /routing/layers does not fit /routing/experts", r->path)
+                                  : mb_h5_read(s, &zero, s->dims, v);
+    mb_h5_set_close(s);
+    if (st != MB_OK)
+        free(v);
+    else
+        *out = v;
+    return st;
+}
+
+enum mb_status mb_results_requests(struct mb_results *r, uint64_t *out)
+{
+    int64_t n = 0;
+    MB_TRY(mb_h5_get_i64(r->h, "/", "requests", &n));
+    *out = n < 0 ? 0 : (uint64_t)n;
+    return MB_OK;
+}
+
+enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, const char *name)
+{
+    static const char *const groups[] = {"/provenance", "/metrics", "/health"};
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        char path[128];
+        if (!mb_h5_has(r->h, groups[i]))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", groups[i], name);
+        MB_TRY(mb_h5_copy(r->h, groups[i], to, path));
+    }
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- provenance */
 enum mb_status mb_results_provenance(struct mb_results *r, const char *name, char **out)
 {

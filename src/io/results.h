@@ -42,6 +42,14 @@ uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kin
 enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from, uint64_t n,
                                 const void **out);
 
+/* The layers of /routing in the model (malloc'd, info->layers of them). */
+enum mb_status mb_results_layers(struct mb_results *r, int32_t **out);
+/* Lines of the input of this result that have rows. */
+enum mb_status mb_results_requests(struct mb_results *r, uint64_t *out);
+/* Copies the groups /provenance, /metrics and /health, as far as they exist, into GROUP/name of another file. */
+struct mb_h5;
+enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, const char *name);
+
 /* A scalar text of /provenance (malloc'd), or NULL if there is none. */
 enum mb_status mb_results_provenance(struct mb_results *r, const char *name, char **out);
 

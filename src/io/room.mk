@@ -12,3 +12,5 @@ libmoebatch_a_SOURCES += src/io/group.h src/io/group.c src/io/shape.h src/io/sha
 libmoebatch_a_SOURCES += src/io/rows.h src/io/rows.c src/io/assemble.h src/io/assemble.c src/io/asm.h src/io/asm_index.c
 libmoebatch_a_SOURCES += src/io/asm_batch.h src/io/asm_batch.c src/io/asm_numbers.c src/io/asm_bulk.c src/io/asm_text.c
 libmoebatch_a_SOURCES += src/io/digest.h src/io/digest.c
+libmoebatch_a_SOURCES += src/io/tools.h src/io/table.h src/io/table.c src/io/inspect.c
+libmoebatch_a_SOURCES += src/io/job_info.h src/io/job_info.c src/io/status.c src/io/pending.h src/io/pending.c src/io/assemble_tool.c

@@ -134,12 +134,13 @@ static json_t *owner_json(const struct mb_rundir *d, const struct mb_owner *o)
         cwd[0] = 0;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     const char *job = getenv("SLURM_JOB_ID");
-    return json_pack("{s:i, s:s, s:I, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "run", (int)d->number, "host", host,
-                     "pid", (json_int_t)getpid(), "ranks", o->ranks, "started", when, "cwd", cwd, "slurm_job",
-                     job == NULL ? "" : job, "command", arguments(o), "input", o->input == NULL ? "" : o->input,
-                     "input_lines", (json_int_t)o->input_lines, "first_line", (json_int_t)o->first_line, "lines",
-                     (json_int_t)o->lines, "requests", (json_int_t)o->requests, "identity", mb_identity_json(o->identity),
-                     "shape", mb_shape_json(o->shape));
+    const struct mb_input_info *in = o->input;
+    return json_pack("{s:i, s:s, s:I, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "run",
+                     (int)d->number, "host", host, "pid", (json_int_t)getpid(), "ranks", o->ranks, "started", when, "cwd",
+                     cwd, "slurm_job", job == NULL ? "" : job, "command", arguments(o), "input", in->path, "input_lines",
+                     (json_int_t)in->total_lines, "first_line", (json_int_t)in->first, "lines", (json_int_t)in->lines,
+                     "requests", (json_int_t)in->requests, "rows", (json_int_t)in->rows, "identity",
+                     mb_identity_json(o->identity), "shape", mb_shape_json(o->shape));
 }
 
 static enum mb_status write_in(const char *dir, const char *name, const json_t *v, bool sync)
@@ -400,7 +401,7 @@ enum mb_status mb_rundir_status(const struct mb_rundir *d, const struct mb_run_s
     struct tm tm;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     json_t *v = json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "state", s->state,
-                          "exit_code", s->exit_code, "run", (int)d->number, "total", (json_int_t)s->requests, "committed",
+                          "exit_code", s->exit_code, "run", (int)d->number, "total", (json_int_t)s->rows, "committed",
                           (json_int_t)s->committed, "acknowledged", (json_int_t)s->acknowledged, "errors",
                           (json_int_t)s->errors, "prompt_tokens", (json_int_t)s->prompt_tokens, "output_tokens",
                           (json_int_t)s->output_tokens, "seconds", s->seconds, "tokens_per_second", s->tokens_per_second,

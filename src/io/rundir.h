@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "io/identity.h"
+#include "io/index.h"
 #include "io/shape.h"
 
 struct mb_rundir {
@@ -20,6 +21,10 @@ struct mb_rundir {
     int32_t number;
 };
 void mb_rundir_destroy(struct mb_rundir *d); /* NULL ok; removes nothing */
+
+/* Name of the file of a run (under .run) that keeps what it knew about itself when it started (mb_extras_save), so that
+ * `moebatch assemble` knows it. */
+#define MB_RUNDIR_EXTRAS "provenance"
 
 enum mb_rundir_state {
     MB_RUNDIR_FRESH,   /* nothing of an earlier run counts */
@@ -32,10 +37,7 @@ struct mb_owner {
     int ranks;
     int argc;
     char **argv;       /* the command line */
-    const char *input; /* its path */
-    uint64_t input_lines;       /* of the unsplit input */
-    uint64_t first_line, lines; /* this shard's lines */
-    uint64_t requests;          /* those of them that have rows */
+    const struct mb_input_info *input;
     const struct mb_identity *identity;
     const struct mb_shape *shape;
 };
@@ -63,7 +65,7 @@ enum mb_status mb_rundir_finish(const struct mb_rundir *d, bool keep);
 struct mb_run_status {
     const char *state;  /* "running", "assembling", "stopped", "complete", "failed" */
     int exit_code;      /* -1 while it runs */
-    int64_t requests, committed, acknowledged; /* rows: total (0: not known), written, fsynced */
+    int64_t rows, committed, acknowledged; /* of the results: total (0: not known), written, fsynced */
     int64_t errors;                            /* error rows */
     int64_t prompt_tokens, output_tokens;
     double seconds;            /* since the start */

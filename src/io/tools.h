@@ -1,0 +1,30 @@
+/* What the subcommands do with results, journals and shards: inspect, status, assemble, merge. None touches MPI. Local. */
+#ifndef MB_IO_TOOLS_H
+#define MB_IO_TOOLS_H
+#include <stdbool.h>
+#include <stdio.h>
+#include "base/status.h"
+
+struct mb_inspect_options {
+    const char *path;
+    bool digest, in_order, requests; /* digest: the last line is the file digest; requests: "hash id choice" lines before */
+    bool text;                       /* generated texts, or reasons of errors */
+    bool routing;                    /* load of the experts, layer by layer */
+    bool json;                       /* as JSON: one object, or one line a row with text */
+};
+/* Without any of these: a summary. Errors: MB_INPUT if path is no results file. */
+enum mb_status mb_inspect(FILE *out, const struct mb_inspect_options *o);
+
+/* What there is at path: *exit_code 0 complete, 75 resumable (both MB_OK, with rows done of all and the command that resumes);
+ * MB_INPUT (logged) if there are neither results nor a run. */
+enum mb_status mb_results_status(FILE *out, const char *path, bool json, int *exit_code);
+
+/* Results from the journals of a job that is not running any more. partial: rows that are not done become pending rows (with
+ * ids if the input is still there unchanged), and the journals stay, so that the job can be resumed. Without partial and
+ * with rows missing: MB_STOP. keep: journals stay in any case. */
+enum mb_status mb_results_assemble(const char *path, bool partial, bool keep);
+
+/* Joins the results of all shards of one job into one file whose digest is that of the unsplit job. Errors: MB_INPUT if they
+ * are not of one job, or one is missing or unfinished, or out exists and overwrite is not given; MB_CORRUPT if rows differ. */
+enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite);
+#endif
