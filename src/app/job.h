@@ -66,6 +66,8 @@ void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
 void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out);
 enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);
 /* run_extras.c: counters of all ranks to rank 0, provenance and metrics from them. Collective over world. */
+/* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
+enum mb_status mb_job_save_provenance(const struct mb_job_state *j);
 enum mb_status mb_job_gather(struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);

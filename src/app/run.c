@@ -86,6 +86,8 @@ static enum mb_status job(struct mb_job_state *j, int *exit_code)
     }
     mb_comm_on_lost(comm, sync_journal, j);
     header(j);
+    st = j->app.rank == 0 ? mb_job_save_provenance(j) : MB_OK;
+    MB_TRY(mb_comm_agree(comm, st, "saving the provenance"));
     st = make_engine(j);
     if (st == MB_OK) {
         j->t_run = mb_now();

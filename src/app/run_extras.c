@@ -5,6 +5,7 @@
 #include <time.h>
 #include "app/job.h"
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "config.h"
 
@@ -126,6 +127,19 @@ static enum mb_status provenance(struct mb_extras *x, const struct mb_job_state 
     MB_TRY(model_files(x, j));
     MB_TRY(slurm(x));
     return hosts(x, j);
+}
+
+enum mb_status mb_job_save_provenance(const struct mb_job_state *j)
+{
+    struct mb_extras x = {0};
+    char *path = mb_path_join(j->dir->run, MB_RUNDIR_EXTRAS);
+    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : provenance(&x, j);
+
+    if (st == MB_OK)
+        st = mb_extras_save(&x, path);
+    mb_extras_fini(&x);
+    free(path);
+    return st;
 }
 
 /* [ranks][2][link classes]: dispatch, combine. Rank by rank of world. */

@@ -136,9 +136,8 @@ static enum mb_status make_dir(struct mb_job_state *j)
 {
     const struct mb_conf *c = j->app.conf;
     const struct mb_input_info *in = mb_index_info(j->index);
-    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in->path,
-                             .input_lines = in->total_lines, .first_line = in->first, .lines = in->lines,
-                             .requests = in->requests, .identity = &j->identity, .shape = &j->shape};
+    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in,
+                             .identity = &j->identity, .shape = &j->shape};
     enum mb_rundir_state state;
 
     MB_TRY(mb_rundir_create(c->output, c->resume, c->overwrite, &owner, &state, &j->dir));

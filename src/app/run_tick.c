@@ -47,7 +47,7 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
     double now = mb_now();
 
     mb_job_progress(j, &p);
-    struct mb_run_status s = {.state = state, .exit_code = exit_code, .requests = p.total, .committed = p.done,
+    struct mb_run_status s = {.state = state, .exit_code = exit_code, .rows = p.total, .committed = p.done,
                               .acknowledged = j->start.rows_done, .errors = p.errors, .seconds = now - j->t_start,
                               .tokens_per_second = j->report.rate, .eta = mb_report_eta(&j->report, now, &p)};
     for (int r = 0; r < j->app.size; r++) {

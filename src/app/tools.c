@@ -13,6 +13,7 @@
 #include "config.h"
 #include "device/ops.h"
 #include "io/h5.h"
+#include "io/tools.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 #include "topo/topo.h"
@@ -31,11 +32,25 @@ enum mb_status mb_tool_inspect(const struct mb_conf *c)
 {
     if (c->n_args == 0)
         return inspect_model(c);
-    return mb_error(MB_BUG, "results tools come next");
+    struct mb_inspect_options o = {.path = c->args[0], .digest = c->digest, .in_order = c->in_order, .requests = c->requests,
+                                   .text = c->text, .routing = c->routing, .json = c->json};
+    return mb_inspect(stdout, &o);
 }
-enum mb_status mb_tool_status(const struct mb_conf *c, int *e) { (void)c; (void)e; return MB_BUG; }
-enum mb_status mb_tool_assemble(const struct mb_conf *c) { (void)c; return MB_BUG; }
-enum mb_status mb_tool_merge(const struct mb_conf *c) { (void)c; return MB_BUG; }
+
+enum mb_status mb_tool_status(const struct mb_conf *c, int *exit_code)
+{
+    return mb_results_status(stdout, c->args[0], c->json, exit_code);
+}
+
+enum mb_status mb_tool_assemble(const struct mb_conf *c)
+{
+    return mb_results_assemble(c->args[0], c->partial, c->keep);
+}
+
+enum mb_status mb_tool_merge(const struct mb_conf *c)
+{
+    return mb_results_merge((const char *const *)c->args, c->n_args, c->output, c->overwrite);
+}
 
 /* ---------------------------------------------------------------- check */
 

@@ -325,6 +325,18 @@ void mb_sched_batch(struct mb_engine *e)
 
 /* ---------------------------------------------------------------- after a step */
 
+/* The MTP module predicts two tokens ahead: the last row has nothing to predict and is NaN. */
+static enum mb_status last_mtp_row(struct mb_engine *e, const struct mb_seq *q, struct mb_sink *sink)
+{
+    int64_t last = q->n_prompt + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1 - q->job->req->hidden;
+
+    if (!e->mtp || q->error != NULL || last < 0)
+        return MB_OK;
+    for (int32_t i = 0; i < e->o.model->vocab; i++)
+        e->work.h_rows[i] = NAN;
+    return sink->ops->bulk(sink, q->handle, MB_BULK_MTP, last, 1, e->work.h_rows);
+}
+
 static enum mb_status finish(struct mb_engine *e, struct mb_seq *q, struct mb_sink *sink)
 {
     struct mb_record rec = {0};
@@ -332,7 +344,9 @@ static enum mb_status finish(struct mb_engine *e, struct mb_seq *q, struct mb_si
 
     for (int32_t i = 0; i < q->n_pages; i++)
         e->free_page[e->n_free_page++] = q->page[i];
-    enum mb_status st = mb_seq_record(q, &rec);
+    enum mb_status st = last_mtp_row(e, q, sink);
+    if (st == MB_OK)
+        st = mb_seq_record(q, &rec);
     if (st == MB_OK)
         st = copy_id(q->job->req, &rec);
     if (st == MB_OK)

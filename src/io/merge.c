@@ -1,0 +1,238 @@
+/* Results of job arrays joined: the shards' rows, one shard after the other, through the same assembly as journals. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/fs.h"
+#include "base/log.h"
+#include "io/asm.h"
+#include "io/results.h"
+#include "io/tools.h"
+
+struct shard {
+    const char *path;
+    struct mb_results *r;
+    json_t *identity;
+    struct mb_identity id;
+    int part, parts; /* I of N, from 1 */
+};
+
+struct merge {
+    struct mb_rows base; /* the assembly's view of it */
+    struct shard *s;     /* in order of their part */
+    int n;
+};
+
+/* ---------------------------------------------------------------- rows of results files */
+
+static enum mb_status shard_record(struct mb_rows *base, const struct mb_row_entry *e, struct mb_record *out)
+{
+    struct merge *m = (struct merge *)base;
+    return mb_results_row(m->s[e->file.run].r, e->offset, out);
+}
+
+static enum mb_status shard_bulk(struct mb_rows *base, const struct mb_row_entry *e, enum mb_bulk_kind kind, uint64_t row_bytes,
+                                 int64_t from, int64_t n, void *dst, bool *absent)
+{
+    struct merge *m = (struct merge *)base;
+    struct mb_results *r = m->s[e->file.run].r;
+    uint64_t first = e->offset;
+
+    *absent = e->status != MB_ROW_OK || mb_results_bulk_bytes(r, kind) != row_bytes;
+    if (*absent)
+        return MB_OK;
+    if (kind != MB_BULK_LOGITS || !mb_results_info(r)->logits_last)
+        MB_TRY(mb_results_first(r, e->offset, &first));
+    return mb_results_bulk(r, kind, first + (uint64_t)from, (uint64_t)n, dst);
+}
+
+static void keep_open(struct mb_rows *base)
+{
+    (void)base; /* the shards are closed by who opened them */
+}
+
+static const struct mb_rows_ops shard_ops = {shard_record, shard_bulk, keep_open};
+
+/* ---------------------------------------------------------------- the shards */
+
+static enum mb_status open_shard(struct shard *s)
+{
+    bool complete = false;
+
+    MB_TRY(mb_results_probe(s->path, &complete, &s->identity));
+    if (!complete)
+        return mb_error(MB_INPUT, "%s is not complete; resume its job first", s->path);
+    if (s->identity == NULL)
+        return mb_error(MB_INPUT, "%s does not say what it is the result of", s->path);
+    MB_TRY(mb_identity_parse(s->identity, s->path, &s->id));
+    const char *shard = s->id.shard != NULL ? s->id.shard : "";
+    if (sscanf(shard, "%d/%d", &s->part, &s->parts) != 2 || s->part < 1 || s->part > s->parts)
+        return mb_error(MB_INPUT, "%s is no part of a split input (made with --shard I/N), but of \"%s\"", s->path, shard);
+    return mb_results_open(s->path, &s->r);
+}
+
+static int by_part(const void *a, const void *b)
+{
+    const struct shard *x = a, *y = b;
+    return (x->part > y->part) - (x->part < y->part);
+}
+
+/* All parts of one job, each once. */
+static enum mb_status check_shards(struct merge *m)
+{
+    qsort(m->s, (size_t)m->n, sizeof *m->s, by_part);
+    for (int i = 0; i < m->n; i++) {
+        const struct shard *s = &m->s[i];
+        MB_TRY(mb_identity_match(&m->s[0].id, &s->id, true, m->s[0].path));
+        if (s->parts != m->n)
+            return mb_error(MB_INPUT, "%s is part %d of %d, but %d files were given", s->path, s->part, s->parts, m->n);
+        if (s->part != i + 1)
+            return mb_error(MB_INPUT, "part %d of %d is %s", i + 1, m->n, s->part > i + 1 ? "missing" : "there twice");
+    }
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- assembly */
+
+static enum mb_status layers_of(const char *path, uint64_t n, struct mb_shape *shape)
+{
+    struct mb_h5 *h = NULL;
+    struct mb_h5_set *set = NULL;
+    uint64_t zero = 0;
+
+    shape->layers = calloc((size_t)n + 1, sizeof *shape->layers);
+    if (shape->layers == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a list of layers");
+    MB_TRY(mb_h5_open(path, false, &h));
+    enum mb_status st = mb_h5_find(h, "/routing/layers", MB_H5_I32, 1, &set);
+    if (st == MB_OK && set->dims[0] != n)
+        st = mb_error(MB_INPUT, "%s: /routing/layers has %llu entries for %llu layers", path, (unsigned long long)set->dims[0],
+                      (unsigned long long)n);
+    if (st == MB_OK)
+        st = mb_h5_read(set, &zero, &n, shape->layers);
+    shape->n_layers = (int32_t)n;
+    mb_h5_set_close(set);
+    enum mb_status closed = mb_h5_close(h);
+    return st != MB_OK ? st : closed;
+}
+
+static enum mb_status shape_of(const struct merge *m, struct mb_shape *s)
+{
+    const struct mb_results_info *i = mb_results_info(m->s[0].r);
+
+    *s = (struct mb_shape){.routing = i->layers > 0, .logits = i->vocab > 0, .logits_last = i->logits_last,
+                           .hidden = i->hidden > 0, .mtp = i->mtp_vocab > 0, .k = (int64_t)i->k,
+                           .vocab = (int64_t)(i->vocab > 0 ? i->vocab : i->mtp_vocab), .hidden_rows = (int64_t)i->hidden_layers,
+                           .hidden_size = (int64_t)i->hidden};
+    return s->routing ? layers_of(m->s[0].path, i->layers, s) : MB_OK;
+}
+
+/* A row's place is its number in the merged file: rows of a shard follow each other, shards follow each other. */
+static enum mb_status add_rows(struct merge *m, struct mb_asm *a)
+{
+    uint64_t line = 0;
+
+    for (int i = 0; i < m->n; i++) {
+        uint64_t rows = mb_results_info(m->s[i].r)->rows, first = 0, next = 0;
+        for (uint64_t r = 0; r < rows; r++, line++) {
+            struct mb_record rec;
+            MB_TRY(mb_results_row(m->s[i].r, r, &rec));
+            struct mb_row_entry e = {.line = line, .offset = r, .n = 1, .n_prompt = rec.n_prompt, .n_output = rec.n_output,
+                                     .top_n = rec.top_n, .status = rec.status, .file = {i, 0}};
+            mb_record_fini(&rec);
+            MB_TRY(mb_results_first(m->s[i].r, r, &first));
+            next = mb_results_info(m->s[i].r)->n_rows;
+            if (r + 1 < rows)
+                MB_TRY(mb_results_first(m->s[i].r, r + 1, &next));
+            e.n_rows = (int64_t)(next - first);
+            MB_TRY(mb_asm_add(a, &e, 1));
+        }
+    }
+    a->lines = a->requests = line;
+    return MB_OK;
+}
+
+static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
+{
+    static const char *const keep[] = {"version", "commit", "libraries", "deck", "numeric_path", "model", "model_hash"};
+    const char **paths = calloc((size_t)m->n, sizeof *paths);
+    enum mb_status st = paths == NULL ? mb_error(MB_NO_MEMORY, "no memory for a list of files") : MB_OK;
+
+    for (int i = 0; i < m->n && st == MB_OK; i++)
+        paths[i] = m->s[i].path;
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/provenance/merged_from", (uint64_t)m->n, paths);
+    for (size_t i = 0; i < sizeof keep / sizeof keep[0] && st == MB_OK; i++) {
+        char path[64], *text = NULL;
+        snprintf(path, sizeof path, "/provenance/%s", keep[i]);
+        st = mb_results_provenance(m->s[0].r, keep[i], &text);
+        if (st == MB_OK)
+            st = mb_extras_text(x, path, text);
+        free(text);
+    }
+    free(paths);
+    return st;
+}
+
+static enum mb_status write_merged(struct merge *m, const char *out)
+{
+    struct mb_shape shape = {0};
+    struct mb_extras extras = {0};
+    struct mb_identity id = m->s[0].id;
+    struct mb_asm a = {.g = mb_group_of(NULL), .owners = 1, .rows = &m->base, .shape = &shape, .round_bytes = 16 << 20};
+    char *tmp = NULL, none[1] = "";
+
+    id.shard = none;
+    m->base.ops = &shard_ops;
+    enum mb_status st = MB_OK;
+    if (asprintf(&tmp, "%s.merging.%ld", out, (long)getpid()) < 0) {
+        tmp = NULL;
+        st = mb_error(MB_NO_MEMORY, "no memory for a path");
+    }
+    if (st == MB_OK)
+        st = shape_of(m, &shape);
+    if (st == MB_OK)
+        st = add_rows(m, &a);
+    if (st == MB_OK)
+        st = extras_of(m, &extras);
+    if (st == MB_OK)
+        st = mb_asm_settle(&a);
+    if (st == MB_OK)
+        st = mb_asm_write(&a, tmp, out, mb_results_info(m->s[0].r)->input_lines, &id, &extras, NULL);
+    if (st == MB_OK)
+        mb_info("%s: %lld rows from %d files, %lld of them error rows", out, (long long)a.totals.rows, m->n, (long long)a.totals.errors);
+    mb_asm_fini(&a);
+    mb_extras_fini(&extras);
+    mb_shape_fini(&shape);
+    free(tmp);
+    return st;
+}
+
+enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite)
+{
+    struct merge m = {.n = 0};
+    enum mb_status st = MB_OK;
+
+    if (n < 1)
+        return mb_error(MB_USAGE, "merge needs the results of all parts");
+    if (mb_path_exists(out) && !overwrite)
+        return mb_error(MB_INPUT, "%s exists; --overwrite replaces it", out);
+    m.s = calloc((size_t)n, sizeof *m.s);
+    if (m.s == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d files", n);
+    for (; m.n < n && st == MB_OK; m.n++) {
+        m.s[m.n].path = paths[m.n];
+        st = open_shard(&m.s[m.n]);
+    }
+    if (st == MB_OK)
+        st = check_shards(&m);
+    if (st == MB_OK)
+        st = write_merged(&m, out);
+    for (int i = 0; i < m.n; i++) {
+        mb_results_close(m.s[i].r);
+        mb_identity_fini(&m.s[i].id);
+        json_decref(m.s[i].identity);
+    }
+    free(m.s);
+    return st;
+}
