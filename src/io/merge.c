@@ -155,7 +155,7 @@ static enum mb_status add_rows(struct merge *m, struct mb_asm *a)
 static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
 {
     static const char *const keep[] = {"version", "commit", "libraries", "deck", "numeric_path", "model", "model_hash"};
-    const char **paths = calloc((size_t)m->n, sizeof *paths);
+    const char **paths = calloc((size_t)(unsigned)m->n, sizeof *paths);
     enum mb_status st = paths == NULL ? mb_error(MB_NO_MEMORY, "no memory for a list of files") : MB_OK;
 
     for (int i = 0; i < m->n && st == MB_OK; i++)
