@@ -74,19 +74,25 @@ static enum mb_status collect(struct mb_job_state *j)
     return st;
 }
 
+/* Rank 0's clock decides for all. */
+static void watch_time(const struct mb_job_state *j, double now)
+{
+    double hours = j->app.conf->max_hours;
+
+    if (j->app.rank != 0 || hours <= 0 || now - j->t_start <= hours * 3600 || *mb_signals_stop())
+        return;
+    mb_info("--max-hours %g have passed: stopping in good order", hours);
+    mb_signals_ask();
+}
+
 static enum mb_status tick_first(struct mb_job_state *j, double now)
 {
-    const struct mb_conf *c = j->app.conf;
     struct mb_progress p;
 
     MB_TRY(collect(j));
     mb_job_own_tick(j, &j->ticks[0]);
     mb_job_progress(j, &p);
     mb_report_progress(&j->report, now, &p);
-    if (c->max_hours > 0 && now - j->t_start > c->max_hours * 3600 && !*mb_signals_stop()) {
-        mb_info("--max-hours %g have passed: stopping in good order", c->max_hours);
-        mb_signals_ask();
-    }
     if (now - j->last_newest > NEWEST_SECONDS) {
         j->last_newest = now;
         MB_TRY(mb_rundir_newest(j->dir));
@@ -101,6 +107,7 @@ enum mb_status mb_job_tick(void *arg)
 
     if (j->lease != NULL)
         MB_TRY(mb_lease_serve(j->lease));
+    watch_time(j, now);
     if (now - j->last_tick < TICK_SECONDS)
         return MB_OK;
     j->last_tick = now;

@@ -1,14 +1,7 @@
 #include "app/tools.h"
 
-#include <hwloc.h>
-#include <jansson.h>
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <utf8proc.h>
-#include <xxhash.h>
-#include <yaml.h>
 #include "base/log.h"
 #include "config.h"
 #include "device/ops.h"
@@ -101,10 +94,8 @@ enum mb_status mb_tool_check(const struct mb_conf *c)
 
 void mb_tool_version(void)
 {
-    char pcre[64] = "";
-    pcre2_config(PCRE2_CONFIG_VERSION, pcre);
-    printf("moebatch %s\n", PACKAGE_VERSION);
-    printf("hwloc %x.%x.%x, jansson %s, libyaml %s, PCRE2 %s, utf8proc %s, xxHash %u\n", HWLOC_API_VERSION >> 16,
-           HWLOC_API_VERSION >> 8 & 0xff, HWLOC_API_VERSION & 0xff, jansson_version_str(), yaml_get_version_string(), pcre,
-           utf8proc_version(), XXH_versionNumber());
+    char h5[32];
+
+    mb_h5_version(h5, sizeof h5);
+    printf("moebatch %s (%s)\n%s\n", PACKAGE_VERSION, MB_COMMIT, h5);
 }

@@ -1,0 +1,95 @@
+# Stop, kill, resume, shards: nothing is lost and nothing changes.
+load common.bash
+
+job() {
+    local n=$1
+    shift
+    ranks "$n" run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --dtype bf16 "$@"
+}
+
+reference() {
+    ranks 2 run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/ref.h5" --dtype bf16
+    ref=$(digest "$work/ref.h5")
+}
+
+@test "results are not overwritten unasked, complete ones are not computed again" {
+    job 1
+    run job 1
+    [ "$status" = 2 ]
+    run job 2 --resume
+    [ "$status" = 0 ]
+    [[ $output == *"nothing to do"* ]]
+    run "$MOEBATCH" status "$work/r.h5"
+    [ "$status" = 0 ]
+    run "$MOEBATCH" status "$work/none.h5"
+    [ "$status" = 2 ]
+}
+
+@test "stopped in good order on 2 ranks, resumed on 3, with other batch sizes" {
+    reference
+    run job 2 --max-hours 0.0008 --max-num-seqs 3 --isa portable
+    [ "$status" = 75 ]
+    run "$MOEBATCH" status "$work/r.h5"
+    [ "$status" = 75 ]
+    job 3 --resume --max-num-seqs 64
+    [ "$(digest "$work/r.h5")" = "$ref" ]
+    [ ! -e "$work/r.h5.d/run-0001" ]
+}
+
+@test "a resume with another input, model, seed or dtype is refused by name" {
+    run job 1 --max-hours 0.0004 --max-num-seqs 2 --isa portable
+    [ "$status" = 75 ]
+    head -n 5 "$top/inputs/prompts.jsonl" >"$work/other.jsonl"
+    cp -r "$demo" "$work/model"
+    sed -i 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 2e-05/' "$work/model/config.json"
+    for change in "-i $work/other.jsonl=input" "-m $work/model=model" "--seed 5=seed" "--dtype f32=path" "--k 1=path"; do
+        run job 1 --resume ${change%=*}
+        echo "$change: $status $output"
+        [ "$status" = 2 ]
+        [[ $output == *"${change##*=}"* ]]
+    done
+}
+
+@test "damaged journals: what is before the damage is used, the rest computed again" {
+    reference
+    run job 2 --max-hours 0.001 --max-num-seqs 4 --isa portable
+    [ "$status" = 75 ]
+    cp -r "$work/r.h5.d" "$work/kept"
+    for cut in 30 400 1500; do
+        rm -rf "$work/r.h5" "$work/r.h5.d"
+        cp -r "$work/kept" "$work/r.h5.d"
+        truncate -s -$cut "$work/r.h5.d/run-0001/journal-000000"
+        job 1 --resume
+        [ "$(digest "$work/r.h5")" = "$ref" ]
+    done
+    rm -rf "$work/r.h5" "$work/r.h5.d"
+    cp -r "$work/kept" "$work/r.h5.d"
+    size=$(stat -c %s "$work/r.h5.d/run-0001/journal-000001")
+    printf '\377' | dd of="$work/r.h5.d/run-0001/journal-000001" bs=1 seek=$((size / 2)) conv=notrunc
+    run job 2 --resume
+    [ "$status" = 0 ]
+    [[ $output == *[Cc]orrupt* || $output == *damage* ]]
+    [ "$(digest "$work/r.h5")" = "$ref" ]
+}
+
+@test "shards joined have the digest of the whole" {
+    reference
+    for i in 1 2 3; do
+        ranks 1 run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/s$i.h5" --dtype bf16 --shard $i/3
+    done
+    "$MOEBATCH" merge "$work/s3.h5" "$work/s1.h5" "$work/s2.h5" -o "$work/m.h5"
+    [ "$(digest "$work/m.h5")" = "$ref" ]
+    run "$MOEBATCH" merge "$work/s1.h5" "$work/s2.h5" -o "$work/n.h5"
+    [ "$status" = 2 ]
+}
+
+@test "a partial file of a stopped job, error rows, --strict" {
+    run job 2 --max-hours 0.0008 --max-num-seqs 3 --isa portable
+    [ "$status" = 75 ]
+    "$MOEBATCH" assemble "$work/r.h5" --partial
+    "$PYTHON3" -c "import h5py, sys; f = h5py.File(sys.argv[1]); assert len(f['requests/status']) == 25 and (f['requests/status'][:] == 3).any()" "$work/r.h5"
+    printf '%s\n' '{"id": "good", "prompt": "Hello", "max_tokens": 3}' '{"id": "bad", "prompt": 7}' 'no json' >"$work/in.jsonl"
+    run ranks 2 run -m "$demo" -i "$work/in.jsonl" -o "$work/e.h5" --strict
+    [ "$status" = 3 ]
+    "$PYTHON3" -c "import h5py, sys; f = h5py.File(sys.argv[1]); assert list(f['requests/status'][:]) == [0, 1, 1], f['requests/status'][:]; assert b'prompt' in f['requests/error'][1]" "$work/e.h5"
+}
