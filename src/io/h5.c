@@ -38,6 +38,8 @@ static herr_t inner_reason(unsigned n, const H5E_error2_t *e, void *arg)
     struct reason *r = arg;
     (void)n;
     snprintf(r->text, sizeof r->text, "%s", e->desc);
+    for (char *nl = strchr(r->text, '\n'); nl != NULL; nl = strchr(nl, '\n')) /* ctime's, in the middle of a reason */
+        *nl = ' ';
     r->no_space = r->no_space || strstr(e->desc, "No space left") != NULL || strstr(e->desc, "quota exceeded") != NULL;
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Results of job arrays joined: the shards' rows, one shard after the other, through the same assembly as journals. */
+/* Results of job arrays joined: the rows of all parts through the same assembly as journals. Memory: about 90 bytes a row. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static enum mb_status shard_bulk(struct mb_rows *base, const struct mb_row_entry
     struct mb_results *r = m->s[e->file.run].r;
     uint64_t first = e->offset;
 
-    *absent = e->status != MB_ROW_OK || mb_results_bulk_bytes(r, kind) != row_bytes;
+    *absent = e->status == MB_ROW_ERROR || mb_results_bulk_bytes(r, kind) != row_bytes;
     if (*absent)
         return MB_OK;
     if (kind != MB_BULK_LOGITS || !mb_results_info(r)->logits_last)
@@ -94,28 +94,6 @@ static enum mb_status check_shards(struct merge *m)
 
 /* ---------------------------------------------------------------- assembly */
 
-static enum mb_status layers_of(const char *path, uint64_t n, struct mb_shape *shape)
-{
-    struct mb_h5 *h = NULL;
-    struct mb_h5_set *set = NULL;
-    uint64_t zero = 0;
-
-    shape->layers = calloc((size_t)n + 1, sizeof *shape->layers);
-    if (shape->layers == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a list of layers");
-    MB_TRY(mb_h5_open(path, false, &h));
-    enum mb_status st = mb_h5_find(h, "/routing/layers", MB_H5_I32, 1, &set);
-    if (st == MB_OK && set->dims[0] != n)
-        st = mb_error(MB_INPUT, "%s: /routing/layers has %llu entries for %llu layers", path, (unsigned long long)set->dims[0],
-                      (unsigned long long)n);
-    if (st == MB_OK)
-        st = mb_h5_read(set, &zero, &n, shape->layers);
-    shape->n_layers = (int32_t)n;
-    mb_h5_set_close(set);
-    enum mb_status closed = mb_h5_close(h);
-    return st != MB_OK ? st : closed;
-}
-
 static enum mb_status shape_of(const struct merge *m, struct mb_shape *s)
 {
     const struct mb_results_info *i = mb_results_info(m->s[0].r);
@@ -124,32 +102,76 @@ static enum mb_status shape_of(const struct merge *m, struct mb_shape *s)
                            .hidden = i->hidden > 0, .mtp = i->mtp_vocab > 0, .k = (int64_t)i->k,
                            .vocab = (int64_t)(i->vocab > 0 ? i->vocab : i->mtp_vocab), .hidden_rows = (int64_t)i->hidden_layers,
                            .hidden_size = (int64_t)i->hidden};
-    return s->routing ? layers_of(m->s[0].path, i->layers, s) : MB_OK;
+    if (!s->routing)
+        return MB_OK;
+    s->n_layers = (int32_t)i->layers;
+    return mb_results_layers(m->s[0].r, &s->layers);
 }
 
-/* A row's place is its number in the merged file: rows of a shard follow each other, shards follow each other. */
-static enum mb_status add_rows(struct merge *m, struct mb_asm *a)
+/* What each part says of itself goes along, as /provenance/part-0001 and so on. */
+static enum mb_status copy_extras(void *arg, struct mb_h5 *h)
 {
-    uint64_t line = 0;
-
+    struct merge *m = arg;
     for (int i = 0; i < m->n; i++) {
-        uint64_t rows = mb_results_info(m->s[i].r)->rows, first = 0, next = 0;
-        for (uint64_t r = 0; r < rows; r++, line++) {
-            struct mb_record rec;
-            MB_TRY(mb_results_row(m->s[i].r, r, &rec));
-            struct mb_row_entry e = {.line = line, .offset = r, .n = 1, .n_prompt = rec.n_prompt, .n_output = rec.n_output,
-                                     .top_n = rec.top_n, .status = rec.status, .file = {i, 0}};
-            mb_record_fini(&rec);
-            MB_TRY(mb_results_first(m->s[i].r, r, &first));
-            next = mb_results_info(m->s[i].r)->n_rows;
-            if (r + 1 < rows)
-                MB_TRY(mb_results_first(m->s[i].r, r + 1, &next));
-            e.n_rows = (int64_t)(next - first);
-            MB_TRY(mb_asm_add(a, &e, 1));
-        }
+        char name[32];
+        snprintf(name, sizeof name, "part-%04d", i + 1);
+        MB_TRY(mb_results_copy_extras(m->s[i].r, h, name));
     }
-    a->lines = a->requests = line;
     return MB_OK;
+}
+
+/* How many rows a line has: those that follow each other with its number. */
+static void set_choices(struct mb_asm *a, int64_t first)
+{
+    for (int64_t i = first; i < a->n; i++)
+        a->e[i].n = (int32_t)(a->n - first);
+}
+
+/* A row keeps its line in the unsplit input, which is what rows are ordered by. */
+static enum mb_status add_rows(struct merge *m, int part, struct mb_asm *a)
+{
+    struct mb_results *r = m->s[part].r;
+    int64_t first = a->n; /* of the line under way */
+    for (uint64_t i = 0; i < mb_results_info(r)->rows; i++) {
+        struct mb_record rec;
+        MB_TRY(mb_results_row(r, i, &rec));
+        struct mb_row_entry e = {.line = rec.line, .offset = i, .n_prompt = rec.n_prompt, .n_output = rec.n_output,
+                                 .n_rows = rec.n_rows, .choice = rec.choice, .top_n = rec.top_n, .status = rec.status,
+                                 .file = {part, 0}};
+        mb_record_fini(&rec);
+        if (a->n > first && a->e[first].line != e.line) {
+            set_choices(a, first);
+            first = a->n;
+        }
+        MB_TRY(mb_asm_add(a, &e, 1));
+    }
+    set_choices(a, first);
+    return MB_OK;
+}
+
+/* No line may be in two parts: parts are ranges of lines. */
+static enum mb_status check_rows(const struct merge *m, const struct mb_asm *a)
+{
+    for (int64_t i = 1; i < a->n; i++) {
+        const struct mb_row_entry *x = &a->e[i - 1], *y = &a->e[i];
+        if (y->line > x->line || (y->line == x->line && y->choice > x->choice && y->file.run == x->file.run))
+            continue;
+        return mb_error(MB_INPUT, "line %llu of the input is in %s and again in %s: these are not parts of one job",
+                        (unsigned long long)y->line + 1, m->s[x->file.run].path, m->s[y->file.run].path);
+    }
+    return MB_OK;
+}
+
+static enum mb_status gather(struct merge *m, struct mb_asm *a)
+{
+    for (int i = 0; i < m->n; i++) {
+        uint64_t requests = 0;
+        MB_TRY(mb_results_requests(m->s[i].r, &requests));
+        a->requests += requests;
+        MB_TRY(add_rows(m, i, a));
+    }
+    a->lines = mb_results_info(m->s[0].r)->input_lines;
+    return check_rows(m, a);
 }
 
 static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
@@ -179,7 +201,8 @@ static enum mb_status write_merged(struct merge *m, const char *out)
     struct mb_shape shape = {0};
     struct mb_extras extras = {0};
     struct mb_identity id = m->s[0].id;
-    struct mb_asm a = {.g = mb_group_of(NULL), .owners = 1, .rows = &m->base, .shape = &shape, .round_bytes = 16 << 20};
+    struct mb_asm a = {.g = mb_group_of(NULL), .owners = 1, .rows = &m->base, .shape = &shape, .round_bytes = 16 << 20,
+                       .more = copy_extras, .more_arg = m};
     char *tmp = NULL, none[1] = "";
 
     id.shard = none;
@@ -192,7 +215,7 @@ static enum mb_status write_merged(struct merge *m, const char *out)
     if (st == MB_OK)
         st = shape_of(m, &shape);
     if (st == MB_OK)
-        st = add_rows(m, &a);
+        st = gather(m, &a);
     if (st == MB_OK)
         st = extras_of(m, &extras);
     if (st == MB_OK)
