@@ -10,7 +10,8 @@ exe, mpirun, model, prompts, work, kills = sys.argv[1:7]
 kills = int(kills)
 rng = random.Random(int(sys.argv[7]) if len(sys.argv) > 7 else 1)
 place = sys.argv[8] if len(sys.argv) > 8 else None
-os.makedirs(work, exist_ok=True)
+shutil.rmtree(work, ignore_errors=True)
+os.makedirs(work)
 requests = os.path.join(work, "in.jsonl")
 lines = [json.loads(x) for x in open(prompts)]
 with open(requests, "w") as f:
@@ -106,7 +107,7 @@ while done < kills:
     most = 0
     while True:
         ranks = rng.choice([1, 2, 3, 4])
-        delay = rng.uniform(0, 0.3) if place else rng.uniform(0, long)
+        delay = rng.uniform(0, 0.3) if place else rng.uniform(0, 0.8 * long)
         # what was acknowledged before must be there when a run starts on it
         if done >= kills:
             delay, now_place = 1e9, None

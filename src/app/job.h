@@ -69,6 +69,8 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
 /* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
 enum mb_status mb_job_save_provenance(const struct mb_job_state *j);
 enum mb_status mb_job_gather(struct mb_job_state *j);
+/* openai_out.c. Rank 0; Local. */
+enum mb_status mb_job_openai(const struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
 #endif

@@ -132,6 +132,7 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .kv_dtype = a->kv,
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
+                                .save_logits = c->save_logits[0] != 0,
                                 .mtp = a->model->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
@@ -156,6 +157,7 @@ enum mb_status mb_app_plan(struct mb_app *a)
     MB_TRY(choose_path(a));
     MB_TRY(share_topology(a));
     MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
+    MB_TRY(mb_app_stage(a));
     return mb_comm_agree(a->comm, load_tokenizer(a), "loading the tokenizer");
 }
 

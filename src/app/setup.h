@@ -36,6 +36,8 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
 /* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
  * Collective over world. */
 enum mb_status mb_app_plan(struct mb_app *a);
+/* --stage: the model's files to node-local storage. Collective over world. stage.c */
+enum mb_status mb_app_stage(struct mb_app *a);
 /* Opens the device. Collective over world. */
 enum mb_status mb_app_device(struct mb_app *a);
 /* The engine: reads the weights. tick(tick_arg) is called between steps. Collective over world. */

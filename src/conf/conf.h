@@ -45,7 +45,7 @@ struct mb_conf {
     bool save_routing, save_hidden;
     char *save_logits;         /* "", all, last */
     int64_t save_limit;        /* bytes */
-    bool resume, overwrite, keep, require_deterministic;
+    bool resume, overwrite, keep;
     double deadline, sync_interval, max_hours;
     /* inspect, status, assemble, tokenize */
     bool digest, in_order, requests, text, routing, json, partial, decode, no_special;

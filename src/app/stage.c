@@ -1,0 +1,148 @@
+/* --stage DIR: what a node reads is copied to node-local storage once, by the lowest rank of the node; its ranks then read
+ * there. Files that the node does not need are links to where they were. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "app/setup.h"
+#include "base/fs.h"
+#include "base/log.h"
+
+#define PIECE (8 << 20)
+
+static bool is_expert(uint8_t role)
+{
+    return role >= MB_T_E_GATE && role <= MB_T_E_DOWN_B;
+}
+
+/* Index of a layer among the MoE layers. */
+static int32_t moe_index(const struct mb_model *m, int32_t layer)
+{
+    int32_t n = 0;
+    for (int32_t l = 0; l < layer; l++)
+        n += m->is_moe[l];
+    return n;
+}
+
+/* Whether a rank of this node reads this tensor: any rank may be the reader of a shared one, experts are their owner's. */
+static bool node_reads(const struct mb_app *a, const struct mb_tensor *t)
+{
+    const struct mb_placement *p = a->plan->placement;
+    int32_t node = a->topo->node_of[a->rank], lm;
+
+    if (!is_expert(t->role))
+        return true;
+    lm = moe_index(a->model, t->layer);
+    if (lm >= p->moe_layers)
+        return false; /* an MTP module that is not in use */
+    int32_t owner = p->owner[(int64_t)lm * p->experts + t->expert];
+    return a->topo->node_of[a->topo->order[owner]] == node;
+}
+
+static enum mb_status copy_bytes(int in, int out, const char *from, const char *to, uint64_t n)
+{
+    uint8_t *buf = malloc(PIECE);
+    enum mb_status st = buf == NULL ? mb_error(MB_NO_MEMORY, "no memory to stage %s", from) : MB_OK;
+
+    for (uint64_t at = 0; at < n && st == MB_OK; at += PIECE) {
+        size_t piece = n - at < PIECE ? (size_t)(n - at) : PIECE;
+        st = mb_pread_all(in, buf, piece, at, from, MB_MODEL);
+        if (st == MB_OK)
+            st = mb_pwrite_all(out, buf, piece, at, to);
+    }
+    free(buf);
+    return st;
+}
+
+/* Copies under another name first: a file that is there is whole. */
+static enum mb_status copy_file(const char *from, const char *to, uint64_t n)
+{
+    char *tmp = NULL;
+    if (asprintf(&tmp, "%s.%ld", to, (long)getpid()) < 0)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    enum mb_status st = in < 0 || out < 0 ? mb_error(MB_IO, "--stage: %s: %s", in < 0 ? from : tmp, strerror(errno)) : MB_OK;
+
+    if (st == MB_OK)
+        st = copy_bytes(in, out, from, tmp, n);
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    if (st == MB_OK && rename(tmp, to) != 0)
+        st = mb_error(MB_IO, "--stage: %s: %s", to, strerror(errno));
+    if (st != MB_OK)
+        unlink(tmp);
+    free(tmp);
+    return st;
+}
+
+static enum mb_status stage_file(const struct mb_app *a, const char *dir, int32_t f, bool needed)
+{
+    const struct mb_model *m = a->model;
+    char *from = mb_path_join(m->dir, m->files[f]), *to = mb_path_join(dir, m->files[f]), real[PATH_MAX];
+    struct stat sb;
+    enum mb_status st = from == NULL || to == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : MB_OK;
+    bool there = st == MB_OK && lstat(to, &sb) == 0;
+
+    if (there && needed && (!S_ISREG(sb.st_mode) || (uint64_t)sb.st_size != m->file_bytes[f])) {
+        unlink(to); /* a link of an earlier job that did not need it */
+        there = false;
+    }
+    if (st == MB_OK && !there && needed)
+        st = copy_file(from, to, m->file_bytes[f]);
+    else if (st == MB_OK && !there && (realpath(from, real) == NULL || symlink(real, to) != 0))
+        st = mb_error(MB_IO, "--stage: %s: %s", to, strerror(errno));
+    free(from);
+    free(to);
+    return st;
+}
+
+static enum mb_status stage_files(const struct mb_app *a, const char *dir)
+{
+    const struct mb_model *m = a->model;
+    bool *needed = calloc((size_t)m->n_files + 1, sizeof *needed);
+    enum mb_status st = needed == NULL ? mb_error(MB_NO_MEMORY, "no memory to stage %d files", m->n_files) : mb_mkdirs(dir);
+
+    for (int64_t i = 0; i < m->n_tensors && st == MB_OK; i++) {
+        const struct mb_tensor *t = &m->tensors[i];
+        bool reads = node_reads(a, t);
+        needed[t->file] |= reads;
+        if (t->scale_bytes > 0)
+            needed[t->scale_file] |= reads;
+    }
+    for (int32_t f = 0; f < m->n_files && st == MB_OK; f++)
+        st = stage_file(a, dir, f, needed[f]);
+    free(needed);
+    return st;
+}
+
+enum mb_status mb_app_stage(struct mb_app *a)
+{
+    const struct mb_topo *t = a->topo;
+    char hex[33], *dir = NULL;
+    bool leads = t->order[t->node_first[t->node_of[a->rank]]] == a->rank;
+    enum mb_status st = MB_OK;
+
+    if (a->conf->stage[0] == 0)
+        return MB_OK;
+    mb_hash128_hex(a->model_id, hex);
+    if (asprintf(&dir, "%s/moebatch-%s", a->conf->stage, hex) < 0) {
+        dir = NULL;
+        st = mb_error(MB_NO_MEMORY, "no memory for a path");
+    }
+    if (st == MB_OK && leads)
+        st = stage_files(a, dir);
+    st = mb_comm_agree(a->comm, st, "staging the model");
+    if (st != MB_OK) {
+        free(dir);
+        return st;
+    }
+    free(a->model->dir);
+    a->model->dir = dir;
+    return MB_OK;
+}
