@@ -45,6 +45,7 @@ struct kase {
     uint64_t shm, eager;
     int placement; /* 0 uniform, 1 scattered, 2 random, 3 all on one, 4 random over half of the ranks */
     int rows;      /* 0 random, 1 none anywhere, 2 only the last rank has rows, 3 all MAX_M */
+    bool tagged;
     int32_t layers, steps;
     uint64_t seed;
 };
@@ -53,6 +54,7 @@ struct kase {
 struct input {
     int32_t m, experts[MAX_M * MAX_K];
     float weights[MAX_M * MAX_K];
+    uint16_t tags[MAX_M];
 };
 
 static void make_input(const struct kase *q, int32_t member, int64_t step, int32_t layer, struct input *in)
@@ -62,6 +64,8 @@ static void make_input(const struct kase *q, int32_t member, int64_t step, int32
 
     in->m = q->rows == 1 || (q->rows == 2 && member != size - 1) ? 0 : q->rows == 3 ? MAX_M : (int32_t)draw(&r, MAX_M + 1);
     for (int32_t m = 0; m < in->m; m++) {
+        static const uint16_t tags[] = {0, 1, 3, 256, 65535};
+        in->tags[m] = q->tagged ? tags[draw(&r, 5)] : 0;
         memset(used, 0, sizeof used);
         for (int32_t j = 0; j < q->k; j++) {
             int32_t e = (int32_t)draw(&r, (uint32_t)q->experts);
@@ -183,7 +187,7 @@ static int64_t value_bytes(const struct kase *q, const int32_t *ids, const uint8
 
 static int64_t row_bytes(const struct kase *q)
 {
-    return (2 * q->k + 3) / 4 * 4 + 4 * q->k + (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
+    return (2 * (q->k + q->tagged) + 3) / 4 * 4 + 4 * q->k + (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
 }
 
 static void add_message(const struct kase *q, int64_t bytes, enum mb_link l, int64_t *b, int64_t *m)
@@ -287,47 +291,45 @@ static void check_counts(const struct kase *q, const struct mb_xchg *x, const st
 }
 
 /* ---------------------------------------------------------------- one exchange */
-static int count_in(const struct kase *q, const struct input *in, int32_t expert)
+/* Rows of one home for one expert, with one tag, from place `at` of the dispatched rows on; returns the place behind. */
+static int64_t serve_home(const struct kase *q, const struct input *in, int32_t home, int32_t e, uint16_t tag, int64_t step,
+                          const struct mb_dispatched *d, const uint8_t *rows, int64_t at, uint8_t *y)
 {
-    int n = 0;
-
-    for (int32_t i = 0; i < in->m * q->k; i++)
-        n += in->experts[i] == expert;
-    return n;
+    for (int32_t m = 0; m < in->m; m++)
+        for (int32_t j = 0; j < q->k; j++) {
+            if (in->experts[m * q->k + j] != e || in->tags[m] != tag)
+                continue;
+            CHECK(at < d->rows && (d->tag == NULL || d->tag[at] == tag));
+            for (int64_t col = 0; col < q->hidden; col++) {
+                float v = get(q->xt, rows + at * q->hidden * mb_dtype_size(q->xt), col);
+                CHECK(v == x_value(q, home, m, step, col));
+                put(q->yt, y, at * q->hidden + col, y_value(q, e, v, col));
+            }
+            at++;
+        }
+    return at;
 }
 
-/* Order (expert, home, row), contents, and the counts; fills y. */
+/* Order (expert, tag, home, row), contents, and the counts; fills y. */
 static void serve(const struct kase *q, const int32_t *owner, const struct input *all, int64_t step,
                   const struct mb_dispatched *d, uint8_t *y)
 {
-    int64_t at = 0, row_size = q->hidden * mb_dtype_size(q->xt);
+    static const uint16_t tags[] = {0, 1, 3, 256, 65535};
+    int64_t at = 0;
     int32_t n = 0;
-    uint8_t *rows = malloc((size_t)(d->rows * row_size) + 1);
+    uint8_t *rows = malloc((size_t)(d->rows * q->hidden * mb_dtype_size(q->xt)) + 1);
 
+    CHECK((d->tag != NULL) == q->tagged);
     if (d->rows > 0)
         CHECK(ops->copy_out(stream, rows, d->x) == MB_OK);
-
     for (int32_t e = 0; e < q->experts; e++) {
         if (owner[e] != rank)
             continue;
         CHECK(n < d->n_experts && d->expert[n] == e && d->begin[n] == at);
         n++;
-        for (int32_t home = 0; home < size; home++) {
-            if (count_in(q, &all[home], e) == 0)
-                continue;
-            for (int32_t m = 0; m < all[home].m; m++)
-                for (int32_t j = 0; j < q->k; j++) {
-                    if (all[home].experts[m * q->k + j] != e)
-                        continue;
-                    const uint8_t *row = rows + at * row_size;
-                    for (int64_t col = 0; col < q->hidden; col++) {
-                        float v = get(q->xt, row, col);
-                        CHECK(v == x_value(q, home, m, step, col));
-                        put(q->yt, y, at * q->hidden + col, y_value(q, e, v, col));
-                    }
-                    at++;
-                }
-        }
+        for (int t = 0; t < (q->tagged ? 5 : 1); t++)
+            for (int32_t home = 0; home < size; home++)
+                at = serve_home(q, &all[home], home, e, tags[t], step, d, rows, at, y);
     }
     CHECK(n == d->n_experts && at == d->rows && d->begin[n] == at);
     free(rows);
@@ -390,6 +392,8 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct m
         put(q->xt, host, i, x_value(q, rank, (int32_t)(i / q->hidden), step, i % q->hidden));
     struct mb_view vin = mb_view_of(in, 0, m, q->hidden, q->xt), vout = mb_view_of(out, 0, m, q->hidden, MB_F32);
     CHECK(ops->copy_in(stream, vin, host) == MB_OK);
+    if (q->tagged)
+        mb_xchg_tags(x, all[rank].tags);
     CHECK(mb_xchg_dispatch(x, p, layer, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
     check_heads(d.heads, all, step, layer);
     for (int64_t i = 0; i < m * q->k; i++)
@@ -463,12 +467,12 @@ static void run_case(const struct kase *q)
 
     CHECK(mb_topo_synthetic(q->nodes, q->per_node, &topo) == MB_OK);
     struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .mem = &mem, .topo = topo, .algorithm = q->algorithm,
-                                .hidden = q->hidden, .k = q->k, .experts = q->experts, .x_type = q->xt, .y_type = q->yt,
+                                .hidden = q->hidden, .k = q->k, .experts = q->experts, .tagged = q->tagged, .x_type = q->xt, .y_type = q->yt,
                                 .max_rows = MAX_M, .shm_bytes = q->shm, .eager_bytes = q->eager};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(mb_xchg_algorithm(x) == q->algorithm);
     CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
-    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt) == row_bytes(q));
+    CHECK(q->tagged || mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt) == row_bytes(q));
     make_placement(q, &p);
     make_world(q, &w);
     for (int64_t step = 0; step < q->steps; step++) {
@@ -517,6 +521,7 @@ static struct kase random_case(struct rng *r, int i)
     q.shm = draw(r, 2) ? 64u << 20 : (4096u + (uint64_t)size * (2048u * 4u + 512u)) * (1 + draw(r, 3));
     q.eager = eagers[draw(r, 4)];
     q.placement = (int)draw(r, 5);
+    q.tagged = i % 4 == 1;
     q.rows = draw(r, 4) != 0 ? 0 : 1 + (int)draw(r, 3);
     return q;
 }
@@ -562,7 +567,7 @@ int main(int argc, char **argv)
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
     CHECK(size <= MAX_N);
-    int cases = argc > 1 ? atoi(argv[1]) : size > 4 ? 10 : 20;
+    int cases = argc > 1 ? atoi(argv[1]) : size > 2 ? 12 : 20;
     ops = &plain_ops;
     run_dense();
     run_cases(cases);

@@ -206,7 +206,7 @@ static void partition(struct mb_xchg *x, enum mb_alltoall algorithm)
 static enum mb_status same_options(struct mb_comm *c, const struct mb_xchg_options *o)
 {
     int64_t v[] = {o->hidden, o->k, o->experts, o->x_type, o->y_type, (int64_t)o->eager_bytes, (int64_t)o->shm_bytes,
-                   o->algorithm, o->topo->nodes, o->max_rows};
+                   o->algorithm, o->topo->nodes, o->max_rows, o->tagged};
     enum { N = sizeof v / sizeof v[0] };
     int64_t both[2 * N];
 
@@ -342,8 +342,8 @@ enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o
 
 static void free_growing(struct mb_xchg *x)
 {
-    struct vec *vecs[] = {&x->own_meta, &x->out_tag, &x->by_tag, &x->served, &x->send_rows, &x->held_taken, &x->refs, &x->taken.from,
-                          &x->taken.agent, &x->taken.meta, &x->taken.ypos, &x->order, &x->host_idx, &x->emit.idx,
+    struct vec *vecs[] = {&x->own_meta, &x->out_tag, &x->by_tag, &x->served, &x->send_rows, &x->held_taken, &x->refs,
+                          &x->taken.from, &x->taken.agent, &x->taken.meta, &x->taken.ypos, &x->order, &x->host_idx, &x->emit.idx,
                           &x->emit.off, &x->emit.src, &x->emit.pos, &x->emit.w};
     struct devbuf *devs[] = {&x->recv, &x->x, &x->idx, &x->cy, &x->ci, &x->lone, &x->inner, &x->gathered};
 

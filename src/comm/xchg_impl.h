@@ -157,7 +157,7 @@ struct mb_xchg {
     struct vec own_meta;  /* [m][meta_bytes] ascending ids, then the tag if rows have one */
     const uint16_t *tags; /* of the next dispatch; borrowed */
     struct vec out_tag;   /* [rows] */
-    struct vec by_tag;    /* order of taken rows */
+    struct vec by_tag;    /* scratch of a sort */
     struct vec served;    /* int32 [m][k] in the caller's order */
     struct vec send_rows; /* int32: rows for each node, ascending, node by node */
     int64_t *send_off;    /* [n_nodes + 1] */

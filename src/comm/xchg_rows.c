@@ -227,32 +227,37 @@ static const uint8_t *taken_meta(const struct mb_xchg *x, int64_t t)
     return (const uint8_t *)x->taken.meta.p + t * x->meta_bytes;
 }
 
-/* The same order, tag after tag. */
-static const int32_t *order_by_tag(struct mb_xchg *x, const int32_t *order, int64_t n)
+/* Stable counting sort of to[] = from[] by one byte of the rows' tags. */
+static void sort_by_byte(const struct mb_xchg *x, const int32_t *from, int32_t *to, int64_t n, int shift)
 {
-    int32_t *by = mb_xchg_room(x, &x->by_tag, (uint64_t)n, sizeof *by), most = 0;
-    int64_t at = 0;
+    int64_t at[257] = {0};
 
     for (int64_t i = 0; i < n; i++)
-        most = mb_meta_tag(x, taken_meta(x, i)) > most ? mb_meta_tag(x, taken_meta(x, i)) : most;
-    for (int32_t tag = 0; tag <= most; tag++) {
-        for (int64_t i = 0; i < n; i++) {
-            if (mb_meta_tag(x, taken_meta(x, order[i])) == tag)
-                by[at++] = order[i];
-        }
-    }
-    return by;
+        at[(mb_meta_tag(x, taken_meta(x, from[i])) >> shift & 255) + 1]++;
+    for (int b = 0; b < 256; b++)
+        at[b + 1] += at[b];
+    for (int64_t i = 0; i < n; i++)
+        to[at[mb_meta_tag(x, taken_meta(x, from[i])) >> shift & 255]++] = from[i];
+}
+
+/* The same order, tag after tag. Overwrites order. */
+static const int32_t *order_by_tag(struct mb_xchg *x, int32_t *order, int64_t n)
+{
+    int32_t *by = mb_xchg_room(x, &x->by_tag, (uint64_t)n, sizeof *by);
+
+    sort_by_byte(x, order, by, n, 0);
+    sort_by_byte(x, by, order, n, 8);
+    return order;
 }
 
 void mb_rows_sort(struct mb_xchg *x, struct mb_view in)
 {
     int64_t n = x->taken.n;
     int32_t k = x->o.k;
-    const int32_t *order = mb_rows_bucket(x, mb_xchg_room(x, &x->taken.from, (uint64_t)n, 4), n, x->n, x->first);
+    int32_t *own = mb_rows_bucket(x, mb_xchg_room(x, &x->taken.from, (uint64_t)n, 4), n, x->n, x->first);
+    const int32_t *order = x->o.tagged ? order_by_tag(x, own, n) : own;
     int32_t *ypos = mb_xchg_room(x, &x->taken.ypos, (uint64_t)n * (uint64_t)k, sizeof *ypos);
 
-    if (x->o.tagged)
-        order = order_by_tag(x, order, n);
     count_experts(x);
     int32_t *idx = mb_xchg_room(x, &x->host_idx, (uint64_t)x->rows, sizeof *idx);
     uint16_t *tag = mb_xchg_room(x, &x->out_tag, (uint64_t)x->rows, sizeof *tag);
