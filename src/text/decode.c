@@ -299,7 +299,7 @@ static enum mb_status put_id(struct mb_decoder *d, int32_t id)
     size_t n;
     if (id < 0 || id >= t->size || (d->skip_special && id < t->special_cap && t->special[id]))
         return MB_OK;
-    const char *s = mb_vocab_text(&t->extra, id, &n);
+    const char *s = mb_vocab_shown(&t->extra, id, &n);
     if (s == NULL)
         s = mb_vocab_text(&t->vocab, id, &n);
     d->id = id;

@@ -313,7 +313,9 @@ static enum mb_status pre_step(struct mb_tokenizer *t, const json_t *v, const ch
             return MB_MODEL;
         s->invert = true;
         s->behavior = MB_SPLIT_REMOVED;
-        return mb_pattern_init(&s->pattern, "\\w+|[^\\w\\s]+", 12, true, path);
+        /* here \w has Join_Control as well */
+        static const char words[] = "[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+";
+        return mb_pattern_init(&s->pattern, words, sizeof words - 1, true, path);
     }
     return mb_error(MB_MODEL, "%s: pre_tokenizer: type \"%.60s\" is not supported", path, type);
 }

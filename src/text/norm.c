@@ -26,11 +26,13 @@ static enum mb_status lowercase(const char *s, size_t n, struct mb_bytes *out)
     return MB_OK;
 }
 
-static enum mb_status strip_accents(const char *s, size_t n, struct mb_bytes *out)
+static enum mb_status strip_accents(const char *s, size_t n, bool *first, struct mb_bytes *out)
 {
     for (size_t i = 0; i < n;) {
         uint32_t cp;
         int k = mb_utf8_next(s + i, &cp);
+        if (i == 0 && mb_is_mark(cp))
+            *first = false;
         if (!mb_is_mark(cp))
             MB_TRY(mb_bytes_put(out, s + i, (size_t)k));
         i += (size_t)k;
@@ -103,7 +105,7 @@ static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, stru
     case MB_NORM_STRIP:
         return strip(t, s, n, first, out);
     case MB_NORM_STRIP_ACCENTS:
-        return strip_accents(s, n, out);
+        return strip_accents(s, n, first, out);
     case MB_NORM_SPM:
         return mb_spm_normalize(t->spm, s, n, out);
     case MB_NORM_CHARSMAP:

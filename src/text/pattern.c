@@ -33,7 +33,10 @@ static enum mb_status refuse(const struct rewrite *r, const char *construct)
                     construct, r->s);
 }
 
-/* Escapes whose sets differ: Oniguruma's \s is White_Space (PCRE2 adds U+180E), \w has marks and all
+#define IN_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD "[" IN_WORD "]"
+
+/* Escapes whose sets differ (\b follows \w): Oniguruma's \s is White_Space (PCRE2 adds U+180E), \w has marks and all
  * connectors, \h is a hexadecimal digit. */
 static enum mb_status escape(struct rewrite *r)
 {
@@ -47,17 +50,23 @@ static enum mb_status escape(struct rewrite *r)
     case 'S':
         return put(r, "\\P{White_Space}");
     case 'w':
-        return put(r, r->in_class ? "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-                                  : "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]");
+        return put(r, r->in_class ? IN_WORD
+                                  : WORD);
     case 'W':
         return r->in_class ? refuse(r, "\\W in a character class")
-                           : put(r, "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]");
+                           : put(r, "[^" IN_WORD "]");
     case 'h':
         return put(r, r->in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
+    case 'b':
+        if (r->in_class)
+            return put(r, "\\x{8}");
+        return put(r, "(?:(?<=" WORD ")(?!" WORD ")|(?<!" WORD ")(?=" WORD "))");
+    case 'B':
+        return put(r, "(?:(?<=" WORD ")(?=" WORD ")|(?<!" WORD ")(?!" WORD "))");
     default:
         /* These have the same meaning in both libraries; other letters do not, or do not exist in one of
          * them. */
-        if (strchr("pPdDnrtfvaexAzZbBu", c) == NULL && ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+        if (strchr("pPdDnrtfvaexAzZu", c) == NULL && ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
             return refuse(r, (char[]){'\\', c, 0});
         if (c == 'u') { /* \uHHHH */
             if (r->n - r->at < 4)

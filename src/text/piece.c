@@ -55,5 +55,6 @@ void mb_work_fini(struct mb_work *w)
     free(w->sym);
     free(w->heap);
     free(w->best);
+    free(w->seen);
     *w = (struct mb_work){0};
 }

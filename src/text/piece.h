@@ -31,6 +31,11 @@ struct mb_merge_try {
     uint64_t key; /* rank << 32 | position: lowest rank first, leftmost on ties */
     int32_t left, right, made;
 };
+/* A word that has been encoded before in the same text: where it stands, and where its ids stand in the output. */
+struct mb_seen {
+    size_t off, len; /* len 0: empty */
+    int64_t ids, count;
+};
 struct mb_work {
     struct mb_pieces cur, next;
     struct mb_bytes tmp[2];
@@ -40,6 +45,8 @@ struct mb_work {
     size_t nsym, sym_cap;
     struct mb_merge_try *heap;
     size_t nheap, heap_cap;
+    struct mb_seen *seen; /* [seen_mask + 1], by the word's hash */
+    size_t seen_mask;
     struct mb_best *best; /* unigram: best path to each byte */
     size_t best_cap;
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "text/tok.h"
 
@@ -162,6 +163,38 @@ static enum mb_status cut_added(const struct mb_tokenizer *t, struct mb_work *w)
     return MB_OK;
 }
 
+/* Words come again and again in a text: a small table remembers the last place of each (by its hash, newest wins). */
+#define SEEN_SLOTS 8192
+#define SEEN_WORD_MAX 48
+
+static enum mb_status seen_init(struct mb_work *w)
+{
+    size_t slots = 64;
+    while (slots < SEEN_SLOTS && slots < w->cur.n)
+        slots *= 2;
+    w->seen = calloc(slots, sizeof *w->seen);
+    w->seen_mask = slots - 1;
+    return w->seen == NULL ? mb_error(MB_NO_MEMORY, "no memory for a table of %zu words", slots) : MB_OK;
+}
+
+static enum mb_status encode_word(const struct mb_tokenizer *t, struct mb_work *w, struct mb_piece p,
+                                  struct mb_ids *out)
+{
+    const char *text = (const char *)w->cur.text.data, *s = text + p.off;
+    if (p.len > SEEN_WORD_MAX)
+        return mb_bpe_word(&t->bpe, &t->vocab, s, p.len, w, out);
+    struct mb_seen *e = &w->seen[mb_hash64(s, p.len) & w->seen_mask];
+    if (e->len == p.len && memcmp(text + e->off, s, p.len) == 0) {
+        for (int64_t i = 0; i < e->count; i++)
+            MB_TRY(mb_ids_put(out, out->v[e->ids + i]));
+        return MB_OK;
+    }
+    int64_t before = out->n;
+    MB_TRY(mb_bpe_word(&t->bpe, &t->vocab, s, p.len, w, out));
+    *e = (struct mb_seen){p.off, p.len, before, out->n - before};
+    return MB_OK;
+}
+
 static enum mb_status encode_pieces(const struct mb_tokenizer *t, struct mb_work *w, struct mb_ids *out)
 {
     for (size_t i = 0; i < w->cur.n; i++) {
@@ -170,7 +203,7 @@ static enum mb_status encode_pieces(const struct mb_tokenizer *t, struct mb_work
         if (p.id >= 0)
             MB_TRY(mb_ids_put(out, p.id));
         else if (t->kind == MB_MODEL_BPE)
-            MB_TRY(mb_bpe_word(&t->bpe, &t->vocab, s, p.len, w, out));
+            MB_TRY(encode_word(t, w, p, out));
         else if (t->kind == MB_MODEL_UNIGRAM)
             MB_TRY(mb_unigram_word(&t->uni, s, p.len, w, out));
         else
@@ -197,6 +230,7 @@ static enum mb_status encode(const struct mb_tokenizer *t, const char *text, siz
     MB_TRY(mb_pre_apply(t->pres, t->npres, w));
     if (special)
         MB_TRY(put_all(out, &t->front));
+    MB_TRY(seen_init(w));
     MB_TRY(encode_pieces(t, w, out));
     return special ? put_all(out, &t->back) : MB_OK;
 }

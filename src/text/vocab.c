@@ -45,6 +45,24 @@ const char *mb_vocab_text(const struct mb_vocab *v, int32_t id, size_t *n)
     return (const char *)v->text.data + v->token[id].off;
 }
 
+const char *mb_vocab_shown(const struct mb_vocab *v, int32_t id, size_t *n)
+{
+    const char *s = mb_vocab_text(v, id, n);
+    if (s == NULL || !v->token[id].differs)
+        return s;
+    *n = v->token[id].shown_len;
+    return (const char *)v->text.data + v->token[id].shown_off;
+}
+
+enum mb_status mb_vocab_show(struct mb_vocab *v, int32_t id, const char *s, size_t n)
+{
+    struct mb_vocab_token *t = &v->token[id];
+    t->shown_off = v->text.len;
+    t->shown_len = (uint32_t)n;
+    t->differs = true;
+    return mb_bytes_put(&v->text, s, n);
+}
+
 static enum mb_status widen(struct mb_vocab *v, int32_t size)
 {
     if (size <= v->size)
@@ -73,7 +91,7 @@ enum mb_status mb_vocab_add(struct mb_vocab *v, int64_t id, const char *s, size_
     uint64_t off = v->text.len;
 
     MB_TRY(mb_bytes_put(&v->text, s, n));
-    *t = (struct mb_vocab_token){off, (uint32_t)n, true};
+    *t = (struct mb_vocab_token){.off = off, .len = (uint32_t)n, .present = true};
     v->count++;
     if (v->slot == NULL || (uint64_t)v->count * 2 > v->mask)
         return rehash(v, v->slot == NULL ? 64 : (v->mask + 1) * 2);

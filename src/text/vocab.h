@@ -7,9 +7,9 @@
 #include "base/status.h"
 
 struct mb_vocab_token {
-    uint64_t off;
-    uint32_t len;
-    bool present;
+    uint64_t off, shown_off;
+    uint32_t len, shown_len; /* shown: what decoding puts for it, where that differs from the content */
+    bool present, differs;
 };
 struct mb_vocab {
     struct mb_bytes text;         /* all contents, one after another */
@@ -29,5 +29,8 @@ enum mb_status mb_vocab_add(struct mb_vocab *v, int64_t id, const char *s, size_
 int32_t mb_vocab_find(const struct mb_vocab *v, const char *s, size_t n);
 /* Content of an id, or NULL. Owned by v. */
 const char *mb_vocab_text(const struct mb_vocab *v, int32_t id, size_t *n);
+/* The text that decoding puts for an id: its content unless mb_vocab_show gave another; NULL if there is no such id. */
+const char *mb_vocab_shown(const struct mb_vocab *v, int32_t id, size_t *n);
+enum mb_status mb_vocab_show(struct mb_vocab *v, int32_t id, const char *s, size_t n);
 void mb_vocab_fini(struct mb_vocab *v);
 #endif
