@@ -15,3 +15,11 @@ EXTRA_DIST += \
 	tests/data/tokenizers/e2e_deepseekv3_a/e2e.json tests/data/tokenizers/e2e_deepseekv3_a/tokenizer.json \
 	tests/data/tokenizers/e2e_mixtral_a/e2e.json tests/data/tokenizers/e2e_mixtral_a/tokenizer.json \
 	tests/data/tokenizers/e2e_qwen2moe_a/e2e.json tests/data/tokenizers/e2e_qwen2moe_a/tokenizer.json
+
+TESTS_UNIT += tests/unit_chat
+tests_unit_chat_SOURCES = tests/unit_chat.c
+tests_unit_chat_LDADD = $(TEST_LIBS)
+EXTRA_DIST += tests/data/chat/cases.json tests/data/chat/make_cases.py \
+	tests/data/chat/dbrx.jinja tests/data/chat/deepseek_v2.jinja tests/data/chat/deepseek_v3.jinja \
+	tests/data/chat/gpt_oss.jinja tests/data/chat/mixtral.jinja tests/data/chat/olmoe.jinja \
+	tests/data/chat/qwen2_5.jinja tests/data/chat/qwen3.jinja

@@ -206,8 +206,8 @@ static enum mb_status read_flags(const json_t *v, const char *path, struct flags
     return mb_json_bool(v, "normalized", path, &f->normalized, NULL);
 }
 
-/* Puts the token into the trie it is matched by: its content as it is, or normalised like the text (which is then also
- * what it is decoded to, as in the reference). */
+/* Puts the token into the trie it is matched by: its content as it is, or normalised like the text (which is
+ * then also what it is decoded to, as in the reference). */
 static enum mb_status insert(struct mb_tokenizer *t, const char *s, size_t n, struct flags f, int32_t id,
                              struct mb_work *w, const char *path)
 {

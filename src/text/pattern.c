@@ -36,8 +36,8 @@ static enum mb_status refuse(const struct rewrite *r, const char *construct)
 #define IN_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define WORD "[" IN_WORD "]"
 
-/* Escapes whose sets differ (\b follows \w): Oniguruma's \s is White_Space (PCRE2 adds U+180E), \w has marks and all
- * connectors, \h is a hexadecimal digit. */
+/* Escapes whose sets differ (\b follows \w): Oniguruma's \s is White_Space (PCRE2 adds U+180E), \w has marks
+ * and all connectors, \h is a hexadecimal digit. */
 static enum mb_status escape(struct rewrite *r)
 {
     char c = r->at + 1 < r->n ? r->s[r->at + 1] : 0;
@@ -50,11 +50,9 @@ static enum mb_status escape(struct rewrite *r)
     case 'S':
         return put(r, "\\P{White_Space}");
     case 'w':
-        return put(r, r->in_class ? IN_WORD
-                                  : WORD);
+        return put(r, r->in_class ? IN_WORD : WORD);
     case 'W':
-        return r->in_class ? refuse(r, "\\W in a character class")
-                           : put(r, "[^" IN_WORD "]");
+        return r->in_class ? refuse(r, "\\W in a character class") : put(r, "[^" IN_WORD "]");
     case 'h':
         return put(r, r->in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
     case 'b':

@@ -31,7 +31,8 @@ struct mb_merge_try {
     uint64_t key; /* rank << 32 | position: lowest rank first, leftmost on ties */
     int32_t left, right, made;
 };
-/* A word that has been encoded before in the same text: where it stands, and where its ids stand in the output. */
+/* A word that has been encoded before in the same text: where it stands, and where its ids stand in the
+ * output. */
 struct mb_seen {
     size_t off, len; /* len 0: empty */
     int64_t ids, count;

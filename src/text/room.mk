@@ -2,11 +2,26 @@ libmoebatch_a_SOURCES += \
 	src/text/added.c src/text/added.h \
 	src/text/bpe.c src/text/bpe.h \
 	src/text/charsmap.c src/text/charsmap.h \
+	src/text/chat.c src/text/chat.h \
 	src/text/decode.c src/text/decode.h \
 	src/text/grow.h \
 	src/text/hf.c \
 	src/text/hf_ends.c \
 	src/text/hf_parts.c src/text/hf_parts.h \
+	src/text/jinja.h \
+	src/text/jinja_access.c \
+	src/text/jinja_eval.c \
+	src/text/jinja_filters.c src/text/jinja_filters.h \
+	src/text/jinja_lex.c \
+	src/text/jinja_methods.c \
+	src/text/jinja_parse.c src/text/jinja_parse.h \
+	src/text/jinja_run.c \
+	src/text/jinja_sequences.c \
+	src/text/jinja_stmt.c \
+	src/text/jinja_strings.c src/text/jinja_strings.h \
+	src/text/jinja_tests.c \
+	src/text/jinja_text.c \
+	src/text/jinja_value.c \
 	src/text/norm.c src/text/norm.h \
 	src/text/pattern.c src/text/pattern.h \
 	src/text/piece.c src/text/piece.h \

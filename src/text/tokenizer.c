@@ -163,7 +163,8 @@ static enum mb_status cut_added(const struct mb_tokenizer *t, struct mb_work *w)
     return MB_OK;
 }
 
-/* Words come again and again in a text: a small table remembers the last place of each (by its hash, newest wins). */
+/* Words come again and again in a text: a small table remembers the last place of each (by its hash, newest
+ * wins). */
 #define SEEN_SLOTS 8192
 #define SEEN_WORD_MAX 48
 

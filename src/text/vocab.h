@@ -29,7 +29,8 @@ enum mb_status mb_vocab_add(struct mb_vocab *v, int64_t id, const char *s, size_
 int32_t mb_vocab_find(const struct mb_vocab *v, const char *s, size_t n);
 /* Content of an id, or NULL. Owned by v. */
 const char *mb_vocab_text(const struct mb_vocab *v, int32_t id, size_t *n);
-/* The text that decoding puts for an id: its content unless mb_vocab_show gave another; NULL if there is no such id. */
+/* The text that decoding puts for an id: its content unless mb_vocab_show gave another; NULL if there is no
+ * such id. */
 const char *mb_vocab_shown(const struct mb_vocab *v, int32_t id, size_t *n);
 enum mb_status mb_vocab_show(struct mb_vocab *v, int32_t id, const char *s, size_t n);
 void mb_vocab_fini(struct mb_vocab *v);

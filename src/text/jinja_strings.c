@@ -1,0 +1,567 @@
+/* The methods of strings, as Python's str has them; lengths and positions count characters. */
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+#include "text/jinja.h"
+#include "text/jinja_strings.h"
+#include "text/utf8.h"
+
+/* str.isspace: White_Space and the separators U+001C to U+001F. */
+static bool is_space(uint32_t cp)
+{
+    return mb_is_space(cp) || (cp >= 0x1c && cp <= 0x1f);
+}
+
+static bool is_letter(uint32_t cp)
+{
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)cp);
+    return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
+}
+
+static bool is_cased(uint32_t cp)
+{
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)cp);
+    return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LT;
+}
+
+static bool in_set(uint32_t cp, const struct mb_jstr *set)
+{
+    for (size_t i = 0; i < set->n;) {
+        uint32_t x;
+        i += (size_t)mb_utf8_next(set->s + i, &x);
+        if (x == cp)
+            return true;
+    }
+    return false;
+}
+
+struct mb_jstr mb_jstrip(struct mb_jstr s, const struct mb_jstr *set, bool left, bool right)
+{
+    uint32_t cp;
+    while (left && s.n > 0) {
+        size_t k = (size_t)mb_utf8_next(s.s, &cp);
+        if (!(set != NULL ? in_set(cp, set) : is_space(cp)))
+            break;
+        s.s += k;
+        s.n -= k;
+    }
+    while (right && s.n > 0) {
+        size_t back = mb_utf8_back(s.s, s.n);
+        mb_utf8_next(s.s + back, &cp);
+        if (!(set != NULL ? in_set(cp, set) : is_space(cp)))
+            break;
+        s.n = back;
+    }
+    return s;
+}
+
+/* ------------------------------------------------------------------ case */
+
+static bool put_case(struct mb_bytes *out, uint32_t cp, enum mb_jcase how, bool word_end)
+{
+    utf8proc_int32_t x = (utf8proc_int32_t)cp;
+    if (how == MB_JLOWER && cp == 0x130)
+        return mb_bytes_put(out, "i\xcc\x87", 3) == MB_OK;
+    if (how != MB_JLOWER && cp == 0xdf)
+        return mb_bytes_put(out, how == MB_JUPPER ? "SS" : "Ss", 2) == MB_OK;
+    if (how == MB_JLOWER)
+        x = cp == 0x3a3 && word_end ? 0x3c2 : utf8proc_tolower(x); /* a final sigma */
+    else
+        x = how == MB_JUPPER ? utf8proc_toupper(x) : utf8proc_totitle(x);
+    return mb_utf8_append(out, (uint32_t)x) == MB_OK;
+}
+
+/* Each character by its place: `first` for the first of a word (or of the text), `rest` for the others. */
+bool mb_jrecase(struct mb_jctx *c, struct mb_jstr s, enum mb_jcase first, enum mb_jcase rest, bool words,
+                struct mb_jval *out)
+{
+    struct mb_bytes text = {0};
+    uint32_t before = 0, cp, after;
+    bool ok = true;
+    for (size_t i = 0; i < s.n && ok; before = cp) {
+        size_t start = i;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        after = 0;
+        if (i < s.n)
+            mb_utf8_next(s.s + i, &after);
+        bool at_start = words ? !is_cased(before) : start == 0;
+        ok = put_case(&text, cp, at_start ? first : rest, is_letter(before) && !is_letter(after));
+    }
+    if (!ok)
+        c->st = MB_NO_MEMORY;
+    ok = ok && mb_jcopy(c, text.data, text.len, out);
+    mb_bytes_fini(&text);
+    return ok;
+}
+
+/* ------------------------------------------------------------------ splitting and joining */
+
+static bool put_part(struct mb_jctx *c, struct mb_jval *list, const char *s, size_t n)
+{
+    return mb_jlist_put(c, list->u.list, mb_jstring(s, n));
+}
+
+static bool split_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struct mb_jval *out)
+{
+    for (;;) {
+        uint32_t cp;
+        size_t i = 0, k = 0;
+        s = mb_jstrip(s, NULL, true, false);
+        if (s.n == 0)
+            return true;
+        if (max == 0) {
+            s = mb_jstrip(s, NULL, false, true);
+            return put_part(c, out, s.s, s.n);
+        }
+        for (; i < s.n; i += k) {
+            k = (size_t)mb_utf8_next(s.s + i, &cp);
+            if (is_space(cp))
+                break;
+        }
+        if (!put_part(c, out, s.s, i))
+            return false;
+        s.s += i;
+        s.n -= i;
+        max -= max > 0;
+    }
+}
+
+static bool split_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, int64_t max,
+                     struct mb_jval *out)
+{
+    for (; max != 0; max -= max > 0) {
+        const char *hit = s.n > 0 ? memmem(s.s, s.n, sep.s, sep.n) : NULL;
+        if (hit == NULL)
+            break;
+        size_t k = (size_t)(hit - s.s);
+        if (!put_part(c, out, s.s, k))
+            return false;
+        s.s += k + sep.n;
+        s.n -= k + sep.n;
+    }
+    return put_part(c, out, s.s, s.n);
+}
+
+static const char *find_last(struct mb_jstr s, struct mb_jstr sub)
+{
+    for (size_t i = s.n >= sub.n ? s.n - sub.n + 1 : 0; i > 0; i--) {
+        if (sub.n == 0 || memcmp(s.s + i - 1, sub.s, sub.n) == 0)
+            return s.s + i - 1;
+    }
+    return NULL;
+}
+
+/* From the right with a limit: the parts come last to first and are turned round. */
+static bool rsplit_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, int64_t max,
+                      struct mb_jval *out)
+{
+    for (; max > 0; max--) {
+        const char *hit = find_last(s, sep);
+        if (hit == NULL)
+            break;
+        const char *from = hit + sep.n;
+        if (!put_part(c, out, from, (size_t)(s.s + s.n - from)))
+            return false;
+        s.n = (size_t)(hit - s.s);
+    }
+    if (!put_part(c, out, s.s, s.n))
+        return false;
+    struct mb_jlist *l = out->u.list;
+    for (size_t i = 0; i < l->n / 2; i++) {
+        struct mb_jval x = l->v[i];
+        l->v[i] = l->v[l->n - 1 - i];
+        l->v[l->n - 1 - i] = x;
+    }
+    return true;
+}
+
+static bool rsplit_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struct mb_jval *out)
+{
+    s = mb_jstrip(s, NULL, false, true);
+    while (s.n > 0 && max > 0) {
+        uint32_t cp;
+        size_t i = s.n;
+        while (i > 0) {
+            size_t back = mb_utf8_back(s.s, i);
+            mb_utf8_next(s.s + back, &cp);
+            if (is_space(cp))
+                break;
+            i = back;
+        }
+        if (!put_part(c, out, s.s + i, s.n - i))
+            return false;
+        s.n = i;
+        s = mb_jstrip(s, NULL, false, true);
+        max--;
+    }
+    if (s.n > 0 && !put_part(c, out, s.s, s.n))
+        return false;
+    struct mb_jlist *l = out->u.list;
+    for (size_t i = 0; i < l->n / 2; i++) {
+        struct mb_jval x = l->v[i];
+        l->v[i] = l->v[l->n - 1 - i];
+        l->v[l->n - 1 - i] = x;
+    }
+    return true;
+}
+
+static bool split(struct mb_jctx *c, struct mb_jstr s, bool right, const struct mb_jcall *a,
+                  struct mb_jval *out)
+{
+    const struct mb_jval *sep = mb_jarg(a, 0, "sep"), *max = mb_jarg(a, 1, "maxsplit");
+    int64_t limit = max != NULL && max->kind == MB_J_INT ? max->u.i : -1;
+    if (!mb_jlist_new(c, MB_J_LIST, 0, out))
+        return false;
+    if (sep == NULL || sep->kind == MB_J_NONE)
+        return right && limit >= 0 ? rsplit_space(c, s, limit, out) : split_space(c, s, limit, out);
+    if (sep->kind != MB_J_STR)
+        return mb_jfail(c, "must be str or None, not %s", mb_jtype(*sep));
+    if (sep->u.str.n == 0)
+        return mb_jfail(c, "empty separator");
+    return right && limit >= 0 ? rsplit_on(c, s, sep->u.str, limit, out)
+                               : split_on(c, s, sep->u.str, limit, out);
+}
+
+static bool splitlines(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, struct mb_jval *out)
+{
+    const struct mb_jval *keep = mb_jarg(a, 0, "keepends");
+    bool ends = keep != NULL && mb_jtruth(*keep);
+    if (!mb_jlist_new(c, MB_J_LIST, 0, out))
+        return false;
+    for (size_t i = 0, from = 0; i < s.n;) {
+        uint32_t cp;
+        size_t at = i;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        bool line = (cp >= 10 && cp <= 13) || (cp >= 0x1c && cp <= 0x1e) || cp == 0x85 || cp == 0x2028 ||
+                    cp == 0x2029;
+        if (!line && i < s.n)
+            continue;
+        if (cp == 13 && i < s.n && s.s[i] == 10)
+            i++;
+        if (!put_part(c, out, s.s + from, (!line || ends ? i : at) - from))
+            return false;
+        from = i;
+    }
+    return true;
+}
+
+bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, bool strict,
+              struct mb_jval *out)
+{
+    struct mb_bytes text = {0};
+    bool ok = true;
+    for (size_t i = 0; i < l->n && ok; i++) {
+        if (strict && l->v[i].kind != MB_J_STR)
+            ok = mb_jfail(c, "sequence item %zu: expected str instance, %s found", i, mb_jtype(l->v[i]));
+        if (ok && i > 0)
+            ok = mb_jprint(c, mb_jstring(sep.s, sep.n), &text);
+        ok = ok && mb_jprint(c, l->v[i], &text);
+    }
+    ok = ok && mb_jcopy(c, text.data, text.len, out);
+    mb_bytes_fini(&text);
+    return ok;
+}
+
+bool mb_jreplace(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr old, struct mb_jstr new, int64_t max,
+                 struct mb_jval *out)
+{
+    struct mb_bytes text = {0};
+    bool ok = true;
+    size_t at = 0;
+    while (ok && max != 0) {
+        const char *hit = old.n > 0 && at < s.n ? memmem(s.s + at, s.n - at, old.s, old.n) : NULL;
+        uint32_t cp;
+        if (old.n > 0 && hit == NULL)
+            break;
+        size_t upto = hit != NULL ? (size_t)(hit - s.s) : at;
+        ok = mb_jprint(c, mb_jstring(s.s + at, upto - at), &text) &&
+             mb_jprint(c, mb_jstring(new.s, new.n), &text);
+        at = upto + old.n;
+        max -= max > 0;
+        if (old.n > 0)
+            continue;
+        if (at == s.n) /* an empty pattern matches between all characters */
+            break;
+        size_t k = (size_t)mb_utf8_next(s.s + at, &cp);
+        ok = ok && mb_jprint(c, mb_jstring(s.s + at, k), &text);
+        at += k;
+    }
+    ok = ok && mb_jprint(c, mb_jstring(s.s + at, s.n - at), &text) && mb_jcopy(c, text.data, text.len, out);
+    mb_bytes_fini(&text);
+    return ok;
+}
+
+/* ------------------------------------------------------------------ questions */
+
+static bool affix(struct mb_jstr s, struct mb_jstr x, bool end)
+{
+    return s.n >= x.n && (x.n == 0 || memcmp(end ? s.s + s.n - x.n : s.s, x.s, x.n) == 0);
+}
+
+static bool has_affix(struct mb_jctx *c, struct mb_jstr s, bool end, const struct mb_jcall *a,
+                      struct mb_jval *out)
+{
+    if (a->n != 1)
+        return mb_jfail(c, "startswith and endswith take one argument here");
+    struct mb_jval x = a->v[0];
+    bool yes = false;
+    if (x.kind == MB_J_STR) {
+        yes = affix(s, x.u.str, end);
+    } else if (x.kind == MB_J_TUPLE) {
+        for (size_t i = 0; i < x.u.list->n && !yes; i++) {
+            if (x.u.list->v[i].kind != MB_J_STR)
+                return mb_jfail(c, "a tuple for startswith or endswith must only contain str");
+            yes = affix(s, x.u.list->v[i].u.str, end);
+        }
+    } else {
+        return mb_jfail(c, "startswith and endswith: first arg must be str or a tuple of str, not %s",
+                        mb_jtype(x));
+    }
+    *out = mb_jbool(yes);
+    return true;
+}
+
+static bool all_of(struct mb_jstr s, bool (*is)(uint32_t))
+{
+    for (size_t i = 0; i < s.n;) {
+        uint32_t cp;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        if (!is(cp))
+            return false;
+    }
+    return s.n > 0;
+}
+
+static bool is_digit(uint32_t cp)
+{
+    return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND || cp == 0xb2 || cp == 0xb3 ||
+           cp == 0xb9;
+}
+
+static bool is_alnum(uint32_t cp)
+{
+    return is_letter(cp) || mb_is_number(cp);
+}
+
+bool mb_jall_case(struct mb_jstr s, bool upper)
+{
+    bool any = false;
+    for (size_t i = 0; i < s.n;) {
+        uint32_t cp;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)cp);
+        if (k == UTF8PROC_CATEGORY_LT || k == (upper ? UTF8PROC_CATEGORY_LL : UTF8PROC_CATEGORY_LU))
+            return false;
+        any = any || k == (upper ? UTF8PROC_CATEGORY_LU : UTF8PROC_CATEGORY_LL);
+    }
+    return any;
+}
+
+static bool question(struct mb_jstr s, struct mb_jstr name, bool *out)
+{
+    if (mb_jis(name, "isdigit") || mb_jis(name, "isdecimal"))
+        *out = all_of(s, is_digit);
+    else if (mb_jis(name, "isnumeric"))
+        *out = all_of(s, mb_is_number);
+    else if (mb_jis(name, "isalpha"))
+        *out = all_of(s, is_letter);
+    else if (mb_jis(name, "isalnum"))
+        *out = all_of(s, is_alnum);
+    else if (mb_jis(name, "isspace"))
+        *out = all_of(s, is_space);
+    else if (mb_jis(name, "isupper") || mb_jis(name, "islower"))
+        *out = mb_jall_case(s, name.s[2] == 'u');
+    else
+        return false;
+    return true;
+}
+
+/* find, rfind, index, rindex, count: by characters. */
+static bool position(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, struct mb_jstr sub,
+                     struct mb_jval *out)
+{
+    int64_t k = 0;
+    bool right = name.s[0] == 'r', count = name.s[0] == 'c';
+    if (count) {
+        for (size_t at = 0; sub.n > 0 && at + sub.n <= s.n; k++) {
+            const char *hit = memmem(s.s + at, s.n - at, sub.s, sub.n);
+            if (hit == NULL)
+                break;
+            at = (size_t)(hit - s.s) + sub.n;
+        }
+        if (sub.n == 0 && !mb_jlength(c, mb_jstring(s.s, s.n), &k))
+            return false;
+        *out = mb_jint(sub.n == 0 ? k + 1 : k);
+        return true;
+    }
+    const char *hit = sub.n == 0 ? (right ? s.s + s.n : s.s)
+                      : right    ? find_last(s, sub)
+                                 : (s.n > 0 ? memmem(s.s, s.n, sub.s, sub.n) : NULL);
+    if (hit == NULL && (mb_jis(name, "index") || mb_jis(name, "rindex")))
+        return mb_jfail(c, "substring not found");
+    k = -1;
+    if (hit != NULL && !mb_jlength(c, mb_jstring(s.s, (size_t)(hit - s.s)), &k))
+        return false;
+    *out = mb_jint(k);
+    return mb_jstep(c, s.n / 16);
+}
+
+/* ------------------------------------------------------------------ padding and parts */
+
+static bool pad(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, const struct mb_jcall *a,
+                struct mb_jval *out)
+{
+    int64_t n, width;
+    struct mb_jstr fill = {" ", 1};
+    if (a->n < 1 || a->v[0].kind != MB_J_INT || !mb_jlength(c, mb_jstring(s.s, s.n), &n))
+        return mb_jfail(c, "%.*s takes a width", (int)name.n, name.s);
+    if (a->n > 1 && a->v[1].kind == MB_J_STR)
+        fill = a->v[1].u.str;
+    width = a->v[0].u.i > n ? a->v[0].u.i - n : 0;
+    if (width > 1 << 20)
+        return mb_jno_memory(c);
+    bool zero = mb_jis(name, "zfill"), sign = zero && s.n > 0 && (s.s[0] == '-' || s.s[0] == '+');
+    int64_t left = mb_jis(name, "ljust")    ? 0
+                   : mb_jis(name, "center") ? width / 2 + (width & (n + width) & 1)
+                                            : width;
+    struct mb_bytes text = {0};
+    bool ok = !sign || mb_jprint(c, mb_jstring(s.s, 1), &text);
+    for (int64_t i = 0; i < width && ok; i++) {
+        if (i == left)
+            ok = mb_jprint(c, mb_jstring(s.s, s.n), &text);
+        ok = ok && mb_jprint(c, zero ? mb_jstring("0", 1) : mb_jstring(fill.s, fill.n), &text);
+    }
+    if (left == width)
+        ok = ok && mb_jprint(c, mb_jstring(s.s + sign, s.n - sign), &text);
+    ok = ok && mb_jcopy(c, text.data, text.len, out);
+    mb_bytes_fini(&text);
+    return ok;
+}
+
+static bool partition(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, bool right,
+                      struct mb_jval *out)
+{
+    if (sep.n == 0)
+        return mb_jfail(c, "empty separator");
+    const char *hit = right ? find_last(s, sep) : s.n > 0 ? memmem(s.s, s.n, sep.s, sep.n) : NULL;
+    size_t k = hit == NULL ? s.n : (size_t)(hit - s.s), end = hit == NULL ? s.n : k + sep.n;
+    if (!mb_jlist_new(c, MB_J_TUPLE, 3, out))
+        return false;
+    if (hit == NULL && right)
+        return put_part(c, out, "", 0) && put_part(c, out, "", 0) && put_part(c, out, s.s, s.n);
+    return put_part(c, out, s.s, k) && put_part(c, out, s.s + k, end - k) &&
+           put_part(c, out, s.s + end, s.n - end);
+}
+
+static bool swapcase(struct mb_jctx *c, struct mb_jstr s, struct mb_jval *out)
+{
+    struct mb_bytes text = {0};
+    bool ok = true;
+    for (size_t i = 0; i < s.n && ok;) {
+        uint32_t cp;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        bool upper = utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_LU;
+        ok = put_case(&text, cp, upper ? MB_JLOWER : MB_JUPPER, false);
+    }
+    ok = ok && mb_jcopy(c, text.data, text.len, out);
+    mb_bytes_fini(&text);
+    return ok;
+}
+
+static bool recase(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, struct mb_jval *out)
+{
+    if (mb_jis(name, "lower") || mb_jis(name, "casefold"))
+        return mb_jrecase(c, s, MB_JLOWER, MB_JLOWER, false, out);
+    if (mb_jis(name, "upper"))
+        return mb_jrecase(c, s, MB_JUPPER, MB_JUPPER, false, out);
+    if (mb_jis(name, "capitalize"))
+        return mb_jrecase(c, s, MB_JTITLE, MB_JLOWER, false, out);
+    if (mb_jis(name, "swapcase"))
+        return swapcase(c, s, out);
+    return mb_jrecase(c, s, MB_JTITLE, MB_JLOWER, true, out);
+}
+
+static bool strip(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, const struct mb_jcall *a,
+                  struct mb_jval *out)
+{
+    const struct mb_jval *set = mb_jarg(a, 0, NULL);
+    if (set != NULL && set->kind != MB_J_NONE && set->kind != MB_J_STR)
+        return mb_jfail(c, "strip arg must be None or str");
+    bool all = set == NULL || set->kind == MB_J_NONE;
+    s = mb_jstrip(s, all ? NULL : &set->u.str, name.s[0] != 'r', name.s[0] != 'l');
+    *out = mb_jstring(s.s, s.n);
+    return mb_jstep(c, s.n / 64);
+}
+
+static const char *const methods[] = {
+    "strip",     "lstrip",   "rstrip",  "split",     "rsplit",     "splitlines",   "startswith",
+    "endswith",  "replace",  "lower",   "upper",     "capitalize", "title",        "join",
+    "find",      "rfind",    "index",   "rindex",    "count",      "isdigit",      "isdecimal",
+    "isnumeric", "isalpha",  "isalnum", "isspace",   "isupper",    "islower",      "zfill",
+    "ljust",     "rjust",    "center",  "partition", "rpartition", "removeprefix", "removesuffix",
+    "swapcase",  "casefold",
+};
+
+bool mb_jis_string_method(struct mb_jstr name)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (mb_jis(name, methods[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The methods whose first argument is a string. */
+static bool with_string(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, const struct mb_jcall *a,
+                        struct mb_jval *out)
+{
+    if (a->n < 1 || a->v[0].kind != MB_J_STR)
+        return mb_jfail(c, "%.*s: expected a str", (int)name.n, name.s);
+    struct mb_jstr x = a->v[0].u.str;
+    if (mb_jis(name, "partition") || mb_jis(name, "rpartition"))
+        return partition(c, s, x, name.s[0] == 'r', out);
+    if (mb_jis(name, "removeprefix") || mb_jis(name, "removesuffix")) {
+        bool end = name.s[6] == 's', yes = affix(s, x, end);
+        *out = mb_jstring(s.s + (yes && !end ? x.n : 0), s.n - (yes ? x.n : 0));
+        return true;
+    }
+    if (mb_jis(name, "replace")) {
+        const struct mb_jval *new = mb_jarg(a, 1, "new"), *max = mb_jarg(a, 2, "count");
+        if (new == NULL || new->kind != MB_J_STR)
+            return mb_jfail(c, "replace takes two str");
+        return mb_jreplace(c, s, x, new->u.str, max != NULL && max->kind == MB_J_INT ? max->u.i : -1, out);
+    }
+    if (a->n > 1)
+        return mb_jfail(c, "%.*s with a range is not supported", (int)name.n, name.s);
+    return position(c, s, name, x, out);
+}
+
+bool mb_jstr_method(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, const struct mb_jcall *a,
+                    struct mb_jval *out)
+{
+    bool yes;
+    struct mb_jlist l;
+    if (mb_jis(name, "strip") || mb_jis(name, "lstrip") || mb_jis(name, "rstrip"))
+        return strip(c, s, name, a, out);
+    if (mb_jis(name, "split") || mb_jis(name, "rsplit"))
+        return split(c, s, name.s[0] == 'r', a, out);
+    if (mb_jis(name, "splitlines"))
+        return splitlines(c, s, a, out);
+    if (mb_jis(name, "startswith") || mb_jis(name, "endswith"))
+        return has_affix(c, s, name.s[0] == 'e', a, out);
+    if (mb_jis(name, "join"))
+        return a->n == 1 ? mb_jiterate(c, a->v[0], &l) && mb_jjoin(c, s, &l, true, out)
+                         : mb_jfail(c, "join takes one argument");
+    if (mb_jis(name, "zfill") || mb_jis(name, "ljust") || mb_jis(name, "rjust") || mb_jis(name, "center"))
+        return pad(c, s, name, a, out);
+    if (question(s, name, &yes)) {
+        *out = mb_jbool(yes);
+        return true;
+    }
+    static const char *const cases[] = {"lower", "upper", "capitalize", "title", "swapcase", "casefold"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (mb_jis(name, cases[i]))
+            return recase(c, s, name, out);
+    }
+    return with_string(c, s, name, a, out);
+}

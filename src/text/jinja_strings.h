@@ -1,0 +1,22 @@
+/* What string methods and filters share. */
+#ifndef MB_TEXT_JINJA_STRINGS_H
+#define MB_TEXT_JINJA_STRINGS_H
+#include "text/jinja.h"
+
+enum mb_jcase {
+    MB_JLOWER,
+    MB_JUPPER,
+    MB_JTITLE,
+};
+/* set NULL: white space */
+struct mb_jstr mb_jstrip(struct mb_jstr s, const struct mb_jstr *set, bool left, bool right);
+bool mb_jrecase(struct mb_jctx *c, struct mb_jstr s, enum mb_jcase first, enum mb_jcase rest, bool words,
+                struct mb_jval *out);
+bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, bool strict,
+              struct mb_jval *out);
+/* max -1: all */
+bool mb_jreplace(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr old, struct mb_jstr new, int64_t max,
+                 struct mb_jval *out);
+bool mb_jall_case(struct mb_jstr s, bool upper);
+bool mb_jis_string_method(struct mb_jstr name);
+#endif

@@ -1,0 +1,256 @@
+/* Chat templates against Jinja 3.1 as transformers sets it up (tests/data/chat/cases.json, written by
+ * make_cases.py beside it), loading from model directories, limits on hostile templates. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/fs.h"
+#include "base/json.h"
+#include "text/chat.h"
+#include "text/jinja.h"
+#include "text/tokenizer.h"
+
+static const char *data_path(const char *file)
+{
+    static char path[1024];
+    const char *top = getenv("top_srcdir");
+    snprintf(path, sizeof path, "%s/tests/data/chat/%s", top != NULL ? top : ".", file);
+    return path;
+}
+
+static int setup(void **state)
+{
+    json_t *root = NULL;
+    if (mb_json_load(data_path("cases.json"), 1 << 24, MB_INPUT, &root) != MB_OK)
+        return -1;
+    *state = root;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    json_decref(*state);
+    return 0;
+}
+
+/* Whether a rendering is what was wanted; says what differs. */
+static bool agrees(enum mb_status st, const struct mb_bytes *out, const char *err, const json_t *want,
+                   const char *what)
+{
+    const json_t *text = json_object_get(want, "text"), *error = json_object_get(want, "error");
+    if (text == NULL) {
+        bool raised = json_is_true(json_object_get(want, "raised"));
+        if (st == MB_REQUEST && (!raised || strstr(err, json_string_value(error)) != NULL))
+            return true;
+        print_error("%s\n  got status %d \"%s\" \"%.*s\"\n want the error %s\n", what, st, err, (int)out->len,
+                    (char *)out->data, json_string_value(error));
+        return false;
+    }
+    if (st == MB_OK && out->len == json_string_length(text) &&
+        (out->len == 0 || memcmp(out->data, json_string_value(text), out->len) == 0))
+        return true;
+    print_error("%s\n  got %d %s [%.*s]\n want [%s]\n", what, st, err, (int)out->len, (char *)out->data,
+                json_string_value(text));
+    return false;
+}
+
+static struct mb_chat *load_template(const char *name, const json_t *tokens)
+{
+    struct mb_bytes text = {0};
+    struct mb_chat *c = NULL;
+    assert_int_equal(mb_file_read(data_path(name), 1 << 20, MB_INPUT, &text), MB_OK);
+    assert_int_equal(mb_chat_create((char *)text.data, text.len, tokens, name, &c), MB_OK);
+    mb_bytes_fini(&text);
+    return c;
+}
+
+static void test_models(void **state)
+{
+    const json_t *root = *state, *tokens = json_object_get(root, "tokens");
+    char last[64] = "";
+    struct mb_chat *c = NULL;
+    size_t i, bad = 0;
+    json_t *e;
+    json_array_foreach(json_object_get(root, "cases"), i, e)
+    {
+        const char *name = json_string_value(json_object_get(e, "template"));
+        const json_t *tools = json_object_get(e, "tools");
+        struct mb_bytes out = {0};
+        char err[600] = "", what[160];
+        if (strcmp(name, last) != 0) {
+            mb_chat_destroy(c);
+            c = load_template(name, tokens);
+            snprintf(last, sizeof last, "%s", name);
+        }
+        enum mb_status st = mb_chat_render(
+            c, json_object_get(e, "messages"), json_is_null(tools) ? NULL : tools,
+            json_is_true(json_object_get(e, "add_generation_prompt")), json_object_get(e, "extra"),
+            json_integer_value(json_object_get(root, "now")), err, sizeof err, &out);
+        snprintf(what, sizeof what, "case %zu, %s", i, name);
+        bad += !agrees(st, &out, err, e, what);
+        mb_bytes_fini(&out);
+    }
+    mb_chat_destroy(c);
+    print_message("%zu renderings of the model templates, %zu differ\n", i, bad);
+    assert_int_equal(bad, 0);
+}
+
+static bool small_case(const json_t *e, const json_t *vars, int64_t now)
+{
+    const json_t *source = json_object_get(e, "source");
+    struct mb_jtemplate *t = NULL;
+    struct mb_bytes out = {0};
+    char err[600] = "";
+    enum mb_status st = mb_jinja_compile(json_string_value(source), json_string_length(source), "small", &t);
+    bool refused = json_object_get(e, "refused") != NULL, good;
+    if (st != MB_OK || refused) {
+        good = st == MB_MODEL && refused;
+        if (!good)
+            print_error("%s\n  compiled: %d, want refused: %d\n", json_string_value(source), st, refused);
+    } else {
+        st = mb_jinja_render(t, vars, now, err, sizeof err, &out);
+        good = agrees(st, &out, err, e, json_string_value(source));
+    }
+    mb_bytes_fini(&out);
+    mb_jinja_destroy(t);
+    return good;
+}
+
+static void test_language(void **state)
+{
+    const json_t *root = *state;
+    size_t i, bad = 0;
+    json_t *e;
+    json_array_foreach(json_object_get(root, "small"), i, e) bad +=
+        !small_case(e, json_object_get(root, "vars"), json_integer_value(json_object_get(root, "now")));
+    print_message("%zu small templates, %zu differ\n", i, bad);
+    assert_int_equal(bad, 0);
+}
+
+/* ------------------------------------------------------------------ hostile templates */
+
+static enum mb_status run_text(const char *source, size_t n, const json_t *vars, struct mb_bytes *out,
+                               char err[600])
+{
+    struct mb_jtemplate *t = NULL;
+    enum mb_status st = mb_jinja_compile(source, n, "hostile", &t);
+    err[0] = 0;
+    if (st == MB_OK)
+        st = mb_jinja_render(t, vars, 0, err, 600, out);
+    mb_jinja_destroy(t);
+    return st;
+}
+
+static void refuse(const char *source, enum mb_status want)
+{
+    struct mb_bytes out = {0};
+    char err[600];
+    enum mb_status st = run_text(source, strlen(source), NULL, &out, err);
+    if (st != want)
+        print_error("%.200s: status %d (%s), want %d\n", source, st, err, want);
+    assert_int_equal(st, want);
+    mb_bytes_fini(&out);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    refuse("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", MB_REQUEST);
+    refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", MB_REQUEST);
+    refuse("{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}", MB_REQUEST);
+    refuse("{{ 'x' * 999999999999 }}", MB_REQUEST);
+    refuse("{{ [0] * 999999999 }}", MB_REQUEST);
+    refuse("{% set n = namespace(s='xxxxxxxx') %}{% for a in range(60) %}{% set n.s = n.s + n.s %}{% endfor "
+           "%}{{ n.s }}",
+           MB_REQUEST);
+    refuse("{% for a in range(90000) %}{{ 'x' * 9999 }}{% endfor %}", MB_REQUEST);
+    refuse("{% set n = namespace() %}{% set n.n = n %}{{ n.n.n is defined }}", MB_OK);
+    refuse("{{ 'a'.center(99999999999) }}", MB_REQUEST);
+    refuse("{{ 9223372036854775807 + 1 }}", MB_REQUEST);
+    refuse("{{ 9 ** 999999999 }}", MB_REQUEST);
+    refuse("{{ (0 - 9223372036854775807 - 1) // -1 }}", MB_REQUEST);
+    refuse("{{ 99999999999999999999 }}", MB_MODEL);
+    refuse("{{ '%s' % 1 }}", MB_REQUEST);
+    refuse("{% include 'x' %}", MB_MODEL);
+    refuse("{% import 'x' as y %}", MB_MODEL);
+    refuse("{{ x.__class__.__mro__ }}", MB_REQUEST);
+    refuse("{{ ''.__class__ }}", MB_OK); /* undefined, which prints nothing */
+}
+
+/* n times `part`, between two texts: never a crash, whatever the depth. */
+static void nest(const char *before, const char *part, const char *middle, const char *after, const char *end,
+                 int n, enum mb_status want)
+{
+    struct mb_bytes s = {0}, out = {0};
+    char err[600];
+    assert_int_equal(mb_bytes_put(&s, before, strlen(before)), MB_OK);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(mb_bytes_put(&s, part, strlen(part)), MB_OK);
+    assert_int_equal(mb_bytes_put(&s, middle, strlen(middle)), MB_OK);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(mb_bytes_put(&s, after, strlen(after)), MB_OK);
+    assert_int_equal(mb_bytes_put(&s, end, strlen(end)), MB_OK);
+    assert_int_equal(run_text((char *)s.data, s.len, NULL, &out, err), want);
+    mb_bytes_fini(&s);
+    mb_bytes_fini(&out);
+}
+
+static void test_depth(void **state)
+{
+    (void)state;
+    nest("{{ ", "(", "1", ")", " }}", 50, MB_OK);
+    nest("{{ ", "(", "1", ")", " }}", 50000, MB_MODEL);
+    nest("{{ ", "[", "1", "]", " }}", 50000, MB_MODEL);
+    nest("{{ ", "-", "1", "", " }}", 50000, MB_MODEL);
+    nest("{{ ", "not ", "1", "", " }}", 50000, MB_MODEL);
+    nest("{{ ", "1 if 1 else ", "1", "", " }}", 50000, MB_MODEL);
+    nest("{{ 1", " + 1", "", "", " }}", 50000, MB_MODEL);
+    nest("{{ x", "|e", "", "", " }}", 50000, MB_MODEL);
+    nest("{{ x", ".a", "", "", " }}", 50000, MB_MODEL);
+    nest("", "{% if 1 %}", "x", "{% endif %}", "", 100, MB_OK);
+    nest("", "{% if 1 %}", "x", "{% endif %}", "", 20000, MB_MODEL);
+    nest("", "{% for a in [1] %}", "x", "{% endfor %}", "", 20000, MB_MODEL);
+    nest("{{ 1", " and 1", "", "", " }}", 20000, MB_OK);
+    nest("{% if 0 %}", "{% elif 0 %}", "", "", "{% endif %}", 20000, MB_OK);
+}
+
+/* Every prefix of a template, and every template with one byte replaced, compiles or is refused; what
+ * compiles renders or fails: no crash (run under the sanitizers). */
+static void test_damage(void **state)
+{
+    const json_t *root = *state, *vars = json_object_get(root, "vars");
+    size_t i;
+    json_t *e;
+    uint32_t seed = 12345;
+    json_array_foreach(json_object_get(root, "small"), i, e)
+    {
+        const json_t *source = json_object_get(e, "source");
+        size_t n = json_string_length(source);
+        char *copy = malloc(n + 1), err[600];
+        assert_non_null(copy);
+        for (size_t k = 0; k < n; k += 1 + n / 40) {
+            struct mb_bytes out = {0};
+            memcpy(copy, json_string_value(source), n);
+            seed = seed * 1664525u + 1013904223u;
+            copy[k] = "{}%#-'\"().[]|,~+*/ :=a0"[(seed >> 16) % 24];
+            if (!mb_utf8_valid(copy, n))
+                continue;
+            run_text(copy, n, vars, &out, err);
+            mb_bytes_fini(&out);
+        }
+        free(copy);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_models), cmocka_unit_test(test_language), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_depth),  cmocka_unit_test(test_damage),
+    };
+    return cmocka_run_group_tests_name("chat", tests, setup, teardown);
+}
