@@ -90,7 +90,7 @@ static void test_assemble_and_status(void **state)
     char want[33], *text = NULL;
     size_t n = 0;
     assert_int_equal(mb_results_status(stdout, path, false, &code), MB_INPUT);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_INPUT);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_INPUT);
     mb_rundir_destroy(make_job(path, &whole, 120, "", "gone.jsonl", no_hash));
     FILE *f = open_memstream(&text, &n);
     assert_int_equal(mb_results_status(f, path, false, &code), MB_OK);
@@ -99,10 +99,10 @@ static void test_assemble_and_status(void **state)
     assert_non_null(strstr(text, "/120 requests are done"));
     assert_non_null(strstr(text, "moebatch run -i 'a b' --resume"));
     free(text);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_STOP); /* half of it is missing */
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_STOP); /* half of it is missing */
     assert_false(mb_path_exists(path));
     mb_rundir_destroy(make_job(path, &whole, 120, "", "gone.jsonl", no_hash));
-    assert_int_equal(mb_results_assemble(path, false, true), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, true, NULL), MB_OK);
     assert_true(mb_path_exists(runs)); /* kept */
     assert_int_equal(mb_results_status(stdout, path, false, &code), MB_OK);
     assert_int_equal(code, 0);
@@ -110,7 +110,7 @@ static void test_assemble_and_status(void **state)
     char *have = digest_of(path, true), *sorted = digest_of(path, false), *python = python_digest(path, "");
     assert_string_equal(have, want);
     assert_string_equal(sorted, python);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_OK); /* complete: nothing to do */
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK); /* complete: nothing to do */
     free(have);
     free(sorted);
     free(python);
@@ -141,7 +141,7 @@ static void test_partial(void **state)
         if (with_input)
             assert_int_equal(mb_file_replace(input, text.data, text.len, false), MB_OK);
         mb_rundir_destroy(make_job(path, &j, 30, "", input, hash));
-        assert_int_equal(mb_results_assemble(path, true, false), MB_OK);
+        assert_int_equal(mb_results_assemble(path, true, false, NULL), MB_OK);
         assert_int_equal(mb_results_status(stdout, path, true, &code), MB_OK);
         assert_int_equal(code, 75);
         assert_int_equal(mb_results_open(path, &r), MB_OK);
@@ -172,7 +172,7 @@ static void test_partial(void **state)
         free(have);
         free(python);
         mb_rundir_destroy(make_job(path, &j, 30, "", input, hash)); /* resumed: the other half */
-        assert_int_equal(mb_results_assemble(path, false, false), MB_OK);
+        assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
         assert_int_equal(mb_results_status(stdout, path, true, &code), MB_OK);
         assert_int_equal(code, 0);
         mb_bytes_fini(&text);
@@ -203,10 +203,10 @@ static void test_merge(void **state)
             assert_int_equal(mb_results_merge(two, 2, all, false), MB_INPUT);
             assert_int_equal(mb_results_merge(twice, 3, all, false), MB_INPUT);
         }
-        assert_int_equal(mb_results_assemble(parts[i], false, false), MB_OK);
+        assert_int_equal(mb_results_assemble(parts[i], false, false, NULL), MB_OK);
     }
     make_both(one, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(one, false, false), MB_OK);
+    assert_int_equal(mb_results_assemble(one, false, false, NULL), MB_OK);
     const char *order[3] = {parts[2], parts[0], parts[1]};
     assert_int_equal(mb_results_merge(order, 3, all, false), MB_OK);
     assert_int_equal(mb_results_merge(order, 3, all, false), MB_INPUT); /* exists */
@@ -256,7 +256,7 @@ static void test_digest_sees_every_bit(void **state)
     };
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5");
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
     char *before = digest_of(path, false);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         uint64_t one[3] = {1, 1, 1}, at[3] = {places[i].at[0], places[i].at[1], places[i].at[2]};
@@ -289,7 +289,7 @@ static void test_digest_sees_text(void **state)
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5");
     static const char *const names[] = {"/requests/text", "/requests/id"};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
     for (int i = 0; i < 2; i++) {
         char *before = digest_of(path, false), *v = NULL;
         struct mb_h5 *h = NULL;
@@ -324,7 +324,7 @@ static void test_inspect(void **state)
     static const char *const says[] = {"finish reason", "\"rows\": 154", "error: prompt: too long", "\"is_greedy\":true",
                                        "MAX/MEAN", "{\"layer\":2,", "req-4 2\n"};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         struct mb_inspect_options o = ways[i];
         FILE *f = open_memstream(&text, &n);
@@ -347,7 +347,7 @@ static void test_cut_file(void **state)
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5"), *cut = mb_path_join(dir, "cut.h5");
     struct mb_bytes all = {0};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
     assert_int_equal(mb_file_read(path, 1 << 26, MB_IO, &all), MB_OK);
     mb_log_set_quiet(true);
     for (size_t i = 0; i < 40; i++) {

@@ -56,6 +56,8 @@ static enum mb_status stopped(struct mb_job_state *j, enum mb_status st)
 
 static enum mb_status assemble(struct mb_job_state *j)
 {
+    const struct mb_conf *c = j->app.conf;
+    struct mb_openai_options openai = {.tok = j->app.tok, .model = c->model, .created = (int64_t)mb_utc()};
     struct mb_assemble_options o = {.dir = j->dir,
                                     .comm = j->app.comm,
                                     .mem = &j->app.mem,
@@ -65,8 +67,11 @@ static enum mb_status assemble(struct mb_job_state *j)
                                     .first_line = j->start.input.first,
                                     .lines = j->start.input.lines,
                                     .requests = j->start.requests,
-                                    .extras = &j->extras};
+                                    .extras = &j->extras,
+                                    .openai = c->openai_output[0] != 0 ? &openai : NULL,
+                                    .openai_path = c->openai_output};
     mb_fault("assembly");
+    MB_TRY(mb_comm_bcast(j->app.comm, &openai.created, sizeof openai.created, 0, "time")); /* all lines say the same */
     if (j->app.rank == 0)
         MB_TRY(mb_job_write_status(j, "assembling", -1));
     return mb_assemble(&o, &j->assembled);

@@ -164,6 +164,9 @@ static enum mb_status fold(struct mb_job_state *j)
 
 static enum mb_status open_first(struct mb_job_state *j)
 {
+    if (j->app.conf->openai_output[0] != 0 && j->app.tok == NULL)
+        return mb_error(MB_MODEL, "%s has no tokenizer: --openai-output, which holds the texts of tokens, needs one",
+                        j->app.conf->model);
     MB_TRY(make_index(j));
     MB_TRY(make_identity(j, &mb_index_info(j->index)->hash));
     MB_TRY(make_dir(j));

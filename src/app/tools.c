@@ -37,7 +37,7 @@ enum mb_status mb_tool_status(const struct mb_conf *c, int *exit_code)
 
 enum mb_status mb_tool_assemble(const struct mb_conf *c)
 {
-    return mb_results_assemble(c->args[0], c->partial, c->keep);
+    return mb_results_assemble(c->args[0], c->partial, c->keep, c->openai_output);
 }
 
 enum mb_status mb_tool_merge(const struct mb_conf *c)

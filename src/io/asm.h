@@ -23,6 +23,8 @@ struct mb_asm {
         uint64_t rows, prompt, output, bulk;
     } all, base;
     uint64_t top; /* width of top_ids */
+    const struct mb_openai_options *openai; /* --openai-output, or NULL */
+    const char *openai_path;
     /* What else goes into the file, on rank 0 at the end; NULL: nothing. */
     enum mb_status (*more)(void *arg, struct mb_h5 *h);
     void *more_arg;
@@ -40,6 +42,9 @@ enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_group *g, struct mb_h5
 enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h);
 /* Strings of all rows: owners send, rank 0 writes (h: its serial file, NULL on the others). Collective over a->g. */
 enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h);
+/* --openai-output: owners make lines, one owner after the other, rank 0 writes them; the file appears by rename. Collective
+ * over a->g. */
+enum mb_status mb_asm_openai(struct mb_asm *a);
 /* Scales, labels, units, root attributes, extras. Rank 0, serial file. */
 enum mb_status mb_asm_finish(struct mb_asm *a, struct mb_h5 *h, uint64_t input_lines, const struct mb_identity *identity,
                              const struct mb_extras *extras);

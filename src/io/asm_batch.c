@@ -67,7 +67,8 @@ enum mb_status mb_batch_next(struct mb_asm *a, struct mb_batch *b)
     while (b->first + b->n < a->n) {
         const struct mb_row_entry *e = &a->e[b->first + b->n];
         uint64_t more = sizeof *b->r + (uint64_t)e->n_prompt * 8 + (uint64_t)e->n_output * (8 + 8 * a->top) + e->len;
-        if (b->n > 0 && bytes + more > a->round_bytes)
+        bool new_line = b->n > 0 && b->r[b->n - 1].line != e->line;
+        if (new_line && bytes + more > a->round_bytes)
             break;
         MB_TRY(room(b));
         MB_TRY(a->rows->ops->record(a->rows, e, &b->r[b->n]));

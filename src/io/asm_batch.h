@@ -11,7 +11,7 @@ struct mb_batch {
     uint64_t done_prompt, done_output, done_rows; /* tokens and bulk rows of own rows before first */
     uint64_t bulk;           /* bulk rows of these rows */
 };
-/* The next rows, up to a->round_bytes of them (one at least); n 0 at the end. */
+/* The next rows, up to a->round_bytes of them (all choices of one line at least); n 0 at the end. */
 enum mb_status mb_batch_next(struct mb_asm *a, struct mb_batch *b);
 void mb_batch_fini(struct mb_batch *b);
 #endif

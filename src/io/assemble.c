@@ -89,7 +89,9 @@ enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path,
     if (st == MB_OK && first && a->more != NULL)
         st = a->more(a->more_arg, h);
     enum mb_status closed = mb_h5_close(h);
-    st = st != MB_OK ? st : closed;
+    st = mb_group_agree(&a->g, st != MB_OK ? st : closed, "strings of the results");
+    if (st == MB_OK && a->openai != NULL)
+        st = mb_asm_openai(a); /* before the results are there: complete results have all their files */
     if (st == MB_OK && first)
         st = publish(tmp, path, newest);
     if (st != MB_OK && first)
@@ -113,7 +115,8 @@ static int owners_of(const struct mb_assemble_options *o, int size)
 enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assembled *out)
 {
     struct mb_asm a = {.g = mb_group_of(o->comm), .mem = o->mem, .first_line = o->first_line, .lines = o->lines,
-                       .requests = o->requests, .partial = o->partial, .pending = o->pending, .shape = o->shape};
+                       .requests = o->requests, .partial = o->partial, .pending = o->pending, .shape = o->shape, .openai = o->openai,
+                       .openai_path = o->openai_path};
     char *tmp = NULL;
     a.round_bytes = o->round_bytes ? o->round_bytes : ROUND_BYTES;
     a.owners = owners_of(o, a.g.size);

@@ -12,6 +12,7 @@
 #include "comm/comm.h"
 #include "io/extras.h"
 #include "io/identity.h"
+#include "io/openai.h"
 #include "io/rows.h"
 #include "io/rundir.h"
 #include "io/shape.h"
@@ -28,6 +29,8 @@ struct mb_assemble_options {
     bool partial;                      /* rows that are not done become pending ones */
     const struct mb_pending *pending;  /* what is known of them; NULL: one row a line */
     const struct mb_extras *extras;    /* rank 0 */
+    const struct mb_openai_options *openai; /* on every rank; NULL: no --openai-output */
+    const char *openai_path;           /* where it goes; rank 0's counts */
     uint64_t min_lines;                /* lines an owner has at least; 0: chosen */
     uint64_t round_bytes;              /* of the buffers of a round; 0: 16 MiB */
 };

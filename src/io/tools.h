@@ -21,8 +21,9 @@ enum mb_status mb_results_status(FILE *out, const char *path, bool json, int *ex
 
 /* Results from the journals of a job that is not running any more. partial: rows that are not done become pending rows (with
  * ids if the input is still there unchanged), and the journals stay, so that the job can be resumed. Without partial and
- * with rows missing: MB_STOP. keep: journals stay in any case. */
-enum mb_status mb_results_assemble(const char *path, bool partial, bool keep);
+ * with rows missing: MB_STOP. keep: journals stay in any case. openai: also write OpenAI result lines there (the tokenizer is
+ * looked for where the job had its model); NULL or "": no. */
+enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, const char *openai);
 
 /* Joins the results of all shards of one job into one file whose digest is that of the unsplit job. Errors: MB_INPUT if they
  * are not of one job, or one is missing or unfinished, or out exists and overwrite is not given; MB_CORRUPT if rows differ. */
