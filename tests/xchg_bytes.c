@@ -1,11 +1,10 @@
 /* Drives the exchange until at least MB megabytes have crossed between nodes, and prints what was counted, so that it can be
  * compared with the counters of the network interfaces. Nodes are the machine's (or NODES synthetic ones on one machine).
  * xchg_bytes flat|hier MB [NODES]
- * Prints per node: node, host, ranks, bytes and messages sent to other nodes; then the totals, seconds and MB/s. */
+ * Prints per node: node, host, ranks, bytes and messages sent to other nodes; then the totals, seconds, MB/s, seconds that rank 0 waited. */
 #include "mpi_comm.h"
 
 #include "comm/xchg.h"
-#include "plain_ops.h"
 
 #define HIDDEN 2048
 #define K 4
@@ -19,6 +18,9 @@ struct line {
 
 static struct mb_comm *c;
 static int rank, size;
+static const struct mb_ops *ops;
+static struct mb_device *dev;
+static struct mb_stream *stream;
 
 static struct mb_topo *machine(int32_t nodes)
 {
@@ -76,9 +78,11 @@ static int64_t total(int64_t v)
 
 static void report(const struct mb_xchg *x, const struct mb_topo *t, double seconds)
 {
+    struct mb_xchg_counts n;
     struct line mine = {.host = ""}, *all = calloc((size_t)size, sizeof *all);
     int64_t bytes = 0, messages = 0;
 
+    mb_xchg_counts(x, &n);
     gethostname(mine.host, sizeof mine.host - 1);
     mine.bytes = inter(x, &mine.messages);
     CHECK(mb_comm_allgather(c, &mine, sizeof mine, all, "counts") == MB_OK);
@@ -94,9 +98,9 @@ static void report(const struct mb_xchg *x, const struct mb_topo *t, double seco
         messages += nm;
     }
     if (rank == 0)
-        printf("total %s inter_bytes %lld messages %lld seconds %.3f MB/s %.1f\n",
+        printf("total %s inter_bytes %lld messages %lld seconds %.3f MB/s %.1f waiting %.3f\n",
                mb_xchg_algorithm(x) == MB_A2A_HIER ? "hier" : "flat", (long long)bytes, (long long)messages, seconds,
-               1e-6 * (double)bytes / seconds);
+               1e-6 * (double)bytes / seconds, n.seconds_wait);
     free(all);
 }
 
@@ -113,27 +117,32 @@ int main(int argc, char **argv)
     c = test_comm(120, NULL);
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
+    struct mb_device_options d = {.threads = 1, .isa = "auto", .path = MB_BF16};
+    ops = mb_ops_find("cpu");
+    CHECK(ops->open(&d, &dev) == MB_OK && ops->stream_create(dev, &stream) == MB_OK);
     want = (int64_t)(1e6 * atof(argv[2]));
     struct mb_topo *t = machine(argc > 3 ? atoi(argv[3]) : 0);
     CHECK(t->nodes > 1); /* else nothing ever crosses */
-    struct mb_xchg_options o = {.ops = &plain_ops, .topo = t, .hidden = HIDDEN, .k = K, .experts = EXPERTS,
+    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .topo = t, .hidden = HIDDEN, .k = K, .experts = EXPERTS,
                                 .algorithm = strcmp(argv[1], "hier") == 0 ? MB_A2A_HIER : MB_A2A_FLAT, .x_type = MB_BF16,
                                 .y_type = MB_BF16, .max_rows = ROWS, .shm_bytes = 64u << 20, .eager_bytes = 64u << 10};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK && mb_placement_uniform(1, EXPERTS, size, &p) == MB_OK);
-    plain_buf_alloc(NULL, MB_MEM_OTHER, ROWS * HIDDEN * 2, &in);
-    plain_buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)size * ROWS * K * HIDDEN * 2, &y);
-    plain_buf_alloc(NULL, MB_MEM_OTHER, ROWS * HIDDEN * 4, &out);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, ROWS * HIDDEN * 2, &in) == MB_OK);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)size * ROWS * K * HIDDEN * 2, &y) == MB_OK);
+    CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, ROWS * HIDDEN * 4, &out) == MB_OK);
     CHECK(mb_comm_barrier(c, "start") == MB_OK);
     double start = mb_now();
     for (int64_t step = 0; step % 4 != 0 || total(inter(x, &messages)) < want; step++)
         one_layer(x, p, step, in, y, out);
     report(x, t, mb_now() - start);
-    plain_buf_free(in);
-    plain_buf_free(y);
-    plain_buf_free(out);
+    ops->buf_free(in);
+    ops->buf_free(y);
+    ops->buf_free(out);
     mb_placement_destroy(p);
     mb_xchg_destroy(x);
     mb_topo_destroy(t);
+    ops->stream_destroy(stream);
+    ops->close(dev);
     mb_comm_destroy(c);
     MPI_Finalize();
     return 0;
