@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "model/reader.h"
+#include "tests/model_dir.h"
 
 static const char *top(void)
 {
@@ -362,6 +363,84 @@ static void test_config_alone(void **state)
     }
 }
 
+/* Parameter counts of published models, as their model cards and files state them. */
+static void test_published_sizes(void **state)
+{
+    static const struct {
+        const char *name;
+        long long params;
+    } rows[] = {{"mixtral-8x7b", 46702792704}, {"mixtral-8x22b", 140620634112}, {"mistral-7b", 7241732096},
+                {"llama-3.1-8b", 8030261248}, {"qwen1.5-moe-a2.7b", 14315784192}, {"qwen3-30b-a3b", 30532122624},
+                {"qwen3-235b-a22b", 235093634560}, {"olmoe-1b-7b", 6919161856}, {"deepseek-v2-lite", 15706484224},
+                {"deepseek-v2", 235741434880}, {"deepseek-v3", 671026419200}, {"dbrx", 131596523520},
+                {"gpt-oss-20b", 20914757184}, {"gpt-oss-120b", 116829156672}, {"phi-3.5-moe", 41873153344},
+                {"grok-1", 315684820992}};
+    char path[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct mb_model *m = NULL;
+        snprintf(path, sizeof path, "%s/tests/data/configs/%s.json", top(), rows[i].name);
+        assert_int_equal(mb_model_open(path, 0, &m), MB_OK);
+        if (m->params_total != rows[i].params)
+            fail_msg("%s: %lld parameters, expected %lld", rows[i].name, (long long)m->params_total, rows[i].params);
+        mb_model_destroy(m);
+    }
+}
+
+/* Turns an old config into the new form or the other way round: rope_theta and rope_scaling against rope_parameters,
+ * torch_dtype against dtype. */
+static void other_form(json_t *c)
+{
+    json_t *rope = json_object_get(c, "rope_parameters"), *theta = json_object_get(c, "rope_theta");
+    json_t *scaling = json_object_get(c, "rope_scaling"), *dtype = json_object_get(c, "torch_dtype");
+
+    if (rope != NULL) {
+        json_object_set(c, "rope_theta", json_object_get(rope, "rope_theta"));
+        json_object_del(c, "rope_parameters");
+    } else {
+        rope = json_is_object(scaling) ? json_deep_copy(scaling) : json_pack("{s:s}", "rope_type", "default");
+        if (json_object_get(rope, "type") != NULL) {
+            json_object_set(rope, "rope_type", json_object_get(rope, "type"));
+            json_object_del(rope, "type");
+        }
+        if (theta != NULL)
+            json_object_set(rope, "rope_theta", theta);
+        json_object_set_new(c, "rope_parameters", rope);
+        json_object_del(c, "rope_theta");
+        json_object_del(c, "rope_scaling");
+    }
+    json_object_set(c, dtype != NULL ? "dtype" : "torch_dtype", dtype != NULL ? dtype : json_object_get(c, "dtype"));
+    json_object_del(c, dtype != NULL ? "torch_dtype" : "dtype");
+}
+
+static void test_both_forms(void **state)
+{
+    char dir[256], src[512], ta[1024], tb[1024];
+
+    (void)state;
+    for (size_t i = 0; i < N_MODELS; i++) {
+        struct mb_model *m = open_model(models[i].name), *n = NULL;
+        snprintf(src, sizeof src, "%s/tests/data/models/%s", top(), models[i].name);
+        json_t *c = json_read(src, "config.json");
+        other_form(c);
+        dir_make(dir);
+        dir_link_all(dir, src, "config.json");
+        dir_json(dir, "config.json", c);
+        assert_int_equal(mb_model_open(dir, 0, &n), MB_OK);
+        describe(m, ta, sizeof ta);
+        describe(n, tb, sizeof tb);
+        assert_string_equal(ta, tb);
+        assert_memory_equal(m->inv_freq, n->inv_freq, (size_t)m->rope_dim / 2 * sizeof *m->inv_freq);
+        assert_true(m->rope_att == n->rope_att && m->rope_att_long == n->rope_att_long && m->attn_scale == n->attn_scale);
+        assert_int_equal(m->rope_switch, n->rope_switch);
+        json_decref(c);
+        dir_remove(dir);
+        mb_model_destroy(m);
+        mb_model_destroy(n);
+    }
+}
+
 static void test_k(void **state)
 {
     char path[512];
@@ -466,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_mutated),         cmocka_unit_test(test_config_alone),   cmocka_unit_test(test_k),
         cmocka_unit_test(test_identity),        cmocka_unit_test(test_print),          cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_published_sizes), cmocka_unit_test(test_both_forms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
