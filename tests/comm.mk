@@ -17,6 +17,7 @@ TESTS_MPI += \
 	tests/mpi5_xchg \
 	tests/mpi8_xchg \
 	tests/mpi3_xchg_fail \
+	tests/mpi5_xchg_fail \
 	tests/mpi4_same_node
 tests_mpi1_comm_SOURCES = tests/mpi_comm.c tests/mpi_comm.h
 tests_mpi1_comm_LDADD = $(TEST_LIBS)
@@ -40,3 +41,5 @@ tests_mpi3_xchg_fail_SOURCES = tests/mpi_xchg_fail.c tests/mpi_comm.h tests/plai
 tests_mpi3_xchg_fail_LDADD = $(TEST_LIBS)
 tests_mpi4_same_node_SOURCES = tests/mpi_same_node.c tests/mpi_comm.h
 tests_mpi4_same_node_LDADD = $(TEST_LIBS)
+tests_mpi5_xchg_fail_SOURCES = tests/mpi_xchg_fail.c tests/mpi_comm.h tests/plain_ops.h
+tests_mpi5_xchg_fail_LDADD = $(TEST_LIBS)

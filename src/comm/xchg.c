@@ -101,6 +101,29 @@ void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mi
     mb_node_begin(x);
 }
 
+/* A member that has failed goes on to tell the others, who may be in the middle of something: no bug. */
+static void out_of_step(struct mb_xchg *x, const struct xhead *h)
+{
+    const struct xhead *own = &x->mine;
+
+    if (x->failed != MB_OK)
+        return;
+    x->failed = h->status != MB_OK || own->status != MB_OK ? MB_PEER : MB_BUG;
+    if (x->failed == MB_BUG)
+        mb_error(MB_BUG, "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step %lld, layer %d",
+                 x->rank[h->from], op_name(h->op), (long long)h->step, h->layer, x->c->rank, op_name(own->op),
+                 (long long)own->step, own->layer);
+    else if (h->status != MB_OK && (x->me == 0 || h->op != own->op))
+        mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why", x->rank[h->from],
+                 op_name(own->op), (long long)own->step, own->layer, mb_status_name((enum mb_status)h->status));
+}
+
+void mb_xchg_told(struct mb_xchg *x, uint32_t status)
+{
+    if (status > (uint32_t)x->told)
+        x->told = (enum mb_status)status;
+}
+
 bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
 {
     const struct xhead *own = &x->mine;
@@ -111,19 +134,12 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
         return false;
     }
     if (h->op != own->op || h->step != own->step || h->layer != own->layer) {
-        if (h->op != own->op && h->status != MB_OK) {
-            x->failed = mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why",
-                                 x->rank[h->from], op_name(own->op), (long long)own->step, own->layer,
-                                 mb_status_name((enum mb_status)h->status));
-            return false;
-        }
-        if (x->failed == MB_OK)
-            x->failed = mb_error(MB_BUG, "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step "
-                                 "%lld, layer %d", x->rank[h->from], op_name(h->op), (long long)h->step, h->layer,
-                                 x->c->rank, op_name(own->op), (long long)own->step, own->layer);
+        out_of_step(x, h);
         if (h->op != own->op)
             return false;
     }
+    if (h->op == XOP_COMBINE)
+        mb_xchg_told(x, h->status);
     if (h->op != XOP_COMBINE)
         set_head(x, h);
     return true;
@@ -345,7 +361,8 @@ static void free_growing(struct mb_xchg *x)
     struct vec *vecs[] = {&x->own_meta, &x->out_tag, &x->by_tag, &x->served, &x->send_rows, &x->held_taken, &x->refs,
                           &x->taken.from, &x->taken.agent, &x->taken.meta, &x->taken.ypos, &x->order, &x->host_idx, &x->emit.idx,
                           &x->emit.off, &x->emit.src, &x->emit.pos, &x->emit.w};
-    struct devbuf *devs[] = {&x->recv, &x->x, &x->idx, &x->cy, &x->ci, &x->lone, &x->inner, &x->gathered};
+    struct devbuf *devs[] = {&x->recv, &x->x, &x->idx, &x->cy, &x->ci, &x->lone, &x->inner, &x->gathered,
+                             &x->no_y};
 
     for (size_t i = 0; i < sizeof vecs / sizeof vecs[0]; i++)
         mb_free(vecs[i]->p);
@@ -376,6 +393,18 @@ void mb_xchg_destroy(struct mb_xchg *x)
     free_tables(x);
     /* The communicator is not freed: that is collective, and this is called on failure paths too. MPI_Finalize does it. */
     free(x);
+}
+
+void mb_xchg_fail(struct mb_xchg *x, enum mb_status st)
+{
+    x->fail = st;
+}
+
+enum mb_status mb_xchg_usable(const struct mb_xchg *x, const char *what)
+{
+    if (x->broken == MB_BUG)
+        return mb_error(MB_BUG, "%s after an exchange that failed", what);
+    return x->broken;
 }
 
 int32_t mb_xchg_index(const struct mb_xchg *x)

@@ -71,16 +71,20 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
  * mine: this member's header fields (step, layer, status, flags; rows is filled). A mismatch of step, layer or operation
  * between members is MB_BUG, naming rank and both values; MB_PEER where the other one left with a status that is not MB_OK.
  * After either the exchange is of no more use. A status of a peer in the heads is no error of the exchange: all members see
- * the same heads, and may leave together without the combine. A member that fails between dispatch and combine while the
- * others go on must still call combine (with any y of the right shape), or they wait for it.
+ * the same heads, and may leave together without the combine. A member that fails between dispatch and combine says so with
+ * mb_xchg_fail and still calls combine, for the others are waiting in it.
  *
  * What fails inside an exchange under way (memory, device) ends the job with the status' exit code, after on_lost. */
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
                                 const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
                                 const float *weights, struct mb_dispatched *out);
 /* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
- * sum of each of this member's rows. Collective over the group. */
+ * sum of each of this member's rows. Collective over the group. If a member failed since the dispatch (mb_xchg_fail), it
+ * gets its own status, every other one MB_PEER, the sums mean nothing and the exchange is of no more use. */
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out);
+
+/* This member failed since its last dispatch: the combine tells the others; its y may then be MB_NO_VIEW. Local. */
+void mb_xchg_fail(struct mb_xchg *x, enum mb_status st);
 
 /* A header-only exchange for models without MoE layers: heads[size], with the rows that each member put into mine. Collective
  * over the group. */

@@ -109,7 +109,7 @@ static bool node_ready(void *arg)
     if (!x->node.published && mb_node_free(x))
         publish(x);
     if (!mb_node_read(x, read_piece))
-        return x->broken = true;
+        return true;
     return mb_node_done(x);
 }
 
@@ -183,11 +183,11 @@ static bool replies_ready(void *arg)
     bool all = true;
 
     if (!mb_net_poll(x, &x->comb))
-        return x->broken = true;
+        return true;
     for (int32_t i = 0; i < x->comb.n_in; i++) {
         struct inmsg *m = &x->comb.in[i];
         if (m->ready && !m->taken && !take_reply(x, m))
-            return x->broken = true;
+            return true;
         all &= m->taken;
     }
     return all && x->comb.left == 0;
@@ -196,7 +196,7 @@ static bool replies_ready(void *arg)
 /* ---------------------------------------------------------------- the operation */
 static enum mb_status check_views(const struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
-    if (x->broken || !x->dispatched || y.rows != x->rows || out.rows != x->m ||
+    if (!x->dispatched || y.rows != x->rows || out.rows != x->m ||
         (y.rows > 0 && (y.cols != x->o.hidden || y.dtype != x->o.y_type)) ||
         (out.rows > 0 && (out.cols != x->o.hidden || out.dtype != MB_F32)))
         return mb_error(MB_BUG, "combine of %lld outputs into %lld rows does not belong to the last dispatch (%lld, %lld)",
@@ -210,6 +210,7 @@ static enum mb_status combine(struct mb_xchg *x, struct mb_view out)
     if (x->node.n > 1)
         MB_TRY(exchange_in_node(x));
     if (x->n_nodes > 1) {
+        x->mine.status = (uint32_t)x->told; /* of the whole node: the replies carry it to the homes */
         mb_values_reply(x);
         mb_values_make(x, MB_NO_VIEW);
         send_values(x);
@@ -221,20 +222,44 @@ static enum mb_status combine(struct mb_xchg *x, struct mb_view out)
     return MB_OK;
 }
 
+/* A member that failed has no outputs: zeros take their places, and nobody uses the sums. */
+static struct mb_view no_outputs(struct mb_xchg *x)
+{
+    struct mb_buf *buf = mb_xchg_dev(x, &x->no_y, (uint64_t)(x->rows * x->y_bytes), 0);
+
+    return mb_view_of(buf, 0, x->rows, x->o.hidden, x->o.y_type);
+}
+
+/* Everyone has completed the operation and knows that somebody failed before it. */
+static enum mb_status somebody_failed(struct mb_xchg *x)
+{
+    if (x->told == MB_OK)
+        return MB_OK;
+    if (x->me == 0 && x->fail == MB_OK)
+        mb_error(MB_PEER, "a rank failed with \"%s\" in step %lld, layer %d; its own message says why",
+                 mb_status_name(x->told), (long long)x->mine.step, x->mine.layer);
+    x->broken = MB_PEER;
+    return x->fail != MB_OK ? x->fail : MB_PEER;
+}
+
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
-    struct mb_xchg_head again = {.step = x->mine.step, .layer = x->mine.layer, .status = (enum mb_status)x->mine.status,
-                                 .flags = x->mine.flags};
+    struct mb_xchg_head again = {.step = x->mine.step, .layer = x->mine.layer, .status = x->fail, .flags = x->mine.flags};
 
+    MB_TRY(mb_xchg_usable(x, "combine"));
+    if (x->fail != MB_OK)
+        y = no_outputs(x);
     MB_TRY(check_views(x, y, out));
     x->dispatched = false;
+    x->told = x->fail;
     x->y = y;
     x->counts.combine_bytes[MB_LINK_SELF] += x->rows * x->y_bytes;
     x->counts.combine_messages[MB_LINK_SELF] += x->rows > 0;
     mb_xchg_begin(x, XOP_COMBINE, &again, x->m);
     mb_net_post(x, &x->comb);
     enum mb_status st = combine(x, out);
-    if (st != MB_OK)
-        x->broken = true;
+    if (st == MB_OK)
+        return somebody_failed(x);
+    x->broken = st;
     return st;
 }

@@ -197,13 +197,13 @@ static bool ready(void *arg)
     struct mb_xchg *x = arg;
 
     if (!mb_net_poll(x, &x->disp) || !take_blocks(x))
-        return x->broken = true;
+        return true;
     if (x->node.n > 1) {
         /* Publishing comes first: a member that finds another one elsewhere leaves, and has then said where it is itself. */
         if (!x->node.published && mb_node_free(x))
             publish(x);
         if (!mb_node_read(x, read_piece))
-            return x->broken = true;
+            return true;
     }
     return x->disp.left == 0 && x->n_pub == x->disp.n_in && mb_node_done(x);
 }
@@ -221,8 +221,7 @@ static enum mb_status exchange_rows(struct mb_xchg *x, struct mb_view in)
     send_rows(x);
     mb_rows_take_own(x, in);
     MB_TRY(mb_xchg_wait(x, ready));
-    if (x->failed != MB_OK)
-        x->broken = true;
+    x->broken = x->failed;
     return x->failed;
 }
 
@@ -235,9 +234,10 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p,
                                 const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
                                 const float *weights, struct mb_dispatched *out)
 {
-    if (x->broken || in.rows < 0 || in.rows > x->o.max_rows)
-        return mb_error(MB_BUG, "dispatch of %lld rows%s; the exchange was made for %lld", (long long)in.rows,
-                        x->broken ? " after an operation that failed" : "", (long long)x->o.max_rows);
+    MB_TRY(mb_xchg_usable(x, "dispatch"));
+    if (in.rows < 0 || in.rows > x->o.max_rows)
+        return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in.rows,
+                        (long long)x->o.max_rows);
     MB_TRY(mb_rows_owners(x, p, moe_layer));
     MB_TRY(mb_rows_route(x, in.rows, experts, weights));
     mb_xchg_begin(x, XOP_DISPATCH, mine, in.rows);
@@ -245,6 +245,7 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p,
     MB_TRY(exchange_rows(x, in));
     mb_rows_sort(x, in);
     x->dispatched = true;
+    x->fail = MB_OK;
     *out = (struct mb_dispatched){
         .x = mb_view_of(x->x.buf, 0, x->rows, x->o.hidden, x->o.x_type), .rows = x->rows, .n_experts = x->n_own,
         .expert = x->own_expert, .begin = x->begin, .tag = x->o.tagged ? x->out_tag.p : NULL, .heads = x->heads};
@@ -253,8 +254,7 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p,
 
 enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads)
 {
-    if (x->broken)
-        return mb_error(MB_BUG, "a step of the exchange after an operation that failed");
+    MB_TRY(mb_xchg_usable(x, "step"));
     x->m = 0;
     memset(x->send_off, 0, ((size_t)x->n_nodes + 1) * sizeof *x->send_off);
     mb_xchg_begin(x, XOP_STEP, mine, mine->rows);

@@ -136,7 +136,9 @@ struct mb_xchg {
     int32_t *node_of;    /* [n] */
     uint64_t eager;      /* bytes behind a header in the first message, at most */
     int64_t meta_bytes, x_bytes, row_bytes, y_bytes;
-    bool broken;         /* after an operation that could not be completed */
+    enum mb_status broken; /* MB_PEER or MB_BUG: after an operation that did not end well */
+    enum mb_status fail;   /* of this member, since the last dispatch */
+    enum mb_status told;   /* the worst of these among the members, as far as known here */
     enum mb_status failed; /* of the operation under way */
     struct xhead mine;   /* of the operation under way */
     struct mb_xchg_head *heads; /* [n] */
@@ -177,7 +179,7 @@ struct mb_xchg {
 
     struct taken taken;
     int64_t rows;         /* dispatched rows here */
-    struct devbuf recv, x, idx, cy, ci, lone, inner, gathered;
+    struct devbuf recv, x, idx, cy, ci, lone, inner, gathered, no_y;
     struct mb_view y_all;                  /* own y, behind it the lone terms that arrive */
     struct vec order, host_idx;
 
@@ -204,9 +206,12 @@ struct mb_buf *mb_xchg_dev(struct mb_xchg *x, struct devbuf *d, uint64_t bytes, 
 void mb_xchg_must(struct mb_xchg *x, enum mb_status st);
 /* Starts an operation: header, heads, presence. */
 void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mine, int64_t rows);
-/* Compares a header with the own one: step and layer that differ are logged (MB_BUG in x->failed) and the operation goes on;
- * false if the operation itself differs: it cannot go on (MB_PEER if the other one gave up and says so). */
+/* Compares a header with the own one. Step or layer that differ set x->failed and the operation goes on; false if the
+ * operation itself differs: it cannot go on. x->failed is MB_PEER if one of the two gave up and says so, else MB_BUG. */
 bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h);
+/* MB_OK, or why no operation is possible any more. */
+enum mb_status mb_xchg_usable(const struct mb_xchg *x, const char *what);
+void mb_xchg_told(struct mb_xchg *x, uint32_t status);
 enum mb_status mb_xchg_wait(struct mb_xchg *x, bool (*ready)(void *));
 int32_t mb_xchg_agent(const struct mb_xchg *x, int32_t node); /* who talks to this member in that node */
 

@@ -134,6 +134,8 @@ static bool read_round(struct mb_xchg *x, int32_t q, mb_piece_fn piece)
     memcpy(&r, slot_of(x, q), sizeof r);
     if (!same_place(x, q, &r))
         return false;
+    if (r.op == XOP_COMBINE)
+        mb_xchg_told(x, r.status);
     for (int32_t i = 0; i < r.pieces; i++) {
         struct xhead h;
         memcpy(&h, at + used, sizeof h);

@@ -159,8 +159,11 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     if (e->status != MB_OK || e->peers_status != MB_OK || e->empty)
         return e->status;
     st = experts(e, l, &d, &ey);
-    if (st != MB_OK) /* the combine is skipped here; the peers wait in it until they are told or run out of time */
-        return st;
+    if (st != MB_OK) { /* the peers wait in the combine: it tells them */
+        e->told = true;
+        mb_xchg_fail(e->xchg, st);
+        return mb_xchg_combine(e->xchg, MB_NO_VIEW, out);
+    }
     double t3 = mb_now();
     if (e->o.save_routing && h.rows > 0) {
         const int32_t *by = mb_xchg_served_by(e->xchg);
