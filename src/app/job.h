@@ -13,6 +13,7 @@
 #include "io/rundir.h"
 #include "io/sink.h"
 #include "io/source.h"
+#include "text/chat.h"
 
 /* What a rank tells rank 0 about itself, once a second and at the end. Flat. */
 struct mb_tick_msg {
@@ -28,6 +29,7 @@ struct mb_job_start {
     int32_t run;     /* number of this incarnation */
     int32_t state;   /* enum mb_rundir_state */
     uint64_t requests; /* lines that have rows */
+    int64_t chat_time; /* what templates take for now: the start of the first run, so that a resume renders the same */
     int64_t rows_done, lines_begun, forced_tokens;
 };
 
@@ -36,6 +38,7 @@ struct mb_job_state {
     int argc;
     char **argv; /* a copy: the effective command line, for provenance and the resume command */
     struct mb_parse_options parse;
+    struct mb_chat *chat;     /* NULL: the model has no template */
     struct mb_identity identity;
     struct mb_job_start start;
     struct mb_index *index;   /* rank 0 */
@@ -60,6 +63,9 @@ struct mb_job_state {
 
 /* run_setup.c: input, identity, directory, resume. Collective over world. */
 enum mb_status mb_job_open(struct mb_job_state *j);
+/* run_chat.c: loads the template and gives it to the parser. Local. first_start: of the oldest run, seconds since 1970. */
+enum mb_status mb_job_chat(struct mb_job_state *j);
+int64_t mb_job_first_start(const struct mb_rundir *d);
 /* run_tick.c: between steps */
 enum mb_status mb_job_tick(void *arg);
 void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
@@ -69,8 +75,6 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
 /* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
 enum mb_status mb_job_save_provenance(const struct mb_job_state *j);
 enum mb_status mb_job_gather(struct mb_job_state *j);
-/* openai_out.c. Rank 0; Local. */
-enum mb_status mb_job_openai(const struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
 #endif

@@ -9,8 +9,9 @@ moebatch_SOURCES += \
 	src/app/run_tick.c \
 	src/app/run_extras.c \
 	src/app/run_finish.c \
-	src/app/openai_out.c \
 	src/app/stage.c \
+	src/app/adapters.c \
+	src/app/run_chat.c \
 	src/app/setup.h \
 	src/app/setup.c \
 	src/app/signals.h \

@@ -105,6 +105,7 @@ static void job_fini(struct mb_job_state *j)
     mb_resume_destroy(j->resume);
     mb_index_destroy(j->index);
     mb_rundir_destroy(j->dir);
+    mb_chat_destroy(j->chat);
     mb_identity_fini(&j->identity);
     mb_shape_fini(&j->shape);
     mb_extras_fini(&j->extras);

@@ -83,9 +83,7 @@ static enum mb_status complete(struct mb_job_state *j, int *exit_code)
 
     *exit_code = j->app.conf->strict && j->assembled.errors > 0 ? 3 : 0;
     if (j->app.rank == 0) {
-        st = mb_job_openai(j);
-        if (st == MB_OK)
-            st = mb_job_write_status(j, "complete", *exit_code);
+        st = mb_job_write_status(j, "complete", *exit_code);
         if (st == MB_OK)
             st = mb_rundir_finish(j->dir, j->app.conf->keep);
         result_block(j, MB_OK);

@@ -34,6 +34,8 @@ static void parse_options(struct mb_job_state *j)
     p->top_p = m->gen_top_p;
     p->repetition = m->gen_repetition;
     p->top_k = m->gen_top_k;
+    p->adapters = j->app.adapter_name;
+    p->n_adapters = j->app.n_adapters;
 }
 
 static char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -48,6 +50,26 @@ static char *format(const char *fmt, ...)
     return out;
 }
 
+/* "name=hash ..." of all adapters, malloc'd. */
+static char *adapter_names(const struct mb_job_state *j)
+{
+    struct mb_bytes b = {0};
+    char hex[33];
+    enum mb_status st = MB_OK;
+
+    for (int32_t i = 0; i < j->app.n_adapters && st == MB_OK; i++) {
+        mb_hash128_hex(j->app.adapter_id[i], hex);
+        char *one = format("%s%s=%s", i > 0 ? " " : "", j->app.adapter_name[i], hex);
+        st = one == NULL ? MB_NO_MEMORY : mb_bytes_put(&b, one, strlen(one));
+        free(one);
+    }
+    if (st == MB_OK)
+        st = mb_bytes_put(&b, "", 1);
+    if (st != MB_OK)
+        mb_bytes_fini(&b);
+    return (char *)b.data;
+}
+
 static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash128 *input)
 {
     const struct mb_conf *c = j->app.conf;
@@ -57,7 +79,7 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
     id->input = *input;
     id->model = j->app.model_id;
     id->seed = (uint64_t)c->seed;
-    id->adapters = strdup("");
+    id->adapters = adapter_names(j);
     id->sampling = format("command=%s max_tokens=%lld add_bos=%s truncate=%s max_len=%lld temperature=%g top_p=%g top_k=%d "
                           "repetition=%g", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
                           (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition);
@@ -172,6 +194,7 @@ static enum mb_status open_first(struct mb_job_state *j)
     MB_TRY(make_dir(j));
     if (j->start.state == MB_RUNDIR_COMPLETE)
         return MB_OK;
+    j->start.chat_time = mb_job_first_start(j->dir);
     MB_TRY(check_room(j, &j->start.input));
     return fold(j);
 }
@@ -209,7 +232,9 @@ enum mb_status mb_job_open(struct mb_job_state *j)
     enum mb_status st = MB_OK;
 
     parse_options(j);
-    st = make_shape(j);
+    st = mb_job_chat(j);
+    if (st == MB_OK)
+        st = make_shape(j);
     if (st == MB_OK && j->app.rank == 0)
         st = open_first(j);
     MB_TRY(mb_comm_agree(comm, st, "opening input and results"));

@@ -154,6 +154,7 @@ static enum mb_status load_tokenizer(struct mb_app *a)
 enum mb_status mb_app_plan(struct mb_app *a)
 {
     MB_TRY(share_model(a));
+    MB_TRY(mb_app_adapters(a));
     MB_TRY(choose_path(a));
     MB_TRY(share_topology(a));
     MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
@@ -195,6 +196,9 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .shm_bytes = (uint64_t)c->shm_size,
                                   .eager_bytes = (uint64_t)c->a2a_eager,
                                   .seed = (uint64_t)c->seed,
+                                  .adapters = (const struct mb_adapter *const *)a->adapter,
+                                  .adapter_names = a->adapter_name,
+                                  .n_adapters = a->n_adapters,
                                   .save_routing = c->save_routing,
                                   .save_hidden = c->save_hidden,
                                   .stop = mb_signals_stop(),
@@ -220,6 +224,7 @@ void mb_app_end(struct mb_app *a)
     mb_plan_destroy(a->plan);
     mb_topo_destroy(a->topo);
     free(a->hwloc_xml);
+    mb_app_adapters_free(a);
     mb_model_destroy(a->model);
     mb_comm_destroy(a->comm);
     if (a->dog != NULL) {

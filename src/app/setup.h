@@ -7,6 +7,7 @@
 #include "conf/conf.h"
 #include "device/ops.h"
 #include "engine/engine.h"
+#include "model/adapter.h"
 #include "model/model.h"
 #include "plan/plan.h"
 #include "text/tokenizer.h"
@@ -20,6 +21,11 @@ struct mb_app {
     int rank, size;
     struct mb_model *model;
     struct mb_hash128 model_id;
+    int32_t n_adapters;
+    const char **adapter_name;
+    struct mb_adapter **adapter;
+    struct mb_hash128 *adapter_id;
+    char *adapter_text; /* what the names point into */
     struct mb_topo *topo;
     char *hwloc_xml;
     struct mb_plan *plan;
@@ -36,6 +42,9 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
 /* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
  * Collective over world. */
 enum mb_status mb_app_plan(struct mb_app *a);
+/* --adapter. Collective over world. adapters.c */
+enum mb_status mb_app_adapters(struct mb_app *a);
+void mb_app_adapters_free(struct mb_app *a);
 /* --stage: the model's files to node-local storage. Collective over world. stage.c */
 enum mb_status mb_app_stage(struct mb_app *a);
 /* Opens the device. Collective over world. */

@@ -19,6 +19,7 @@ struct mb_conf {
     enum mb_command help_for; /* MB_CMD_HELP: whose help was asked for (MB_CMD_HELP: the overview) */
     /* files */
     char *model, *input, *output, *config, *openai_output, *stage;
+    char *adapter;             /* NAME=DIR[,NAME=DIR...] */
     char **args; /* positional arguments */
     int32_t n_args;
     /* layout */

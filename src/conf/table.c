@@ -32,6 +32,8 @@ const struct mb_opt mb_opts[] = {
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
     {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "also write OpenAI batch result lines here"},
+    {STRING("adapter", adapter, ""), .metavar = "NAME=DIR,...", .section = MB_SEC_FILES, .commands = JOBS,
+     .help = "LoRA adapters (PEFT directories) that requests may name; several are separated by commas"},
     {STRING("stage", stage, ""), .metavar = "DIR", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "copy the weight files a node needs to this node-local directory first"},
 

@@ -29,7 +29,7 @@ enum mb_input_format { MB_FORMAT_JSONL, MB_FORMAT_TXT, MB_FORMAT_JSON };
 
 /* Renders messages (a list of {"role", "content"[, "name"]} with string contents) through the model's chat template, with
  * the generation prompt at the end. Appends UTF-8 to *text. MB_REQUEST with a reason in err: this row is an error. */
-typedef enum mb_status (*mb_chat_render)(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap);
+typedef enum mb_status (*mb_chat_fn)(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap);
 
 struct mb_parse_options {
     const struct mb_tokenizer *tok; /* not needed by mb_parse_scan */
@@ -47,7 +47,7 @@ struct mb_parse_options {
     int32_t top_k;
     const char *const *adapters;    /* names a request may use; an OpenAI "model" that is no adapter means the model */
     int32_t n_adapters;
-    mb_chat_render chat;            /* NULL: the model has no chat template */
+    mb_chat_fn chat;            /* NULL: the model has no chat template */
     void *chat_arg;
 };
 /* Everything off, no defaults; tok, vocab, max_len are the caller's to set. */
