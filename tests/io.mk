@@ -23,3 +23,6 @@ tests_mpi4_assemble_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_results
 tests_unit_results_SOURCES = tests/unit_results.c tests/records.h tests/synth.h tests/tmpdir.h
 tests_unit_results_LDADD = $(TEST_LIBS)
+EXTRA_PROGRAMS += tests/bench_assemble
+tests_bench_assemble_SOURCES = tests/bench_assemble.c tests/mpi_comm.h tests/records.h tests/synth.h tests/tmpdir.h
+tests_bench_assemble_LDADD = $(TEST_LIBS)

@@ -67,7 +67,8 @@ static enum mb_status settle_bytes(struct mb_decoder *d, int i, bool all)
         at += (size_t)(k > 0 ? k : singly ? 1 : -k);
     }
     st->started = st->started || st->tmp.len > 0;
-    memmove(st->pend.data, st->pend.data + keep, st->pend.len - keep);
+    if (keep > 0)
+        memmove(st->pend.data, st->pend.data + keep, st->pend.len - keep);
     st->pend.len -= keep;
     return st->tmp.len > 0 ? emit(d, i + 1, (const char *)st->tmp.data, st->tmp.len) : MB_OK;
 }
