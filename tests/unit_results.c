@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -362,13 +364,72 @@ static void test_cut_file(void **state)
     tmpdir_remove(dir);
 }
 
+/* A full disk while the file is written: no results, no leftovers, journals as they were, and a second try succeeds. */
+static void test_no_room(void **state)
+{
+    (void)state;
+    char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5"), *tmp = mb_path_join(dir, "r.h5.d/assembling-0000.h5");
+    int64_t rows;
+    char want[33];
+    make_both(path, &whole, 120, "", "gone", no_hash);
+    signal(SIGXFSZ, SIG_IGN);
+    for (rlim_t limit = 1000; limit < 40000; limit += 9000) {
+        struct rlimit old, small;
+        getrlimit(RLIMIT_FSIZE, &old);
+        small = (struct rlimit){limit, old.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        enum mb_status st = mb_results_assemble(path, false, false, NULL);
+        setrlimit(RLIMIT_FSIZE, &old);
+        assert_int_equal(st, MB_IO);
+        assert_false(mb_path_exists(path));
+        assert_false(mb_path_exists(tmp));
+    }
+    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    mb_hash128_hex(synth_expected(&whole, &rows), want);
+    char *have = digest_of(path, true);
+    assert_string_equal(have, want);
+    free(have);
+    free(tmp);
+    free(path);
+    tmpdir_remove(dir);
+}
+
+/* Complete results whose journals were not removed yet (a kill in between): --resume has nothing to do but to tidy up. */
+static void test_resume_of_complete(void **state)
+{
+    (void)state;
+    char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5"), *runs = mb_path_join(dir, "r.h5.d/run-0001");
+    struct mb_identity id = synth_identity;
+    struct mb_shape shape = synth_shape_of(&whole);
+    struct mb_input_info info = {.total_lines = 120, .lines = 120, .requests = 120};
+    struct mb_owner o = {.ranks = 1, .input = &info, .identity = &id, .shape = &shape};
+    struct mb_rundir *d = NULL;
+    enum mb_rundir_state s = MB_RUNDIR_FRESH;
+    make_both(path, &whole, 120, "", "gone", no_hash);
+    assert_int_equal(mb_results_assemble(path, false, true, NULL), MB_OK);
+    id.input = no_hash;
+    id.seed++;
+    assert_int_equal(mb_rundir_create(path, true, false, &o, &s, &d), MB_INPUT); /* another job's results */
+    assert_true(mb_path_exists(runs));
+    id.seed--;
+    assert_int_equal(mb_rundir_create(path, false, false, &o, &s, &d), MB_INPUT);
+    assert_int_equal(mb_rundir_create(path, true, false, &o, &s, &d), MB_OK);
+    assert_int_equal(s, MB_RUNDIR_COMPLETE);
+    assert_null(d);
+    assert_false(mb_path_exists(runs));
+    free(runs);
+    free(path);
+    tmpdir_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_assemble_and_status),   cmocka_unit_test(test_partial),
         cmocka_unit_test(test_merge),                 cmocka_unit_test(test_digest_sees_every_bit),
         cmocka_unit_test(test_digest_sees_text),      cmocka_unit_test(test_inspect),
-        cmocka_unit_test(test_cut_file),
+        cmocka_unit_test(test_cut_file),              cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_resume_of_complete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

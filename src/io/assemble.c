@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/fault.h"
 #include "base/fs.h"
@@ -61,10 +64,48 @@ static enum mb_status sync_dir_of(const char *path)
     return st;
 }
 
+/* fsync of a large file may take longer than ranks wait for each other, so rank 0 leaves it to a thread (which calls no MPI)
+ * and all ranks meet every half second until it is done. */
+struct syncing {
+    const char *path;
+    enum mb_status st;
+    atomic_bool done;
+};
+
+static void *sync_thread(void *arg)
+{
+    struct syncing *s = arg;
+    s->st = sync_path(s->path);
+    atomic_store(&s->done, true);
+    return NULL;
+}
+
+static enum mb_status sync_together(struct mb_group *g, const char *tmp)
+{
+    struct syncing s = {.path = tmp, .st = MB_OK};
+    const struct timespec half = {0, 500000000}, little = {0, 1000000};
+    pthread_t thread;
+    bool first = g->rank == 0, started = first && g->comm != NULL && pthread_create(&thread, NULL, sync_thread, &s) == 0;
+    int64_t left = 1; /* the other ranks ask at least once */
+    enum mb_status st = MB_OK;
+    if (first && !started)
+        (void)sync_thread(&s);
+    while (st == MB_OK && left != 0) {
+        for (int i = 0; i < 20 && first && !atomic_load(&s.done); i++)
+            nanosleep(&little, NULL); /* small files are soon done */
+        if (first && !atomic_load(&s.done))
+            nanosleep(&half, NULL);
+        left = first && !atomic_load(&s.done);
+        st = mb_group_max(g, &left, 1, "fsync of the results");
+    }
+    if (started)
+        pthread_join(thread, NULL);
+    return st != MB_OK ? st : s.st;
+}
+
 /* Rank 0: the finished file takes its name. */
 static enum mb_status publish(const char *tmp, const char *path, const struct mb_rundir *newest)
 {
-    MB_TRY(sync_path(tmp));
     mb_fault("assembled");
     if (newest != NULL)
         MB_TRY(mb_rundir_newest(newest));
@@ -92,6 +133,8 @@ enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path,
     st = mb_group_agree(&a->g, st != MB_OK ? st : closed, "strings of the results");
     if (st == MB_OK && a->openai != NULL)
         st = mb_asm_openai(a); /* before the results are there: complete results have all their files */
+    if (st == MB_OK)
+        st = mb_group_agree(&a->g, sync_together(&a->g, tmp), "fsync of the results");
     if (st == MB_OK && first)
         st = publish(tmp, path, newest);
     if (st != MB_OK && first)

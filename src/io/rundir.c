@@ -368,6 +368,22 @@ static enum mb_status start(struct mb_rundir *d, bool overwrite, const struct fo
     return write_owner(d, owner);
 }
 
+/* A job that was killed between the rename of its results and the removal of its journals left these behind. */
+static void tidy(const struct mb_rundir *d)
+{
+    json_t *owner = NULL;
+    size_t i;
+    json_t *arg;
+    bool keep = false;
+    if (mb_rundir_owner(d->dir, &owner) != MB_OK)
+        return;
+    json_array_foreach(json_object_get(owner, "command"), i, arg)
+        keep = keep || (json_is_string(arg) && strcmp(json_string_value(arg), "--keep") == 0);
+    json_decref(owner);
+    if (mb_rundir_finish(d, keep) != MB_OK)
+        mb_warn("%s: journals of complete results could not be removed", d->dir);
+}
+
 enum mb_status mb_rundir_create(const char *results, bool resume, bool overwrite, const struct mb_owner *owner,
                                 enum mb_rundir_state *state, struct mb_rundir **out)
 {
@@ -381,6 +397,8 @@ enum mb_status mb_rundir_create(const char *results, bool resume, bool overwrite
     if (st == MB_OK && !complete)
         st = start(d, overwrite, &f, owner, state);
     json_decref(f.identity);
+    if (complete)
+        tidy(d);
     if (st != MB_OK || complete) {
         mb_rundir_destroy(d);
         d = NULL;
