@@ -30,7 +30,7 @@ const struct mb_opt mb_opts[] = {
      .commands = JOBS | C(MERGE), .help = "results file; while the job runs RESULTS.h5.d holds its journal and status"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
-    {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
+    {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS | C(ASSEMBLE),
      .help = "also write OpenAI batch result lines here"},
     {STRING("adapter", adapter, ""), .metavar = "NAME=DIR,...", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "LoRA adapters (PEFT directories) that requests may name; several are separated by commas"},
