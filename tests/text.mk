@@ -23,3 +23,9 @@ EXTRA_DIST += tests/data/chat/cases.json tests/data/chat/make_cases.py \
 	tests/data/chat/dbrx.jinja tests/data/chat/deepseek_v2.jinja tests/data/chat/deepseek_v3.jinja \
 	tests/data/chat/gpt_oss.jinja tests/data/chat/mixtral.jinja tests/data/chat/olmoe.jinja \
 	tests/data/chat/qwen2_5.jinja tests/data/chat/qwen3.jinja
+
+TESTS_UNIT += tests/unit_utf8 tests/unit_tokenizer_hostile
+tests_unit_utf8_SOURCES = tests/unit_utf8.c
+tests_unit_utf8_LDADD = $(TEST_LIBS)
+tests_unit_tokenizer_hostile_SOURCES = tests/unit_tokenizer_hostile.c
+tests_unit_tokenizer_hostile_LDADD = $(TEST_LIBS)

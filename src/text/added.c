@@ -124,7 +124,7 @@ static size_t space_right(const char *s, size_t to, size_t n)
 enum mb_status mb_added_cut(const struct mb_added *a, const struct mb_bytes *text, struct mb_piece p,
                             struct mb_pieces *out)
 {
-    const char *s = (const char *)text->data + p.off;
+    const char *s = mb_text_at(text, p.off);
     size_t done = 0, n = p.len;
     for (size_t i = 0; i < n && a->tokens > 0;) {
         size_t end = 0;

@@ -17,6 +17,11 @@ struct mb_pieces {
     struct mb_piece *v;
     size_t n, cap;
 };
+/* The text at an offset; there may be no text at all (NULL) where only added tokens are left. */
+static inline const char *mb_text_at(const struct mb_bytes *text, size_t off)
+{
+    return text->data == NULL ? "" : (const char *)text->data + off;
+}
 /* Empty text pieces are not kept. */
 enum mb_status mb_pieces_push(struct mb_pieces *p, struct mb_piece piece);
 void mb_pieces_clear(struct mb_pieces *p);

@@ -122,7 +122,7 @@ static enum mb_status cut_all(const struct mb_pre *step, struct mb_work *w)
 {
     for (size_t i = 0; i < w->cur.n; i++) {
         struct cut c = {.step = step, .piece = w->cur.v[i], .out = &w->next};
-        const char *s = (const char *)w->cur.text.data + c.piece.off;
+        const char *s = mb_text_at(&w->cur.text, c.piece.off);
         if (c.piece.id >= 0)
             MB_TRY(mb_pieces_push(&w->next, c.piece));
         else if (step->kind == MB_PRE_SPLIT)
@@ -168,7 +168,7 @@ static enum mb_status rewrite_all(const struct mb_pre *t, struct mb_work *w)
     struct mb_bytes *out = &w->next.text;
     for (size_t i = 0; i < w->cur.n; i++) {
         struct mb_piece p = w->cur.v[i];
-        const char *s = (const char *)w->cur.text.data + p.off;
+        const char *s = mb_text_at(&w->cur.text, p.off);
         size_t off = out->len;
         if (p.id >= 0) {
             MB_TRY(mb_pieces_push(&w->next, (struct mb_piece){off, 0, p.id, false}));

@@ -149,7 +149,7 @@ static enum mb_status cut_added(const struct mb_tokenizer *t, struct mb_work *w)
     for (size_t i = 0; i < w->cur.n; i++) {
         struct mb_piece p = w->cur.v[i];
         size_t off = w->next.text.len;
-        const char *s = (const char *)w->cur.text.data + p.off;
+        const char *s = mb_text_at(&w->cur.text, p.off);
         if (p.id < 0)
             MB_TRY(mb_norm_apply(t->norms, t->nnorms, s, p.len, w, &p.first, &w->next.text));
         p.off = off;
@@ -181,7 +181,7 @@ static enum mb_status seen_init(struct mb_work *w)
 static enum mb_status encode_word(const struct mb_tokenizer *t, struct mb_work *w, struct mb_piece p,
                                   struct mb_ids *out)
 {
-    const char *text = (const char *)w->cur.text.data, *s = text + p.off;
+    const char *text = mb_text_at(&w->cur.text, 0), *s = mb_text_at(&w->cur.text, p.off);
     if (p.len > SEEN_WORD_MAX)
         return mb_bpe_word(&t->bpe, &t->vocab, s, p.len, w, out);
     struct mb_seen *e = &w->seen[mb_hash64(s, p.len) & w->seen_mask];
@@ -200,7 +200,7 @@ static enum mb_status encode_pieces(const struct mb_tokenizer *t, struct mb_work
 {
     for (size_t i = 0; i < w->cur.n; i++) {
         struct mb_piece p = w->cur.v[i];
-        const char *s = (const char *)w->cur.text.data + p.off;
+        const char *s = mb_text_at(&w->cur.text, p.off);
         if (p.id >= 0)
             MB_TRY(mb_ids_put(out, p.id));
         else if (t->kind == MB_MODEL_BPE)

@@ -13,7 +13,8 @@ struct mb_tokenizer;
 /* path: a directory with tokenizer.json (else a *.model), or such a file. Errors: MB_MODEL with file, key,
  * expected and found; a mechanism that is not supported is refused by name. */
 enum mb_status mb_tokenizer_load(const char *path, struct mb_tokenizer **out);
-/* Whether a directory has tokenizer files at all; without them a model serves requests given as ids. Local. */
+/* Whether a directory has tokenizer files at all; without them a model serves requests given as ids. Local.
+ */
 bool mb_tokenizer_present(const char *dir);
 void mb_tokenizer_destroy(struct mb_tokenizer *t);
 int32_t mb_tokenizer_size(const struct mb_tokenizer *t); /* largest id + 1 */

@@ -107,6 +107,8 @@ enum mb_status mb_utf8_repair(const char *s, size_t n, bool nul_too, struct mb_b
     size_t done = 0, i = 0;
     uint32_t cp = 1;
     bool cut;
+    if (n == 0)
+        return MB_OK;
     while (i < n) {
         int k = mb_utf8_step((const uint8_t *)s + i, n - i, &cp, &cut);
         bool bad = k < 0 || (nul_too && cp == 0);

@@ -89,6 +89,7 @@ enum mb_status mb_vocab_add(struct mb_vocab *v, int64_t id, const char *s, size_
         return mb_error(MB_MODEL, "%s: id %lld is given to \"%.*s\" and to another token", what,
                         (long long)id, (int)(n < 40 ? n : 40), s);
     uint64_t off = v->text.len;
+    MB_TRY(mb_bytes_reserve(&v->text, n + 1)); /* so that even an empty text has an address */
 
     MB_TRY(mb_bytes_put(&v->text, s, n));
     *t = (struct mb_vocab_token){.off = off, .len = (uint32_t)n, .present = true};
