@@ -27,7 +27,7 @@ if r.returncode != 0:
 f = h5py.File(out, "r")
 ids = [x.decode() if isinstance(x, bytes) else x for x in f["requests/id"][:]]
 rows, toks, poff = f["rows/offsets"][:], f["tokens/output_offsets"][:], f["tokens/prompt_offsets"][:]
-worst = dict(logits=0.0, weights=0.0, logprob=0.0, sum=0.0, hidden=0.0)
+worst = dict(logits=0.0, mtp=0.0, weights=0.0, logprob=0.0, sum=0.0, hidden=0.0)
 bad = []
 
 def check(name, got, want, atol, rtol=0.0):
@@ -66,6 +66,10 @@ for i in range(P):
                 bad.append(f"router weights of prompt {i}: worst {d.max():.3g}")
         if not np.array_equal(f["routing/layers"][:], g.attrs["moe_layers"]):
             bad.append(f"routing/layers {f['routing/layers'][:]} expected {g.attrs['moe_layers']}")
+    if f"mtp/prompt{i}" in g and T > 1:
+        worst["mtp"] = max(worst["mtp"], check(f"MTP logits of prompt {i}", f["mtp/logits"][r0:r0 + T - 1], g[f"mtp/prompt{i}/logits"][:], 1e-4, 1e-4))
+        if not np.isnan(f["mtp/logits"][rows[a + 1] - 1]).all():
+            bad.append(f"MTP logits of prompt {i}: the last row is not NaN")
     if i == int(g.attrs["debug_prompt"]):
         worst["hidden"] = check("residual stream", f["hidden"][r0:r0 + T].transpose(1, 0, 2), g["debug/hidden"][:], 2e-4)
     b = ids.index(f"e{i}")

@@ -34,7 +34,7 @@ for base, adapters in (("mixtral_a", ["mixtral_a__attn_r4", "mixtral_a__experts_
     gold = {a: h5py.File(f"{data}/lora/{a}/golden.h5") for a in adapters}
     lines = {a: [request(a, i, gold[a][f"prompt{i}/input_ids"][:]) for i in (1, 2, 3)] for a in adapters}
     lines[""] = [request("", i, gold[adapters[0]][f"prompt{i}/input_ids"][:]) for i in (1, 2, 3)]
-    for dtype in ("f32", "bf16"):
+    for dtype in ("f32", "bf16") if base == "mixtral_a" else ("f32",):
         mixed = run(base, adapters, [x for group in zip(*lines.values()) for x in group], "mixed", "--dtype", dtype)
         for a in lines:
             alone = run(base, adapters, lines[a], "alone", "--dtype", dtype, "--max-num-seqs", "1")
