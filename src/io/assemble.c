@@ -15,7 +15,6 @@
 #include "io/asm.h"
 
 #define ROUND_BYTES ((uint64_t)16 << 20)
-#define MIN_LINES 4096 /* below this an owner costs more than it saves */
 
 /* ---------------------------------------------------------------- the file */
 /* Numbers: the owners' part. One owner writes serially while the others wait for its verdict. */
@@ -150,7 +149,11 @@ static bool any_bulk(const struct mb_shape *s)
 
 static int owners_of(const struct mb_assemble_options *o, int size)
 {
-    uint64_t least = o->min_lines ? o->min_lines : any_bulk(o->shape) ? 1 : MIN_LINES;
+    /* Only rank 0 may hold what grows with the number of requests. Bulk data is worth several writers, and then rows are few
+     * enough. */
+    if (o->min_lines == 0 && !any_bulk(o->shape))
+        return 1;
+    uint64_t least = o->min_lines ? o->min_lines : 1;
     uint64_t n = o->lines / least;
     return n < 1 ? 1 : n > (uint64_t)size ? size : (int)n;
 }
