@@ -1,8 +1,8 @@
 /* Speed of GEMM and attention beside what the machine can do, measured in the same run:
  *   bench_gemm [threads [isa [gemm|attention]]]
- * peak: f32 FMA in registers; read: a plain sweep over 256 MB. A GEMM with few rows is bound by reading its weights
- * (column "read"), one with many by FMA (column "peak"). Best of several runs; with one thread its CPU time counts, so
- * that other load disturbs little. */
+ * peak: f32 FMA in registers; read: a plain sweep over 256 MB. A GEMM with few rows is bound by reading its
+ * weights (column "read"), one with many by FMA (column "peak"). Best of several runs; with one thread its
+ * CPU time counts, so that other load disturbs little. */
 #include <immintrin.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,17 +36,18 @@ static void die(const char *what)
 
 /* ---------------------------------------------------------------- the machine */
 /* 12 independent chains of FMA; named variables, so that they stay in registers */
-#define FMA_CHAINS(V, SET1, FMA, CONSTRAINT)                                                                           \
-    V a = SET1(0.999f), b = SET1(0.001f), s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a,      \
-      s9 = a, sa = a, sb = a;                                                                                          \
-    for (long k = 0; k < n; k++) {                                                                                     \
-        s0 = FMA(s0, a, b), s1 = FMA(s1, a, b), s2 = FMA(s2, a, b), s3 = FMA(s3, a, b), s4 = FMA(s4, a, b);            \
-        s5 = FMA(s5, a, b), s6 = FMA(s6, a, b), s7 = FMA(s7, a, b), s8 = FMA(s8, a, b), s9 = FMA(s9, a, b);            \
-        sa = FMA(sa, a, b), sb = FMA(sb, a, b);                                                                        \
-        __asm__ volatile("" : CONSTRAINT(s0), CONSTRAINT(s1), CONSTRAINT(s2), CONSTRAINT(s3), CONSTRAINT(s4),          \
-                         CONSTRAINT(s5), CONSTRAINT(s6), CONSTRAINT(s7), CONSTRAINT(s8), CONSTRAINT(s9),               \
-                         CONSTRAINT(sa), CONSTRAINT(sb));                                                              \
-    }                                                                                                                  \
+#define FMA_CHAINS(V, SET1, FMA, CONSTRAINT)                                                                 \
+    V a = SET1(0.999f), b = SET1(0.001f), s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a,    \
+      s8 = a, s9 = a, sa = a, sb = a;                                                                        \
+    for (long k = 0; k < n; k++) {                                                                           \
+        s0 = FMA(s0, a, b), s1 = FMA(s1, a, b), s2 = FMA(s2, a, b), s3 = FMA(s3, a, b), s4 = FMA(s4, a, b);  \
+        s5 = FMA(s5, a, b), s6 = FMA(s6, a, b), s7 = FMA(s7, a, b), s8 = FMA(s8, a, b), s9 = FMA(s9, a, b);  \
+        sa = FMA(sa, a, b), sb = FMA(sb, a, b);                                                              \
+        __asm__ volatile(""                                                                                  \
+                         : CONSTRAINT(s0), CONSTRAINT(s1), CONSTRAINT(s2), CONSTRAINT(s3), CONSTRAINT(s4),   \
+                           CONSTRAINT(s5), CONSTRAINT(s6), CONSTRAINT(s7), CONSTRAINT(s8), CONSTRAINT(s9),   \
+                           CONSTRAINT(sa), CONSTRAINT(sb));                                                  \
+    }                                                                                                        \
     return 2.0 * 12 * (double)n * (double)(sizeof(V) / 4)
 __attribute__((target("avx2,fma"))) static double fma_avx2(long n)
 {
@@ -101,9 +102,11 @@ static void measure_machine(struct bench *b)
 }
 
 /* ---------------------------------------------------------------- GEMM */
-static struct mb_weight *weight(const struct bench *b, int64_t n, int64_t k, enum mb_dtype t, const float *values)
+static struct mb_weight *weight(const struct bench *b, int64_t n, int64_t k, enum mb_dtype t,
+                                const float *values)
 {
-    struct mb_weight_desc d = {.n = n, .k = k, .dtype = t, .leaves = 1, .leaf = {0, k}, .cat = MB_MEM_WEIGHTS};
+    struct mb_weight_desc d = {
+        .n = n, .k = k, .dtype = t, .leaves = 1, .leaf = {0, k}, .cat = MB_MEM_WEIGHTS};
     struct mb_host_matrix m = {.base = values, .n = n, .k = k, .stride_n = k, .stride_k = 1};
     struct mb_weight *w;
     if (b->ops->weight_create(b->dev, &d, &w) != MB_OK || b->ops->weight_put(w, 0, 0, &m) != MB_OK)
@@ -114,7 +117,8 @@ static struct mb_weight *weight(const struct bench *b, int64_t n, int64_t k, enu
 static struct mb_view view(const struct bench *b, int64_t rows, int64_t cols, enum mb_dtype t)
 {
     struct mb_buf *buf;
-    if (b->ops->buf_alloc(b->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * cols * mb_dtype_size(t)), &buf) != MB_OK)
+    if (b->ops->buf_alloc(b->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * cols * mb_dtype_size(t)), &buf) !=
+        MB_OK)
         die("no buffer");
     return mb_view_of(buf, 0, rows, cols, t);
 }
@@ -153,8 +157,8 @@ static void gemm(const struct bench *b, int64_t m, int64_t n, int64_t k, int exp
 }
 
 /* ---------------------------------------------------------------- attention */
-static void attention(const struct bench *b, int seqs, int rows, int context, int heads, int kv_heads, int d, int dv,
-                      bool v_in_k, enum mb_dtype t)
+static void attention(const struct bench *b, int seqs, int rows, int context, int heads, int kv_heads, int d,
+                      int dv, bool v_in_k, enum mb_dtype t)
 {
     int pages = (context + 63) / 64;
     struct mb_kv_desc desc = {seqs * pages, kv_heads, d, dv, v_in_k, t};
@@ -174,7 +178,8 @@ static void attention(const struct bench *b, int seqs, int rows, int context, in
         ints[i] = i;
     b->ops->copy_in(b->s, table, ints);
     free(ints);
-    struct mb_attn_args a = {.kv = kv, .pos = pos, .seq = seq, .page_table = table, .heads = heads, .scale = 0.1f};
+    struct mb_attn_args a = {
+        .kv = kv, .pos = pos, .seq = seq, .page_table = table, .heads = heads, .scale = 0.1f};
     a.segment = MB_KV_SEGMENT;
     a.q = view(b, seqs * rows, (int64_t)heads * d, t);
     struct mb_view out = view(b, seqs * rows, (int64_t)heads * dv, t);
@@ -189,9 +194,9 @@ static void attention(const struct bench *b, int seqs, int rows, int context, in
     double keys = (double)rows * context - 0.5 * (double)rows * (rows - 1);
     double flops = 2.0 * seqs * keys * heads * (d + dv);
     double bytes = (double)seqs * context * kv_heads * (d + (v_in_k ? 0 : dv)) * (double)mb_dtype_size(t);
-    printf("%5d %5d %7d %5d %3d %4d %4d  %-4s %9.1f %7.2f %9.2f %7.2f\n", seqs, rows, context, heads, kv_heads, d, dv,
-           t == MB_F32 ? "f32" : "bf16", flops / best / 1e9, flops / best / b->peak, bytes / best / 1e9,
-           bytes / best / b->read);
+    printf("%5d %5d %7d %5d %3d %4d %4d  %-4s %9.1f %7.2f %9.2f %7.2f\n", seqs, rows, context, heads,
+           kv_heads, d, dv, t == MB_F32 ? "f32" : "bf16", flops / best / 1e9, flops / best / b->peak,
+           bytes / best / 1e9, bytes / best / b->read);
     struct mb_view views[] = {pos, seq, table, a.q, out};
     for (int i = 0; i < 5; i++)
         b->ops->buf_free(views[i].buf);
@@ -227,7 +232,8 @@ int main(int argc, char **argv)
 {
     struct bench b = {.ops = mb_ops_find("cpu"), .threads = argc > 1 ? atoi(argv[1]) : 1};
     struct mb_mem mem = {0};
-    struct mb_device_options o = {.threads = b.threads, .isa = argc > 2 ? argv[2] : "auto", .mem = &mem, .path = MB_F32};
+    struct mb_device_options o = {
+        .threads = b.threads, .isa = argc > 2 ? argv[2] : "auto", .mem = &mem, .path = MB_F32};
     struct mb_device_info info;
     if (b.ops->open(&o, &b.dev) != MB_OK || b.ops->stream_create(b.dev, &b.s) != MB_OK)
         return 1;

@@ -31,6 +31,16 @@ tests_guard_sample_LDADD = $(TEST_LIBS)
 check_PROGRAMS += tests/moebatch_guard
 tests_moebatch_guard_SOURCES = $(moebatch_SOURCES) $(GUARD)
 tests_moebatch_guard_LDADD = $(moebatch_LDADD)
+# the same tests with stand-ins for AVX-512 and AMX, on any machine
+WIDE = tests/wide_avx512.c tests/wide_attn.c tests/wide_amx.c
+TESTS_UNIT += tests/wide_gemm tests/wide_attention
+tests_wide_gemm_SOURCES = tests/unit_gemm.c $(WIDE)
+tests_wide_gemm_LDADD = $(TEST_LIBS)
+tests_wide_attention_SOURCES = tests/unit_attention.c $(WIDE)
+tests_wide_attention_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_selftest
+tests_unit_selftest_SOURCES = tests/unit_selftest.c tests/wide_avx512.c tests/wide_attn.c
+tests_unit_selftest_LDADD = $(TEST_LIBS)
 # speed beside the machine's own: make tests/bench_gemm
 EXTRA_PROGRAMS += tests/bench_gemm
 tests_bench_gemm_SOURCES = tests/bench_gemm.c

@@ -1,4 +1,5 @@
-/* Helpers of the device tests: a device per ISA and thread count, buffers filled from the host, a small generator. */
+/* Helpers of the device tests: a device per ISA and thread count, buffers filled from the host, a small
+ * generator. */
 #ifndef MB_TESTS_DEVICE_HELP_H
 #define MB_TESTS_DEVICE_HELP_H
 #include <setjmp.h>
@@ -55,12 +56,13 @@ static inline float rig_value(struct rig *g, bool half)
 }
 
 /* A view of a new buffer with rows x cols of type t from host floats v (row by row), stride >= cols. */
-static inline struct mb_view rig_floats(struct rig *g, const float *v, int64_t rows, int64_t cols, int64_t stride,
-                                        enum mb_dtype t)
+static inline struct mb_view rig_floats(struct rig *g, const float *v, int64_t rows, int64_t cols,
+                                        int64_t stride, enum mb_dtype t)
 {
     struct mb_buf *b;
     uint64_t size = (uint64_t)mb_dtype_size(t);
-    assert_int_equal(g->ops->buf_alloc(g->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * stride) * size + 64, &b), MB_OK);
+    assert_int_equal(g->ops->buf_alloc(g->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * stride) * size + 64, &b),
+                     MB_OK);
     struct mb_view view = {b, 64, rows, cols, stride, t};
     unsigned char *host = malloc((size_t)(rows * cols) * 4 + 1);
     for (int64_t i = 0; v != NULL && i < rows * cols; i++)
@@ -76,7 +78,8 @@ static inline struct mb_view rig_floats(struct rig *g, const float *v, int64_t r
 static inline struct mb_view rig_ints(struct rig *g, const int32_t *v, int64_t rows, int64_t cols)
 {
     struct mb_buf *b;
-    assert_int_equal(g->ops->buf_alloc(g->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * cols) * 4 + 4, &b), MB_OK);
+    assert_int_equal(g->ops->buf_alloc(g->dev, MB_MEM_ACTIVATIONS, (uint64_t)(rows * cols) * 4 + 4, &b),
+                     MB_OK);
     struct mb_view view = mb_view_of(b, 0, rows, cols, MB_I32);
     assert_int_equal(g->ops->copy_in(g->s, view, v), MB_OK);
     return view;

@@ -70,8 +70,8 @@ static void join(struct state *a, const struct state *b, int32_t dv)
 }
 
 /* one block of 64 keys at base, of which lo..hi (positions) are visible */
-static void fold_block(struct state *st, const struct shape *s, const struct sequence *q, const float *query, int32_t head,
-                       int64_t base, int64_t lo, int64_t hi, float scale)
+static void fold_block(struct state *st, const struct shape *s, const struct sequence *q, const float *query,
+                       int32_t head, int64_t base, int64_t lo, int64_t hi, float scale)
 {
     float sc[64], p[64] = {0}, pr[64] = {0}, x[64], max = -INFINITY;
     int64_t kw = (int64_t)s->kv_heads * s->d, vw = (int64_t)s->kv_heads * s->dv;
@@ -91,7 +91,7 @@ static void fold_block(struct state *st, const struct shape *s, const struct seq
     for (int32_t c = 0; c < s->dv; c++) {
         for (int64_t i = 0; i < 64; i++) {
             bool seen = base + i >= lo && base + i <= hi;
-            x[i] = !seen         ? 0
+            x[i] = !seen       ? 0
                    : s->v_in_k ? q->k[(base + i) * kw + kh * s->d + c]
                                : q->v[(base + i) * vw + kh * s->dv + c];
         }
@@ -103,8 +103,8 @@ static void fold_block(struct state *st, const struct shape *s, const struct seq
 }
 
 /* node [first, first + size) of segments */
-static struct state node(const struct shape *s, const struct sequence *q, const float *query, int32_t head, int64_t lo,
-                         int64_t hi, float scale, int64_t first, int64_t size)
+static struct state node(const struct shape *s, const struct sequence *q, const float *query, int32_t head,
+                         int64_t lo, int64_t hi, float scale, int64_t first, int64_t size)
 {
     struct state st = {.o = calloc((size_t)s->dv, sizeof(float))};
     int64_t begin = first * s->segment, end = (first + size) * s->segment - 1;
@@ -126,8 +126,8 @@ static struct state node(const struct shape *s, const struct sequence *q, const 
     return st;
 }
 
-static void naive(float *out, const struct shape *s, const struct sequence *q, const float *query, int32_t head,
-                  int32_t pos, float scale, const float *sinks)
+static void naive(float *out, const struct shape *s, const struct sequence *q, const float *query,
+                  int32_t head, int32_t pos, float scale, const float *sinks)
 {
     int64_t lo = s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0, size = 1;
     while (size * s->segment <= pos)
@@ -158,7 +158,8 @@ static float as_stored(enum mb_dtype t, float v)
     return t == MB_BF16 ? mb_bf16_float(mb_bf16_of(v)) : v;
 }
 
-static void append(struct rig *g, const struct shape *s, struct pool *p, int32_t seq, int32_t from, int32_t to)
+static void append(struct rig *g, const struct shape *s, struct pool *p, int32_t seq, int32_t from,
+                   int32_t to)
 {
     int64_t n = to - from, kw = (int64_t)s->kv_heads * s->d, vw = (int64_t)s->kv_heads * s->dv;
     float *k = malloc((size_t)(n * kw) * sizeof *k), *v = malloc((size_t)(n * vw) * sizeof *v);
@@ -248,7 +249,8 @@ static void rows_of(struct batch *b, int32_t seq, int32_t from, int32_t to)
 static void check(struct rig *g, const struct shape *s, const struct pool *p, const struct batch *b)
 {
     int64_t qw = (int64_t)s->heads * s->d, ow = (int64_t)s->heads * s->dv;
-    float *q = malloc((size_t)(b->n * qw) * sizeof *q), *sinks = malloc((size_t)s->heads * sizeof *sinks), *want;
+    float *q = malloc((size_t)(b->n * qw) * sizeof *q), *sinks = malloc((size_t)s->heads * sizeof *sinks),
+          *want;
     for (int64_t i = 0; i < b->n * qw; i++)
         q[i] = rig_value(g, s->q == MB_BF16) * 0.25f;
     for (int32_t i = 0; i < s->heads; i++)
@@ -309,7 +311,14 @@ static const struct shape shapes[] = {
     {.heads = 3, .kv_heads = 1, .d = 48, .dv = 32, .segment = 64, .v_in_k = true},
     {.heads = 60, .kv_heads = 1, .d = 40, .dv = 20, .segment = 192, .v_in_k = true},
     {.heads = 2, .kv_heads = 1, .d = 8, .dv = 8, .segment = 64, .window = 1, .softcap = 3},
-    {.heads = 5, .kv_heads = 5, .d = 33, .dv = 17, .segment = 64, .window = 7, .sinks = true, .softcap = 1.5f},
+    {.heads = 5,
+     .kv_heads = 5,
+     .d = 33,
+     .dv = 17,
+     .segment = 64,
+     .window = 7,
+     .sinks = true,
+     .softcap = 1.5f},
 };
 
 static void shapes_on(struct rig *g)
@@ -343,7 +352,8 @@ static void test_shapes(void **state)
 static void test_batches(void **state)
 {
     (void)state;
-    struct shape s = {.heads = 4, .kv_heads = 2, .d = 64, .dv = 32, .segment = 64, .page = MB_BF16, .q = MB_BF16};
+    struct shape s = {
+        .heads = 4, .kv_heads = 2, .d = 64, .dv = 32, .segment = 64, .page = MB_BF16, .q = MB_BF16};
     int32_t length[SEQS] = {300, 140, 64};
     struct rig g;
     struct pool p;
@@ -366,7 +376,8 @@ static void test_infinite_neighbour(void **state)
 {
     (void)state;
     for (int t = 0; t < 2; t++) {
-        struct shape s = {.heads = 2, .kv_heads = 2, .d = 32, .dv = 32, .segment = 64, .page = t ? MB_BF16 : MB_F32};
+        struct shape s = {
+            .heads = 2, .kv_heads = 2, .d = 32, .dv = 32, .segment = 64, .page = t ? MB_BF16 : MB_F32};
         int32_t length[SEQS] = {90, 1, 1};
         struct rig g;
         struct pool p;
@@ -405,7 +416,8 @@ static void test_mistakes(void **state)
     assert_int_equal(g.ops->kv_create(g.dev, &bad, &none), MB_BUG);
     int32_t two = 2, zero = 0, slot = 128;
     struct mb_view q = rig_floats(&g, NULL, 1, 8, 8, MB_F32), out = rig_floats(&g, NULL, 1, 8, 8, MB_F32);
-    struct mb_view pos = rig_ints(&g, &zero, 1, 1), seq = rig_ints(&g, &zero, 1, 1), page = rig_ints(&g, &zero, 1, 1);
+    struct mb_view pos = rig_ints(&g, &zero, 1, 1), seq = rig_ints(&g, &zero, 1, 1),
+                   page = rig_ints(&g, &zero, 1, 1);
     struct mb_view wrong = rig_ints(&g, &two, 1, 1), slots = rig_ints(&g, &slot, 1, 1);
     struct mb_attn_args a = {q, kv, pos, seq, page, 1, 1, 0, 0, 64, MB_NO_VIEW};
     assert_int_equal(g.ops->attention(g.s, out, &a), MB_OK);

@@ -39,19 +39,21 @@ struct shape {
     int32_t leaves;
     int64_t leaf[17];
     int64_t x_stride, out_stride, x_col, out_col; /* beyond k and n */
-    bool bias, scattered;                         /* weights put in parts, rows and columns swapped in memory */
+    bool bias, scattered; /* weights put in parts, rows and columns swapped in memory */
     enum mb_dtype x, w, out;
 };
 
 static struct mb_weight *make_weight(struct rig *g, const struct shape *s, const float *w)
 {
-    struct mb_weight_desc d = {.n = s->n, .k = s->k, .dtype = s->w, .leaves = s->leaves, .cat = MB_MEM_WEIGHTS};
+    struct mb_weight_desc d = {
+        .n = s->n, .k = s->k, .dtype = s->w, .leaves = s->leaves, .cat = MB_MEM_WEIGHTS};
     memcpy(d.leaf, s->leaf, sizeof d.leaf);
     struct mb_weight *out;
     assert_int_equal(g->ops->weight_create(g->dev, &d, &out), MB_OK);
     assert_true(g->ops->weight_bytes(out) >= (uint64_t)(s->n * s->k * mb_dtype_size(s->w)));
     if (!s->scattered) {
-        struct mb_host_matrix m = {.base = w, .storage = MB_STORE_F32, .n = s->n, .k = s->k, .stride_n = s->k, .stride_k = 1};
+        struct mb_host_matrix m = {
+            .base = w, .storage = MB_STORE_F32, .n = s->n, .k = s->k, .stride_n = s->k, .stride_k = 1};
         assert_int_equal(g->ops->weight_put(out, 0, 0, &m), MB_OK);
         return out;
     }
@@ -62,7 +64,8 @@ static struct mb_weight *make_weight(struct rig *g, const struct shape *s, const
     k1 = k1 < s->k ? k1 : s->k;
     for (int part = 0; part < 4; part++) {
         int64_t n0 = part & 1 ? n1 : 0, k0 = part & 2 ? k1 : 0;
-        struct mb_host_matrix m = {.base = t + k0 * s->n + n0, .storage = MB_STORE_F32, .stride_n = 1, .stride_k = s->n};
+        struct mb_host_matrix m = {
+            .base = t + k0 * s->n + n0, .storage = MB_STORE_F32, .stride_n = 1, .stride_k = s->n};
         m.n = part & 1 ? s->n - n1 : n1;
         m.k = part & 2 ? s->k - k1 : k1;
         assert_int_equal(g->ops->weight_put(out, n0, k0, &m), MB_OK);
@@ -79,7 +82,8 @@ static float *random_floats(struct rig *g, int64_t n, bool half)
     return v;
 }
 
-static void check_out(const struct shape *s, const float *out, const float *x, const float *w, const float *bias)
+static void check_out(const struct shape *s, const float *out, const float *x, const float *w,
+                      const float *bias)
 {
     int32_t size = 1;
     while (size < s->leaves)
@@ -87,20 +91,22 @@ static void check_out(const struct shape *s, const float *out, const float *x, c
     uint32_t old = mb_fp_enter();
     for (int64_t i = 0; i < s->m; i++)
         for (int64_t j = 0; j < s->n; j++) {
-            float want = tree(x + i * (s->x_col + s->k) + s->x_col, w + j * s->k, s->leaf, 0, s->leaves, size);
+            float want =
+                tree(x + i * (s->x_col + s->k) + s->x_col, w + j * s->k, s->leaf, 0, s->leaves, size);
             if (s->bias)
                 want = want + bias[j];
             if (s->out == MB_BF16)
                 want = mb_bf16_float(mb_bf16_of(want));
             float got = out[i * (s->out_col + s->n) + s->out_col + j];
             if (got != want)
-                fail_msg("%lld x %lld x %lld, %d leaves: (%lld, %lld) is %a, not %a", (long long)s->m, (long long)s->n,
-                         (long long)s->k, s->leaves, (long long)i, (long long)j, got, want);
+                fail_msg("%lld x %lld x %lld, %d leaves: (%lld, %lld) is %a, not %a", (long long)s->m,
+                         (long long)s->n, (long long)s->k, s->leaves, (long long)i, (long long)j, got, want);
         }
     mb_fp_restore(old);
     for (int64_t i = 0; i < s->m; i++)
         for (int64_t j = 0; j < s->out_col; j++)
-            assert_true(out[i * (s->out_col + s->n) + j] == 0.0f); /* columns before the group are untouched */
+            assert_true(out[i * (s->out_col + s->n) + j] ==
+                        0.0f); /* columns before the group are untouched */
 }
 
 static void one(struct rig *g, const struct shape *s)
@@ -110,7 +116,8 @@ static void one(struct rig *g, const struct shape *s)
     float *b = random_floats(g, s->n, false);
     struct mb_weight *weight = make_weight(g, s, w);
     struct mb_view xv = rig_floats(g, x, s->m, s->x_col + s->k, s->x_col + s->k + s->x_stride, s->x);
-    struct mb_view ov = rig_floats(g, NULL, s->m, s->out_col + s->n, s->out_col + s->n + s->out_stride, s->out);
+    struct mb_view ov =
+        rig_floats(g, NULL, s->m, s->out_col + s->n, s->out_col + s->n + s->out_stride, s->out);
     struct mb_view bv = rig_floats(g, b, 1, s->n, s->n, MB_F32);
     struct mb_gemm_group group = {weight, 0, s->m, s->x_col, s->out_col, s->bias ? bv : MB_NO_VIEW};
     assert_int_equal(g->ops->gemm(g->s, ov, xv, &group, 1), MB_OK);
@@ -216,7 +223,8 @@ static void groups_on(struct rig *g)
     for (int half = 0; half < 2; half++) {
         enum mb_dtype t = half ? MB_BF16 : MB_F32;
         float *x = random_floats(g, M * K * 2, half), *w[G];
-        struct mb_view xv = rig_floats(g, x, M, 2 * K, 2 * K, t), ov = rig_floats(g, NULL, M, 2 * N, 2 * N, MB_F32);
+        struct mb_view xv = rig_floats(g, x, M, 2 * K, 2 * K, t),
+                       ov = rig_floats(g, NULL, M, 2 * N, 2 * N, MB_F32);
         struct mb_gemm_group group[2 * G];
         struct shape s = plain(0, N, K);
         s.w = t;
@@ -322,7 +330,8 @@ static void expect_weight(struct rig *g, struct mb_weight *w, const float *want,
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < k; j++)
             if (out[j * n + i] != want[i * k + j])
-                fail_msg("weight (%lld, %lld) is %a, not %a", (long long)i, (long long)j, out[j * n + i], want[i * k + j]);
+                fail_msg("weight (%lld, %lld) is %a, not %a", (long long)i, (long long)j, out[j * n + i],
+                         want[i * k + j]);
     free(out);
     free(unit);
     rig_free(g, xv);
@@ -365,7 +374,8 @@ static void test_storage(void **state)
                 scale[i] = rig_value(&g, false);
             for (int i = 0; i < N; i++)
                 for (int j = 0; j < K; j++) {
-                    float v = stored(&g, (enum mb_storage)st, raw + (i * SN + j) * mb_storage_size((enum mb_storage)st));
+                    float v = stored(&g, (enum mb_storage)st,
+                                     raw + (i * SN + j) * mb_storage_size((enum mb_storage)st));
                     if (st == MB_STORE_F8E4M3)
                         v = v * scale[(i + N0) / BN * SCALES + (j + K0) / BK];
                     want[i * K + j] = t ? mb_bf16_float(mb_bf16_of(v)) : v;
@@ -403,7 +413,8 @@ static void test_mistakes(void **state)
     struct mb_view beyond = x;
     beyond.rows = 1000;
     assert_int_equal(g.ops->gemm(g.s, out, beyond, &ok, 1), MB_BUG);
-    struct mb_host_matrix m = {.base = w, .storage = MB_STORE_F32, .n = 8, .k = 40, .stride_n = 40, .stride_k = 1};
+    struct mb_host_matrix m = {
+        .base = w, .storage = MB_STORE_F32, .n = 8, .k = 40, .stride_n = 40, .stride_k = 1};
     assert_int_equal(g.ops->weight_put(weight, 1, 0, &m), MB_BUG);
     m.storage = MB_STORE_F8E4M3;
     assert_int_equal(g.ops->weight_put(weight, 0, 0, &m), MB_BUG);
@@ -423,8 +434,8 @@ static void test_mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_leaves),  cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_passes), cmocka_unit_test(test_tiny),    cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_shapes),   cmocka_unit_test(test_leaves), cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_passes),   cmocka_unit_test(test_tiny),   cmocka_unit_test(test_storage),
         cmocka_unit_test(test_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

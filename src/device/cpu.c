@@ -20,8 +20,9 @@ bool mb_cpu_view_ok(struct mb_view v)
     uint64_t size = (uint64_t)mb_dtype_size(v.dtype), last, need;
     if (v.buf == NULL || v.off % size != 0 || v.stride < 0 || (v.rows > 1 && v.stride < v.cols))
         return false;
-    return mb_mul_ok((uint64_t)(v.rows - 1), (uint64_t)v.stride, &last) && mb_add_ok(last, (uint64_t)v.cols, &need) &&
-           mb_mul_ok(need, size, &need) && mb_add_ok(need, v.off, &need) && need <= v.buf->bytes;
+    return mb_mul_ok((uint64_t)(v.rows - 1), (uint64_t)v.stride, &last) &&
+           mb_add_ok(last, (uint64_t)v.cols, &need) && mb_mul_ok(need, size, &need) &&
+           mb_add_ok(need, v.off, &need) && need <= v.buf->bytes;
 }
 
 static const char *const dtype_name[MB_DTYPE_COUNT] = {"f32", "bf16", "i32", "u8"};
@@ -31,14 +32,16 @@ enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, i
 {
     if ((rows >= 0 && v.rows != rows) || (cols >= 0 && v.cols != cols) || v.dtype != t || !mb_cpu_view_ok(v))
         return mb_error(MB_BUG,
-                        "%s: %s is [%" PRId64 ", %" PRId64 "] %s stride %" PRId64 " at %" PRIu64 " of %" PRIu64
-                        " bytes, wanted [%" PRId64 ", %" PRId64 "] %s inside its buffer",
-                        op, what, v.rows, v.cols, (unsigned)v.dtype < MB_DTYPE_COUNT ? dtype_name[v.dtype] : "?",
-                        v.stride, v.off, v.buf != NULL ? v.buf->bytes : 0, rows, cols, dtype_name[t]);
+                        "%s: %s is [%" PRId64 ", %" PRId64 "] %s stride %" PRId64 " at %" PRIu64
+                        " of %" PRIu64 " bytes, wanted [%" PRId64 ", %" PRId64 "] %s inside its buffer",
+                        op, what, v.rows, v.cols,
+                        (unsigned)v.dtype < MB_DTYPE_COUNT ? dtype_name[v.dtype] : "?", v.stride, v.off,
+                        v.buf != NULL ? v.buf->bytes : 0, rows, cols, dtype_name[t]);
     return MB_OK;
 }
 
-enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols)
+enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows,
+                                 int64_t cols)
 {
     return mb_cpu_want(op, what, v, rows, cols, v.dtype == MB_BF16 ? MB_BF16 : MB_F32);
 }
@@ -91,7 +94,8 @@ void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes)
     s->scratch_bytes = 0;
     s->scratch = mb_alloc(s->dev->mem, MB_MEM_OTHER, bytes, 1);
     if (s->scratch == NULL) {
-        mb_error(MB_NO_MEMORY, "no %" PRIu64 " bytes of scratch memory; lower --max-num-seqs or use fewer ranks a node",
+        mb_error(MB_NO_MEMORY,
+                 "no %" PRIu64 " bytes of scratch memory; lower --max-num-seqs or use fewer ranks a node",
                  bytes);
         return NULL;
     }
@@ -127,7 +131,8 @@ static void cpu_info(const struct mb_device *dev, struct mb_device_info *out)
              dev->threads == 1 ? "" : "s");
 }
 
-static enum mb_status cpu_buf_alloc(struct mb_device *dev, enum mb_mem_cat cat, uint64_t bytes, struct mb_buf **out)
+static enum mb_status cpu_buf_alloc(struct mb_device *dev, enum mb_mem_cat cat, uint64_t bytes,
+                                    struct mb_buf **out)
 {
     struct mb_buf *b = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *b);
     unsigned char *data = b != NULL ? mb_zalloc(dev->mem, cat, bytes, 1) : NULL;

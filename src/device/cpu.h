@@ -1,5 +1,6 @@
-/* Inside the CPU backend: what its files share. Operations run at once in the calling thread's OpenMP team and are done
- * when they return, so a stream is only a place for scratch memory. Nothing outside src/device includes this file.
+/* Inside the CPU backend: what its files share. Operations run at once in the calling thread's OpenMP team
+ * and are done when they return, so a stream is only a place for scratch memory. Nothing outside src/device
+ * includes this file.
  *
  * Portable C is the definition of every result; an ISA only changes how fast the same bits appear. */
 #ifndef MB_DEVICE_CPU_H
@@ -17,8 +18,8 @@ struct mb_device {
     const struct mb_ops *ops; /* first member of every backend's device: mb_device_ops() reads it */
     struct mb_mem *mem;
     int32_t threads;
-    enum mb_isa isa;     /* the widest kernels in use */
-    enum mb_dtype path;  /* type of GEMM inputs */
+    enum mb_isa isa;    /* the widest kernels in use */
+    enum mb_dtype path; /* type of GEMM inputs */
 };
 struct mb_buf {
     struct mb_device *dev;
@@ -40,12 +41,13 @@ static inline bool mb_has_view(struct mb_view v)
 }
 /* Whether v lies inside its buffer, aligned to its type. A view without rows or columns needs no memory. */
 bool mb_cpu_view_ok(struct mb_view v);
-/* MB_BUG, logged with op and what (the operand's name), unless v is rows x cols of t inside its buffer. rows or cols < 0:
- * any. */
+/* MB_BUG, logged with op and what (the operand's name), unless v is rows x cols of t inside its buffer. rows
+ * or cols < 0: any. */
 enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
                            enum mb_dtype t);
 /* The same for a GEMM-input type: MB_F32 or MB_BF16. */
-enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols);
+enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows,
+                                 int64_t cols);
 
 /* First element of row r. Only after mb_cpu_want. */
 static inline void *mb_row(struct mb_view v, int64_t r)
@@ -73,15 +75,15 @@ static inline int32_t mb_at_i32(struct mb_view v, int64_t r)
 void mb_store_row(struct mb_view v, int64_t r, int64_t c, const float *src, int64_t n);
 
 /* ---------------------------------------------------------------- threads */
-/* Runs fn over items [0, n): threads take pieces of `grain` items (0: n / threads) in any order until none is left. Work
- * of one piece or less, or one thread: in the caller without a team. Every thread has the contract's floating-point mode
- * inside fn; the caller's own mode is restored. thread: 0 .. dev->threads - 1, for scratch. fn's results may not depend
- * on how the items are cut. */
+/* Runs fn over items [0, n): threads take pieces of `grain` items (0: n / threads) in any order until none is
+ * left. Work of one piece or less, or one thread: in the caller without a team. Every thread has the
+ * contract's floating-point mode inside fn; the caller's own mode is restored. thread: 0 .. dev->threads - 1,
+ * for scratch. fn's results may not depend on how the items are cut. */
 typedef void (*mb_cpu_fn)(void *arg, int64_t begin, int64_t end, int32_t thread);
 void mb_cpu_run(const struct mb_device *dev, int64_t n, int64_t grain, mb_cpu_fn fn, void *arg);
 
-/* At least `bytes` of scratch (64-byte aligned, contents undefined), valid until the next call on this stream; NULL
- * without memory (logged). */
+/* At least `bytes` of scratch (64-byte aligned, contents undefined), valid until the next call on this
+ * stream; NULL without memory (logged). */
 void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes);
 
 /* ---------------------------------------------------------------- operations (contracts: device/ops.h) */
@@ -91,7 +93,8 @@ enum mb_status mb_cpu_copy_out(struct mb_stream *s, void *dst, struct mb_view sr
 enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_view src);
 enum mb_status mb_cpu_zero(struct mb_stream *s, struct mb_view dst);
 /* cpu_weight.c */
-enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
+enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d,
+                                    struct mb_weight **out);
 enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
 uint64_t mb_cpu_weight_bytes(const struct mb_weight *w);
 void mb_cpu_weight_free(struct mb_weight *w);
@@ -121,17 +124,18 @@ enum mb_status mb_cpu_gate(struct mb_stream *s, struct mb_view y, struct mb_view
 enum mb_status mb_cpu_gather(struct mb_stream *s, struct mb_view out, struct mb_view src, struct mb_view idx);
 /* cpu_norm.c */
 enum mb_status mb_cpu_norm(struct mb_stream *s, struct mb_view out, struct mb_view raw, struct mb_view x,
-                           struct mb_view w, struct mb_view b, enum mb_norm_kind kind, float eps, int32_t groups,
-                           int32_t leaves);
+                           struct mb_view w, struct mb_view b, enum mb_norm_kind kind, float eps,
+                           int32_t groups, int32_t leaves);
 enum mb_status mb_cpu_gemm_r32(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                                struct mb_view bias);
 /* cpu_route.c, cpu_fold.c */
-enum mb_status mb_cpu_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights, struct mb_view bad,
-                            struct mb_view z, struct mb_view bias, const struct mb_router *r);
+enum mb_status mb_cpu_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights,
+                            struct mb_view bad, struct mb_view z, struct mb_view bias,
+                            const struct mb_router *r);
 enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a);
 /* cpu_logits.c */
-enum mb_status mb_cpu_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best, struct mb_view bad,
-                                  struct mb_view z);
+enum mb_status mb_cpu_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best,
+                                  struct mb_view bad, struct mb_view z);
 enum mb_status mb_cpu_logprob(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
                               struct mb_view ids);
 enum mb_status mb_cpu_top(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z,

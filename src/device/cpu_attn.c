@@ -1,6 +1,7 @@
-/* Paged attention by the numeric contract. An item is a few neighbouring rows of one sequence times the query heads that
- * share a KV head: together they are the rows ("vectors" here) of two small GEMMs per block of 64 keys, scores and values,
- * around an online softmax. Blocks fold in order inside a segment; segments join by the tree over their positions. */
+/* Paged attention by the numeric contract. An item is a few neighbouring rows of one sequence times the query
+ * heads that share a KV head: together they are the rows ("vectors" here) of two small GEMMs per block of 64
+ * keys, scores and values, around an online softmax. Blocks fold in order inside a segment; segments join by
+ * the tree over their positions. */
 #include "device/cpu_attn.h"
 
 #include <string.h>
@@ -36,22 +37,23 @@ struct item {
     const struct rows *r;
     int32_t kv_head, head, heads, n; /* n vectors: rows * heads */
     struct mb_cut cut;
-    float *q, *s, *p, *pv, *o;   /* packed q; scores [4][n][16]; packed p; pv [panels][n][16]; o: depth of those */
-    void *values;                /* a block's values where they can't be read in place */
-    struct mb_osm *state;        /* [depth][n] */
+    float *q, *s, *p, *pv,
+        *o;               /* packed q; scores [4][n][16]; packed p; pv [panels][n][16]; o: depth of those */
+    void *values;         /* a block's values where they can't be read in place */
+    struct mb_osm *state; /* [depth][n] */
     int32_t first[VECTORS], last[VECTORS];
-    float alpha[VECTORS];        /* < 0: the block has nothing for this vector */
-    bool fresh[VECTORS];         /* the vector's first block of the segment */
+    float alpha[VECTORS]; /* < 0: the block has nothing for this vector */
+    bool fresh[VECTORS];  /* the vector's first block of the segment */
 };
 
 /* ---------------------------------------------------------------- checks and cutting */
 static enum mb_status check(struct mb_view out, const struct mb_attn_args *a)
 {
     const struct mb_kv_desc *d = &a->kv->desc;
-    if (a->heads < 1 || a->heads % d->heads != 0 || a->segment < MB_KV_BLOCK || a->segment % MB_KV_BLOCK != 0 ||
-        a->window < 0)
-        return mb_error(MB_BUG, "attention: %d heads on %d KV heads, segment %d, window %d do not fit", a->heads, d->heads,
-                        a->segment, a->window);
+    if (a->heads < 1 || a->heads % d->heads != 0 || a->segment < MB_KV_BLOCK ||
+        a->segment % MB_KV_BLOCK != 0 || a->window < 0)
+        return mb_error(MB_BUG, "attention: %d heads on %d KV heads, segment %d, window %d do not fit",
+                        a->heads, d->heads, a->segment, a->window);
     MB_TRY(mb_cpu_want_float("attention", "q", a->q, -1, (int64_t)a->heads * d->d));
     MB_TRY(mb_cpu_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * d->dv));
     MB_TRY(mb_cpu_want("attention", "pos", a->pos, a->q.rows, 1, MB_I32));
@@ -70,12 +72,13 @@ static int32_t lowest(const struct mb_attn_args *a, int32_t pos)
 static enum mb_status check_pages(const struct mb_attn_args *a, const struct rows *r)
 {
     if (r->seq < 0 || r->seq >= a->page_table.rows || r->last >= a->page_table.cols)
-        return mb_error(MB_BUG, "attention: sequence %d, block %d lies outside the page table", r->seq, r->last);
+        return mb_error(MB_BUG, "attention: sequence %d, block %d lies outside the page table", r->seq,
+                        r->last);
     const int32_t *page = mb_row_i32(a->page_table, r->seq);
     for (int32_t b = r->first; b <= r->last; b++)
         if (page[b] < 0 || page[b] >= a->kv->desc.pages)
-            return mb_error(MB_BUG, "attention: page %d of sequence %d, block %d lies outside %d pages", page[b], r->seq, b,
-                            a->kv->desc.pages);
+            return mb_error(MB_BUG, "attention: page %d of sequence %d, block %d lies outside %d pages",
+                            page[b], r->seq, b, a->kv->desc.pages);
     return MB_OK;
 }
 
@@ -206,7 +209,8 @@ static int64_t packed_row(const struct item *it, int32_t v, int64_t n, int64_t *
     return begin * n + v - begin;
 }
 
-/* What each vector sees of the block at position base; *first, *last: what any sees. False: nobody sees anything. */
+/* What each vector sees of the block at position base; *first, *last: what any sees. False: nobody sees
+ * anything. */
 static bool see(struct item *it, int64_t base, int32_t *first, int32_t *last)
 {
     *first = MB_KV_BLOCK;
@@ -248,7 +252,8 @@ static void soften(struct item *it, struct mb_osm *state)
     }
 }
 
-/* A NaN or infinity among values that some vector does not see may not touch it: one by one, unseen values as zero. */
+/* A NaN or infinity among values that some vector does not see may not touch it: one by one, unseen values as
+ * zero. */
 static void weigh_one_by_one(const struct item *it, const void *values)
 {
     enum mb_dtype t = it->t->kv->desc.dtype;
@@ -261,7 +266,9 @@ static void weigh_one_by_one(const struct item *it, const void *values)
             for (int32_t k = 0; k < MB_KV_BLOCK; k++) {
                 int64_t e = mb_packed_at(t, MB_KV_BLOCK / MB_BLOCK, k, c);
                 bool seen = k >= it->first[v] && k <= it->last[v];
-                x[k] = !seen ? 0.0f : t == MB_F32 ? ((const float *)values)[e] : mb_bf16_float(((const uint16_t *)values)[e]);
+                x[k] = !seen         ? 0.0f
+                       : t == MB_F32 ? ((const float *)values)[e]
+                                     : mb_bf16_float(((const uint16_t *)values)[e]);
             }
             it->pv[(c / MB_PANEL * it->n + v) * MB_PANEL + c % MB_PANEL] = mb_dot(p, x, MB_KV_BLOCK);
         }
@@ -278,8 +285,8 @@ static void weigh(const struct item *it, int32_t page, int32_t first, int32_t la
     if (!same && !all_finite(values, kv->desc.dtype, kv->v_panels * MB_PANEL * MB_KV_BLOCK))
         weigh_one_by_one(it, values);
     else
-        run_tiles(it, it->p, MB_KV_BLOCK, kv->desc.dtype, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels, it->pv,
-                  next);
+        run_tiles(it, it->p, MB_KV_BLOCK, kv->desc.dtype, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels,
+                  it->pv, next);
 }
 
 static void run_block(struct item *it, int32_t block, struct mb_osm *state, float *o)
@@ -290,8 +297,8 @@ static void run_block(struct item *it, int32_t block, struct mb_osm *state, floa
     int32_t first, last, page = pages[block], next = pages[block < it->r->last ? block + 1 : block];
     if (!see(it, (int64_t)block * MB_KV_BLOCK, &first, &last))
         return;
-    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->desc.dtype, mb_kv_keys(kv, page, it->kv_head), kv->k_blocks,
-              MB_KV_PANELS, it->s, mb_kv_values(kv, page, it->kv_head));
+    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->desc.dtype, mb_kv_keys(kv, page, it->kv_head),
+              kv->k_blocks, MB_KV_PANELS, it->s, mb_kv_values(kv, page, it->kv_head));
     soften(it, state);
     weigh(it, page, first, last, mb_kv_keys(kv, next, it->kv_head));
     for (int64_t p = 0; p < kv->v_panels; p++)
@@ -320,7 +327,8 @@ static void pack_q(const struct item *it)
 }
 
 /* left = left (+) right for every vector. */
-static void join(const struct item *it, struct mb_osm *left, float *o1, const struct mb_osm *right, const float *o2)
+static void join(const struct item *it, struct mb_osm *left, float *o1, const struct mb_osm *right,
+                 const float *o2)
 {
     for (int32_t v = 0; v < it->n; v++) {
         if (!right[v].present)
@@ -338,8 +346,8 @@ static void join(const struct item *it, struct mb_osm *left, float *o1, const st
     }
 }
 
-/* Segments in order on a stack of open tree nodes. Between segments s - 1 and s the tree splits at bit ctz(s): a node ends
- * where a later split is higher. The root is left at level 0. */
+/* Segments in order on a stack of open tree nodes. Between segments s - 1 and s the tree splits at bit
+ * ctz(s): a node ends where a later split is higher. The root is left at level 0. */
 static void run_segments(struct item *it)
 {
     const struct attn *t = it->t;
@@ -387,12 +395,15 @@ static void finish(const struct item *it)
     }
 }
 
-/* Scratch of a thread, in floats; sets the pointers of it if base is given. Every part is a multiple of 64 bytes. */
+/* Scratch of a thread, in floats; sets the pointers of it if base is given. Every part is a multiple of 64
+ * bytes. */
 static uint64_t lay_out(const struct attn *t, struct item *it, float *base, int64_t n)
 {
     const struct mb_kv *kv = t->kv;
-    int64_t o = kv->v_panels * n * MB_PANEL, states = mb_ceil_div(t->depth * n * (int64_t)sizeof(struct mb_osm), 64) * 16;
-    int64_t q = n * kv->k_blocks * MB_BLOCK, s = n * MB_KV_BLOCK, values = kv->v_panels * MB_PANEL * MB_KV_BLOCK;
+    int64_t o = kv->v_panels * n * MB_PANEL,
+            states = mb_ceil_div(t->depth * n * (int64_t)sizeof(struct mb_osm), 64) * 16;
+    int64_t q = n * kv->k_blocks * MB_BLOCK, s = n * MB_KV_BLOCK,
+            values = kv->v_panels * MB_PANEL * MB_KV_BLOCK;
     if (base != NULL) {
         it->q = base;
         it->s = it->q + q;
@@ -409,7 +420,8 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const struct attn *t = arg;
     for (int64_t i = begin; i < end; i++) {
-        int32_t part = (int32_t)(i % t->head_parts), kv_head = (int32_t)(i / t->head_parts % t->kv->desc.heads);
+        int32_t part = (int32_t)(i % t->head_parts),
+                kv_head = (int32_t)(i / t->head_parts % t->kv->desc.heads);
         int32_t h0 = t->group * part / t->head_parts, h1 = t->group * (part + 1) / t->head_parts;
         struct item it = {.t = t, .r = &t->rows[i / t->head_parts / t->kv->desc.heads], .kv_head = kv_head};
         it.head = kv_head * t->group + h0;

@@ -1,5 +1,6 @@
-/* Attention's inner loops over the keys of one block and over output vectors; one source (cpu_attn_vec.h), compiled once
- * per ISA, lanes are elements: every set has the same bits. They expect the contract's floating-point mode. */
+/* Attention's inner loops over the keys of one block and over output vectors; one source (cpu_attn_vec.h),
+ * compiled once per ISA, lanes are elements: every set has the same bits. They expect the contract's
+ * floating-point mode. */
 #ifndef MB_DEVICE_CPU_ATTN_H
 #define MB_DEVICE_CPU_ATTN_H
 #include "device/cpu_kv.h"
@@ -12,8 +13,8 @@ struct mb_attn_block {
     bool present;
 };
 struct mb_attn_vec {
-    /* s: 64 raw dots, becomes p = mb_expf(s - m'), masked keys +0; updates m and l and returns alpha (1 if the state was
-     * absent). */
+    /* s: 64 raw dots, becomes p = mb_expf(s - m'), masked keys +0; updates m and l and returns alpha (1 if
+     * the state was absent). */
     float (*softmax)(struct mb_attn_block *b, float s[MB_KV_BLOCK]);
     /* s rounded to bf16 and back */
     void (*round)(float s[MB_KV_BLOCK]);

@@ -8,7 +8,8 @@ static enum mb_status want_any(const char *op, const char *what, struct mb_view 
 }
 
 /* rows of `bytes` bytes, with strides in bytes; one memcpy where both sides are packed */
-static void copy_rows(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t rows, int64_t bytes)
+static void copy_rows(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t rows,
+                      int64_t bytes)
 {
     if (rows <= 0 || bytes <= 0)
         return;
@@ -84,7 +85,8 @@ enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_vi
     if (dst.dtype == src.dtype) {
         MB_TRY(mb_cpu_want("copy", "dst", dst, src.rows, src.cols, src.dtype));
         if (src.rows > 0 && src.cols > 0)
-            copy_rows(mb_row(dst, 0), stride_bytes(dst), mb_row(src, 0), stride_bytes(src), src.rows, row_bytes(src));
+            copy_rows(mb_row(dst, 0), stride_bytes(dst), mb_row(src, 0), stride_bytes(src), src.rows,
+                      row_bytes(src));
         return MB_OK;
     }
     MB_TRY(mb_cpu_want_float("copy", "src", src, -1, -1));

@@ -1,17 +1,18 @@
-/* Grouped dot-rule GEMMs. The rows of a pass are packed once, then threads take items: a block of rows by a few panels.
- * An item walks the weight leaf by leaf and, with many rows, in chunks of k that stay in the first cache while all its
- * row tiles use them. Nothing here changes an element's order of additions, so cutting is free. */
+/* Grouped dot-rule GEMMs. The rows of a pass are packed once, then threads take items: a block of rows by a
+ * few panels. An item walks the weight leaf by leaf and, with many rows, in chunks of k that stay in the
+ * first cache while all its row tiles use them. Nothing here changes an element's order of additions, so
+ * cutting is free. */
 #include <string.h>
 #include "device/cpu_weight.h"
 
 enum {
-    ROW_BLOCK = 96,    /* rows of an item: a multiple of every kernel's row_step */
-    SET_MANY = 4,      /* panels of an item with several row tiles */
-    SET_FEW = 2,       /* with one */
-    CHUNK = 8,         /* blocks of k per chunk */
-    AMX_ROWS = 8,      /* fewer rows: AVX-512 streams the weights as fast */
-    AHEAD = 2048,      /* bytes of weights that the first row tile fetches ahead */
-    SMALL = 1 << 16,   /* below this many elements or products a team is not worth waking */
+    ROW_BLOCK = 96,       /* rows of an item: a multiple of every kernel's row_step */
+    SET_MANY = 4,         /* panels of an item with several row tiles */
+    SET_FEW = 2,          /* with one */
+    CHUNK = 8,            /* blocks of k per chunk */
+    AMX_ROWS = 8,         /* fewer rows: AVX-512 streams the weights as fast */
+    AHEAD = 2048,         /* bytes of weights that the first row tile fetches ahead */
+    SMALL = 1 << 16,      /* below this many elements or products a team is not worth waking */
     PASS_BYTES = 32 << 20 /* packed rows of a pass */
 };
 
@@ -21,8 +22,8 @@ struct job {
     const struct mb_tile_kernels *k;
     int64_t row, rows; /* of the group */
     int64_t row_blocks, sets;
-    int32_t set;       /* panels of an item */
-    uint64_t packed;   /* offset in bytes */
+    int32_t set;     /* panels of an item */
+    uint64_t packed; /* offset in bytes */
     int64_t tile0, item0;
 };
 struct gemm {
@@ -54,7 +55,8 @@ static enum mb_status check_group(const struct mb_gemm_group *g, struct mb_view 
 }
 
 /* ---------------------------------------------------------------- cutting */
-static const struct mb_tile_kernels *choose(const struct mb_device *dev, const struct mb_gemm_group *g, enum mb_dtype x)
+static const struct mb_tile_kernels *choose(const struct mb_device *dev, const struct mb_gemm_group *g,
+                                            enum mb_dtype x)
 {
     enum mb_isa isa = dev->isa;
     if (isa == MB_ISA_AMX && (g->w->desc.dtype != MB_BF16 || x != MB_BF16 || g->rows < AMX_ROWS))
@@ -76,10 +78,12 @@ static int32_t tree_depth(int32_t leaves)
     return leaves < 2 ? 1 : 33 - __builtin_clz((unsigned)leaves - 1);
 }
 
-static void add_job(struct gemm *m, const struct mb_device *dev, const struct mb_gemm_group *g, int64_t row, int64_t rows)
+static void add_job(struct gemm *m, const struct mb_device *dev, const struct mb_gemm_group *g, int64_t row,
+                    int64_t rows)
 {
     struct job *j = &m->job[m->jobs++];
-    *j = (struct job){.g = g, .k = choose(dev, g, m->x.dtype), .row = row, .rows = rows, .packed = m->packed_bytes};
+    *j = (struct job){
+        .g = g, .k = choose(dev, g, m->x.dtype), .row = row, .rows = rows, .packed = m->packed_bytes};
     j->row_blocks = mb_ceil_div(rows, ROW_BLOCK);
     j->set = mb_cut_rows(j->k, min64(rows, ROW_BLOCK)).tiles > 1 ? SET_MANY : SET_FEW;
     j->sets = mb_ceil_div(g->w->panels, j->set);
@@ -96,8 +100,8 @@ static void add_job(struct gemm *m, const struct mb_device *dev, const struct mb
 }
 
 /* Takes groups from (*next, *row) on until the pass is full. */
-static void fill_pass(struct gemm *m, const struct mb_device *dev, const struct mb_gemm_group *groups, int32_t n,
-                      int32_t *next, int64_t *row)
+static void fill_pass(struct gemm *m, const struct mb_device *dev, const struct mb_gemm_group *groups,
+                      int32_t n, int32_t *next, int64_t *row)
 {
     m->jobs = 0;
     m->tiles = m->items = 0;
@@ -125,15 +129,18 @@ static void pack_tile(const struct gemm *m, const struct job *j, int64_t tile)
     const struct mb_weight *w = j->g->w;
     int64_t block = tile / tiles_per_block(j), size = mb_dtype_size(m->x.dtype);
     struct mb_cut c = mb_cut_rows(j->k, block_rows(j, block));
-    int64_t begin = mb_cut_begin(j->k, c, tile % tiles_per_block(j)), end = mb_cut_begin(j->k, c, tile % tiles_per_block(j) + 1);
+    int64_t begin = mb_cut_begin(j->k, c, tile % tiles_per_block(j)),
+            end = mb_cut_begin(j->k, c, tile % tiles_per_block(j) + 1);
     int64_t row_bytes = mb_packed_block(j->k);
-    unsigned char *to = m->packed + j->packed + (block * ROW_BLOCK + begin) * w->block[w->desc.leaves] * row_bytes;
+    unsigned char *to =
+        m->packed + j->packed + (block * ROW_BLOCK + begin) * w->block[w->desc.leaves] * row_bytes;
     for (int64_t r = begin; r < end; r++) {
         int64_t row = j->g->row0 + j->row + block * ROW_BLOCK + r;
-        const char *src = r < block_rows(j, block) ? (const char *)mb_row(m->x, row) + j->g->x_col * size : NULL;
+        const char *src =
+            r < block_rows(j, block) ? (const char *)mb_row(m->x, row) + j->g->x_col * size : NULL;
         for (int32_t l = 0; l < w->desc.leaves; l++)
-            mb_pack_row(j->k, to + w->block[l] * (end - begin) * row_bytes, (int32_t)(end - begin), (int32_t)(r - begin),
-                        src != NULL ? src + w->desc.leaf[l] * size : NULL, m->x.dtype,
+            mb_pack_row(j->k, to + w->block[l] * (end - begin) * row_bytes, (int32_t)(end - begin),
+                        (int32_t)(r - begin), src != NULL ? src + w->desc.leaf[l] * size : NULL, m->x.dtype,
                         w->desc.leaf[l + 1] - w->desc.leaf[l]);
     }
 }
@@ -192,11 +199,13 @@ static void add_sums(float *left, const float *right, int64_t n)
             left[i + c] = left[i + c] + right[i + c];
 }
 
-/* The tree over the leaves, as a stack of finished nodes: a new leaf closes the nodes whose right half it ends. */
+/* The tree over the leaves, as a stack of finished nodes: a new leaf closes the nodes whose right half it
+ * ends. */
 static void run_leaves(const struct item *it, float *sums)
 {
     const struct mb_weight *w = it->j->g->w;
-    int64_t size = it->panels * it->padded * MB_PANEL, chunk = it->cut.tiles > 1 ? CHUNK : w->block[w->desc.leaves];
+    int64_t size = it->panels * it->padded * MB_PANEL,
+            chunk = it->cut.tiles > 1 ? CHUNK : w->block[w->desc.leaves];
     int32_t top = 0;
     for (int32_t l = 0; l < w->desc.leaves; l++) {
         for (int64_t b = w->block[l]; b < w->block[l + 1]; b += chunk)
@@ -276,8 +285,8 @@ static enum mb_status run_pass(struct mb_stream *s, struct gemm *m, int64_t prod
     return MB_OK;
 }
 
-enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
-                           int32_t n_groups)
+enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
+                           const struct mb_gemm_group *groups, int32_t n_groups)
 {
     MB_TRY(mb_cpu_want_float("gemm", "x", x, -1, -1));
     MB_TRY(mb_cpu_want_float("gemm", "out", out, -1, -1));

@@ -19,10 +19,10 @@ uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d)
 
 enum mb_status mb_cpu_kv_create(struct mb_device *dev, const struct mb_kv_desc *d, struct mb_kv **out)
 {
-    if (d->pages < 0 || d->heads < 1 || d->d < 1 || d->dv < 1 || (d->dtype != MB_F32 && d->dtype != MB_BF16) ||
-        (d->v_in_k && d->dv > d->d))
-        return mb_error(MB_BUG, "kv_create: %d pages, %d heads of %d and %d are no page pool", d->pages, d->heads, d->d,
-                        d->dv);
+    if (d->pages < 0 || d->heads < 1 || d->d < 1 || d->dv < 1 ||
+        (d->dtype != MB_F32 && d->dtype != MB_BF16) || (d->v_in_k && d->dv > d->d))
+        return mb_error(MB_BUG, "kv_create: %d pages, %d heads of %d and %d are no page pool", d->pages,
+                        d->heads, d->d, d->dv);
     struct mb_kv *kv = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *kv);
     if (kv == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a page pool");
@@ -32,7 +32,8 @@ enum mb_status mb_cpu_kv_create(struct mb_device *dev, const struct mb_kv_desc *
     kv->data = mb_zalloc(dev->mem, MB_MEM_KV, (size_t)d->pages, mb_cpu_kv_page_bytes(d));
     if (kv->data == NULL) {
         mb_free(kv);
-        return mb_error(MB_NO_MEMORY, "no memory for %d KV pages of %" PRIu64 " bytes; lower --gpu-memory-utilization",
+        return mb_error(MB_NO_MEMORY,
+                        "no memory for %d KV pages of %" PRIu64 " bytes; lower --gpu-memory-utilization",
                         d->pages, mb_cpu_kv_page_bytes(d));
     }
     *out = kv;
@@ -71,13 +72,14 @@ static void append_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         for (int64_t h = 0; h < d->heads; h++) {
             const float *k = mb_row_f32(a->k, r) + h * d->d;
             for (int64_t i = 0; i < d->d; i++)
-                put(d->dtype, mb_kv_keys(a->kv, page, h), mb_packed_at(d->dtype, a->kv->k_blocks, i, offset), k[i]);
+                put(d->dtype, mb_kv_keys(a->kv, page, h), mb_packed_at(d->dtype, a->kv->k_blocks, i, offset),
+                    k[i]);
             if (d->v_in_k)
                 continue;
             const float *v = mb_row_f32(a->v, r) + h * d->dv;
             for (int64_t i = 0; i < d->dv; i++)
-                put(d->dtype, mb_kv_values(a->kv, page, h), mb_packed_at(d->dtype, MB_KV_BLOCK / MB_BLOCK, offset, i),
-                    v[i]);
+                put(d->dtype, mb_kv_values(a->kv, page, h),
+                    mb_packed_at(d->dtype, MB_KV_BLOCK / MB_BLOCK, offset, i), v[i]);
         }
     }
 }
@@ -94,8 +96,8 @@ enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb
     MB_TRY(mb_cpu_want("kv_append", "slot", slot, k.rows, 1, MB_I32));
     for (int64_t r = 0; r < k.rows; r++)
         if (mb_at_i32(slot, r) < 0 || mb_at_i32(slot, r) / MB_KV_BLOCK >= d->pages)
-            return mb_error(MB_BUG, "kv_append: slot %d of row %" PRId64 " lies outside %d pages", mb_at_i32(slot, r), r,
-                            d->pages);
+            return mb_error(MB_BUG, "kv_append: slot %d of row %" PRId64 " lies outside %d pages",
+                            mb_at_i32(slot, r), r, d->pages);
     struct append a = {kv, k, v, slot};
     mb_cpu_run(s->dev, k.rows, 1 + 4096 / (k.cols + 1), append_rows, &a);
     return MB_OK;

@@ -1,6 +1,6 @@
-/* The KV page pool of one layer. A page holds 64 positions. Per page and head, the keys are a packed weight of 64 columns
- * (one per position) over d inputs and the values a packed weight of dv columns over 64 inputs (device/cpu_tile.h), so
- * that attention is two small GEMMs per page. Under v_in_k there are keys only. */
+/* The KV page pool of one layer. A page holds 64 positions. Per page and head, the keys are a packed weight
+ * of 64 columns (one per position) over d inputs and the values a packed weight of dv columns over 64 inputs
+ * (device/cpu_tile.h), so that attention is two small GEMMs per page. Under v_in_k there are keys only. */
 #ifndef MB_DEVICE_CPU_KV_H
 #define MB_DEVICE_CPU_KV_H
 #include "device/cpu_tile.h"
@@ -10,10 +10,10 @@
 struct mb_kv {
     struct mb_device *dev;
     struct mb_kv_desc desc;
-    int64_t k_blocks;  /* blocks of 32 in d */
-    int64_t v_panels;  /* panels of 16 in dv */
+    int64_t k_blocks;         /* blocks of 32 in d */
+    int64_t v_panels;         /* panels of 16 in dv */
     int64_t k_bytes, v_bytes; /* of one head of one page; v_bytes is 0 under v_in_k */
-    unsigned char *data; /* [page][head][k_bytes + v_bytes] */
+    unsigned char *data;      /* [page][head][k_bytes + v_bytes] */
 };
 
 static inline unsigned char *mb_kv_keys(const struct mb_kv *kv, int64_t page, int64_t head)

@@ -1,5 +1,5 @@
-/* Before a kernel set computes anything, it is compared with the scalar dot rule on this machine. AMX is the reason: its
- * order of additions is measured, not promised by its makers. A few milliseconds at start. */
+/* Before a kernel set computes anything, it is compared with the scalar dot rule on this machine. AMX is the
+ * reason: its order of additions is measured, not promised by its makers. A few milliseconds at start. */
 #include <string.h>
 #include "base/rng.h"
 #include "device/cpu_tile.h"
@@ -12,7 +12,8 @@ struct sample {
     float c[PANELS * MOST_ROWS * MB_PANEL] __attribute__((aligned(64)));
 };
 
-/* Values of very different sizes, now and then so small that products are flushed to zero, all exact in bf16. */
+/* Values of very different sizes, now and then so small that products are flushed to zero, all exact in bf16.
+ */
 static void fill(float *v, int32_t n, uint64_t key)
 {
     for (int32_t i = 0; i < n; i++) {
@@ -46,7 +47,8 @@ static bool same(const struct sample *s, int32_t rows)
 {
     for (int32_t r = 0; r < rows; r++)
         for (int32_t c = 0; c < PANELS * MB_PANEL; c++)
-            if (s->c[(c / MB_PANEL * rows + r) * MB_PANEL + c % MB_PANEL] != mb_dot(s->x + r * K, s->w + c * K, K))
+            if (s->c[(c / MB_PANEL * rows + r) * MB_PANEL + c % MB_PANEL] !=
+                mb_dot(s->x + r * K, s->w + c * K, K))
                 return false;
     return true;
 }

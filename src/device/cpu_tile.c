@@ -18,8 +18,8 @@ static void pack_amx(uint16_t *to, int32_t rows, const void *src, int64_t n)
     }
 }
 
-void mb_pack_row(const struct mb_tile_kernels *k, void *tile, int32_t rows, int32_t r, const void *src, enum mb_dtype t,
-                 int64_t n)
+void mb_pack_row(const struct mb_tile_kernels *k, void *tile, int32_t rows, int32_t r, const void *src,
+                 enum mb_dtype t, int64_t n)
 {
     if (k->x_bf16) {
         pack_amx((uint16_t *)tile + r * MB_BLOCK, rows, src, n);

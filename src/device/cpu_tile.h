@@ -1,11 +1,10 @@
-/* The dot-rule kernels: some rows times some panels of 16 columns, over whole blocks of 32 k. GEMM and attention are loops
- * around them. Packed operands:
- *   weights  [panel][block][32 k][16 columns] f32, or [panel][block][16 pairs of k][16 columns][2] bf16; every leaf begins
- *            a block, missing k and columns are zeros;
- *   rows     [block][32 k][rows] f32, zeros where the leaf has no k; or for AMX [block][rows][32 k] bf16;
- *   results  [panel][rows][16] f32.
- * Every kernel set computes, per element, c = c + (e + o) block by block as base/numerics.h says, so all have the same
- * bits. They expect the contract's floating-point mode. */
+/* The dot-rule kernels: some rows times some panels of 16 columns, over whole blocks of 32 k. GEMM and
+ * attention are loops around them. Packed operands: weights  [panel][block][32 k][16 columns] f32, or
+ * [panel][block][16 pairs of k][16 columns][2] bf16; every leaf begins a block, missing k and columns are
+ * zeros; rows     [block][32 k][rows] f32, zeros where the leaf has no k; or for AMX [block][rows][32 k]
+ * bf16; results  [panel][rows][16] f32. Every kernel set computes, per element, c = c + (e + o) block by
+ * block as base/numerics.h says, so all have the same bits. They expect the contract's floating-point mode.
+ */
 #ifndef MB_DEVICE_CPU_TILE_H
 #define MB_DEVICE_CPU_TILE_H
 #include "device/cpu.h"
@@ -14,8 +13,8 @@
 #define MB_PANEL 16
 
 struct mb_tile {
-    const void *x; /* rows of this tile */
-    const void *w; /* first panel, first block */
+    const void *x;   /* rows of this tile */
+    const void *w;   /* first panel, first block */
     int64_t w_panel; /* bytes from panel to panel */
     int64_t ahead;   /* while weights are read, those so many bytes further are fetched into the cache */
     float *c;
@@ -43,12 +42,13 @@ static inline int64_t mb_packed_block(const struct mb_tile_kernels *k)
 {
     return MB_BLOCK * (k->x_bf16 ? 2 : 4);
 }
-/* Packs the n values of src (type t; NULL: zeros) as row r of a tile of `rows` rows, padded with zeros to whole blocks. */
-void mb_pack_row(const struct mb_tile_kernels *k, void *tile, int32_t rows, int32_t r, const void *src, enum mb_dtype t,
-                 int64_t n);
+/* Packs the n values of src (type t; NULL: zeros) as row r of a tile of `rows` rows, padded with zeros to
+ * whole blocks. */
+void mb_pack_row(const struct mb_tile_kernels *k, void *tile, int32_t rows, int32_t r, const void *src,
+                 enum mb_dtype t, int64_t n);
 
-/* n rows are cut evenly into the fewest tiles: tile i holds rows mb_cut_begin(i) .. mb_cut_begin(i + 1) - 1, the last
- * of which may be padding (steps * row_step rows in all). */
+/* n rows are cut evenly into the fewest tiles: tile i holds rows mb_cut_begin(i) .. mb_cut_begin(i + 1) - 1,
+ * the last of which may be padding (steps * row_step rows in all). */
 struct mb_cut {
     int64_t tiles, steps;
 };

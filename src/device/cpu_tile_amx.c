@@ -1,6 +1,6 @@
-/* Dot-rule kernels on AMX tiles: TDPBF16PS adds exactly as the rule says (an FMA chain over the even k of 32, one over
- * the odd k, then c + (e + o), subnormals as zero), which the self-test confirms before it is used. bf16 rows by bf16
- * weights only. */
+/* Dot-rule kernels on AMX tiles: TDPBF16PS adds exactly as the rule says (an FMA chain over the even k of 32,
+ * one over the odd k, then c + (e + o), subnormals as zero), which the self-test confirms before it is used.
+ * bf16 rows by bf16 weights only. */
 #include <immintrin.h>
 #include <string.h>
 #include "device/cpu_tile.h"
@@ -8,7 +8,8 @@
 #define AMX static __attribute__((target("amx-tile,amx-bf16")))
 enum { ROWS = 16, ROW_BYTES = 64, TILE_BYTES = ROWS * ROW_BYTES };
 
-/* Tiles 0..3: results of row half i / 2 and panel i % 2; 4, 5: rows; 6, 7: weights. All 16 rows of 64 bytes. */
+/* Tiles 0..3: results of row half i / 2 and panel i % 2; 4, 5: rows; 6, 7: weights. All 16 rows of 64 bytes.
+ */
 AMX void begin(void)
 {
     struct {
@@ -81,14 +82,17 @@ AMX void tile_bf16(const struct mb_tile *t)
     const char *w = t->w, *x = t->x;
     int64_t x_block = t->rows * ROW_BYTES;
     int32_t p = 0;
-    __asm__ volatile("" ::: "memory"); /* rows packed before are in memory: the tile loads do not say what they read */
+    __asm__ volatile(
+        "" ::
+            : "memory"); /* rows packed before are in memory: the tile loads do not say what they read */
     for (; t->rows == 2 * ROWS && p + 2 <= t->panels; p += 2)
-        four(x, w + p * t->w_panel, w + (p + 1) * t->w_panel, t->c + p * t->c_panel, t->c + (p + 1) * t->c_panel,
-             t->blocks, t->add);
+        four(x, w + p * t->w_panel, w + (p + 1) * t->w_panel, t->c + p * t->c_panel,
+             t->c + (p + 1) * t->c_panel, t->blocks, t->add);
     for (; p < t->panels; p++)
         for (int32_t r = 0; r < t->rows; r += ROWS)
-            one(x + r * ROW_BYTES, x_block, w + p * t->w_panel, t->c + p * t->c_panel + r * MB_PANEL, t->blocks,
-                t->add);
+            one(x + r * ROW_BYTES, x_block, w + p * t->w_panel, t->c + p * t->c_panel + r * MB_PANEL,
+                t->blocks, t->add);
 }
 
-const struct mb_tile_kernels mb_tile_amx = {MB_ISA_AMX, 2 * ROWS, ROWS, 2, true, {NULL, tile_bf16}, begin, end};
+const struct mb_tile_kernels mb_tile_amx = {MB_ISA_AMX, 2 * ROWS,          ROWS,  2,
+                                            true,       {NULL, tile_bf16}, begin, end};

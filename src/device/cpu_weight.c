@@ -12,13 +12,15 @@ static enum mb_status check_desc(const struct mb_weight_desc *d)
         ok = d->leaf[l] < d->leaf[l + 1];
     if (!ok || d->leaf[d->leaves] != d->k)
         return mb_error(MB_BUG,
-                        "weight_create: [%" PRId64 ", %" PRId64 "] with %d leaves is not a GEMM weight whose leaves are "
+                        "weight_create: [%" PRId64 ", %" PRId64
+                        "] with %d leaves is not a GEMM weight whose leaves are "
                         "its K range in order",
                         d->n, d->k, d->leaves);
     return MB_OK;
 }
 
-enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out)
+enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d,
+                                    struct mb_weight **out)
 {
     MB_TRY(check_desc(d));
     struct mb_weight *w = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *w);
@@ -30,13 +32,15 @@ enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weigh
         w->block[l + 1] = w->block[l] + (d->leaf[l + 1] - d->leaf[l] - 1) / MB_BLOCK + 1;
     w->panels = (d->n - 1) / MB_PANEL + 1;
     uint64_t bytes;
-    if (mb_mul_ok((uint64_t)w->block[d->leaves], MB_BLOCK * MB_PANEL * (uint64_t)mb_dtype_size(d->dtype), &bytes)) {
+    if (mb_mul_ok((uint64_t)w->block[d->leaves], MB_BLOCK * MB_PANEL * (uint64_t)mb_dtype_size(d->dtype),
+                  &bytes)) {
         w->panel_bytes = (int64_t)bytes;
         w->data = mb_zalloc(dev->mem, d->cat, (size_t)w->panels, (size_t)bytes);
     }
     if (w->data == NULL) {
         mb_free(w);
-        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64 "; use more ranks", d->n, d->k);
+        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64 "; use more ranks",
+                        d->n, d->k);
     }
     *out = w;
     return MB_OK;
@@ -67,7 +71,8 @@ struct put {
 static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float *out)
 {
     const struct mb_host_matrix *m = p->m;
-    const char *at = (const char *)m->base + (i * m->stride_n + j * m->stride_k) * mb_storage_size(m->storage);
+    const char *at =
+        (const char *)m->base + (i * m->stride_n + j * m->stride_k) * mb_storage_size(m->storage);
     int64_t step = m->stride_k;
     switch (m->storage) {
     case MB_STORE_F32:
@@ -107,7 +112,8 @@ static void write_row(struct mb_weight *w, int64_t row, int64_t place, int64_t n
         to[(place + e) / 2 * (2 * MB_PANEL) + (place + e) % 2] = mb_bf16_of(v[e]);
 }
 
-/* Items: panels that the part touches. Pieces of 256 k for its 16 rows stay in the cache while they are written. */
+/* Items: panels that the part touches. Pieces of 256 k for its 16 rows stay in the cache while they are
+ * written. */
 static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     (void)thread;
@@ -137,12 +143,13 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
 {
     if (n0 < 0 || k0 < 0 || m->n < 0 || m->k < 0 || n0 > w->desc.n - m->n || k0 > w->desc.k - m->k)
         return mb_error(MB_BUG,
-                        "weight_put: %" PRId64 " x %" PRId64 " at (%" PRId64 ", %" PRId64 ") lies outside a weight of "
+                        "weight_put: %" PRId64 " x %" PRId64 " at (%" PRId64 ", %" PRId64
+                        ") lies outside a weight of "
                         "%" PRId64 " x %" PRId64,
                         m->n, m->k, n0, k0, w->desc.n, w->desc.k);
     bool fp8 = m->storage == MB_STORE_F8E4M3;
-    if ((unsigned)m->storage > MB_STORE_F8E4M3 || (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 ||
-                                                           m->scale_n0 < 0 || m->scale_k0 < 0)))
+    if ((unsigned)m->storage > MB_STORE_F8E4M3 ||
+        (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 || m->scale_n0 < 0 || m->scale_k0 < 0)))
         return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
     if (m->n == 0 || m->k == 0)
         return MB_OK;

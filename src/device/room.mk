@@ -5,6 +5,7 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_copy.c \
 	src/device/cpu_isa.h \
 	src/device/cpu_isa.c \
+	src/device/cpu_detect.c \
 	src/device/cpu_selftest.c \
 	src/device/cpu_tile.h \
 	src/device/cpu_tile.c \
