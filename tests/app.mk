@@ -9,3 +9,11 @@ TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
 EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/demo.py tests/kill.py tests/stop.py tests/lora.py tests/long_million.py tests/contract.py \
 	tests/lsan.supp tests/data/demo/expected.json
+
+# hostile files and texts
+TESTS_UNIT += tests/unit_fuzz
+tests_unit_fuzz_SOURCES = tests/unit_fuzz.c tests/fuzz/targets.c tests/fuzz/fuzz.h
+tests_unit_fuzz_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/tests/fuzz
+tests_unit_fuzz_LDADD = $(TEST_LIBS)
+TESTS_LONG += tests/long_fuzz.sh
+EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/request.json tests/fuzz/template.jinja tests/fuzz/journal

@@ -1,0 +1,18 @@
+/* Fuzz targets: each takes bytes as a file or text of a kind and must neither crash nor leak, whatever they are. One source for
+ * libFuzzer (long_fuzz.sh: one program a target) and for unit_fuzz (seeds and random damage in make check). */
+#ifndef FUZZ_H
+#define FUZZ_H
+#include <stddef.h>
+#include <stdint.h>
+
+struct fuzz_target {
+    const char *name;
+    const char *seed; /* file below top_srcdir that is a good input */
+    void (*run)(const uint8_t *data, size_t n);
+};
+extern const struct fuzz_target fuzz_targets[];
+extern const int fuzz_n_targets;
+/* Once before the first run: top is the source directory, work a directory for files. */
+void fuzz_start(const char *top, const char *work);
+void fuzz_end(void);
+#endif
