@@ -175,6 +175,7 @@ static void test_limits(void **state)
     refuse("{{ (0 - 9223372036854775807 - 1) // -1 }}", MB_REQUEST);
     refuse("{{ 99999999999999999999 }}", MB_MODEL);
     refuse("{{ '%s' % 1 }}", MB_REQUEST);
+    refuse("{% generation %}x{% endgeneration %}", MB_OK);
     refuse("{% include 'x' %}", MB_MODEL);
     refuse("{% import 'x' as y %}", MB_MODEL);
     refuse("{{ x.__class__.__mro__ }}", MB_REQUEST);
@@ -246,11 +247,75 @@ static void test_damage(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ model directories */
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_int_equal(mb_file_replace(path, text, strlen(text), false), MB_OK);
+}
+
+/* Loads dir, renders one message (with a tool if tools) and compares; want NULL: there is no template. */
+static void check_dir(const char *dir, bool tools, const char *want)
+{
+    struct mb_chat *c = NULL;
+    struct mb_bytes out = {0};
+    char err[200] = "";
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "hi"), *list = json_pack("[{}]");
+    assert_int_equal(mb_chat_load(dir, &c), MB_OK);
+    if (want == NULL) {
+        assert_null(c);
+    } else {
+        assert_int_equal(
+            mb_chat_render(c, messages, tools ? list : NULL, true, NULL, 0, err, sizeof err, &out), MB_OK);
+        assert_int_equal(out.len, strlen(want));
+        assert_memory_equal(out.data, want, out.len);
+    }
+    json_decref(messages);
+    json_decref(list);
+    mb_bytes_fini(&out);
+    mb_chat_destroy(c);
+}
+
+static void test_load(void **state)
+{
+    (void)state;
+    char dir[] = "unit_chat.XXXXXX";
+    struct mb_chat *c = NULL;
+    assert_non_null(mkdtemp(dir));
+    check_dir(dir, false, NULL);
+    write_file(dir, "tokenizer_config.json", "{\"bos_token\": \"<s>\"}");
+    check_dir(dir, false, NULL);
+    write_file(
+        dir, "tokenizer_config.json",
+        "{\"bos_token\": {\"content\": \"<B>\", \"lstrip\": false}, \"eos_token\": null, "
+        "\"chat_template\": \"{{ bos_token }}{{ eos_token }}{{ messages[0].content }}{{ tools is none }}\"}");
+    check_dir(dir, false, "<B>hiTrue");
+    check_dir(dir, true, "<B>hiFalse");
+    write_file(dir, "tokenizer_config.json",
+               "{\"bos_token\": \"<s>\", \"additional_special_tokens\": [\"<x>\", {\"content\": \"<y>\"}], "
+               "\"chat_template\": [{\"name\": \"default\", \"template\": "
+               "\"D{{ additional_special_tokens[1] }}\"}, {\"name\": \"rag\", \"template\": \"{% rag\"}, "
+               "{\"name\": \"tool_use\", \"template\": \"T{{ tools | length }}\"}]}");
+    check_dir(dir, false, "D<y>");
+    check_dir(dir, true, "T1");
+    write_file(dir, "chat_template.jinja", "F{{ bos_token }}\n");
+    check_dir(dir, true, "F<s>");
+    write_file(dir, "chat_template.jinja", "{% if %}");
+    assert_int_equal(mb_chat_load(dir, &c), MB_MODEL);
+    write_file(dir, "chat_template.jinja", "x");
+    write_file(dir, "tokenizer_config.json", "{\"chat_template\": ");
+    assert_int_equal(mb_chat_load(dir, &c), MB_MODEL);
+    assert_null(c);
+    assert_int_equal(mb_remove_tree(dir), MB_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models), cmocka_unit_test(test_language), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_depth),  cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_depth),  cmocka_unit_test(test_damage),   cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests_name("chat", tests, setup, teardown);
 }

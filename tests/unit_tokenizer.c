@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "base/fs.h"
 #include "base/json.h"
 #include "text/tokenizer.h"
 
@@ -118,7 +119,7 @@ static void check_all_splits(const struct mb_tokenizer *t, const struct mb_ids *
 {
     struct mb_decoder *d = NULL;
     assert_int_equal(mb_decoder_create(t, &d), MB_OK);
-    int64_t step = ids->n > 64 ? ids->n / 64 : 1;
+    int64_t step = ids->n > 512 ? ids->n / 512 : 1;
     for (int64_t k = 0; k <= ids->n; k += step)
         check_split(t, d, ids, k, c);
     mb_decoder_destroy(d);
@@ -217,6 +218,44 @@ static void test_spm_unigram(void **state)
     run_file("spm_model", "unigram.model", "unigram_cases.json");
 }
 
+/* A directory with a *.model only: BOS as its tokenizer_config.json says. */
+static void test_spm_directory(void **state)
+{
+    static const struct {
+        const char *config;
+        int64_t front, back;
+    } all[] = {{NULL, 0, 0},
+               {"{}", 0, 0},
+               {"{\"tokenizer_class\": \"LlamaTokenizer\"}", 1, 0},
+               {"{\"tokenizer_class\": \"LlamaTokenizer\", \"add_bos_token\": false}", 0, 0},
+               {"{\"add_bos_token\": true, \"add_eos_token\": true}", 1, 1}};
+    char dir[] = "unit_tokenizer.XXXXXX", path[256];
+    struct mb_bytes model = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(mb_file_read(data_path("spm_model", "bpe.model"), 1 << 24, MB_INPUT, &model), MB_OK);
+    snprintf(path, sizeof path, "%s/any.model", dir);
+    assert_int_equal(mb_file_replace(path, model.data, model.len, false), MB_OK);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct mb_tokenizer *t = NULL;
+        struct mb_ids with = {0}, without = {0};
+        snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+        if (all[i].config != NULL)
+            assert_int_equal(mb_file_replace(path, all[i].config, strlen(all[i].config), false), MB_OK);
+        assert_int_equal(mb_tokenizer_load(dir, &t), MB_OK);
+        assert_int_equal(mb_tokenizer_encode(t, "text", 4, true, &with), MB_OK);
+        assert_int_equal(mb_tokenizer_encode(t, "text", 4, false, &without), MB_OK);
+        assert_int_equal(with.n, without.n + all[i].front + all[i].back);
+        assert_memory_equal(with.v + all[i].front, without.v, (size_t)without.n * 4);
+        assert_int_equal(mb_tokenizer_adds_front(t, mb_tokenizer_id(t, "<s>", 3)), all[i].front == 1);
+        free(with.v);
+        free(without.v);
+        mb_tokenizer_destroy(t);
+    }
+    mb_bytes_fini(&model);
+    assert_int_equal(mb_remove_tree(dir), MB_OK);
+}
+
 static void test_e2e(void **state)
 {
     const char *dir = *state;
@@ -277,6 +316,7 @@ int main(void)
         E2E("e2e_qwen2moe_a"),
         cmocka_unit_test(test_spm_bpe),
         cmocka_unit_test(test_spm_unigram),
+        cmocka_unit_test(test_spm_directory),
         cmocka_unit_test(test_lookup),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);

@@ -15,6 +15,7 @@ libmoebatch_a_SOURCES += \
 	src/text/jinja_lex.c \
 	src/text/jinja_methods.c \
 	src/text/jinja_parse.c src/text/jinja_parse.h \
+	src/text/jinja_parser.c \
 	src/text/jinja_run.c \
 	src/text/jinja_sequences.c \
 	src/text/jinja_stmt.c \

@@ -206,7 +206,7 @@ static enum mb_status encode_pieces(const struct mb_tokenizer *t, struct mb_work
         else if (t->kind == MB_MODEL_BPE)
             MB_TRY(encode_word(t, w, p, out));
         else if (t->kind == MB_MODEL_UNIGRAM)
-            MB_TRY(mb_unigram_word(&t->uni, s, p.len, w, out));
+            MB_TRY(mb_unigram_word(&t->uni, &t->vocab, s, p.len, w, out));
         else
             MB_TRY(mb_spm_word(t, s, p.len, w, out));
     }

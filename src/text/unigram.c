@@ -126,19 +126,23 @@ static enum mb_status search(const struct mb_unigram *u, const char *s, size_t n
     return MB_OK;
 }
 
-/* Appends one piece of the path; unknown ones in a row have been joined. */
-static enum mb_status put_piece(const struct mb_unigram *u, const char *s, size_t n, int32_t id,
-                                struct mb_ids *out)
+/* Appends one piece of the path; unknown ones in a row have been joined. Where the text of such a run is
+ * itself a token (a literal "<unk>"), it is that token, as HF has it. */
+static enum mb_status put_piece(const struct mb_unigram *u, const struct mb_vocab *v, const char *s, size_t n,
+                                int32_t id, struct mb_ids *out)
 {
-    if (id != u->unk || !u->byte_fallback || !mb_bpe_has_bytes(u->byte_id, s, n))
+    if (id != u->unk)
         return mb_ids_put(out, id);
+    int32_t whole = u->single ? -1 : mb_vocab_find(v, s, n);
+    if (whole >= 0 || !u->byte_fallback || !mb_bpe_has_bytes(u->byte_id, s, n))
+        return mb_ids_put(out, whole >= 0 ? whole : id);
     for (size_t i = 0; i < n; i++)
         MB_TRY(mb_ids_put(out, u->byte_id[(uint8_t)s[i]]));
     return MB_OK;
 }
 
-enum mb_status mb_unigram_word(const struct mb_unigram *u, const char *s, size_t n, struct mb_work *w,
-                               struct mb_ids *out)
+enum mb_status mb_unigram_word(const struct mb_unigram *u, const struct mb_vocab *v, const char *s, size_t n,
+                               struct mb_work *w, struct mb_ids *out)
 {
     MB_TRY(mb_grow_to(&w->best, &w->best_cap, n + 1, sizeof *w->best));
     struct mb_best *best = w->best;
@@ -156,7 +160,7 @@ enum mb_status mb_unigram_word(const struct mb_unigram *u, const char *s, size_t
         size_t to = best[i].from;
         while (best[i].id == u->unk && to < n && best[to].id == u->unk)
             to = best[to].from;
-        MB_TRY(put_piece(u, s + i, to - i, best[i].id, out));
+        MB_TRY(put_piece(u, v, s + i, to - i, best[i].id, out));
         i = to;
     }
     return MB_OK;

@@ -36,6 +36,6 @@ struct mb_unigram {
 enum mb_status mb_unigram_insert(struct mb_unigram *u, const char *s, size_t n, int32_t id, const char *what);
 void mb_unigram_fini(struct mb_unigram *u);
 /* Appends the ids of s[0 .. n). Errors: MB_REQUEST (something has no token and there is no unknown token). */
-enum mb_status mb_unigram_word(const struct mb_unigram *u, const char *s, size_t n, struct mb_work *w,
-                               struct mb_ids *out);
+enum mb_status mb_unigram_word(const struct mb_unigram *u, const struct mb_vocab *v, const char *s, size_t n,
+                               struct mb_work *w, struct mb_ids *out);
 #endif
