@@ -3,6 +3,8 @@
  * compares the digest of the file with one computed from the records themselves; tests/check_results.py reads the file
  * with h5py and computes the digest from it. */
 #include <mpi.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "io/assemble.h"
@@ -50,6 +52,24 @@ static void check_file(const struct synth_job *j, const char *results, const str
     run_python(results, hex);
 }
 
+/* A disk that fills up while the file is written, on every rank: all learn it, nothing is left, and the next try succeeds. */
+#define NO_ROOM 20001
+static void no_room(const struct mb_assemble_options *o)
+{
+    struct rlimit old, small;
+    struct mb_assembled got;
+    getrlimit(RLIMIT_FSIZE, &old);
+    signal(SIGXFSZ, SIG_IGN);
+    for (rlim_t limit = 3000; limit < 60000; limit += 25000) {
+        small = (struct rlimit){limit, old.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        enum mb_status st = mb_assemble(o, &got);
+        setrlimit(RLIMIT_FSIZE, &old);
+        CHECK(st == MB_IO || st == MB_NO_SPACE);
+        CHECK(!mb_path_exists(o->dir->results));
+    }
+}
+
 static void run_job(struct mb_comm *c, const struct synth_job *j)
 {
     int rank = mb_comm_rank(c), size = mb_comm_size(c);
@@ -85,6 +105,8 @@ static void run_job(struct mb_comm *c, const struct synth_job *j)
     struct mb_assemble_options o = {.dir = d, .comm = c, .mem = &mem, .identity = &synth_identity, .shape = &shape,
                                     .input_lines = j->lines, .lines = j->lines, .requests = j->lines, .extras = &extras,
                                     .min_lines = j->min_lines, .round_bytes = j->round_bytes};
+    if (j->round_bytes == NO_ROOM)
+        no_room(&o);
     CHECK(mb_assemble(&o, &got) == MB_OK);
     CHECK(mb_mem_total(&mem) == 0);
     if (rank == 0)
@@ -107,8 +129,10 @@ int main(int argc, char **argv)
         {"one owner", 500, true, true, false, 1000000, 0, 0, 0},
         {"small rounds", 700, true, true, false, 1, 3000, 0, 0},
         {"last logits", 300, false, true, true, 1, 20000, 0, 0},
+        {"no room", 300, true, true, false, 1, NO_ROOM, 0, 0},
         {"an error row alone", 11, true, true, false, 1, 0, 0, 0},
     };
+    mb_h5_init();
     MPI_Init(&argc, &argv);
     struct mb_comm *c = test_comm(30, NULL);
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "app/signals.h"
 #include "base/log.h"
+#include "io/h5.h"
 
 static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
 {
@@ -25,6 +26,7 @@ static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
 enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *argc, char ***argv)
 {
     a->conf = conf;
+    mb_h5_init();
     MB_TRY(mpi_up(a, argc, argv));
     struct mb_comm_options o = {.deadline = conf->deadline, .mem = &a->mem};
     MB_TRY(mb_comm_create(&o, &a->comm));

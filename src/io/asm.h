@@ -22,7 +22,8 @@ struct mb_asm {
     struct {
         uint64_t rows, prompt, output, bulk;
     } all, base;
-    uint64_t top; /* width of top_ids */
+    uint64_t top;    /* width of top_ids */
+    uint64_t packed; /* bytes of all records */
     const struct mb_openai_options *openai; /* --openai-output, or NULL */
     const char *openai_path;
     /* What else goes into the file, on rank 0 at the end; NULL: nothing. */
@@ -36,10 +37,15 @@ enum mb_status mb_asm_settle(struct mb_asm *a);
 enum mb_status mb_asm_gather(struct mb_asm *a, const char *dir, const struct mb_identity *identity);
 enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_t n); /* Local */
 void mb_asm_fini(struct mb_asm *a); /* Local */
+/* Forgets the entries, to gather anew for another number of owners. Local. */
+void mb_asm_forget(struct mb_asm *a);
+/* Bytes that the file has at most, after settling. Local. */
+uint64_t mb_asm_bound(const struct mb_asm *a);
 
-/* Numeric datasets and bulk data into an open file. Collective over g, which is the group the file was made for. */
-enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h);
-enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h);
+/* Numeric datasets and bulk data into an open file: one that all ranks have open, or rank 0's (h is NULL on the others, which
+ * own no rows). Collective over a->g. */
+enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_h5 *h);
+enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_h5 *h);
 /* Strings of all rows: owners send, rank 0 writes (h: its serial file, NULL on the others). Collective over a->g. */
 enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h);
 /* --openai-output: owners make lines, one owner after the other, rank 0 writes them; the file appears by rename. Collective

@@ -73,6 +73,8 @@ static enum mb_status write_window(struct mb_asm *a, struct walk *w, struct mb_h
 {
     uint64_t at = (w->one_per_row ? a->base.rows : a->base.bulk) + w->written;
     uint64_t start[3] = {0, 0, 0}, count[3];
+    if (s == NULL)
+        return MB_OK;
     if (w->by_layer)
         turn(a->shape, w, n);
     for (int i = 0; i < s->rank; i++)
@@ -83,27 +85,29 @@ static enum mb_status write_window(struct mb_asm *a, struct walk *w, struct mb_h
     return mb_h5_write(s, start, count, w->by_layer ? w->turned : w->buf);
 }
 
-static enum mb_status one_round(struct mb_asm *a, struct mb_group *g, struct walk *w, struct mb_h5_set *s, bool *more)
+static enum mb_status one_round(struct mb_asm *a, struct walk *w, struct mb_h5_set *s, bool *more)
 {
     uint64_t n = 0;
     enum mb_status st = load(a, w, &n);
     int64_t left = (int64_t)n;
-    st = mb_group_agree(g, st, "assembly of bulk data");
+    st = mb_group_agree(&a->g, st, "assembly of bulk data");
     if (st == MB_OK)
-        st = mb_group_max(g, &left, 1, "assembly of bulk data");
+        st = mb_group_max(&a->g, &left, 1, "assembly of bulk data");
     *more = st == MB_OK && left > 0;
     if (!*more)
         return st;
-    mb_group_watch(g, "writing routing or logits (HDF5)");
+    mb_group_watch(&a->g, "writing routing or logits (HDF5)");
     st = write_window(a, w, s, n);
-    mb_group_watch_end(g);
-    return mb_group_agree(g, st, "assembly of bulk data");
+    mb_group_watch_end(&a->g);
+    return mb_group_agree(&a->g, st, "assembly of bulk data");
 }
 
 static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct walk *w, struct mb_h5_set **out)
 {
     const struct mb_shape *s = a->shape;
     uint64_t rows = w->one_per_row ? a->all.rows : a->all.bulk;
+    if (h == NULL)
+        return MB_OK; /* rank 0 alone writes */
     uint64_t k = (uint64_t)s->k, v = (uint64_t)s->vocab, H = (uint64_t)s->hidden_size;
     if (w->by_layer) {
         uint64_t dims[3] = {(uint64_t)s->n_layers, rows, k}, chunk[3] = {1, 32768 / (k + 1) + 1, k};
@@ -117,7 +121,7 @@ static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct walk 
     return mb_h5_make(h, sets_of[w->kind].path, MB_H5_F32, 2, dims, chunk, out);
 }
 
-static enum mb_status write_kind(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h, enum mb_bulk_kind kind)
+static enum mb_status write_kind(struct mb_asm *a, struct mb_h5 *h, enum mb_bulk_kind kind)
 {
     struct walk w = {.kind = kind, .row_bytes = mb_shape_row_bytes(a->shape, kind)};
     struct mb_h5_set *s = NULL;
@@ -130,20 +134,20 @@ static enum mb_status write_kind(struct mb_asm *a, struct mb_group *g, struct mb
     w.turned = w.by_layer ? mb_alloc(a->mem, MB_MEM_STAGING, (size_t)w.cap, (size_t)w.row_bytes) : NULL;
     enum mb_status st = w.buf == NULL || (w.by_layer && w.turned == NULL)
                             ? mb_error(MB_NO_MEMORY, "no memory for a round of %s", mb_bulk_name(kind)) : MB_OK;
-    st = mb_group_agree(g, st, "assembly of bulk data");
+    st = mb_group_agree(&a->g, st, "assembly of bulk data");
     if (st == MB_OK)
-        st = mb_group_agree(g, make(a, h, &w, &s), "making datasets");
+        st = mb_group_agree(&a->g, make(a, h, &w, &s), "making datasets");
     for (bool more = true; st == MB_OK && more;)
-        st = one_round(a, g, &w, s, &more);
+        st = one_round(a, &w, s, &more);
     mb_h5_set_close(s);
     mb_free(w.buf);
     mb_free(w.turned);
     return st;
 }
 
-enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h)
+enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_h5 *h)
 {
     for (int kind = 0; kind < MB_BULK_COUNT; kind++)
-        MB_TRY(write_kind(a, g, h, (enum mb_bulk_kind)kind));
+        MB_TRY(write_kind(a, h, (enum mb_bulk_kind)kind));
     return MB_OK;
 }

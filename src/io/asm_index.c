@@ -14,6 +14,28 @@ void mb_asm_fini(struct mb_asm *a)
     a->rows = NULL;
 }
 
+void mb_asm_forget(struct mb_asm *a)
+{
+    mb_free(a->e);
+    a->e = NULL;
+    a->n = a->cap = 0;
+    a->top = a->packed = 0;
+    a->totals = (struct mb_assembled){0};
+    memset(&a->all, 0, sizeof a->all);
+    a->base = a->all;
+}
+
+uint64_t mb_asm_bound(const struct mb_asm *a)
+{
+    /* records hold tokens and strings once; 200 bytes a row for what rows have in numbers; chunks that are not full */
+    uint64_t bytes = a->packed + 200 * a->all.rows + 8 * a->top * a->all.output + ((uint64_t)32 << 20);
+    for (int i = 0; i < MB_BULK_COUNT; i++) {
+        bool last = i == MB_BULK_LOGITS && a->shape->logits_last;
+        bytes += mb_shape_row_bytes(a->shape, (enum mb_bulk_kind)i) * (last ? a->all.rows : a->all.bulk);
+    }
+    return bytes;
+}
+
 enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_t n)
 {
     if (n > a->cap - a->n) {
@@ -265,6 +287,7 @@ static void count_own(struct mb_asm *a)
             const struct mb_row_entry *e = &a->e[j];
             done += e->status != MB_ROW_PENDING;
             t->errors += e->status == MB_ROW_ERROR;
+            a->packed += e->len;
             t->prompt_tokens += e->n_prompt;
             t->output_tokens += e->n_output;
             a->base.bulk += (uint64_t)e->n_rows; /* this rank's sum for now */
@@ -278,7 +301,7 @@ static void count_own(struct mb_asm *a)
 }
 
 struct sums {
-    int64_t rows, errors, pending, prompt, output, bulk, requests, top;
+    int64_t rows, errors, pending, prompt, output, bulk, requests, top, packed;
 };
 
 /* Every rank learns all ranks' sums, hence the totals and where its own part begins. */
@@ -286,7 +309,7 @@ static enum mb_status share_sums(struct mb_asm *a)
 {
     struct mb_assembled *t = &a->totals;
     struct sums mine = {t->rows, t->errors, t->pending, t->prompt_tokens, t->output_tokens, (int64_t)a->base.bulk,
-                        t->requests, (int64_t)a->top};
+                        t->requests, (int64_t)a->top, (int64_t)a->packed};
     struct sums *all = mb_alloc(a->mem, MB_MEM_EXCHANGE, (size_t)a->g.size, sizeof *all);
     enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for sums") : MB_OK;
     st = mb_group_agree(&a->g, st, "sizes of the results");
@@ -294,6 +317,7 @@ static enum mb_status share_sums(struct mb_asm *a)
         st = mb_group_allgather(&a->g, &mine, sizeof mine, all, "sizes of the results");
     *t = (struct mb_assembled){0};
     memset(&a->all, 0, sizeof a->all);
+    a->packed = 0;
     for (int r = 0; r < a->g.size && st == MB_OK; r++) {
         if (r == a->g.rank)
             a->base = a->all;
@@ -301,6 +325,7 @@ static enum mb_status share_sums(struct mb_asm *a)
         a->all.prompt += (uint64_t)all[r].prompt;
         a->all.output += (uint64_t)all[r].output;
         a->all.bulk += (uint64_t)all[r].bulk;
+        a->packed += (uint64_t)all[r].packed;
         t->rows += all[r].rows;
         t->errors += all[r].errors;
         t->pending += all[r].pending;

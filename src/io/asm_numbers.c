@@ -117,8 +117,8 @@ static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct colum
     const uint64_t all[] = {[PER_ROW] = a->all.rows, [PER_OFFSET] = a->all.rows + 1, [PER_PROMPT] = a->all.prompt,
                             [PER_OUTPUT] = a->all.output, [PER_TOP] = a->all.output};
     uint64_t dims[2] = {all[c->per], a->top}, chunk[2] = {65536, a->top};
-    if (c->per == PER_TOP && a->top == 0)
-        return MB_OK; /* not asked for by any request */
+    if (h == NULL || (c->per == PER_TOP && a->top == 0))
+        return MB_OK; /* rank 0 alone writes, or not asked for by any request */
     if (c->per == PER_TOP)
         chunk[0] = 65536 / a->top + 1;
     return mb_h5_make(h, c->path, c->type, c->per == PER_TOP ? 2 : 1, dims, chunk, out);
@@ -183,7 +183,7 @@ static uint64_t buffer_bytes(const struct mb_asm *a, const struct mb_batch *b)
 }
 
 /* One round: every column once. A failed write does not keep this rank from the others' collective calls. */
-static enum mb_status one_round(struct mb_asm *a, struct mb_group *g, struct mb_batch *b, struct mb_h5_set **sets, bool *more)
+static enum mb_status one_round(struct mb_asm *a, struct mb_batch *b, struct mb_h5_set **sets, bool *more)
 {
     int64_t left;
     uint8_t *buf = NULL;
@@ -193,30 +193,30 @@ static enum mb_status one_round(struct mb_asm *a, struct mb_group *g, struct mb_
         st = buf == NULL ? mb_error(MB_NO_MEMORY, "no memory for a round of assembly") : MB_OK;
     }
     left = b->n;
-    st = mb_group_agree(g, st, "assembly");
+    st = mb_group_agree(&a->g, st, "assembly");
     if (st == MB_OK)
-        st = mb_group_max(g, &left, 1, "assembly");
+        st = mb_group_max(&a->g, &left, 1, "assembly");
     *more = st == MB_OK && left > 0;
     if (*more) {
-        mb_group_watch(g, "writing the results (HDF5)");
+        mb_group_watch(&a->g, "writing the results (HDF5)");
         for (size_t c = 0; c < COLUMNS; c++) {
             enum mb_status w = write_column(a, b, &columns[c], sets[c], buf);
             st = st == MB_OK ? w : st;
         }
-        mb_group_watch_end(g);
-        st = mb_group_agree(g, st, "assembly");
+        mb_group_watch_end(&a->g);
+        st = mb_group_agree(&a->g, st, "assembly");
     }
     mb_free(buf);
     return st;
 }
 
 /* The last offset is the length of what it points into. */
-static enum mb_status write_ends(struct mb_asm *a, struct mb_group *g, struct mb_h5_set **sets)
+static enum mb_status write_ends(struct mb_asm *a, struct mb_h5_set **sets)
 {
     enum mb_status st = MB_OK;
-    uint64_t start = a->all.rows, count = g->rank == 0;
+    uint64_t start = a->all.rows, count = a->g.rank == 0;
     for (size_t c = 0; c < COLUMNS; c++) {
-        if (columns[c].per != PER_OFFSET)
+        if (columns[c].per != PER_OFFSET || sets[c] == NULL)
             continue;
         int64_t end = (int64_t)(strstr(columns[c].path, "prompt") != NULL   ? a->all.prompt
                                 : strstr(columns[c].path, "output") != NULL ? a->all.output
@@ -227,21 +227,21 @@ static enum mb_status write_ends(struct mb_asm *a, struct mb_group *g, struct mb
     return st;
 }
 
-enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_group *g, struct mb_h5 *h)
+enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_h5 *h)
 {
     struct mb_h5_set *sets[COLUMNS] = {NULL};
     struct mb_batch b = {0};
     enum mb_status st = MB_OK;
     for (size_t c = 0; c < COLUMNS && st == MB_OK; c++)
         st = make(a, h, &columns[c], &sets[c]);
-    st = mb_group_agree(g, st, "making datasets");
+    st = mb_group_agree(&a->g, st, "making datasets");
     for (bool more = true; st == MB_OK && more;)
-        st = one_round(a, g, &b, sets, &more);
+        st = one_round(a, &b, sets, &more);
     if (st == MB_OK) {
-        mb_group_watch(g, "writing the results (HDF5)");
-        st = write_ends(a, g, sets);
-        mb_group_watch_end(g);
-        st = mb_group_agree(g, st, "assembly");
+        mb_group_watch(&a->g, "writing the results (HDF5)");
+        st = write_ends(a, sets);
+        mb_group_watch_end(&a->g);
+        st = mb_group_agree(&a->g, st, "assembly");
     }
     for (size_t c = 0; c < COLUMNS; c++)
         mb_h5_set_close(sets[c]);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/fault.h"
@@ -17,24 +19,25 @@
 #define ROUND_BYTES ((uint64_t)16 << 20)
 
 /* ---------------------------------------------------------------- the file */
-/* Numbers: the owners' part. One owner writes serially while the others wait for its verdict. */
+/* Numbers. Collectively by all ranks; or, with one owner, by rank 0 with the serial driver, while the others only take part
+ * in the rounds, so that nobody waits for longer than a round takes. */
 static enum mb_status write_numbers(struct mb_asm *a, const char *tmp)
 {
-    struct mb_group alone = {NULL, 0, 1}, *g = a->owners == 1 ? &alone : &a->g;
     struct mb_h5 *h = NULL;
-    if (a->owners == 1 && a->g.rank != 0)
-        return MB_OK;
-    mb_group_watch(g, "creating the results (HDF5)");
-    enum mb_status st = mb_h5_create(tmp, g->comm == NULL ? NULL : mb_comm_mpi(g->comm), &h);
-    mb_group_watch_end(g);
-    st = mb_group_agree(g, st, "creating the results");
+    bool serial = a->owners == 1;
+    enum mb_status st = MB_OK;
+    mb_group_watch(&a->g, "creating the results (HDF5)");
+    if (!serial || a->g.rank == 0)
+        st = mb_h5_create(tmp, serial ? NULL : mb_comm_mpi(a->g.comm), &h);
+    mb_group_watch_end(&a->g);
+    st = mb_group_agree(&a->g, st, "creating the results");
     if (st == MB_OK)
-        st = mb_asm_numbers(a, g, h);
+        st = mb_asm_numbers(a, h);
     if (st == MB_OK)
-        st = mb_asm_bulk(a, g, h);
-    mb_group_watch(g, "closing the results (HDF5)");
+        st = mb_asm_bulk(a, h);
+    mb_group_watch(&a->g, "closing the results (HDF5)");
     enum mb_status closed = mb_h5_close(h);
-    mb_group_watch_end(g);
+    mb_group_watch_end(&a->g);
     return st != MB_OK ? st : closed;
 }
 
@@ -158,6 +161,35 @@ static int owners_of(const struct mb_assemble_options *o, int size)
     return n < 1 ? 1 : n > (uint64_t)size ? size : (int)n;
 }
 
+/* Whether the file could outgrow the disk (or the limit on file sizes). */
+static bool tight(const char *dir, uint64_t bytes)
+{
+    struct statvfs fs;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+        return true;
+    return statvfs(dir, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < bytes;
+}
+
+/* Entries of all rows at their owners. When a disk fills up under a collective write of compressed data, HDF5 1.10.8 does not
+ * come back (measured), while a serial write fails in good order: where room is tight, rank 0 alone writes. */
+static enum mb_status gather(struct mb_asm *a, const struct mb_assemble_options *o)
+{
+    MB_TRY(mb_asm_gather(a, o->dir->dir, o->identity));
+    MB_TRY(mb_asm_settle(a));
+    int64_t is_tight = a->owners > 1 && a->g.rank == 0 && tight(o->dir->dir, mb_asm_bound(a));
+    MB_TRY(mb_group_max(&a->g, &is_tight, 1, "room for the results"));
+    if (is_tight == 0)
+        return MB_OK;
+    if (a->g.rank == 0)
+        mb_warn("%s may not have room for results of up to %llu MiB: rank 0 writes them alone", o->dir->dir,
+                (unsigned long long)(mb_asm_bound(a) >> 20));
+    mb_asm_forget(a);
+    a->owners = 1;
+    MB_TRY(mb_asm_gather(a, o->dir->dir, o->identity));
+    return mb_asm_settle(a);
+}
+
 enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assembled *out)
 {
     struct mb_asm a = {.g = mb_group_of(o->comm), .mem = o->mem, .first_line = o->first_line, .lines = o->lines,
@@ -173,9 +205,7 @@ enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assemb
     }
     st = mb_group_agree(&a.g, st, "assembly");
     if (st == MB_OK)
-        st = mb_asm_gather(&a, o->dir->dir, o->identity);
-    if (st == MB_OK)
-        st = mb_asm_settle(&a);
+        st = gather(&a, o);
     if (st == MB_OK)
         st = mb_asm_write(&a, tmp, o->dir->results, o->input_lines, o->identity, o->extras,
                           o->dir->number > 0 ? o->dir : NULL);

@@ -112,6 +112,12 @@ static hid_t type_of(enum mb_h5_type t)
 }
 
 /* ---------------------------------------------------------------- files */
+void mb_h5_init(void)
+{
+    H5dont_atexit();
+    H5open(); /* while MPI is not up, it hooks nothing into MPI_Finalize */
+}
+
 static enum mb_status file_new(const char *path, struct mb_h5 **out)
 {
     struct mb_h5 *h = calloc(1, sizeof *h);
@@ -121,7 +127,7 @@ static enum mb_status file_new(const char *path, struct mb_h5 **out)
         free(h);
         return mb_error(MB_NO_MEMORY, "no memory to open %s", path);
     }
-    H5open();
+    mb_h5_init();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* we log its reasons ourselves */
     h->id = -1;
     *out = h;

@@ -30,6 +30,11 @@ struct mb_h5_set { /* an open dataset; read only for others */
     uint64_t dims[MB_H5_MAX_RANK];
 };
 
+/* To be called before MPI_Init (else, and without MPI, the first file does it): HDF5 then does nothing of its own when the
+ * process or MPI ends. After a file could not be closed because the disk is full, 1.10.8 crashes there, and the exit code
+ * would be that of the crash. */
+void mb_h5_init(void);
+
 /* comm: an MPI_Comm (mb_comm_mpi), or NULL. Replaces what is there. */
 enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **out);
 enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out);
