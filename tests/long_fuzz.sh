@@ -6,12 +6,15 @@ command -v "${CLANG:=clang}" >/dev/null || { echo "clang is missing"; exit 77; }
 top=$(cd "$top_srcdir" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-san="-g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
-(cd "$work" && "$top/configure" -q CC="$CLANG" CFLAGS="$san" --disable-werror >/dev/null && make -s -j2 libmoebatch.a >/dev/null)
-libs=$(pkg-config --libs jansson libpcre2-8 libutf8proc libxxhash yaml-0.1)
-flags="-std=c11 -D_GNU_SOURCE -I$top/src -I$work -I$top/tests/fuzz $(pkg-config --cflags jansson)"
-"$CLANG" -g -O1 -fsanitize=fuzzer,address,undefined $flags "$top/tests/fuzz/targets.c" "$top/tests/fuzz/libfuzzer.c" "$work/libmoebatch.a" \
-    $libs -lm -lpthread -o "$work/fuzz"
+# only the rooms that read files and texts: instrumenting the kernels would take minutes and find nothing
+mkdir "$work/obj"
+echo "" >"$work/config.h"
+flags="-std=c11 -D_GNU_SOURCE -g -O1 -I$top/src -I$work -I$top/tests/fuzz $(pkg-config --cflags jansson libpcre2-8)
+    -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+ls "$top"/src/{base,job,text,model}/*.c "$top"/src/io/{parse*,journal*,identity}.c "$top"/tests/fuzz/*.c |
+    xargs -P "$(nproc)" -I {} sh -c '"$0" $1 -c "$3" -o "$2/$(echo "$3" | tr / _).o"' "$CLANG" "$flags" "$work/obj" {}
+"$CLANG" -fsanitize=fuzzer,address,undefined "$work"/obj/*.o $(pkg-config --libs jansson libpcre2-8 libutf8proc libxxhash) -lm -lpthread \
+    -o "$work/fuzz"
 export FUZZ_TOP=$top FUZZ_WORK=$work/files FUZZ_TARGET UBSAN_OPTIONS=print_stacktrace=1
 mkdir "$work/files"
 for t in ${FUZZ_TARGETS:-weights config tokenizer request template journal record}; do
