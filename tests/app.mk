@@ -7,7 +7,7 @@ APP_CLI = tests/cli_golden.bats tests/cli_demo.bats tests/cli_layouts.bats tests
 APP_LONG = tests/long_kill.sh tests/long_goldens.sh tests/long_million.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
-EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/demo.py tests/kill.py tests/stop.py tests/lora.py tests/long_million.py tests/contract.py \
+EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/demo.py tests/kill.py tests/stop.py tests/lora.py tests/long_million.py tests/contract.py tests/e2e.py \
 	tests/lsan.supp tests/data/demo/expected.json
 
 # hostile files and texts

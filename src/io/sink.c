@@ -94,6 +94,13 @@ static enum mb_status reserve(struct sink *s, struct row *r)
     return MB_OK;
 }
 
+/* The decoder follows the prompt: a generated text may begin in the middle of a sentence, or of a character. */
+static enum mb_status make_decoder(struct sink *s, struct row *r)
+{
+    MB_TRY(mb_decoder_create(s->o.tokenizer, &r->decoder));
+    return mb_decoder_context(r->decoder, r->req->prompt, r->req->n_prompt);
+}
+
 static enum mb_status sink_begin(struct mb_sink *base, const struct mb_request *req, int32_t choice, int64_t max_rows,
                                  int32_t *handle)
 {
@@ -106,7 +113,7 @@ static enum mb_status sink_begin(struct mb_sink *base, const struct mb_request *
     r->max_rows = max_rows < 0 ? 0 : max_rows;
     enum mb_status st = MB_OK;
     if (req->kind == MB_KIND_GENERATE && s->o.tokenizer != NULL)
-        st = mb_decoder_create(s->o.tokenizer, &r->decoder);
+        st = make_decoder(s, r);
     else if (req->n_stop > 0 && req->kind == MB_KIND_GENERATE)
         st = mb_error(MB_BUG, "stop strings without a tokenizer");
     if (st == MB_OK)
@@ -169,7 +176,7 @@ static enum mb_status final_text(struct sink *s, struct row *r, const struct mb_
         r->decoder = NULL;
         r->text.len = 0;
         r->stops = (struct mb_stops){0};
-        MB_TRY(mb_decoder_create(s->o.tokenizer, &r->decoder));
+        MB_TRY(make_decoder(s, r));
         for (int64_t i = 0; i < rec->n_output - 1; i++)
             MB_TRY(mb_decoder_put(r->decoder, rec->output_ids[i], &r->text));
     }
