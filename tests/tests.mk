@@ -11,7 +11,7 @@ AM_TESTS_ENVIRONMENT = top_srcdir='$(top_srcdir)' top_builddir='$(top_builddir)'
 	MOEBATCH='$(abs_top_builddir)/moebatch' BATS='$(BATS)' export top_srcdir top_builddir PYTHON3 MOEBATCH BATS;
 
 check-long: all $(check_PROGRAMS)
-	$(MAKE) check TESTS='$(TESTS_LONG)'
+	TEST_LIMIT=$${TEST_LIMIT:-7200} $(MAKE) check TESTS='$(TESTS_LONG)'
 .PHONY: check-long
 
 include tests/base.mk
@@ -26,3 +26,4 @@ include tests/comm.mk
 include tests/engine.mk
 include tests/io.mk
 include tests/app.mk
+include tests/ops.mk

@@ -176,7 +176,8 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
         size_t at;
     } cols[] = {COLUMN("/physical/rows", counters.expert_rows), COLUMN("/physical/expert_bytes", expert_bytes),
                 COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
-                COLUMN("/metrics/idle_steps", counters.idle_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
+                COLUMN("/metrics/idle_steps", counters.idle_steps),
+                COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
                 COLUMN("/metrics/weight_bytes_read", counters.weight_bytes_read),
                 COLUMN("/metrics/weight_bytes_received", counters.weight_bytes_received)};
     int64_t *v = calloc(n, sizeof *v);

@@ -194,6 +194,7 @@ static enum mb_status one_step(struct mb_engine *e, struct mb_source *src, struc
         st = e->o.tick(e->o.tick_arg);
     e->counters.steps++;
     e->counters.idle_steps += e->batch.rows == 0;
+    e->counters.empty_steps += e->empty;
     return st;
 }
 

@@ -20,8 +20,9 @@ struct found {
 static void print(FILE *out, const char *path, const struct found *f, bool json)
 {
     if (json) {
-        json_t *v = json_pack("{s:b, s:I, s:I, s:I, s:s, s:s}", "complete", f->complete, "committed", (json_int_t)f->done,
-                              "total", (json_int_t)f->of, "rows", (json_int_t)f->rows, "state", f->state, "resume",
+        json_t *v = json_pack("{s:b, s:I, s:I, s:I, s:I, s:s, s:s}", "complete", f->complete, "committed", (json_int_t)f->done,
+                              "total", (json_int_t)f->of, "rows", (json_int_t)f->rows, "begun_tokens",
+                              (json_int_t)f->counts.tokens, "state", f->state, "resume",
                               f->job.command == NULL ? "" : f->job.command);
         json_dumpf(v, out, JSON_COMPACT);
         fputc('\n', out);

@@ -9,6 +9,7 @@ struct mb_counters {
     int64_t requests_done, requests_error; /* rows */
     int64_t prompt_tokens, output_tokens;
     int64_t steps, rows, idle_steps;
+    int64_t empty_steps; /* nobody had rows: one exchange carries the headers, then the step ends */
     int64_t expert_rows;                   /* (row, expert) pairs this rank's experts served */
     int64_t dispatch_bytes[MB_LINK_COUNT], dispatch_messages[MB_LINK_COUNT];
     int64_t combine_bytes[MB_LINK_COUNT], combine_messages[MB_LINK_COUNT];
