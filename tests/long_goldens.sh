@@ -19,4 +19,5 @@ for dir in "$top"/tests/data/models/*/; do
     done
     [ "$(echo $digests | tr ' ' '\n' | sort -u | wc -l)" = 1 ] || { echo "$m: digests differ:$digests"; failed=1; }
 done
+"$PYTHON3" "$top/tests/bf16.py" "$MOEBATCH" "$top/tests/mpirun.sh" "$top/tests/data" "$work" || failed=1
 exit $failed
