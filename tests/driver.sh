@@ -1,6 +1,9 @@
 #!/bin/sh
 # driver.sh TEST [ARG...]: runs one test with its own time limit (60 s, TEST_LIMIT to change) the way its name says:
 # mpiN_* under tests/mpirun.sh on N ranks, *.bats under bats, the rest as it is.
+# leaks of libraries, in builds with sanitizers
+: "${LSAN_OPTIONS:=suppressions=$top_srcdir/tests/lsan.supp:print_suppressions=0}"
+export LSAN_OPTIONS
 t=$1
 shift
 base=$(basename "$t")
