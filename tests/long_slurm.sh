@@ -55,6 +55,15 @@ appears() {
     done
     return 1
 }
+# Waits until the journals of $1 have tokens of begun requests, 60 s at most.
+begun() {
+    local i
+    for ((i = 0; i < 200; i++)); do
+        "$work/moebatch" status --json "$1" 2>/dev/null | grep -q '"begun_tokens": *[1-9]' && return 0
+        sleep .3
+    done
+    return 1
+}
 is() { [ "$(digest "$1")" = "$2" ] || fail "$1: not the digest $2"; }
 says() { grep -q -- "$2" "$1" || fail "$1 does not say: $2"; }
 
@@ -65,14 +74,14 @@ slow() {
 import json, sys
 rows = [json.loads(x) for x in open(sys.argv[1])]
 with open(sys.argv[2], "w") as f:
-    for i in range(12):
+    for i in range(6):
         for r in rows:
             f.write(json.dumps(dict(r, id=f"{r['id']}/{i}", seed=i, max_tokens=200)) + "\n")
 PY
     on_hosts 2 2 "$work/moebatch" run -m "$MODEL" -i slow.jsonl -o slow.h5 --dtype bf16 --max-num-seqs 16 || fail "the unsplit run"
     slow=$(digest "$work/slow.h5")
 }
-SLOW="--dtype bf16 --isa portable --max-num-seqs 4 --sync-interval 0.5"
+SLOW="--dtype bf16 --max-num-seqs 16 --sync-interval 0.5"
 
 case_mpirun() {
     export OUTPUT=$work/mpirun.h5 LAUNCH=mpirun
@@ -96,8 +105,8 @@ stopped() {
     export OUTPUT=$work/usr1-$1.h5 LAUNCH=$1 OPTIONS=$SLOW INPUT=$work/slow.jsonl
     local id out=$work/usr1-$1.out
     id=$(submit --output="$out" slurm/moebatch.sbatch)
-    appears "$out" "^output" 30 || fail "$1: the job does not start"
-    sleep 4
+    begun "$OUTPUT" || fail "$1: the job does not start"
+    sleep 1
     on_head scancel --signal=USR1 --batch "$id"
     appears "$out" "requeued as job $id" 60 || fail "$1: not requeued after USR1"
     says "$out" "status 75"
@@ -111,8 +120,8 @@ case_usr1_srun() { (stopped srun; exit $failed) || failed=1; }
 # The time limit: Slurm sends USR1 some seconds before it, again and again until the results are complete.
 limit() {
     slow
-    export OUTPUT=$work/limit.h5 LAUNCH=mpirun OPTIONS="$SLOW --max-num-seqs 2" INPUT=$work/slow.jsonl
-    submit --output=limit.out --time=1 --signal=B:USR1@50 slurm/moebatch.sbatch
+    export OUTPUT=$work/limit.h5 LAUNCH=mpirun OPTIONS="--dtype bf16 --isa portable --max-num-seqs 4" INPUT=$work/slow.jsonl
+    submit --output=limit.out --time=1 --signal=B:USR1@20 slurm/moebatch.sbatch
     drained 900 || fail "limit: not done in 900 s"
     is "$OUTPUT" "$slow"
     says "$work/limit.out" "asked to stop"
@@ -126,8 +135,8 @@ no_requeue() {
     export OUTPUT=$work/again.h5 LAUNCH=mpirun OPTIONS=$SLOW INPUT=$work/slow.jsonl NO_REQUEUE=1
     local id
     id=$(submit --output=again.out slurm/moebatch.sbatch)
-    appears "$work/again.out" "^output" 30 || fail "again: the job does not start"
-    sleep 4
+    begun "$OUTPUT" || fail "again: the job does not start"
+    sleep 1
     on_head scancel --signal=USR1 --batch "$id"
     appears "$work/again.out" "requeueing is not allowed here" 60 || fail "again: not submitted again"
     drained 300 || fail "again: not done in 300 s"

@@ -112,6 +112,11 @@ static void test_fold(void **state)
     struct mb_resume_counts c;
     struct mb_mem mem = {0};
     first_run(dir);
+    assert_int_equal(mb_resume_fold(dir, NULL, NULL, LINES, &mem, &r), MB_OK); /* as `status` asks: writes nothing */
+    mb_resume_count(r, &c);
+    assert_int_equal(c.lines_begun, 2);
+    assert_int_equal(c.tokens, 7);
+    mb_resume_destroy(r);
     char *run = new_run(dir, 2);
     assert_int_equal(mb_resume_fold(dir, run, &who, LINES, &mem, &r), MB_OK);
     mb_resume_count(r, &c);

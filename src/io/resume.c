@@ -215,7 +215,6 @@ static enum mb_status write_entries(struct mb_resume *r, struct mb_line_state *c
             if (!t->done) {
                 e->hash = mb_hash64(t->ids, (size_t)t->n * sizeof *t->ids);
                 MB_TRY(forced_put(f, t->ids, t->n, &e->offset));
-                r->counts.tokens += t->n;
             }
             r->n_entries++;
         }
@@ -223,13 +222,25 @@ static enum mb_status write_entries(struct mb_resume *r, struct mb_line_state *c
     return MB_OK;
 }
 
+static void count_begun(struct mb_resume *r, struct mb_line_state *const *lines, int64_t n)
+{
+    r->counts.lines_begun = n;
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t c = 0; c < lines[i]->n_choices; c++)
+            r->counts.tokens += lines[i]->choices[c].done ? 0 : lines[i]->choices[c].n;
+}
+
+/* The unfinished lines are counted, and if there is a run that goes on with them (run_dir), written for it. */
 static enum mb_status make_entries(struct mb_resume *r, const char *run_dir, struct mb_mem *mem)
 {
     struct forced_file f = {-1, NULL, {0}, 0};
     int64_t n = 0, choices = 0;
     struct mb_line_state **lines = NULL;
     enum mb_status st = mb_resume_map_list(&r->map, &lines, &n, &choices);
-    r->counts.lines_begun = n;
+    if (st == MB_OK)
+        count_begun(r, lines, n);
+    if (run_dir == NULL)
+        n = 0;
     if (st == MB_OK && n > 0) {
         qsort(lines, (size_t)n, sizeof *lines, by_line);
         r->entries = mb_alloc(mem, MB_MEM_INDEX, (size_t)choices, sizeof *r->entries);
@@ -270,7 +281,7 @@ enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct
         st = fold_journal(r, dir, files[i], identity);
     if (st == MB_OK)
         st = compare_dups(r, dir, files, n);
-    if (st == MB_OK && run_dir != NULL)
+    if (st == MB_OK)
         st = make_entries(r, run_dir, mem);
     mb_resume_map_fini(&r->map); /* the tokens are in the file now */
     free(files);
