@@ -6,7 +6,7 @@ set -u
 why=$(hosts_need)
 [ -z "$why" ] || { echo "skipped: $why"; exit 77; }
 hosts_up 3 || { echo "skipped: no network namespaces here"; hosts_down; exit 77; }
-trap hosts_down EXIT
+trap 'trap "" INT TERM; hosts_down' EXIT
 trap 'exit 1' INT TERM
 shuf --random-source="$work/inputs/prompts.jsonl" "$work/inputs/prompts.jsonl" >"$work/inputs/shuffled.jsonl"
 declare -A want=([f32]=5e8f8e6a2a8243f4cfe98f8810f017db [bf16]=09d0bc6620c6eae81ab38a986bdbb238)

@@ -11,6 +11,7 @@ export MINIHOSTS=$work/hosts.sh MINISLURM_DIR=$work/slurm.d
 export SLURM_CONF=$MINISLURM_DIR/slurm.conf
 slurm() { bash "$work/slurm-on-minihosts.sh" "$@"; }
 finish() {
+    trap '' INT TERM # a second signal must not leave hosts behind
     slurm stop >/dev/null 2>&1
     hosts_down
 }
