@@ -3,7 +3,7 @@ TESTS_UNIT += tests/unit_report
 tests_unit_report_SOURCES = tests/unit_report.c
 tests_unit_report_LDADD = $(TEST_LIBS)
 APP_CLI = tests/cli_golden.bats tests/cli_demo.bats tests/cli_layouts.bats tests/cli_resume.bats tests/cli_kill.bats \
-	tests/cli_lora.bats tests/cli_models.bats tests/cli_models2.bats tests/cli_contract.bats
+	tests/cli_lora.bats tests/cli_models.bats tests/cli_models2.bats tests/cli_contract.bats tests/cli_apart.bats
 APP_LONG = tests/long_kill.sh tests/long_goldens.sh tests/long_million.sh tests/long_layouts.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
@@ -17,3 +17,9 @@ tests_unit_fuzz_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/
 tests_unit_fuzz_LDADD = $(TEST_LIBS)
 TESTS_LONG += tests/long_fuzz.sh
 EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/request.json tests/fuzz/template.jinja tests/fuzz/journal
+
+# a rank whose exchange fails while the others wait in it
+check_PROGRAMS += tests/moebatch_apart
+tests_moebatch_apart_SOURCES = $(moebatch_SOURCES) tests/apart_xchg.c
+tests_moebatch_apart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mb_xchg_dispatch
+tests_moebatch_apart_LDADD = $(moebatch_LDADD)

@@ -91,8 +91,20 @@ static enum mb_status complete(struct mb_job_state *j, int *exit_code)
     return st;
 }
 
+/* The exchange failed on this rank: the others may be waiting in it, so that agreeing with them would wait for the deadline.
+ * What they have written is in their journals; on_lost brings this rank's to disk. */
+static _Noreturn void end_alone(struct mb_job_state *j, enum mb_status st)
+{
+    mb_error(st, "rank %d can't go on with the others: the job ends here; what was computed is in the journals", j->app.rank);
+    (void)stopped(j, st);
+    fflush(NULL);
+    mb_comm_end(j->app.comm, st);
+}
+
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code)
 {
+    if (j->app.engine != NULL && !mb_engine_agreed(j->app.engine))
+        end_alone(j, st);
     enum mb_status sync = mb_journal_sync_now(j->journal);
 
     st = mb_comm_agree(j->app.comm, st != MB_OK ? st : sync, "running");

@@ -52,6 +52,10 @@ enum mb_status mb_comm_sum_i64(struct mb_comm *c, int64_t *v, int32_t n, const c
  * have mapped one common shared segment (tried, not assumed). same_node: [size]. Collective over world. */
 enum mb_status mb_comm_same_node(struct mb_comm *c, int32_t *same_node);
 
+/* Ends the job with the exit code of st: runs on_lost (once), gives the other ranks a moment to do the same, MPI_Abort. For
+ * a rank that has failed alone while the others may be waiting for it. Local. */
+_Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st);
+
 /* --- small control messages, point to point, never blocking --- */
 enum mb_ctl_tag { MB_CTL_LEASE_ASK = 1, MB_CTL_LEASE, MB_CTL_TICK, MB_CTL_COMMAND, MB_CTL_USER };
 /* Copies data; the message leaves in the background (polls drive it). n <= 1 MiB. Local. */

@@ -39,8 +39,6 @@ struct mb_comm {
     char library[160];
 };
 
-/* Ends the job with the exit code of st: runs on_lost (once), gives the other ranks a moment to do the same, MPI_Abort. */
-_Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st);
 /* An MPI call's return code: anything but success means a peer or the network is gone, and the communicator is lost. */
 void mb_mpi_check(struct mb_comm *c, int rc, const char *call);
 

@@ -217,7 +217,8 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
         enum mb_status st = one_step(e, src, sink);
         if (st != MB_OK) {
             e->status = st;
-            (void)tell_peers(e); /* st is the cause */
+            enum mb_status tell = tell_peers(e); /* st is the cause */
+            e->apart = mb_xchg_size(e->xchg) > 1 && !e->told && e->peers_status == MB_OK && st != MB_PEER && tell != MB_PEER;
             return st;
         }
         if (e->peers_status != MB_OK)
@@ -229,6 +230,11 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
         if (e->empty)
             sched_yield();
     }
+}
+
+bool mb_engine_agreed(const struct mb_engine *e)
+{
+    return !e->apart;
 }
 
 void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)

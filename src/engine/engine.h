@@ -45,6 +45,9 @@ void mb_engine_destroy(struct mb_engine *e);
 /* Runs until every member's source is at its end and nothing is under way (MB_OK), a stop was asked for (MB_STOP), or
  * an error. Collective over world. */
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink);
+/* After mb_engine_run: do the other ranks know that the run has ended? false where the exchange itself failed on this rank
+ * (it returned MB_BUG): the others may be waiting in it, and nothing collective may follow. Local. */
+bool mb_engine_agreed(const struct mb_engine *e);
 void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out);
 /* Rows that this rank sent to each expert, [moe_layers][experts]; NULL for a dense model. Owned by the engine. */
 const int64_t *mb_engine_usage(const struct mb_engine *e);

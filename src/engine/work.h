@@ -91,6 +91,7 @@ struct mb_engine {
     int64_t step;
     enum mb_status status;        /* own worst */
     bool told;                    /* the others have seen it */
+    bool apart;                   /* the run ended here, and the others can't know */
     bool peers_idle, peers_stop;  /* all idle; somebody asked to stop */
     enum mb_status peers_status;
     bool step_known;              /* heads of this step were seen */

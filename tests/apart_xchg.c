@@ -1,0 +1,26 @@
+/* Linked with --wrap=mb_xchg_dispatch: on rank MB_TEST_APART the dispatch of step MB_TEST_STEP fails as it does when ranks are
+ * out of step, without a word to the others, who go on waiting for it. */
+#include <mpi.h>
+#include <stdlib.h>
+#include "base/log.h"
+#include "comm/xchg.h"
+
+enum mb_status __real_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
+                                       const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
+                                       const float *weights, struct mb_dispatched *out);
+enum mb_status __wrap_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
+                                       const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
+                                       const float *weights, struct mb_dispatched *out);
+
+enum mb_status __wrap_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
+                                       const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
+                                       const float *weights, struct mb_dispatched *out)
+{
+    const char *who = getenv("MB_TEST_APART"), *when = getenv("MB_TEST_STEP");
+    int rank;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (who != NULL && when != NULL && rank == atoi(who) && mine->step >= atoi(when))
+        return mb_error(MB_BUG, "the test's exchange failed in step %lld", (long long)mine->step);
+    return __real_mb_xchg_dispatch(x, p, moe_layer, mine, in, experts, weights, out);
+}
