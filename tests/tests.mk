@@ -1,7 +1,14 @@
 # Tests. unit_*: no MPI. mpiN_*: started by tests/mpirun.sh on N ranks. cli_*.bats: as a user runs it.
 # Each room's tests are listed in a fragment of their own.
-check_PROGRAMS += $(TESTS_UNIT) $(TESTS_MPI)
+# make distcheck is content with the unit tests of the unpacked archive.
+AM_DISTCHECK_CONFIGURE_FLAGS = --enable-short-check
+check_PROGRAMS += $(TESTS_UNIT)
+if SHORT_CHECK
+TESTS = $(TESTS_UNIT)
+else
+check_PROGRAMS += $(TESTS_MPI)
 TESTS = $(TESTS_UNIT) $(TESTS_MPI) $(TESTS_CLI)
+endif
 EXTRA_DIST += tests/mpirun.sh tests/driver.sh
 LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
 BATS_LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh

@@ -9,9 +9,18 @@
 #include <string.h>
 #include "device/cpu_tile.h"
 
+/* The loops over rows and vectors must become straight code, so that the partial sums stay in registers. The loops over
+ * k must not: Clang would unroll them as well, and take minutes over every case. */
 #ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
+#pragma clang diagnostic ignored "-Wpass-failed" /* without optimisation nothing is unrolled */
+#if __has_feature(address_sanitizer)
+#define UNROLL /* every step of straight code would be checked, and take minutes to compile */
 #else
+#define UNROLL _Pragma("clang loop unroll(full)")
+#endif
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 #define KERNEL static inline __attribute__((always_inline, target(TARGET)))
@@ -52,7 +61,7 @@ KERNEL void chain(vec sum[], const float *x, const char *w, int64_t w_panel, int
                    const int R, const int NV,
                   const bool half)
 {
-    for (int k = parity; k < MB_BLOCK; k += 2) {
+    ROLLED for (int k = parity; k < MB_BLOCK; k += 2) {
         vec b[MAX_NV];
         fetch(w, w_panel, ahead, k, NV, half);
         UNROLL for (int v = 0; v < NV; v++) b[v] = weight(w, w_panel, k, v, half);
@@ -68,7 +77,7 @@ KERNEL void chains(vec even[], vec odd[], const float *x, const char *w, int64_t
                    const int R, const int NV,
                    const bool half)
 {
-    for (int k = 0; k < MB_BLOCK; k += 2) {
+    ROLLED for (int k = 0; k < MB_BLOCK; k += 2) {
         vec b[MAX_NV], d[MAX_NV];
         fetch(w, w_panel, ahead, k, NV, half);
         fetch(w, w_panel, ahead, k + 1, NV, half);
@@ -93,7 +102,7 @@ KERNEL void panels(const struct mb_tile *t, const char *w, float *c, const int R
 {
     const float *x = t->x;
     const int64_t blocks = t->blocks, w_panel = t->w_panel, c_panel = t->c_panel, ahead = t->ahead;
-    for (int64_t b = 0; b < blocks; b++) {
+    ROLLED for (int64_t b = 0; b < blocks; b++) {
         vec even[MAX_SUMS], odd[MAX_SUMS];
         UNROLL for (int i = 0; i < R * NV; i++) even[i] = odd[i] = v_zero();
         if (2 * R * NV <= SUMS) {
