@@ -2,23 +2,86 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "base/json.h"
 #include "base/log.h"
 #include "config.h"
 #include "device/ops.h"
 #include "io/h5.h"
 #include "io/tools.h"
 #include "model/model.h"
+#include "plan/budget.h"
 #include "text/tokenizer.h"
 #include "topo/topo.h"
+
+/* Bytes of the fullest rank of a layout, with equal ranges of experts and --dtype auto. */
+static struct mb_budget of_ranks(const struct mb_model *m, int32_t ranks)
+{
+    int32_t owned = m->router.experts > 0 ? (m->router.experts + ranks - 1) / ranks : 0;
+    enum mb_dtype t = m->auto_path == MB_PATH_F32 ? MB_F32 : MB_BF16;
+    struct mb_plan p = {.world = ranks, .nodes = 1, .alltoall = MB_A2A_FLAT, .max_num_seqs = 1, .max_batch_rows = 1, .max_len = 1,
+                        .max_pages_per_seq = 1};
+    struct mb_plan_options o = {.path = t, .kv_dtype = t};
+    struct mb_budget_rank r = {.owned = owned, .node_ranks = ranks, .experts = (int64_t)owned * m->moe_layers};
+
+    return mb_budget_fixed(m, &p, &o, &r);
+}
+
+/* 1, 2, 4, 8 ... ranks, and as many as there are experts; 0 after that. */
+static int32_t next_ranks(const struct mb_model *m, int32_t ranks)
+{
+    int32_t most = m->router.experts > 1 ? m->router.experts : 1;
+    if (ranks >= most)
+        return 0;
+    return ranks > most / 2 ? most : 2 * ranks;
+}
+
+static void print_ranks(const struct mb_model *m)
+{
+    for (int32_t n = 1; n > 0; n = next_ranks(m, n)) {
+        struct mb_budget b = of_ranks(m, n);
+        printf("%-10s: %d: %lld bytes of weights and %lld of experts on the fullest, %lld a KV page of %d positions\n",
+               n == 1 ? "ranks" : "", n, (long long)b.weights, (long long)b.experts, (long long)b.kv_page_bytes, MB_KV_BLOCK);
+    }
+}
+
+static enum mb_status print_json(const struct mb_model *m)
+{
+    char *text = mb_model_json(m), *all = NULL;
+    json_t *o = text != NULL ? json_loads(text, 0, NULL) : NULL, *list = json_array();
+    int bad = o == NULL;
+
+    for (int32_t n = 1; n > 0; n = next_ranks(m, n)) {
+        struct mb_budget b = of_ranks(m, n);
+        bad |= json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I}", "ranks", n, "weights", (json_int_t)b.weights, "experts",
+                                                     (json_int_t)b.experts, "kv_page", (json_int_t)b.kv_page_bytes));
+    }
+    bad |= json_object_set(o, "bytes_per_rank", list);
+    if (!bad)
+        all = json_dumps(o, JSON_INDENT(2));
+    if (all != NULL)
+        printf("%s\n", all);
+    enum mb_status st = all != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the model as JSON");
+    free(all);
+    free(text);
+    json_decref(list);
+    json_decref(o);
+    return st;
+}
 
 static enum mb_status inspect_model(const struct mb_conf *c)
 {
     struct mb_model *m = NULL;
+    enum mb_status st = MB_OK;
 
     MB_TRY(mb_model_open(c->model, 0, &m));
-    mb_model_print(stdout, m);
+    if (c->json) {
+        st = print_json(m);
+    } else {
+        mb_model_print(stdout, m);
+        print_ranks(m);
+    }
     mb_model_destroy(m);
-    return MB_OK;
+    return st;
 }
 
 enum mb_status mb_tool_inspect(const struct mb_conf *c)
