@@ -120,11 +120,15 @@ case_usr1_srun() { (stopped srun; exit $failed) || failed=1; }
 
 # The time limit: Slurm sends USR1 some seconds before it, again and again until the results are complete.
 limit() {
+    local whole
     slow
-    export OUTPUT=$work/limit.h5 LAUNCH=mpirun OPTIONS="--dtype bf16 --isa portable --max-num-seqs 4" INPUT=$work/slow.jsonl
+    head -n 60 "$work/slow.jsonl" >"$work/limit.jsonl"
+    on_hosts 2 2 "$work/moebatch" run -m "$MODEL" -i limit.jsonl -o whole.h5 --dtype bf16 || fail "the unsplit run"
+    whole=$(digest "$work/whole.h5")
+    export OUTPUT=$work/limit.h5 LAUNCH=mpirun OPTIONS="--dtype bf16 --isa portable --max-num-seqs 4" INPUT=$work/limit.jsonl
     submit --output=limit.out --time=1 --signal=B:USR1@20 slurm/moebatch.sbatch
     drained 900 || fail "limit: not done in 900 s"
-    is "$OUTPUT" "$slow"
+    is "$OUTPUT" "$whole"
     says "$work/limit.out" "asked to stop"
     says "$work/limit.out" "requeued as job"
 }
@@ -145,10 +149,14 @@ no_requeue() {
 }
 case_again() { (no_requeue; exit $failed) || failed=1; }
 
-# A job that is stopped before it has added anything must not go round for ever.
+# A job that adds nothing to its results must not go round for ever: here every run but the first ends at once with 75.
 nothing() {
     slow
-    export OUTPUT=$work/nothing.h5 LAUNCH=mpirun OPTIONS="--dtype bf16 --max-hours 0.000001" INPUT=$work/slow.jsonl
+    export OUTPUT=$work/nothing.h5 LAUNCH=mpirun OPTIONS="--dtype bf16" INPUT=$work/slow.jsonl
+    on_hosts 1 2 "$work/moebatch" run -m "$MODEL" -i slow.jsonl -o nothing.h5 --dtype bf16 --max-hours 0.000001
+    printf '#!/bin/bash\n[ "$1" = run ] && { sleep 1; exit 75; }\nexec %s "$@"\n' "$work/moebatch" >"$work/idle.sh"
+    chmod +x "$work/idle.sh"
+    export MOEBATCH=$work/idle.sh
     submit --output=nothing.out slurm/moebatch.sbatch
     drained 60 || fail "nothing: goes round"
     says "$work/nothing.out" "this run added nothing"
