@@ -9,6 +9,9 @@
 #include <string.h>
 #include "device/cpu_tile.h"
 
+#ifndef KERNEL /* a test compiles this source without inlining */
+/* UBSan's checks in code unrolled so often take Clang minutes to compile; ASan stays on. */
+#define KERNEL static inline __attribute__((always_inline, target(TARGET), no_sanitize("undefined")))
 /* The loops over rows and vectors must become straight code, so that the partial sums stay in registers. The loops over
  * k must not: Clang would unroll them as well, and take minutes over every case. */
 #ifdef __clang__
@@ -23,8 +26,7 @@
 #define ROLLED
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
-/* UBSan's checks in code unrolled so often take clang minutes to compile; ASan stays on. */
-#define KERNEL static inline __attribute__((always_inline, target(TARGET), no_sanitize("undefined")))
+#endif
 
 enum {
     VECS = MB_PANEL / LANES,             /* vectors in a panel */
