@@ -38,6 +38,10 @@ tests_wide_gemm_SOURCES = tests/unit_gemm.c $(WIDE)
 tests_wide_gemm_LDADD = $(TEST_LIBS)
 tests_wide_attention_SOURCES = tests/unit_attention.c $(WIDE)
 tests_wide_attention_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/wide_vec
+tests_wide_vec_SOURCES = tests/unit_vec.c tests/wide_vec.c
+tests_wide_vec_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE=1
+tests_wide_vec_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_selftest
 tests_unit_selftest_SOURCES = tests/unit_selftest.c tests/wide_avx512.c tests/wide_attn.c
 tests_unit_selftest_LDADD = $(TEST_LIBS)
