@@ -35,8 +35,10 @@ tests_moebatch_guard_LDADD = $(moebatch_LDADD)
 WIDE = tests/wide_avx512.c tests/wide_attn.c tests/wide_amx.c
 TESTS_UNIT += tests/wide_gemm tests/wide_attention
 tests_wide_gemm_SOURCES = tests/unit_gemm.c $(WIDE)
+tests_wide_gemm_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
 tests_wide_gemm_LDADD = $(TEST_LIBS)
 tests_wide_attention_SOURCES = tests/unit_attention.c $(WIDE)
+tests_wide_attention_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
 tests_wide_attention_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/wide_vec
 tests_wide_vec_SOURCES = tests/unit_vec.c tests/wide_vec.c

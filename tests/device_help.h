@@ -15,6 +15,9 @@
 /* What this machine can run: asked for by name, refused where the machine lacks it. */
 static const char *const isa_names[] = {"portable", "avx2", "avx512", "amx"};
 enum { ISAS = 4 };
+#ifndef FIRST_ISA /* with stand-ins: those alone */
+#define FIRST_ISA 0
+#endif
 
 struct rig {
     const struct mb_ops *ops;

@@ -193,7 +193,7 @@ static void leaves_on(struct rig *g)
 static void every_isa(void (*test)(struct rig *g))
 {
     int ran = 0;
-    for (int i = 0; i < ISAS; i++)
+    for (int i = FIRST_ISA; i < ISAS; i++)
         for (int32_t threads = 1; threads <= 3; threads++) {
             struct rig g;
             if (!rig_open(&g, isa_names[i], threads, MB_F32))
