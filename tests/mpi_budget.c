@@ -10,10 +10,12 @@
 #define REQUESTS 6
 #define OUTPUT 4
 
+static const char *const adapter_names[] = {"first", "second"};
+
 /* Every rank has a few generations of its own. */
 struct few {
     struct mb_source base;
-    int32_t given, vocab, rank;
+    int32_t given, vocab, rank, adapters;
 };
 
 static struct mb_request *request(const struct few *f)
@@ -27,6 +29,8 @@ static struct mb_request *request(const struct few *f)
     r->line = (uint64_t)(f->rank * REQUESTS + f->given);
     r->id.data = calloc(1, 16);
     CHECK(r->id.data != NULL);
+    if (f->adapters > 0)
+        CHECK((r->adapter = strdup(adapter_names[f->given % f->adapters])) != NULL);
     r->id.len = (size_t)snprintf(r->id.data, 16, "%d", (int)r->line);
     r->kind = MB_KIND_GENERATE;
     r->n = 1;
@@ -117,6 +121,7 @@ struct kase {
     enum mb_dtype path;
     enum mb_alltoall how;
     bool mtp; /* save logits, and run the MTP module */
+    const char *adapter[2]; /* of tests/data/lora; loaded, and named by every request */
 };
 
 static void compare(struct mb_comm *c, const struct kase *k, const struct mb_plan *p,
@@ -133,7 +138,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_pla
         printf("%-16s %s%s: weights %lld/%lld experts %lld/%lld kv %lld/%lld activations %lld/%lld exchange "
                "+ staging "
                "%lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : "",
+               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : k->adapter[0] ? " adapters" : "",
                (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights, (long long)peak[MB_MEM_EXPERTS],
                (long long)b->experts, (long long)peak[MB_MEM_KV], (long long)b->kv,
                (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving,
@@ -146,6 +151,19 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_pla
     CHECK(moving <= planned);
 }
 
+/* The case's adapters, opened as rank 0 of a job does; returns how many. */
+static int32_t open_adapters(const struct kase *k, const struct mb_model *m, struct mb_adapter **a)
+{
+    char dir[512];
+    int32_t n = 0;
+
+    for (; n < 2 && k->adapter[n] != NULL; n++) {
+        snprintf(dir, sizeof dir, "%s/tests/data/lora/%s", getenv("top_srcdir"), k->adapter[n]);
+        CHECK(mb_adapter_open(dir, m, &a[n]) == MB_OK);
+    }
+    return n;
+}
+
 static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k)
 {
     static const struct mb_source_ops source_ops = {few_next};
@@ -155,11 +173,13 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     struct mb_plan *p = NULL;
     struct mb_device *dev = NULL;
     struct mb_engine *e = NULL;
+    struct mb_adapter *adapter[2] = {NULL, NULL};
     const struct mb_ops *ops = mb_ops_find("cpu");
     char dir[512];
 
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
+    int32_t adapters = open_adapters(k, m, adapter);
     struct mb_plan_options po = {.max_num_seqs = 4,
                                  .max_batch_rows = 32,
                                  .max_model_len = 100,
@@ -170,7 +190,9 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                  .shm_bytes = 1 << 20,
                                  .eager_bytes = 4096,
                                  .mtp = k->mtp && m->mtp_layers > 0,
-                                 .save_logits = k->mtp};
+                                 .save_logits = k->mtp,
+                                 .adapters = (const struct mb_adapter *const *)adapter,
+                                 .n_adapters = adapters};
     CHECK(mb_plan_create(m, t, &po, &p) == MB_OK);
     struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = k->path};
     CHECK(ops->open(&d, &dev) == MB_OK);
@@ -186,10 +208,13 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                   .segment = MB_KV_SEGMENT,
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
+                                  .adapters = (const struct mb_adapter *const *)adapter,
+                                  .adapter_names = adapter_names,
+                                  .n_adapters = adapters,
                                   .save_logits = k->mtp ? MB_LOGITS_ALL : MB_LOGITS_NONE};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[t->index_of[mb_comm_rank(c)]]);
-    struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c)};
+    struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c), adapters};
     struct count sink = {{&sink_ops}, 0, 0};
     CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
     CHECK(sink.rows == REQUESTS && sink.errors == 0);
@@ -198,17 +223,28 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     compare(c, k, p, &mem);
     CHECK(mb_mem_total(&mem) == 0); /* and everything was given back */
     mb_plan_destroy(p);
+    mb_adapter_destroy(adapter[0]);
+    mb_adapter_destroy(adapter[1]);
     mb_model_destroy(m);
 }
 
 int main(int argc, char **argv)
 {
+    static const char attn[] = "mixtral_a__attn_r4", experts[] = "mixtral_a__experts_r2";
     static const struct kase cases[] = {
-        {"mixtral_a", MB_F32, MB_A2A_FLAT, false},     {"mixtral_a", MB_BF16, MB_A2A_HIER, false},
-        {"llama_a", MB_BF16, MB_A2A_AUTO, false},      {"phimoe_a", MB_F32, MB_A2A_HIER, false},
-        {"gptoss_a", MB_BF16, MB_A2A_FLAT, false},     {"qwen2moe_a", MB_BF16, MB_A2A_AUTO, false},
-        {"olmoe_a", MB_BF16, MB_A2A_AUTO, false},      {"grok1_a", MB_BF16, MB_A2A_AUTO, false},
-        {"deepseekv2_a", MB_BF16, MB_A2A_FLAT, false}, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true},
+        {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {0}},
+        {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {0}},
+        {"llama_a", MB_BF16, MB_A2A_AUTO, false, {0}},
+        {"phimoe_a", MB_F32, MB_A2A_HIER, false, {0}},
+        {"gptoss_a", MB_BF16, MB_A2A_FLAT, false, {0}},
+        {"qwen2moe_a", MB_BF16, MB_A2A_AUTO, false, {0}},
+        {"olmoe_a", MB_BF16, MB_A2A_AUTO, false, {0}},
+        {"grok1_a", MB_BF16, MB_A2A_AUTO, false, {0}},
+        {"deepseekv2_a", MB_BF16, MB_A2A_FLAT, false, {0}},
+        {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true, {0}},
+        {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {attn, experts}},
+        {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {experts, attn}},
+        {"qwen3moe_b", MB_BF16, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
     };
     MPI_Init(&argc, &argv);
     struct mb_comm *c = test_comm(50, NULL);

@@ -472,7 +472,7 @@ static void run_case(const struct kase *q)
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(mb_xchg_algorithm(x) == q->algorithm);
     CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
-    CHECK(q->tagged || mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt) == row_bytes(q));
+    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged) == row_bytes(q));
     make_placement(q, &p);
     make_world(q, &w);
     for (int64_t step = 0; step < q->steps; step++) {

@@ -139,7 +139,9 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
                                 .shm_bytes = (uint64_t)c->shm_size,
-                                .eager_bytes = (uint64_t)c->a2a_eager};
+                                .eager_bytes = (uint64_t)c->a2a_eager,
+                                .adapters = (const struct mb_adapter *const *)a->adapter,
+                                .n_adapters = a->n_adapters};
     return mb_plan_create(a->model, a->topo, &o, &a->plan);
 }
 

@@ -284,8 +284,7 @@ static void init_sizes(struct mb_xchg *x)
     x->meta_bytes = (2 * (int64_t)(o->k + o->tagged) + 3) / 4 * 4 + 4 * (int64_t)o->k;
     x->x_bytes = o->hidden * mb_dtype_size(o->x_type);
     x->y_bytes = o->hidden * mb_dtype_size(o->y_type);
-    x->row_bytes = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type);
-    x->row_bytes += x->meta_bytes - ((2 * (int64_t)o->k + 3) / 4 * 4 + 4 * (int64_t)o->k);
+    x->row_bytes = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type, o->tagged);
     /* The most that can lie behind a header; a buffer for more would never be filled. */
     most = (uint64_t)o->max_rows * (uint64_t)(o->hidden * 4 * (o->k > 0 ? o->k : 1));
     if (most < (uint64_t)(o->max_rows * x->row_bytes))

@@ -309,11 +309,8 @@ enum mb_status mb_lora_heads(struct mb_engine *e, int32_t l, bool up, struct mb_
 bool mb_lora_on_experts(const struct mb_engine_options *o)
 {
     for (int32_t i = 0; i < o->n_adapters; i++) {
-        for (int64_t j = 0; j < o->adapters[i]->n_loras; j++) {
-            uint8_t role = o->adapters[i]->loras[j].a.role;
-            if (role == MB_T_E_GATE || role == MB_T_E_UP || role == MB_T_E_DOWN)
-                return true;
-        }
+        if (mb_adapter_on_experts(o->adapters[i]))
+            return true;
     }
     return false;
 }

@@ -340,6 +340,20 @@ const struct mb_lora *mb_adapter_find(const struct mb_adapter *a, enum mb_role r
     return a->n_loras == 0 ? NULL : bsearch(&key, a->loras, (size_t)a->n_loras, sizeof *a->loras, find_cmp);
 }
 
+bool mb_role_of_expert(enum mb_role role)
+{
+    return role == MB_T_E_GATE || role == MB_T_E_UP || role == MB_T_E_DOWN;
+}
+
+bool mb_adapter_on_experts(const struct mb_adapter *a)
+{
+    for (int64_t i = 0; i < a->n_loras; i++) {
+        if (mb_role_of_expert((enum mb_role)a->loras[i].a.role))
+            return true;
+    }
+    return false;
+}
+
 /* ---------------------------------------------------------------- flat form */
 enum mb_status mb_adapter_pack(const struct mb_adapter *a, struct mb_bytes *out)
 {

@@ -28,6 +28,10 @@ void mb_adapter_destroy(struct mb_adapter *a); /* NULL and half-built ok */
 /* NULL: the adapter leaves this weight alone. layer, expert: -1 where the role has none. O(log n). */
 const struct mb_lora *mb_adapter_find(const struct mb_adapter *a, enum mb_role role, int32_t layer, int32_t expert);
 
+/* Whether the role is a weight of routed experts, and whether an adapter has terms on such weights. */
+bool mb_role_of_expert(enum mb_role role);
+bool mb_adapter_on_experts(const struct mb_adapter *a);
+
 /* Flat form for broadcast, as mb_model_pack and mb_model_unpack. */
 enum mb_status mb_adapter_pack(const struct mb_adapter *a, struct mb_bytes *out);
 enum mb_status mb_adapter_unpack(const void *data, size_t n, struct mb_adapter **out);

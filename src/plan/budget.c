@@ -1,5 +1,5 @@
 /* Resident memory of a rank, predicted from shapes: weights, experts, KV pages. What the engine allocates is
- * written down here once more, as formulas; mpi2_budget holds the prediction against the account of a real
+ * written down here once more, as formulas; mpi3_budget holds the prediction against the account of a real
  * run. */
 #include "plan/budget.h"
 
@@ -143,7 +143,7 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
 {
     struct mb_budget b = {0};
 
-    b.weights = weight_bytes(m, o->path, o->mtp, r->experts);
+    b.weights = mb_sat_add(weight_bytes(m, o->path, o->mtp, r->experts), r->adapters);
     b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path));
     b.activations = mb_budget_activations(m, p, o, r->owned);
     b.exchange = mb_budget_exchange(m, p, o, r);

@@ -13,11 +13,20 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path);
 int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv, bool mtp);
 
 /* A rank of a node with node_ranks ranks that owns `owned` experts at most in a layer, and `experts` of all
- * layers together. */
+ * layers together; adapters: bytes of their terms. */
 struct mb_budget_rank {
     int32_t owned, node_ranks;
-    int64_t experts;
+    int64_t experts, adapters;
 };
+/* Resident bytes of the adapters' matrices on index: those every rank holds, and those of its own experts.
+ * In budget_adapters.c. */
+int64_t mb_budget_adapters(const struct mb_model *m, const struct mb_placement *pl,
+                           const struct mb_plan_options *o, int32_t index);
+/* Room for the terms of max_batch_rows rows and of this many rows of experts; 0 without adapters. */
+int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
+                               const struct mb_plan_options *o, int64_t expert_rows);
+/* Whether dispatched rows say which adapter is theirs. */
+bool mb_budget_tagged(const struct mb_plan_options *o);
 /* Everything but KV pages (and total). p needs world, nodes, alltoall, max_num_seqs, max_batch_rows, max_len
  * and max_pages_per_seq. */
 struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,

@@ -77,7 +77,8 @@ int64_t mb_budget_activations(const struct mb_model *m, const struct mb_plan *p,
         pairs = mb_sat_mul(pairs, 2);
     return MB_SUM(mb_sat_mul(row_bytes(m, o), p->max_batch_rows), head_bytes(m, p, ts), rope_bytes(m, p),
                   mb_sat_mul(4 * (int64_t)p->max_num_seqs, p->max_pages_per_seq),
-                  m->router.experts > 0 ? mb_sat_mul(pair, pairs) : 0);
+                  m->router.experts > 0 ? mb_sat_mul(pair, pairs) : 0,
+                  mb_budget_adapter_rows(m, p, o, pairs));
 }
 
 /* Bytes that a rank keeps ready for the first messages of its peers, both directions. */
@@ -101,7 +102,7 @@ int64_t mb_budget_exchange(const struct mb_model *m, const struct mb_plan *p, co
     if (m->router.experts == 0)
         return firsts;
     int64_t pairs = expert_rows(m, p, r->owned),
-            there = mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path);
+            there = mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path, mb_budget_tagged(o));
     int64_t copies = mb_sat_mul(p->max_batch_rows, min64(m->router.k, groups)), back = 4 * (int64_t)m->hidden;
     int64_t share = o->shm_bytes > INT64_MAX ? INT64_MAX : (int64_t)o->shm_bytes / r->node_ranks;
     bool shared = p->alltoall == MB_A2A_HIER && r->node_ranks > 1;

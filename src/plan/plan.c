@@ -10,9 +10,9 @@
 /* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
 #define PREFILL_ROWS 256
 
-int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x)
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged)
 {
-    int64_t ids = (2 * (int64_t)k + 3) / 4 * 4;
+    int64_t ids = (2 * ((int64_t)k + tagged) + 3) / 4 * 4;
     return ids + 4 * (int64_t)k + (hidden * mb_dtype_size(x) + 3) / 4 * 4;
 }
 
@@ -206,9 +206,12 @@ static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo
     for (int32_t i = 0; i < p->ep; i++)
         p->expert_bytes[i] = mb_sat_mul(experts_of[i], one);
     for (int32_t n = 0; n < t->nodes; n++) {
-        struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0};
-        for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++)
+        struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0, 0};
+        for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++) {
+            int64_t adapters = mb_budget_adapters(m, p->placement, o, i);
             r.experts = experts_of[i] > r.experts ? experts_of[i] : r.experts;
+            r.adapters = adapters > r.adapters ? adapters : r.adapters;
+        }
         struct mb_budget b = mb_budget_fixed(m, p, o, &r);
         MB_TRY(fit_node(t, n, o, &b, &pages));
         if (n == 0 || fixed_total(&b) > fixed_total(&p->budget))

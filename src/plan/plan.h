@@ -7,6 +7,7 @@
 #include "base/link.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "model/adapter.h"
 #include "model/model.h"
 #include "topo/topo.h"
 
@@ -28,6 +29,8 @@ struct mb_plan_options {
     uint64_t shm_bytes;        /* --shm-size, per node */
     uint64_t eager_bytes;      /* --a2a-eager */
     bool save_logits;          /* --save-logits: staging for them */
+    const struct mb_adapter *const *adapters; /* borrowed while the plan is made */
+    int32_t n_adapters;
 };
 
 /* Which ep index serves each expert of each MoE layer; an MTP module in use, if it has experts, is the last of these layers. */
@@ -71,11 +74,11 @@ void mb_plan_destroy(struct mb_plan *p);
 /* malloc'd JSON of the plan (provenance, `plan --json`). */
 char *mb_plan_json(const struct mb_plan *p);
 
-/* The exchange's formulas (design 7), for tests and prediction. Bytes of one dispatched row: expert ids (u16) and weights
- * (f32) of its k experts, padded to 4, and the row. Bytes of a combine row: H * (esize of y for a lone term, 4 for an inner
+/* The exchange's formulas (design 7), for tests and prediction. Bytes of one dispatched row: expert ids (u16) of its
+ * k experts and, if tagged, its adapter (u16), padded to 4 together, k weights (f32), and the row. Bytes of a combine row: H * (esize of y for a lone term, 4 for an inner
  * node). */
 #define MB_XCHG_HEADER 64
-int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x);
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged);
 
 /* What the messages of one MoE layer's exchange carry because of the rows of one rank (index), by link class
  * (MB_LINK_INTRA, MB_LINK_INTER): dispatch is what it sends, combine what comes back to it. A row goes once to each other
@@ -91,6 +94,7 @@ struct mb_exchange_shape {
     int64_t hidden;
     enum mb_dtype x_type, y_type; /* what the expert GEMM reads; what it returns */
     uint64_t eager_bytes;
+    bool tagged; /* rows say which adapter is theirs: an adapter has terms on experts */
 };
 enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32_t index, const struct mb_exchange_shape *s,
                                const int32_t *experts, int64_t rows, struct mb_traffic *dispatch,

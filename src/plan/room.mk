@@ -6,4 +6,5 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget.h \
 	src/plan/budget.c \
 	src/plan/budget_step.c \
+	src/plan/budget_adapters.c \
 	src/plan/traffic.c
