@@ -83,6 +83,26 @@ reference() {
     [ "$status" = 2 ]
 }
 
+@test "joined shards keep what each of them counted, and who served which row" {
+    for i in 1 2; do
+        ranks $i run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/s$i.h5" --dtype bf16 --save-routing --shard $i/2
+    done
+    "$MOEBATCH" merge "$work/s1.h5" "$work/s2.h5" -o "$work/m.h5"
+    "$PYTHON3" - "$work" <<'END'
+import sys, h5py, numpy as np
+m, *parts = (h5py.File(f"{sys.argv[1]}/{n}.h5") for n in ("m", "s1", "s2"))
+ranks = np.concatenate([p["physical/rank"][:] for p in parts], axis=1)
+assert (m["physical/rank"][:] == ranks).all() and ranks.max() == 1
+for i, p in enumerate(parts):
+    kept = m[f"physical/part-{i + 1:04}"]
+    assert set(kept) == set(p["physical"]) - {"rank"} and len(kept) == 5, list(p["physical"])
+    for name in kept:
+        assert (kept[name][:] == p["physical"][name][:]).all(), name
+        assert dict(kept[name].attrs) == dict(p["physical"][name].attrs), name
+    assert len(kept["rows"]) == i + 1 and kept["rows"][:].sum() > 0
+END
+}
+
 @test "a partial file of a stopped job, error rows, --strict" {
     run job 2 --max-hours 0.0008 --max-num-seqs 3 --isa portable
     [ "$status" = 75 ]

@@ -108,7 +108,8 @@ static enum mb_status shape_of(const struct merge *m, struct mb_shape *s)
     return mb_results_layers(m->s[0].r, &s->layers);
 }
 
-/* What each part says of itself goes along, as /provenance/part-0001 and so on. */
+/* What each part says of itself goes along, as /provenance/part-0001, /physical/part-0001 and so
+ * on; the ranks in /physical/rank are those of a row's part. */
 static enum mb_status copy_extras(void *arg, struct mb_h5 *h)
 {
     struct merge *m = arg;

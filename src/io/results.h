@@ -46,7 +46,8 @@ enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, ui
 enum mb_status mb_results_layers(struct mb_results *r, int32_t **out);
 /* Lines of the input of this result that have rows. */
 enum mb_status mb_results_requests(struct mb_results *r, uint64_t *out);
-/* Copies the groups /provenance, /metrics and /health, as far as they exist, into GROUP/name of another file. */
+/* Copies the groups /provenance, /metrics, /health and /physical, as far as they exist, into GROUP/name of another file;
+ * not /physical/rank, which is a column of the rows. */
 struct mb_h5;
 enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, const char *name);
 
