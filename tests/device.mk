@@ -11,15 +11,18 @@ tests_unit_sample_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_vec
 tests_unit_vec_SOURCES = tests/unit_vec.c
 tests_unit_vec_LDADD = $(TEST_LIBS)
-EXTRA_DIST += tests/device_help.h
+EXTRA_DIST += tests/device_help.h tests/attn_help.h
 TESTS_UNIT += tests/unit_gemm tests/unit_attention
 tests_unit_gemm_SOURCES = tests/unit_gemm.c
 tests_unit_gemm_LDADD = $(TEST_LIBS)
 tests_unit_attention_SOURCES = tests/unit_attention.c
 tests_unit_attention_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_attention_parts
+tests_unit_attention_parts_SOURCES = tests/unit_attention_parts.c
+tests_unit_attention_parts_LDADD = $(TEST_LIBS)
 # the guard backend: the operations' tests and the whole program on memory that is closed outside operations
 GUARD = tests/registry_guard.c tests/guard_backend.c tests/guard_backend.h
-TESTS_UNIT += tests/unit_guard tests/guard_ops tests/guard_route tests/guard_sample
+TESTS_UNIT += tests/unit_guard tests/guard_ops tests/guard_route tests/guard_sample tests/guard_attention_parts
 tests_unit_guard_SOURCES = tests/unit_guard.c tests/ops_help.h $(GUARD)
 tests_unit_guard_LDADD = $(TEST_LIBS)
 tests_guard_ops_SOURCES = $(tests_unit_ops_SOURCES) $(GUARD)
@@ -28,6 +31,9 @@ tests_guard_route_SOURCES = $(tests_unit_route_SOURCES) $(GUARD)
 tests_guard_route_LDADD = $(TEST_LIBS)
 tests_guard_sample_SOURCES = $(tests_unit_sample_SOURCES) $(GUARD)
 tests_guard_sample_LDADD = $(TEST_LIBS)
+tests_guard_attention_parts_SOURCES = $(tests_unit_attention_parts_SOURCES) $(GUARD)
+tests_guard_attention_parts_CPPFLAGS = $(AM_CPPFLAGS) '-DRIG_BACKEND="guard"'
+tests_guard_attention_parts_LDADD = $(TEST_LIBS)
 check_PROGRAMS += tests/moebatch_guard
 tests_moebatch_guard_SOURCES = $(moebatch_SOURCES) $(GUARD)
 tests_moebatch_guard_LDADD = $(moebatch_LDADD)
@@ -40,6 +46,10 @@ tests_wide_gemm_LDADD = $(TEST_LIBS)
 tests_wide_attention_SOURCES = tests/unit_attention.c $(WIDE)
 tests_wide_attention_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
 tests_wide_attention_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/wide_attention_parts
+tests_wide_attention_parts_SOURCES = tests/unit_attention_parts.c $(WIDE) tests/wide_vec.c
+tests_wide_attention_parts_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
+tests_wide_attention_parts_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/wide_vec
 tests_wide_vec_SOURCES = tests/unit_vec.c tests/wide_vec.c
 tests_wide_vec_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE=1

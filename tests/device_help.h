@@ -19,6 +19,10 @@ enum { ISAS = 4 };
 #define FIRST_ISA 0
 #endif
 
+#ifndef RIG_BACKEND
+#define RIG_BACKEND "cpu"
+#endif
+
 struct rig {
     const struct mb_ops *ops;
     struct mb_mem mem;
@@ -29,7 +33,7 @@ struct rig {
 
 static inline bool rig_open(struct rig *g, const char *isa, int32_t threads, enum mb_dtype path)
 {
-    *g = (struct rig){.ops = mb_ops_find("cpu"), .random = 1};
+    *g = (struct rig){.ops = mb_ops_find(RIG_BACKEND), .random = 1};
     struct mb_device_options o = {.threads = threads, .isa = isa, .mem = &g->mem, .path = path};
     if (g->ops->open(&o, &g->dev) != MB_OK)
         return false;

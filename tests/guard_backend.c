@@ -170,6 +170,17 @@ static enum mb_status guard_norm(struct mb_stream *s, struct mb_view out, struct
     DURING(mb_cpu_ops.norm(s, out, raw, x, w, b, kind, eps, groups, leaves), out, raw, x, w, b);
 }
 
+static enum mb_status guard_square(struct mb_stream *s, struct mb_view out, struct mb_view x)
+{
+    DURING(mb_cpu_ops.square(s, out, x), out, x);
+}
+
+static enum mb_status guard_norm_sums(struct mb_stream *s, struct mb_view x, struct mb_view sums,
+                                      struct mb_view w, int64_t n, float eps)
+{
+    DURING(mb_cpu_ops.norm_sums(s, x, sums, w, n, eps), x, sums, w);
+}
+
 static enum mb_status guard_add(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b)
 {
     DURING(mb_cpu_ops.add(s, out, a, b), out, a, b);
@@ -201,6 +212,20 @@ static enum mb_status guard_kv_append(struct mb_stream *s, struct mb_kv *kv, str
 static enum mb_status guard_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a)
 {
     DURING(mb_cpu_ops.attention(s, out, a), out, a->q, a->pos, a->seq, a->page_table, a->sinks);
+}
+
+static enum mb_status guard_attention_parts(struct mb_stream *s, struct mb_view state,
+                                            const struct mb_attn_args *a, struct mb_view item_off,
+                                            struct mb_view item_seg)
+{
+    DURING(mb_cpu_ops.attention_parts(s, state, a, item_off, item_seg), state, a->q, a->pos, a->seq,
+           a->page_table, item_off, item_seg);
+}
+
+static enum mb_status guard_attention_join(struct mb_stream *s, struct mb_view out, struct mb_view state,
+                                           const struct mb_join_args *a)
+{
+    DURING(mb_cpu_ops.attention_join(s, out, state, a), out, state, a->item_off, a->src, a->pos, a->sinks);
 }
 
 static enum mb_status guard_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
@@ -303,12 +328,16 @@ const struct mb_ops guard_ops = {
     .kv_free = mb_cpu_kv_free,
     .embed = guard_embed,
     .norm = guard_norm,
+    .square = guard_square,
+    .norm_sums = guard_norm_sums,
     .add = guard_add,
     .scale = guard_scale,
     .clamp = guard_clamp,
     .rope = guard_rope,
     .kv_append = guard_kv_append,
     .attention = guard_attention,
+    .attention_parts = guard_attention_parts,
+    .attention_join = guard_attention_join,
     .gemm = guard_gemm,
     .gemm_r32 = guard_gemm_r32,
     .act = guard_act,

@@ -104,8 +104,12 @@ uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d);
 void mb_cpu_kv_free(struct mb_kv *kv);
 enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb_view k, struct mb_view v,
                                 struct mb_view slot);
-/* cpu_attn.c */
+/* cpu_attn.c, cpu_attn_parts.c, cpu_attn_join.c */
 enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
+enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state, const struct mb_attn_args *a,
+                                      struct mb_view item_off, struct mb_view item_seg);
+enum mb_status mb_cpu_attention_join(struct mb_stream *s, struct mb_view out, struct mb_view state,
+                                     const struct mb_join_args *a);
 /* cpu_gemm.c */
 enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
                            const struct mb_gemm_group *groups, int32_t n_groups);
@@ -126,6 +130,9 @@ enum mb_status mb_cpu_gather(struct mb_stream *s, struct mb_view out, struct mb_
 enum mb_status mb_cpu_norm(struct mb_stream *s, struct mb_view out, struct mb_view raw, struct mb_view x,
                            struct mb_view w, struct mb_view b, enum mb_norm_kind kind, float eps,
                            int32_t groups, int32_t leaves);
+enum mb_status mb_cpu_square(struct mb_stream *s, struct mb_view out, struct mb_view x);
+enum mb_status mb_cpu_norm_sums(struct mb_stream *s, struct mb_view x, struct mb_view sums, struct mb_view w,
+                                int64_t n, float eps);
 enum mb_status mb_cpu_gemm_r32(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                                struct mb_view bias);
 /* cpu_route.c, cpu_fold.c */

@@ -10,19 +10,28 @@ struct norm {
     const struct mb_vec *vec;
 };
 
-/* Σ x^2 of n values: one R32 sum, or the tree over equal leaves. */
+/* Σ x^2 of each of `leaves` equal leaves of n values */
+static void square_leaves(const struct mb_vec *vec, float *out, const float *x, int64_t n, int64_t leaves)
+{
+    int64_t width = n / leaves;
+    for (int64_t i = 0; i < leaves; i++)
+        out[i] = vec->r32_dot(x + i * width, x + i * width, width);
+}
+
+/* the tree over leaves 0 .. n - 1 */
+static float sum_leaves(const float *v, int32_t n)
+{
+    int32_t pos[MB_MAX_NORM_LEAVES];
+    for (int32_t i = 0; i < n; i++)
+        pos[i] = i;
+    return mb_tree_sum(v, pos, n);
+}
+
 static float square_sum(const struct norm *p, const float *x, int64_t n)
 {
-    if (p->leaves == 1)
-        return p->vec->r32_dot(x, x, n);
     float v[MB_MAX_NORM_LEAVES];
-    int32_t pos[MB_MAX_NORM_LEAVES];
-    int64_t width = n / p->leaves;
-    for (int32_t i = 0; i < p->leaves; i++) {
-        v[i] = p->vec->r32_dot(x + i * width, x + i * width, width);
-        pos[i] = i;
-    }
-    return mb_tree_sum(v, pos, p->leaves);
+    square_leaves(p->vec, v, x, n, p->leaves);
+    return sum_leaves(v, p->leaves);
 }
 
 /* Group g of row i: n values normed by their own statistics. */
@@ -78,6 +87,67 @@ enum mb_status mb_cpu_norm(struct mb_stream *s, struct mb_view out, struct mb_vi
     struct norm p = {out, raw, x, w, b, kind, eps, groups, leaves, mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 2), norm_rows, &p);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- square, norm_sums */
+struct shared {
+    struct mb_view x, sums, w;
+    float n, eps;
+    const struct mb_vec *vec;
+};
+
+static void square_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const struct shared *p = arg;
+    for (int64_t i = begin; i < end; i++)
+        square_leaves(p->vec, mb_row_f32(p->sums, i), mb_row_f32(p->x, i), p->x.cols, p->sums.cols);
+}
+
+static enum mb_status check_leaves(const char *op, struct mb_view x, struct mb_view sums)
+{
+    MB_TRY(mb_cpu_want(op, "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_cpu_want(op, "sums", sums, x.rows, -1, MB_F32));
+    if (sums.cols < 1 || sums.cols > MB_MAX_NORM_LEAVES)
+        return mb_error(MB_BUG, "%s: %lld leaves, wanted 1 to %d", op, (long long)sums.cols,
+                        MB_MAX_NORM_LEAVES);
+    return MB_OK;
+}
+
+enum mb_status mb_cpu_square(struct mb_stream *s, struct mb_view out, struct mb_view x)
+{
+    MB_TRY(check_leaves("square", x, out));
+    if (x.cols % out.cols != 0)
+        return mb_error(MB_BUG, "square: %lld columns in %lld leaves", (long long)x.cols,
+                        (long long)out.cols);
+    struct shared p = {.x = x, .sums = out, .vec = mb_vec_of(s->dev)};
+    mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), square_rows, &p);
+    return MB_OK;
+}
+
+static void norm_sums_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const struct shared *p = arg;
+    for (int64_t i = begin; i < end; i++) {
+        float *x = mb_row_f32(p->x, i);
+        float sum = sum_leaves(mb_row_f32(p->sums, i), (int32_t)p->sums.cols);
+        p->vec->norm_rms(x, x, mb_rsqrtf(sum / p->n + p->eps), mb_row_f32(p->w, 0), p->x.cols);
+    }
+}
+
+enum mb_status mb_cpu_norm_sums(struct mb_stream *s, struct mb_view x, struct mb_view sums, struct mb_view w,
+                                int64_t n, float eps)
+{
+    MB_TRY(check_leaves("norm_sums", x, sums));
+    MB_TRY(mb_cpu_want("norm_sums", "w", w, 1, x.cols, MB_F32));
+    if (n < x.cols || n % sums.cols != 0)
+        return mb_error(MB_BUG, "norm_sums: %lld of %lld columns in %lld leaves", (long long)x.cols,
+                        (long long)n, (long long)sums.cols);
+    struct shared p = {x, sums, w, (float)n, eps, mb_vec_of(s->dev)};
+    if (x.cols > 0)
+        mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), norm_sums_rows, &p);
     return MB_OK;
 }
 

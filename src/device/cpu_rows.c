@@ -93,7 +93,9 @@ enum mb_status mb_cpu_add(struct mb_stream *s, struct mb_view out, struct mb_vie
 {
     MB_TRY(mb_cpu_want("add", "out", out, -1, -1, MB_F32));
     MB_TRY(mb_cpu_want("add", "a", a, out.rows, out.cols, MB_F32));
-    MB_TRY(mb_cpu_want("add", "b", b, out.rows, out.cols, MB_F32));
+    MB_TRY(mb_cpu_want("add", "b", b, b.rows == 1 ? 1 : out.rows, out.cols, MB_F32));
+    if (b.rows == 1)
+        b.stride = 0; /* the same row every time */
     struct rows r = {out, a, b, 0, mb_vec_of(s->dev)};
     if (out.cols > 0)
         mb_cpu_run(s->dev, out.rows, mb_grain(out.cols, 1), add_rows, &r);

@@ -12,6 +12,8 @@ struct mb_vec {
     void (*mul)(float *out, const float *x, float c, int64_t n);
     void (*div)(float *out, const float *x, float c, int64_t n);
     void (*clamp)(float *x, float c, int64_t n);
+    /* out = fmaf(a, ca, b * cb) */
+    void (*mix)(float *out, const float *a, float ca, const float *b, float cb, int64_t n);
     void (*mul_bf16)(float *out, const uint16_t *x, float c, int64_t n);
     void (*round)(uint16_t *out, const float *x, int64_t n);
 

@@ -43,6 +43,11 @@ FN void clamp(float *x, float c, int64_t n)
     }
 }
 
+FN void mix(float *out, const float *a, float ca, const float *b, float cb, int64_t n)
+{
+    SIMD for (int64_t i = 0; i < n; i++) out[i] = fmaf(a[i], ca, b[i] * cb);
+}
+
 FN void mul_bf16(float *out, const uint16_t *x, float c, int64_t n)
 {
     SIMD for (int64_t i = 0; i < n; i++) out[i] = mb_bf16_float(x[i]) * c;
@@ -339,6 +344,7 @@ const struct mb_vec SET = {
     .mul = mul,
     .div = divide,
     .clamp = clamp,
+    .mix = mix,
     .mul_bf16 = mul_bf16,
     .round = round_bf16,
     .act = {act_silu, act_gelu_erf, act_gelu_tanh, act_swiglu},

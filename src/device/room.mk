@@ -19,7 +19,12 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_kv.h \
 	src/device/cpu_kv.c \
 	src/device/cpu_attn.h \
+	src/device/cpu_tree.h \
+	src/device/cpu_attn_item.h \
+	src/device/cpu_attn_block.c \
 	src/device/cpu_attn.c \
+	src/device/cpu_attn_parts.c \
+	src/device/cpu_attn_join.c \
 	src/device/cpu_attn_vec.h \
 	src/device/cpu_attn_portable.c \
 	src/device/cpu_attn_avx2.c \
