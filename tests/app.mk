@@ -19,7 +19,7 @@ tests_unit_fuzz_SOURCES = tests/unit_fuzz.c tests/fuzz/targets.c tests/fuzz/fuzz
 tests_unit_fuzz_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/tests/fuzz
 tests_unit_fuzz_LDADD = $(TEST_LIBS)
 TESTS_LONG += tests/long_fuzz.sh
-EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/request.json tests/fuzz/template.jinja tests/fuzz/journal
+EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/make_seeds.py tests/fuzz/journal tests/fuzz/seeds
 
 # a rank whose exchange fails while the others wait in it
 check_PROGRAMS += tests/moebatch_apart

@@ -138,7 +138,7 @@ static const struct config_case {
     {M, "num_local_experts", "65536", "expected an integer from 1 to 65535", "found 65536", 0, 0, 0},
     {M, "num_local_experts", "-", "expected an integer from 1 to 65535", "found nothing", 0, 0, 0},
     {M, "num_local_experts", "9", "expected [9, 48]", "found [8, 48]", 0, 0, "gate.weight: shape"},
-    {M, "num_local_experts", "60000", "expected at most 1048576 experts", "found 60000 x 4000", "num_hidden_layers", "4000", "num_experts"},
+    {M, "num_local_experts", "60000", "expected at most 262144 experts", "found 60000 x 4000", "num_hidden_layers", "4000", "num_experts"},
     {M, "num_experts", "7", "expected 8 as num_local_experts says", "found 7", 0, 0, 0},
     {M, "num_experts_per_tok", "0", "expected an integer from 1", "found 0", 0, 0, 0},
     {M, "num_experts_per_tok", "9", "expected at most the 8 experts", "found 9", 0, 0, 0},

@@ -52,21 +52,23 @@ enum mb_status mb_journal_open(const char *path, struct mb_journal_reader **out)
     if (r == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to read %s", path);
     r->path = strdup(path);
-    r->cap = WINDOW;
-    r->buf = malloc(r->cap);
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
     enum mb_status st = MB_OK;
-    if (r->path == NULL || r->buf == NULL)
-        st = mb_error(MB_NO_MEMORY, "no memory to read %s", path);
-    else if (r->fd < 0 || fstat(r->fd, &sb) != 0)
+    if (r->fd < 0 || fstat(r->fd, &sb) != 0)
         st = mb_error(MB_IO, "%s: %s", path, strerror(errno));
     else if (!S_ISREG(sb.st_mode))
         st = mb_error(MB_IO, "%s: not a regular file", path);
+    if (st == MB_OK) {
+        r->size = (uint64_t)sb.st_size;
+        r->cap = r->size < WINDOW ? (size_t)r->size + 1 : WINDOW;
+        r->buf = malloc(r->cap);
+        if (r->path == NULL || r->buf == NULL)
+            st = mb_error(MB_NO_MEMORY, "no memory to read %s", path);
+    }
     if (st != MB_OK) {
         mb_journal_close(r);
         return st;
     }
-    r->size = (uint64_t)sb.st_size;
     *out = r;
     return MB_OK;
 }

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "model/load.h"
 
-enum { MAX_EXPERTS = 65535, MAX_FFN = 1 << 22, MAX_ALL_EXPERTS = 1 << 20 };
+enum { MAX_EXPERTS = 65535, MAX_FFN = 1 << 22, MAX_ALL_EXPERTS = 1 << 18 }; /* four times those of the largest model known */
 
 #define EXPERT_KEYS "num_local_experts|num_experts|n_routed_experts|ffn_config.moe_num_experts"
 #define K_KEYS "num_experts_per_tok|experts_per_token|ffn_config.moe_top_k"

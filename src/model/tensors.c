@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "model/load.h"
 
-#define MAX_TENSORS ((int64_t)1 << 24)
+#define MAX_TENSORS ((int64_t)1 << 21) /* six of each expert, and the layers: config_moe.c has the limit of experts */
 
 struct binder {
     struct mb_model *m;

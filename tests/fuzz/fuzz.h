@@ -1,5 +1,6 @@
 /* Fuzz targets: each takes bytes as a file or text of a kind and must neither crash nor leak, whatever they are. One source for
- * libFuzzer (long_fuzz.sh: one program a target) and for unit_fuzz (seeds and random damage in make check). */
+ * libFuzzer (long_fuzz.sh: one program, FUZZ_TARGET chooses) and for unit_fuzz (seeds and random damage in make check). Good
+ * inputs of target NAME are the files of tests/fuzz/seeds/NAME, made by make_seeds.py. */
 #ifndef FUZZ_H
 #define FUZZ_H
 #include <stddef.h>
@@ -7,12 +8,13 @@
 
 struct fuzz_target {
     const char *name;
-    const char *seed; /* file below top_srcdir that is a good input */
     void (*run)(const uint8_t *data, size_t n);
+    /* Makes damaged bytes fit the lengths and hashes that would otherwise refuse nearly all of them at the door. NULL: none. */
+    void (*mend)(uint8_t *data, size_t n);
 };
 extern const struct fuzz_target fuzz_targets[];
 extern const int fuzz_n_targets;
-/* Once before the first run: top is the source directory, work a directory for files. */
+/* Once before the first run: top is the source directory, work a directory for files (memory is best). */
 void fuzz_start(const char *top, const char *work);
 void fuzz_end(void);
 #endif

@@ -7,6 +7,8 @@ static const struct fuzz_target *target;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t n, size_t max); /* libFuzzer's own */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned int seed);
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -29,4 +31,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     target->run(data, n);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned int seed)
+{
+    n = LLVMFuzzerMutate(data, n, max);
+    if (target->mend != NULL && seed % 8 != 0) /* some stay as they are: lengths and hashes must be wrong as well */
+        target->mend(data, n);
+    return n;
 }
