@@ -27,7 +27,7 @@ if r.returncode != 0:
 f = h5py.File(out, "r")
 ids = [x.decode() if isinstance(x, bytes) else x for x in f["requests/id"][:]]
 rows, toks, poff = f["rows/offsets"][:], f["tokens/output_offsets"][:], f["tokens/prompt_offsets"][:]
-worst = dict(logits=0.0, mtp=0.0, weights=0.0, logprob=0.0, sum=0.0, hidden=0.0)
+worst = dict(logits=0.0, mtp=-1.0, weights=-1.0, logprob=0.0, sum=0.0, hidden=0.0)  # negative: the model has none
 bad = []
 
 def check(name, got, want, atol, rtol=0.0):
@@ -88,6 +88,6 @@ for i in range(P):
         bad.append(f"continuation {i}: is_greedy {f['requests/is_greedy'][c]}")
 if any(f["requests/status"][:] != 0):
     bad.append(f"error rows: {[e for e in f['requests/error'][:]]}")
-print(os.path.basename(model), "ranks", ranks, " ".join(f"{k} {v:.2g}" for k, v in worst.items()))
+print(os.path.basename(model), "ranks", ranks, " ".join(f"{k} {v:.2g}" if v >= 0 else f"{k} -" for k, v in worst.items()))
 if bad:
     sys.exit("\n".join(bad[:20]))
