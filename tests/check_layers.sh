@@ -73,6 +73,13 @@ for file in */*.c */*.h */*/*.c */*/*.h; do
     grep -qE '#[a-z ]*\b(HAVE_CUDA|MB_CUDA|__CUDACC__)\b' "$file" && complain "src/$file: no #ifdef for a backend"
 done
 [ "$files" -gt 30 ] || complain "only $files sources were found below $PWD"
+# An architecture is a row of model/arch.c: no other room has a string with its name, no one looks at mb_model.arch
+names=$(grep -oE '\.(model_types|classes) = "[^"]*"' model/arch.c | cut -d'"' -f2 | tr '|' '\n')
+[ "$(wc -l <<<"$names")" -ge 24 ] || complain "only these names of architectures were found in model/arch.c:" $names
+known=$(grep -nE "\"($(paste -sd'|' <<<"$names"))\"" --include=*.[ch] -r . | grep -v '^\./model/')
+[ -z "$known" ] || complain "architectures are named outside src/model: $known"
+known=$(grep -nE "(->|\.)arch\b" --include=*.[ch] -r . | grep -v '^\./model/' | grep -E 'cmp|==|!=')
+[ -z "$known" ] || complain "an architecture's name is compared outside src/model: $known"
 cd - >/dev/null || exit 1
 
 # A symbol of a built object: its room must be allowed to use it.

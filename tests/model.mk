@@ -16,3 +16,5 @@ TESTS_UNIT += tests/unit_model_large
 tests_unit_model_large_SOURCES = tests/unit_model_large.c tests/model_dir.h tests/model_dir.c
 tests_unit_model_large_LDADD = $(TEST_LIBS)
 tests_unit_model_large_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+TESTS_LONG += tests/long_index.sh
+EXTRA_DIST += tests/long_index.sh tests/long_index.py
