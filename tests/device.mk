@@ -2,6 +2,9 @@
 TESTS_UNIT += tests/unit_ops
 tests_unit_ops_SOURCES = tests/unit_ops.c tests/ops_help.c tests/ops_help.h
 tests_unit_ops_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_ops_parts
+tests_unit_ops_parts_SOURCES = tests/unit_ops_parts.c tests/ops_help.c tests/ops_help.h
+tests_unit_ops_parts_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_route
 tests_unit_route_SOURCES = tests/unit_route.c tests/ops_help.c tests/ops_help.h
 tests_unit_route_LDADD = $(TEST_LIBS)
@@ -22,11 +25,14 @@ tests_unit_attention_parts_SOURCES = tests/unit_attention_parts.c
 tests_unit_attention_parts_LDADD = $(TEST_LIBS)
 # the guard backend: the operations' tests and the whole program on memory that is closed outside operations
 GUARD = tests/registry_guard.c tests/guard_backend.c tests/guard_backend.h
-TESTS_UNIT += tests/unit_guard tests/guard_ops tests/guard_route tests/guard_sample tests/guard_attention_parts
+TESTS_UNIT += tests/unit_guard tests/guard_ops tests/guard_route tests/guard_sample tests/guard_attention_parts \
+	tests/guard_ops_parts
 tests_unit_guard_SOURCES = tests/unit_guard.c tests/ops_help.h $(GUARD)
 tests_unit_guard_LDADD = $(TEST_LIBS)
 tests_guard_ops_SOURCES = $(tests_unit_ops_SOURCES) $(GUARD)
 tests_guard_ops_LDADD = $(TEST_LIBS)
+tests_guard_ops_parts_SOURCES = $(tests_unit_ops_parts_SOURCES) $(GUARD)
+tests_guard_ops_parts_LDADD = $(TEST_LIBS)
 tests_guard_route_SOURCES = $(tests_unit_route_SOURCES) $(GUARD)
 tests_guard_route_LDADD = $(TEST_LIBS)
 tests_guard_sample_SOURCES = $(tests_unit_sample_SOURCES) $(GUARD)

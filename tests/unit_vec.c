@@ -122,6 +122,10 @@ static void test_sums_and_searches(void **state)
             v[k]->block_max(a, x, len);
             v[0]->block_max(b, x, len);
             same(a, b, (len + 31) / 32);
+            v[k]->mix(a, x, 0.3f, x + 1, w[0], len);
+            for (int i = 0; i < len; i++)
+                b[i] = fmaf(x[i], 0.3f, x[i + 1] * w[0]);
+            same(a, b, len);
             v[k]->r32_dots(a, x, w, 37, 5, 200);
             v[0]->r32_dots(b, x, w, 37, 5, 200);
             same(a, b, 5);

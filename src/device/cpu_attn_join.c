@@ -40,6 +40,8 @@ static struct node root(const struct join *p, int64_t n, int64_t h, float *scrat
         if (j == end)
             return open[0];
         const float *item = mb_row_f32(p->state, mb_at_i32(p->a->src, j)) + h * (dv + 2);
+        for (int64_t c = 0; c < dv + 2 && h + 1 < p->a->heads; c += 16) /* the next head's comes from afar */
+            __builtin_prefetch(item + dv + 2 + c);
         open[top++] = (struct node){{item[0], item[1], true}, item + 2};
     }
 }

@@ -7,7 +7,7 @@ struct parts {
     struct mb_attn t;
     struct mb_view state, item_off, item_seg;
     int32_t per;  /* blocks of a segment */
-    int32_t span; /* segments that an item takes from its rows' list, so that packing q costs little */
+    int32_t span; /* segments that an item takes from its rows' lists */
     int64_t spans;
 };
 
@@ -55,7 +55,18 @@ static void blocks_of(const struct parts *p, const struct mb_attn_rows *r, int32
     *last = end < r->last ? end : r->last;
 }
 
-static enum mb_status cut_parts(struct parts *p, int32_t most)
+/* An item takes a few thousand positions from its list, so that packing q costs little; fewer where there
+ * would not be enough items for the threads. */
+static void cut_lists(struct parts *p, int32_t longest, int32_t threads)
+{
+    int64_t items = p->t.n_rows * p->t.kv->desc.heads * p->t.head_parts;
+    p->span = (int32_t)mb_ceil_div(4 * MB_KV_SEGMENT, p->t.a->segment);
+    if (items * mb_ceil_div(longest, p->span) < 8 * (int64_t)threads)
+        p->span = (int32_t)mb_ceil_div(MB_KV_SEGMENT, p->t.a->segment);
+    p->spans = mb_ceil_div(longest, p->span);
+}
+
+static enum mb_status cut_parts(struct parts *p, int32_t most, int32_t threads)
 {
     struct mb_attn *t = &p->t;
     int32_t longest = 0;
@@ -72,23 +83,31 @@ static enum mb_status cut_parts(struct parts *p, int32_t most)
             MB_TRY(mb_attn_check_pages(t, r, first, last));
         }
     }
-    p->spans = mb_ceil_div(longest, p->span);
+    cut_lists(p, longest, threads);
     return MB_OK;
 }
 
 /* ---------------------------------------------------------------- attention_parts: one item */
-/* State of level 0 to place j of its rows' lists. */
+/* Where the state of vector v goes: place j of its row's list. */
+static float *state_of(const struct mb_attn_item *it, const struct parts *p, int32_t j, int32_t v)
+{
+    int64_t item = mb_at_i32(p->item_off, it->r->row + v / it->heads) + j;
+    return mb_row_f32(p->state, item) + (it->head + v % it->heads) * (it->t->kv->desc.dv + 2);
+}
+
+/* The states of level 0 to place j. */
 static void store_part(const struct mb_attn_item *it, const struct parts *p, int32_t j)
 {
     int64_t dv = it->t->kv->desc.dv;
     for (int32_t v = 0; v < it->n; v++) {
-        int64_t item = mb_at_i32(p->item_off, it->r->row + v / it->heads) + j;
-        float *to = mb_row_f32(p->state, item) + (it->head + v % it->heads) * (dv + 2);
+        float *to = state_of(it, p, j, v);
         *to++ = it->state[v].m;
         *to++ = it->state[v].l;
-        for (int64_t c = 0; c < dv; c += MB_PANEL)
-            memcpy(to + c, it->o + (c / MB_PANEL * it->n + v) * MB_PANEL,
-                   (size_t)(dv - c < MB_PANEL ? dv - c : MB_PANEL) * sizeof *to);
+        const float *o = it->o + v * MB_PANEL;
+        int64_t left = dv;
+        for (; left >= MB_PANEL; left -= MB_PANEL, to += MB_PANEL, o += it->n * MB_PANEL)
+            memcpy(to, o, MB_PANEL * sizeof *to);
+        memcpy(to, o, (size_t)left * sizeof *to);
     }
 }
 
@@ -136,12 +155,11 @@ enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state,
     MB_TRY(mb_cpu_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
     MB_TRY(mb_cpu_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
     p.per = a->segment / MB_KV_BLOCK;
-    p.span = (int32_t)mb_ceil_div(MB_KV_SEGMENT, a->segment);
     p.t.depth = 1;
     p.t.rows = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)a->q.rows, sizeof *p.t.rows);
     if (p.t.rows == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for attention over %lld rows", (long long)a->q.rows);
-    enum mb_status st = cut_parts(&p, most);
+    enum mb_status st = cut_parts(&p, most, s->dev->threads);
     if (st == MB_OK)
         st = mb_attn_scratch(&p.t, s);
     if (st == MB_OK)

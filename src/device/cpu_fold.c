@@ -2,7 +2,7 @@
 #include <string.h>
 #include "device/cpu_vec.h"
 
-#define FOLD_CHUNK 256 /* columns at a time: the levels of the tree keep one buffer each on the stack */
+#define FOLD_CHUNK 512 /* columns at a time: the levels of the tree keep one buffer each on the stack */
 
 struct fold {
     struct mb_view out;
@@ -10,38 +10,41 @@ struct fold {
     const struct mb_vec *vec;
 };
 
-/* Columns [c, c + n) of item j. */
-static void item(const struct fold *f, int64_t j, int64_t c, int64_t n, float *out)
+/* Columns [c, c + n) of item j: where they lie, or computed in buf. */
+static const float *item(const struct fold *f, int64_t j, int64_t c, int64_t n, float *buf)
 {
     int64_t src = mb_at_i32(f->a->src, j);
-    if (src < 0) {
-        memcpy(out, mb_row_f32(f->a->inner, -1 - src) + c, (size_t)n * sizeof *out);
-        return;
-    }
+    if (src < 0)
+        return mb_row_f32(f->a->inner, -1 - src) + c;
     float w = *mb_row_f32(f->a->weight, j);
     if (f->a->y.dtype == MB_BF16)
-        f->vec->mul_bf16(out, mb_row_bf16(f->a->y, src) + c, w, n);
+        f->vec->mul_bf16(buf, mb_row_bf16(f->a->y, src) + c, w, n);
     else
-        f->vec->mul(out, mb_row_f32(f->a->y, src) + c, w, n);
+        f->vec->mul(buf, mb_row_f32(f->a->y, src) + c, w, n);
+    return buf;
 }
 
-/* Tree over items [j, j + count), whose positions are pos[0 .. count) (bits decide the split: depth <= 31).
- */
-static void node(const struct fold *f, int64_t j, int64_t count, int64_t c, int64_t n, float *out)
+/* Where items [j, j + count), count > 1, part: how many are on the left (bits decide, so depth <= 31). */
+static int64_t split(const struct fold *f, int64_t j, int64_t count)
 {
-    if (count == 1) {
-        item(f, j, c, n, out);
-        return;
-    }
     uint32_t first = (uint32_t)mb_at_i32(f->a->pos, j), last = (uint32_t)mb_at_i32(f->a->pos, j + count - 1);
     uint32_t bit = 1u << (31 - __builtin_clz(first ^ last));
     int64_t m = 1;
-    while (((uint32_t)mb_at_i32(f->a->pos, j + m) & bit) == 0)
+    while (m < count - 1 && ((uint32_t)mb_at_i32(f->a->pos, j + m) & bit) == 0)
         m++;
-    float right[FOLD_CHUNK];
-    node(f, j, m, c, n, out);
-    node(f, j + m, count - m, c, n, right);
-    f->vec->add(out, out, right, n);
+    return m;
+}
+
+/* Tree over items [j, j + count): a single item where it lies, or the sum in buf. */
+static const float *node(const struct fold *f, int64_t j, int64_t count, int64_t c, int64_t n, float *buf)
+{
+    if (count == 1)
+        return item(f, j, c, n, buf);
+    float room[FOLD_CHUNK];
+    int64_t m = split(f, j, count);
+    const float *left = node(f, j, m, c, n, buf), *right = node(f, j + m, count - m, c, n, room);
+    f->vec->add(buf, left, right, n);
+    return buf;
 }
 
 static void fold_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -53,8 +56,12 @@ static void fold_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         float *out = mb_row_f32(f->out, i);
         if (count == 0)
             memset(out, 0, (size_t)f->out.cols * sizeof *out);
-        for (int64_t c = 0; c < f->out.cols && count > 0; c += FOLD_CHUNK)
-            node(f, at, count, c, f->out.cols - c < FOLD_CHUNK ? f->out.cols - c : FOLD_CHUNK, out + c);
+        for (int64_t c = 0; c < f->out.cols && count > 0; c += FOLD_CHUNK) {
+            int64_t n = f->out.cols - c < FOLD_CHUNK ? f->out.cols - c : FOLD_CHUNK;
+            const float *sum = node(f, at, count, c, n, out + c);
+            if (sum != out + c)
+                memcpy(out + c, sum, (size_t)n * sizeof *out);
+        }
     }
 }
 
