@@ -1,138 +1,111 @@
 """kill.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR KILLS [SEED] [PLACE]: a job killed with kill -9 again and again, resumed at
-once on another number of ranks, until it is complete: the digest is that of the unbroken run, and nothing is lost that was
-acknowledged (status.json) or written (valid records of the journals) before a kill.
+once on another number of ranks, until it is complete. Then its digest is that of the unbroken run, and no row was lost, and
+none computed again, that status.json called acknowledged or that was written to a journal before a kill.
 
 PLACE: loading, prefill, decode or assembly: kill inside that pause point (needs configure --enable-faults); else at random
-moments after the header block. Every other kill hits mpirun alone; its ranks live on for a while."""
-import json, os, random, shutil, signal, subprocess, sys, time
+moments from the header block on. Every other kill hits mpirun alone; its ranks live on for a while. Environment: COPIES of
+the prompts, MIN_SECONDS the unbroken run has to last, MIN_ACK kills that have to find acknowledged rows."""
+import os, random, shutil, signal, subprocess, sys, time
+import jobs
 
-exe, mpirun, model, prompts, work, kills = sys.argv[1:7]
-kills = int(kills)
-rng = random.Random(int(sys.argv[7]) if len(sys.argv) > 7 else 1)
-place = sys.argv[8] if len(sys.argv) > 8 else None
+kills, seed, place = int(sys.argv[6]), int((sys.argv[7:8] or [1])[0]), (sys.argv[8:9] or [None])[0]
+rng = random.Random(seed)
+work = sys.argv[5]
 shutil.rmtree(work, ignore_errors=True)
-os.makedirs(work)
-requests = os.path.join(work, "in.jsonl")
-lines = [json.loads(x) for x in open(prompts)]
-with open(requests, "w") as f:
-    for copy in range(int(os.environ.get("COPIES", "12"))):
-        for x in lines:
-            y = dict(x, id=f"{x['id']}/{copy}", seed=copy)
-            f.write(json.dumps(y) + "\n")
+jobs.setup(*sys.argv[1:6], int(os.environ.get("COPIES", "12")))
+shm_before = set(os.listdir("/dev/shm"))
 
 
-def command(out, ranks, resume):
-    return (["sh", mpirun, str(ranks), exe, "run", "-m", model, "-i", requests, "-o", out, "--sync-interval", "0.2",
-             "--max-num-seqs", "4"] + (["--resume"] if resume else []))
-
-
-def digest(out):
-    return subprocess.run([exe, "inspect", out, "--digest"], capture_output=True, text=True, check=True).stdout.split()[-1]
-
-
-def status(out):
-    r = subprocess.run([exe, "status", "--json", out], capture_output=True, text=True)
-    return r.returncode, json.loads(r.stdout) if r.stdout.strip() else {}
-
-
-def acknowledged(out):
-    try:
-        return json.load(open(out + ".d/status.json"))["acknowledged"]
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
-def ranks_of(out):
-    """Processes of the job: they have its results file on their command line."""
-    found = []
-    for p in os.listdir("/proc"):
-        if p.isdigit() and int(p) != os.getpid():
-            try:
-                words = open(f"/proc/{p}/cmdline", "rb").read().split(b"\0")
-            except OSError:
-                continue
-            if os.fsencode(out) in words and os.path.basename(words[0]).startswith(b"moebatch"):
-                found.append(int(p))
-    return found
-
-
-def kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def run_until_killed(out, ranks, resume, delay, only_mpirun, place):
-    """True if the job ended before it was killed."""
-    env = dict(os.environ)
-    if place:
-        env["MOEBATCH_FAULT"] = f"{place}:20000"
+def start(out, ranks, resume, env=None):
+    """The running job, and its output so far."""
     log = open(os.path.join(work, "log"), "w+b")
-    p = subprocess.Popen(command(out, ranks, resume), stderr=log, stdout=log, env=env, start_new_session=True)
-    mark = b"fault: " + place.encode() if place else b"output    :"
+    more = ["--sync-interval", "0.2", "--keep"] + (["--resume"] if resume else [])
+    p = subprocess.Popen(jobs.command(out, ranks, *more), stderr=log, stdout=log, start_new_session=True,
+                         env=dict(os.environ, **(env or {})))
+    return p, lambda: open(log.name, "rb").read()
+
+
+def wait_for(p, text, mark):
     end = time.time() + 60
-    while p.poll() is None and time.time() < end:
-        if mark in open(log.name, "rb").read():
-            break
+    while p.poll() is None and time.time() < end and mark not in text():
         time.sleep(0.01)
+
+
+def run_until_killed(out, ranks, resume, only_mpirun):
+    """None if it was killed, else its exit code."""
+    p, text = start(out, ranks, resume, {"MOEBATCH_FAULT": f"{place}:20000"} if place else None)
+    wait_for(p, text, b"fault: " + place.encode() if place else b"output    :")
     if p.poll() is None:
-        time.sleep(delay)
+        time.sleep(rng.uniform(0, 0.3 if place else whole))
     if p.poll() is not None:
-        return p.returncode, open(log.name, "rb").read()
-    pids = ranks_of(out)
-    mpi = [x for x in pids if x != p.pid]
-    if only_mpirun:
-        kill(p.pid)  # sh exec'ed mpirun
-    else:
-        for x in mpi:
-            kill(x)
-        kill(p.pid)
+        return p.returncode
+    mine = [] if only_mpirun else [x for x in jobs.ranks_of(out) if x != p.pid]
+    for pid in mine + [p.pid]:  # sh exec'ed mpirun
+        jobs.send(pid, signal.SIGKILL)
     p.wait()
-    return None, b""
+    return None
+
+
+def check_kept(out, before):
+    """before: the rows that the journals had after each kill, with the runs there were. All are there still, and no later
+    run has computed one of them again."""
+    after = jobs.rows_written(out)
+    for rows, runs in before:
+        for (run, line, choice), frame in rows.items():
+            if after.get((run, line, choice)) != frame:
+                sys.exit(f"{out}: line {line + 1} was written in {run}, and is lost")
+            again = [r for r, l, c in after if (l, c) == (line, choice) and r not in runs]
+            if again:
+                sys.exit(f"{out}: line {line + 1} was written in {run}, and computed again in {again}")
+
+
+def one_job(out):
+    """Kills until there were enough or the job is complete."""
+    global done, with_ack, rows_kept
+    before, ranks = [], 0
+    while True:
+        ranks = rng.choice([n for n in (1, 2, 3, 4) if n != ranks])
+        if done < kills:
+            code = run_until_killed(out, ranks, bool(before), done % 2 == 1)
+        else:
+            code = start(out, ranks, bool(before))[0].wait()
+        if code is not None:
+            break
+        done += 1
+        ack, rows = jobs.acknowledged(out), jobs.rows_written(out)
+        with_ack += ack > 0
+        if len({k[1:] for k in rows}) < ack:
+            sys.exit(f"kill {done}: {ack} rows were acknowledged, the journals have {len(rows)}")
+        before.append((rows, set(os.listdir(out + ".d"))))
+        rows_kept += len(rows)
+    if code != 0:
+        text = open(os.path.join(work, "log"), errors="replace").read()
+        sys.exit(f"run after {done} kills ended with {code}:\n{text[-3000:]}")
+    if jobs.digest(out) != want:
+        sys.exit(f"{out}: digest {jobs.digest(out)} after {len(before)} kills, {want} unbroken")
+    check_kept(out, before)
 
 
 ref = os.path.join(work, "ref.h5")
 t = time.time()
-subprocess.run(command(ref, 2, False) + ["--overwrite"], check=True, stderr=subprocess.DEVNULL)
-long = time.time() - t
-want = digest(ref)
-print(f"unbroken run: {long:.1f} s, digest {want}", flush=True)
-done = 0
-with_ack = jobs = 0
+p, text = start(ref, 2, False)
+wait_for(p, text, b"output    :")
+header = time.time()
+if p.wait() != 0:
+    sys.exit(text().decode(errors="replace"))
+whole, want = time.time() - header, jobs.digest(ref)
+print(f"unbroken run: {time.time() - t:.1f} s, {whole:.1f} s of it from the header block on, digest {want}", flush=True)
+if whole < float(os.environ.get("MIN_SECONDS", "0")):
+    sys.exit("too short: more COPIES are needed")
+done = with_ack = rows_kept = n_jobs = 0
 while done < kills:
-    out = os.path.join(work, f"job{jobs}.h5")
-    jobs += 1
-    resume = False
-    most = 0
-    while True:
-        ranks = rng.choice([1, 2, 3, 4])
-        delay = rng.uniform(0, 0.3) if place else rng.uniform(0, 0.8 * long)
-        # what was acknowledged before must be there when a run starts on it
-        if done >= kills:
-            delay, now_place = 1e9, None
-        else:
-            now_place = place
-        if done >= kills:
-            r = subprocess.run(command(out, ranks, resume), capture_output=True)
-            code, text = r.returncode, r.stderr
-        else:
-            code, text = run_until_killed(out, ranks, resume, delay, done % 2 == 1, now_place)
-        if code is not None:
-            if code != 0:
-                sys.exit(f"run after {done} kills ended with {code}:\n{text.decode(errors='replace')[-3000:]}")
-            break
-        done += 1
-        ack = acknowledged(out)
-        most = max(most, ack)
-        with_ack += ack > 0
-        code, st = status(out)
-        if code not in (0, 75, 2) or (most > 0 and st.get("committed", 0) < most):
-            sys.exit(f"kill {done}: {most} rows were acknowledged, status says {code} {st}")
-        resume = True
-    if digest(out) != want:
-        sys.exit(f"job {jobs}: digest {digest(out)} after kills, {want} unbroken")
-    for x in (out, out + ".d"):
-        shutil.rmtree(x, ignore_errors=True) if os.path.isdir(x) else os.path.exists(x) and os.remove(x)
-left = [x for x in os.listdir("/dev/shm") if "moebatch" in x]
-print(f"{done} kills in {jobs} jobs, {with_ack} with rows acknowledged before, digests equal; left in /dev/shm: {len(left)}")
+    out = os.path.join(work, f"job{n_jobs}.h5")
+    one_job(out)
+    n_jobs += 1
+    os.remove(out)
+    shutil.rmtree(out + ".d")
+left = set(os.listdir("/dev/shm")) - shm_before
+print(f"{place or 'random'}: {done} kills in {n_jobs} jobs, {with_ack} with rows acknowledged before; digests equal, "
+      f"{rows_kept} rows written before kills all used; left in /dev/shm: {sorted(left) or 'nothing'}")
+if with_ack < int(os.environ.get("MIN_ACK", "0")):
+    sys.exit("too few kills that found acknowledged rows")

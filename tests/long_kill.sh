@@ -6,8 +6,9 @@ top=$(cd "$top_srcdir" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 args=("$top/tests/mpirun.sh" "$top/inputs/models/demo" "$top/inputs/prompts.jsonl")
-COPIES=12 "$PYTHON3" "$top/tests/kill.py" "$MOEBATCH" "${args[@]}" "$work/k" 50 1
-COPIES=12 "$PYTHON3" "$top/tests/stop.py" "$MOEBATCH" "${args[@]}" "$work/s" 40 1
+export COPIES=${COPIES:-20}
+MIN_SECONDS=5 MIN_ACK=20 "$PYTHON3" "$top/tests/kill.py" "$MOEBATCH" "${args[@]}" "$work/k" 50 1
+"$PYTHON3" "$top/tests/stop.py" "$MOEBATCH" "${args[@]}" "$work/s" 40 1
 mkdir "$work/faults"
 (cd "$work/faults" && "$top/configure" -q --enable-faults >/dev/null && make -s moebatch)
 for place in loading prefill decode assembly; do

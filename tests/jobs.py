@@ -1,0 +1,71 @@
+"""For the campaigns that end jobs in the middle (kill.py, stop.py): requests, processes of a job, its journals."""
+import glob, json, os, struct, subprocess
+import xxhash
+
+exe = mpirun = model = requests = None  # set by setup
+
+
+def setup(exe_, mpirun_, model_, prompts, work, copies):
+    """Requests of every prompt `copies` times, with seeds and ids of their own, in a work directory."""
+    global exe, mpirun, model, requests
+    exe, mpirun, model, requests = exe_, mpirun_, model_, os.path.join(work, "in.jsonl")
+    os.makedirs(work)
+    with open(requests, "w") as f:
+        for copy in range(copies):
+            for x in map(json.loads, open(prompts)):
+                f.write(json.dumps(dict(x, id=f"{x['id']}/{copy}", seed=copy)) + "\n")
+
+
+def command(out, ranks, *more):
+    return ["sh", mpirun, str(ranks), exe, "run", "-m", model, "-i", requests, "-o", out, "--max-num-seqs", "4", *more]
+
+
+def digest(out):
+    return subprocess.run([exe, "inspect", out, "--digest"], capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def ranks_of(out):
+    """Processes of the job: they have its results file on their command line."""
+    found = []
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{p}/cmdline", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(out) in words and os.path.basename(words[0]).startswith(b"moebatch"):
+            found.append(int(p))
+    return found
+
+
+def send(pid, sig):
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+
+
+def acknowledged(out):
+    try:
+        return json.load(open(out + ".d/status.json"))["acknowledged"]
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def rows_written(out):
+    """What write() has returned for, read as src/io/journal.h says: (run, line, choice) -> the record's frame, of the valid
+    prefix of every journal."""
+    rows = {}
+    for name in glob.glob(out + ".d/run-*/journal-*"):
+        run = os.path.basename(os.path.dirname(name))
+        data, at = open(name, "rb").read(), 0
+        while at + 16 <= len(data):
+            marker, length, want = struct.unpack_from("<4sIQ", data, at)
+            frame = data[at + 16:at + 16 + length]
+            if marker != b"MBJL" or len(frame) != length or xxhash.xxh3_64_intdigest(frame) != want:
+                break
+            kind, mask = frame[:2]
+            if kind in (3, 4):
+                line, choice = struct.unpack_from("<Qi", frame, 8 + 16 * bin(mask).count("1") + 4)
+                rows[run, line, choice] = frame
+            at += 16 + length
+    return rows
