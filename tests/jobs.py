@@ -1,5 +1,5 @@
 """For the campaigns that end jobs in the middle (kill.py, stop.py): requests, processes of a job, its journals."""
-import glob, json, os, struct, subprocess
+import glob, json, os, struct, subprocess, time
 import xxhash
 
 exe = mpirun = model = requests = None  # set by setup
@@ -69,3 +69,21 @@ def rows_written(out):
                 rows[run, line, choice] = frame
             at += 16 + length
     return rows
+
+
+def left_in_shm(before):
+    """(names of the program's segments, number of Open MPI's) that came after `before` and nobody has mapped. Open MPI's carry
+    the number of their job, so that no other run opens them; they stay where mpirun was killed, and are removed here."""
+    maps = ""
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            maps += open(f"/proc/{p}/maps", errors="replace").read()
+        except OSError:
+            pass
+    stale = [x for x in set(os.listdir("/dev/shm")) - before if f"/dev/shm/{x}" not in maps]
+    mpis = [x for x in stale if x.startswith(("vader_segment.", "sm_segment."))]
+    for x in mpis:
+        path = f"/dev/shm/{x}"
+        if os.path.exists(path) and time.time() - os.stat(path).st_mtime > 5:
+            os.remove(path)
+    return [x for x in stale if "moebatch" in x], len(mpis)

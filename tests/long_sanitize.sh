@@ -36,12 +36,8 @@ done
 "$PYTHON3" "$top/tests/lora.py" "$PWD/moebatch" "$top/tests/mpirun.sh" 2 "$top/tests/data" "$work" || failed=1
 echo "jobs: failed $failed"
 # the unit tests and the tests on several ranks, as make check runs them
-tests=$(make -s -f - print <<'END'
-include Makefile
-print:
-	@echo $(TESTS_UNIT) $(TESTS_MPI)
-END
-)
+printf 'include Makefile\nprint:\n\t@echo $(TESTS_UNIT) $(TESTS_MPI)\n' >print.mk
+tests=$(make -s -f print.mk print | tail -n 1)
 TEST_LIMIT=1800 make -s -j"${JOBS:-$(nproc)}" check TESTS="$tests" >check.log 2>&1 || failed=1
 grep -E '^# (TOTAL|PASS|SKIP|FAIL|ERROR)|^(FAIL|ERROR)' check.log || tail -n 20 check.log
 [ $failed = 0 ] || find tests -name '*.log' -exec grep -lE 'Sanitizer|runtime error|FAILED' {} + | xargs -r tail -n 40
