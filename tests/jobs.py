@@ -1,4 +1,5 @@
-"""For the campaigns that end jobs in the middle (kill.py, stop.py): requests, processes of a job, its journals."""
+"""For the campaigns that end jobs in the middle (kill.py, stop.py): requests, processes of a job,
+journals."""
 import glob, json, os, struct, subprocess, time
 import xxhash
 
@@ -17,11 +18,13 @@ def setup(exe_, mpirun_, model_, prompts, work, copies):
 
 
 def command(out, ranks, *more):
-    return ["sh", mpirun, str(ranks), exe, "run", "-m", model, "-i", requests, "-o", out, "--max-num-seqs", "4", *more]
+    return ["sh", mpirun, str(ranks), exe, "run", "-m", model, "-i", requests, "-o", out,
+            "--max-num-seqs", "4", *more]
 
 
 def digest(out):
-    return subprocess.run([exe, "inspect", out, "--digest"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    r = subprocess.run([exe, "inspect", out, "--digest"], capture_output=True, text=True, check=True)
+    return r.stdout.split()[-1]
 
 
 def ranks_of(out):
@@ -52,8 +55,8 @@ def acknowledged(out):
 
 
 def rows_written(out):
-    """What write() has returned for, read as src/io/journal.h says: (run, line, choice) -> the record's frame, of the valid
-    prefix of every journal."""
+    """What write() has returned for, read as src/io/journal.h says: (run, line, choice) -> the record's
+    frame, of the valid prefix of every journal."""
     rows = {}
     for name in glob.glob(out + ".d/run-*/journal-*"):
         run = os.path.basename(os.path.dirname(name))
@@ -72,8 +75,9 @@ def rows_written(out):
 
 
 def left_in_shm(before):
-    """(names of the program's segments, number of Open MPI's) that came after `before` and nobody has mapped. Open MPI's carry
-    the number of their job, so that no other run opens them; they stay where mpirun was killed, and are removed here."""
+    """(names of the program's segments, number of Open MPI's) that came after `before` and nobody has
+    mapped. Open MPI's carry the number of their job, so that no other run opens them; they stay where
+    mpirun was killed, and are removed here."""
     maps = ""
     for p in filter(str.isdigit, os.listdir("/proc")):
         try:

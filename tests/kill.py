@@ -1,10 +1,12 @@
-"""kill.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR KILLS [SEED] [PLACE]: a job killed with kill -9 again and again, resumed at
-once on another number of ranks, until it is complete. Then its digest is that of the unbroken run, and no row was lost, and
-none computed again, that status.json called acknowledged or that was written to a journal before a kill.
+"""kill.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR KILLS [SEED] [PLACE]: a job killed with kill -9 again
+and again, resumed at once on another number of ranks, until it is complete. Then its digest is that of the
+unbroken run, and no row was lost, and none computed again, that status.json called acknowledged or that was
+written to a journal before a kill.
 
-PLACE: loading, prefill, decode or assembly: kill inside that pause point (needs configure --enable-faults); else at random
-moments from the header block on. Every other kill hits mpirun alone; its ranks live on for a while. Environment: COPIES of
-the prompts, MIN_SECONDS the unbroken run has to last, MIN_ACK kills that have to find acknowledged rows."""
+PLACE: loading, prefill, decode or assembly: kill inside that pause point (needs configure --enable-faults);
+else at random moments from the header block on. Every other kill hits mpirun alone; its ranks live on for a
+while. Environment: COPIES of the prompts, MIN_SECONDS the unbroken run has to last, MIN_ACK kills that have
+to find acknowledged rows."""
 import os, random, shutil, signal, subprocess, sys, time
 import jobs
 
@@ -47,8 +49,8 @@ def run_until_killed(out, ranks, resume, only_mpirun):
 
 
 def check_kept(out, before):
-    """before: the rows that the journals had after each kill, with the runs there were. All are there still, and no later
-    run has computed one of them again."""
+    """before: the rows that the journals had after each kill, with the runs there were. All are there
+    still, and no later run has computed one of them again."""
     after = jobs.rows_written(out)
     for rows, runs in before:
         for (run, line, choice), frame in rows.items():
@@ -94,7 +96,8 @@ header = time.time()
 if p.wait() != 0:
     sys.exit(text().decode(errors="replace"))
 whole, want = time.time() - header, jobs.digest(ref)
-print(f"unbroken run: {time.time() - t:.1f} s, {whole:.1f} s of it from the header block on, digest {want}", flush=True)
+print(f"unbroken run: {time.time() - t:.1f} s, {whole:.1f} s of it from the header block on, digest {want}",
+      flush=True)
 if whole < float(os.environ.get("MIN_SECONDS", "0")):
     sys.exit("too short: more COPIES are needed")
 done = with_ack = rows_kept = n_jobs = 0
@@ -105,9 +108,9 @@ while done < kills:
     os.remove(out)
     shutil.rmtree(out + ".d")
 ours, mpis = jobs.left_in_shm(shm_before)
-print(f"{place or 'random'}: {done} kills in {n_jobs} jobs, {with_ack} with rows acknowledged before; digests equal, "
-      f"{rows_kept} rows written before kills all used; left in /dev/shm: {ours or 'nothing'}, and {mpis} of Open MPI's "
-      "own segments (removed)")
+print(f"{place or 'random'}: {done} kills in {n_jobs} jobs, {with_ack} with rows acknowledged before; "
+      f"digests equal, {rows_kept} rows written before kills all used; left in /dev/shm: {ours or 'nothing'}, "
+      f"and {mpis} of Open MPI's own segments (removed)")
 if ours:
     sys.exit("segments are left")
 if with_ack < int(os.environ.get("MIN_ACK", "0")):

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Several hosts, the full matrix: digest on 2 x 2, 3 x 1 and 3 x 2 hosts x ranks, flat and hier, uniform and scattered, f32
-# and bf16, batch sizes 1 and 64, 1 and 2 threads, shuffled input; and the exchange's bytes and messages by the formulas.
+# Several hosts, the full matrix: digest on 2 x 2, 3 x 1 and 3 x 2 hosts x ranks, flat and hier, uniform and
+# scattered, f32 and bf16, batch sizes 1 and 64, 1 and 2 threads, shuffled input; and the exchange's bytes
+# and messages by the formulas.
 set -u
 . "$top_srcdir/tests/hosts.bash"
 why=$(hosts_need)
@@ -18,9 +19,11 @@ digest() {
     local n=$1 each=$2 type=$3 in=$4 got
     shift 4
     on_hosts "$n" "$each" "$work/moebatch" run -m inputs/models/demo -i "inputs/$in.jsonl" -o d.h5 --overwrite \
-        --dtype "$type" "$@" >"$work/log" 2>&1 || { cat "$work/log"; fail "$n x $each $type $in $*"; return; }
+        --dtype "$type" "$@" >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "$n x $each $type $in $*"; return; }
     got=$("$work/moebatch" inspect "$work/d.h5" --digest | tail -n 1)
     [ "$got" = "${want[$type]}" ] || fail "$n x $each $type $in $*: digest $got"
+    "$PYTHON3" "$top_srcdir/tests/check_spread.py" "$work/d.h5" || fail "$n x $each $type $in $*: spread"
     runs=$((runs + 1))
 }
 
@@ -29,7 +32,8 @@ traffic() {
     local n=$1 each=$2 type=$3
     shift 3
     on_hosts "$n" "$each" "$work/moebatch" run -m inputs/models/demo -i inputs/prompts.jsonl -o t.h5 --overwrite \
-        --dtype "$type" --save-routing --keep --a2a-eager 1G "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
+        --dtype "$type" --save-routing --keep --a2a-eager 1G "$@" >"$work/log" 2>&1 ||
+        { cat "$work/log" >&2; return 1; }
     "$PYTHON3" "$top_srcdir/tests/traffic.py" "$work/t.h5" 256
 }
 
@@ -37,19 +41,21 @@ for layout in "2 2" "3 1" "3 2"; do
     for type in bf16 f32; do
         for place in uniform scattered; do
             # shellcheck disable=SC2086 # layout is two words
-            flat=$(traffic $layout $type --alltoall flat --placement $place) || fail "flat $layout $type $place: formulas"
+            flat=$(traffic $layout $type --alltoall flat --placement $place) || fail "flat $layout $type $place"
             # shellcheck disable=SC2086
-            hier=$(traffic $layout $type --alltoall hier --placement $place) || fail "hier $layout $type $place: formulas"
+            hier=$(traffic $layout $type --alltoall hier --placement $place) || fail "hier $layout $type $place"
             echo "$layout $type $place: flat $flat, hier $hier"
             read -r _ fd fc fm <<<"$flat"
             read -r _ hd hc hm <<<"$hier"
-            [ "${layout#* }" = 1 ] || { [ "$hd" -le "$fd" ] && [ "$hc" -le "$fc" ] && [ "$hm" -lt "$fm" ]; } ||
+            [ "${layout#* }" = 1 ] ||
+                { [ "$hd" -le "$fd" ] && [ "$hc" -le "$fc" ] && [ "$hm" -lt "$fm" ]; } ||
                 fail "$layout $type $place: hier sends more"
             for way in flat hier; do
                 for batch in 1 64; do
                     for threads in 1 2; do
                         # shellcheck disable=SC2086
-                        digest $layout $type prompts --alltoall $way --placement $place --max-num-seqs $batch --threads $threads
+                        digest $layout $type prompts --alltoall $way --placement $place \
+                            --max-num-seqs $batch --threads $threads
                     done
                 done
             done

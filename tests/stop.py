@@ -1,6 +1,6 @@
-"""stop.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR TIMES [SEED]: SIGUSR1 to mpirun and, in turn, SIGTERM to all ranks at random
-moments from the header block on: every rank leaves with 75 (0 if it was complete already); resumed, the digest is that of the
-unbroken run."""
+"""stop.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR TIMES [SEED]: SIGUSR1 to mpirun and, in turn, SIGTERM
+to all ranks at random moments from the header block on: every rank leaves with 75 (0 if it was complete
+already); resumed, the digest is that of the unbroken run."""
 import os, random, shutil, signal, subprocess, sys, time
 import jobs
 

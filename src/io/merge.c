@@ -1,4 +1,5 @@
-/* Results of job arrays joined: the rows of all parts through the same assembly as journals. Memory: about 90 bytes a row. */
+/* Results of job arrays joined: the rows of all parts through the same assembly as journals. Memory: about 90
+ * bytes a row. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,8 @@ static enum mb_status shard_record(struct mb_rows *base, const struct mb_row_ent
     return mb_results_row(m->s[e->file.run].r, e->offset, out);
 }
 
-static enum mb_status shard_bulk(struct mb_rows *base, const struct mb_row_entry *e, enum mb_bulk_kind kind, uint64_t row_bytes,
-                                 int64_t from, int64_t n, void *dst, bool *absent)
+static enum mb_status shard_bulk(struct mb_rows *base, const struct mb_row_entry *e, enum mb_bulk_kind kind,
+                                 uint64_t row_bytes, int64_t from, int64_t n, void *dst, bool *absent)
 {
     struct merge *m = (struct merge *)base;
     struct mb_results *r = m->s[e->file.run].r;
@@ -67,7 +68,8 @@ static enum mb_status open_shard(struct shard *s)
     MB_TRY(mb_identity_parse(s->identity, s->path, &s->id));
     const char *shard = s->id.shard != NULL ? s->id.shard : "";
     if (sscanf(shard, "%d/%d", &s->part, &s->parts) != 2 || s->part < 1 || s->part > s->parts)
-        return mb_error(MB_INPUT, "%s is no part of a split input (made with --shard I/N), but of \"%s\"", s->path, shard);
+        return mb_error(MB_INPUT, "%s is no part of a split input (made with --shard I/N), but of \"%s\"",
+                        s->path, shard);
     return mb_results_open(s->path, &s->r);
 }
 
@@ -85,9 +87,11 @@ static enum mb_status check_shards(struct merge *m)
         const struct shard *s = &m->s[i];
         MB_TRY(mb_identity_match(&m->s[0].id, &s->id, true, m->s[0].path));
         if (s->parts != m->n)
-            return mb_error(MB_INPUT, "%s is part %d of %d, but %d files were given", s->path, s->part, s->parts, m->n);
+            return mb_error(MB_INPUT, "%s is part %d of %d, but %d files were given", s->path, s->part,
+                            s->parts, m->n);
         if (s->part != i + 1)
-            return mb_error(MB_INPUT, "part %d of %d is %s", i + 1, m->n, s->part > i + 1 ? "missing" : "there twice");
+            return mb_error(MB_INPUT, "part %d of %d is %s", i + 1, m->n,
+                            s->part > i + 1 ? "missing" : "there twice");
     }
     return MB_OK;
 }
@@ -98,9 +102,14 @@ static enum mb_status shape_of(const struct merge *m, struct mb_shape *s)
 {
     const struct mb_results_info *i = mb_results_info(m->s[0].r);
 
-    *s = (struct mb_shape){.routing = i->layers > 0, .logits = i->vocab > 0, .logits_last = i->logits_last,
-                           .hidden = i->hidden > 0, .mtp = i->mtp_vocab > 0, .k = (int64_t)i->k,
-                           .vocab = (int64_t)(i->vocab > 0 ? i->vocab : i->mtp_vocab), .hidden_rows = (int64_t)i->hidden_layers,
+    *s = (struct mb_shape){.routing = i->layers > 0,
+                           .logits = i->vocab > 0,
+                           .logits_last = i->logits_last,
+                           .hidden = i->hidden > 0,
+                           .mtp = i->mtp_vocab > 0,
+                           .k = (int64_t)i->k,
+                           .vocab = (int64_t)(i->vocab > 0 ? i->vocab : i->mtp_vocab),
+                           .hidden_rows = (int64_t)i->hidden_layers,
                            .hidden_size = (int64_t)i->hidden};
     if (!s->routing)
         return MB_OK;
@@ -136,8 +145,14 @@ static enum mb_status add_rows(struct merge *m, int part, struct mb_asm *a)
     for (uint64_t i = 0; i < mb_results_info(r)->rows; i++) {
         struct mb_record rec;
         MB_TRY(mb_results_row(r, i, &rec));
-        struct mb_row_entry e = {.line = rec.line, .offset = i, .n_prompt = rec.n_prompt, .n_output = rec.n_output,
-                                 .n_rows = rec.n_rows, .choice = rec.choice, .top_n = rec.top_n, .status = rec.status,
+        struct mb_row_entry e = {.line = rec.line,
+                                 .offset = i,
+                                 .n_prompt = rec.n_prompt,
+                                 .n_output = rec.n_output,
+                                 .n_rows = rec.n_rows,
+                                 .choice = rec.choice,
+                                 .top_n = rec.top_n,
+                                 .status = rec.status,
                                  .file = {part, 0}};
         mb_record_fini(&rec);
         if (a->n > first && a->e[first].line != e.line) {
@@ -157,7 +172,8 @@ static enum mb_status check_rows(const struct merge *m, const struct mb_asm *a)
         const struct mb_row_entry *x = &a->e[i - 1], *y = &a->e[i];
         if (y->line > x->line || (y->line == x->line && y->choice > x->choice && y->file.run == x->file.run))
             continue;
-        return mb_error(MB_INPUT, "line %llu of the input is in %s and again in %s: these are not parts of one job",
+        return mb_error(MB_INPUT,
+                        "line %llu of the input is in %s and again in %s: these are not parts of one job",
                         (unsigned long long)y->line + 1, m->s[x->file.run].path, m->s[y->file.run].path);
     }
     return MB_OK;
@@ -177,7 +193,8 @@ static enum mb_status gather(struct merge *m, struct mb_asm *a)
 
 static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
 {
-    static const char *const keep[] = {"version", "commit", "libraries", "deck", "numeric_path", "model", "model_hash"};
+    static const char *const keep[] = {"version",      "commit", "libraries", "deck",
+                                       "numeric_path", "model",  "model_hash"};
     const char **paths = calloc((size_t)(unsigned)m->n, sizeof *paths);
     enum mb_status st = paths == NULL ? mb_error(MB_NO_MEMORY, "no memory for a list of files") : MB_OK;
 
@@ -202,8 +219,13 @@ static enum mb_status write_merged(struct merge *m, const char *out)
     struct mb_shape shape = {0};
     struct mb_extras extras = {0};
     struct mb_identity id = m->s[0].id;
-    struct mb_asm a = {.g = mb_group_of(NULL), .owners = 1, .rows = &m->base, .shape = &shape, .round_bytes = 16 << 20,
-                       .more = copy_extras, .more_arg = m};
+    struct mb_asm a = {.g = mb_group_of(NULL),
+                       .owners = 1,
+                       .rows = &m->base,
+                       .shape = &shape,
+                       .round_bytes = 16 << 20,
+                       .more = copy_extras,
+                       .more_arg = m};
     char *tmp = NULL, none[1] = "";
 
     id.shard = none;
@@ -224,7 +246,8 @@ static enum mb_status write_merged(struct merge *m, const char *out)
     if (st == MB_OK)
         st = mb_asm_write(&a, tmp, out, mb_results_info(m->s[0].r)->input_lines, &id, &extras, NULL);
     if (st == MB_OK)
-        mb_info("%s: %lld rows from %d files, %lld of them error rows", out, (long long)a.totals.rows, m->n, (long long)a.totals.errors);
+        mb_info("%s: %lld rows from %d files, %lld of them error rows", out, (long long)a.totals.rows, m->n,
+                (long long)a.totals.errors);
     mb_asm_fini(&a);
     mb_extras_fini(&extras);
     mb_shape_fini(&shape);

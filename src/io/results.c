@@ -8,11 +8,35 @@
 
 /* What every results file has; the enum is the index of its column. */
 enum column {
-    ID, LINE, CHOICE, KIND, STATUS, FINISH, ERROR, SUM, GREEDY, TEXT,
-    PROMPT_AT, PROMPT_IDS, PROMPT_LP, OUTPUT_AT, OUTPUT_IDS, OUTPUT_LP, ROW_AT,
-    QUEUE, TTFT, TPOT, TOTAL,
-    TOP_IDS, TOP_LP, /* from here on optional */
-    EXPERTS, WEIGHTS, PHYSICAL, LOGITS, HIDDEN, MTP,
+    ID,
+    LINE,
+    CHOICE,
+    KIND,
+    STATUS,
+    FINISH,
+    ERROR,
+    SUM,
+    GREEDY,
+    TEXT,
+    PROMPT_AT,
+    PROMPT_IDS,
+    PROMPT_LP,
+    OUTPUT_AT,
+    OUTPUT_IDS,
+    OUTPUT_LP,
+    ROW_AT,
+    QUEUE,
+    TTFT,
+    TPOT,
+    TOTAL,
+    TOP_IDS,
+    TOP_LP, /* from here on optional */
+    EXPERTS,
+    WEIGHTS,
+    PHYSICAL,
+    LOGITS,
+    HIDDEN,
+    MTP,
     COLUMNS
 };
 static const struct {
@@ -65,7 +89,8 @@ struct mb_results {
 /* ---------------------------------------------------------------- opening */
 static enum mb_status wrong_shape(const struct mb_results *r, enum column c)
 {
-    return mb_error(MB_INPUT, "%s: %s does not have the shape that the other datasets promise", r->path, columns[c].path);
+    return mb_error(MB_INPUT, "%s: %s does not have the shape that the other datasets promise", r->path,
+                    columns[c].path);
 }
 
 static enum mb_status check_schema(struct mb_results *r)
@@ -133,7 +158,8 @@ static enum mb_status check_optional(struct mb_results *r)
 {
     struct mb_results_info *f = &r->info;
     f->top = dim(r, TOP_IDS, 1);
-    if (dim(r, TOP_LP, 1) != f->top || (f->top > 0 && (dim(r, TOP_IDS, 0) != f->n_output || dim(r, TOP_LP, 0) != f->n_output)))
+    if (dim(r, TOP_LP, 1) != f->top ||
+        (f->top > 0 && (dim(r, TOP_IDS, 0) != f->n_output || dim(r, TOP_LP, 0) != f->n_output)))
         return wrong_shape(r, TOP_IDS);
     f->layers = dim(r, EXPERTS, 0);
     f->k = dim(r, EXPERTS, 2);
@@ -172,7 +198,8 @@ enum mb_status mb_results_open(const char *path, struct mb_results **out)
     if (st == MB_OK)
         st = check_schema(r);
     for (int i = 0; i < COLUMNS && st == MB_OK; i++)
-        st = mb_column_open(r->h, columns[i].path, columns[i].type, columns[i].rank, columns[i].axis, i >= TOP_IDS, &r->c[i]);
+        st = mb_column_open(r->h, columns[i].path, columns[i].type, columns[i].rank, columns[i].axis,
+                            i >= TOP_IDS, &r->c[i]);
     if (st == MB_OK)
         st = check_shapes(r);
     if (st == MB_OK)
@@ -202,15 +229,16 @@ const struct mb_results_info *mb_results_info(const struct mb_results *r)
 
 /* ---------------------------------------------------------------- rows */
 /* Range [offsets[i], offsets[i + 1]) of a ragged column, checked against its length. */
-static enum mb_status range(struct mb_results *r, enum column at, uint64_t i, uint64_t total, uint64_t *from, uint64_t *n)
+static enum mb_status range(struct mb_results *r, enum column at, uint64_t i, uint64_t total, uint64_t *from,
+                            uint64_t *n)
 {
     const void *p = NULL;
     int64_t o[2] = {0, 0};
     MB_TRY(mb_column_get(&r->c[at], 0, i, 2, &p));
     memcpy(o, p, sizeof o);
     if (o[0] < 0 || o[1] < o[0] || (uint64_t)o[1] > total)
-        return mb_error(MB_INPUT, "%s: %s: offsets %lld, %lld of row %llu are wrong", r->path, columns[at].path,
-                        (long long)o[0], (long long)o[1], (unsigned long long)i);
+        return mb_error(MB_INPUT, "%s: %s: offsets %lld, %lld of row %llu are wrong", r->path,
+                        columns[at].path, (long long)o[0], (long long)o[1], (unsigned long long)i);
     *from = (uint64_t)o[0];
     *n = (uint64_t)(o[1] - o[0]);
     return MB_OK;
@@ -303,8 +331,9 @@ static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *
     MB_TRY(scalar(r, TOTAL, i, &out->timing.total));
     if (choice >= MB_MAX_CHOICES || out->kind > MB_KIND_ROLLING || out->status > MB_ROW_PENDING ||
         out->finish > MB_FINISH_ERROR || out->is_greedy > 1)
-        return mb_error(MB_INPUT, "%s: row %llu has a choice, kind, status or finish reason that does not exist", r->path,
-                        (unsigned long long)i);
+        return mb_error(MB_INPUT,
+                        "%s: row %llu has a choice, kind, status or finish reason that does not exist",
+                        r->path, (unsigned long long)i);
     out->choice = (int32_t)choice;
     return MB_OK;
 }
@@ -353,7 +382,8 @@ uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kin
     return outers == 0 ? 0 : outers * mb_column_stride(c);
 }
 
-enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n, void *dst)
+enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n,
+                               void *dst)
 {
     struct mb_column *c = &r->c[bulk_column[kind]];
     const void *p = NULL;
@@ -373,8 +403,8 @@ enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uin
     return MB_OK;
 }
 
-enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from, uint64_t n,
-                                const void **out)
+enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from,
+                                uint64_t n, const void **out)
 {
     return mb_column_get(&r->c[bulk_column[kind]], layer, from, n, out);
 }
@@ -386,8 +416,9 @@ enum mb_status mb_results_layers(struct mb_results *r, int32_t **out)
     uint64_t zero = 0;
     MB_TRY(mb_h5_find(r->h, "/routing/layers", MB_H5_I32, 1, &s));
     int32_t *v = s->dims[0] == r->info.layers ? calloc((size_t)s->dims[0] + 1, sizeof *v) : NULL;
-    enum mb_status st = v == NULL ? mb_error(MB_INPUT, "%s: /routing/layers does not fit /routing/experts", r->path)
-                                  : mb_h5_read(s, &zero, s->dims, v);
+    enum mb_status st = v == NULL
+                            ? mb_error(MB_INPUT, "%s: /routing/layers does not fit /routing/experts", r->path)
+                            : mb_h5_read(s, &zero, s->dims, v);
     mb_h5_set_close(s);
     if (st != MB_OK)
         free(v);
@@ -409,8 +440,13 @@ enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, co
     /* the group it goes into, and what is left of its path there */
     static const struct {
         const char *group, *rest;
-    } what[] = {{"/provenance", ""}, {"/metrics", ""}, {"/health", ""}, {"/physical", "/rows"},
-                {"/physical", "/expert_bytes"}, {"/physical", "/exchange_bytes"}, {"/physical", "/exchange_messages"},
+    } what[] = {{"/provenance", ""},
+                {"/metrics", ""},
+                {"/health", ""},
+                {"/physical", "/rows"},
+                {"/physical", "/expert_bytes"},
+                {"/physical", "/exchange_bytes"},
+                {"/physical", "/exchange_messages"},
                 {"/physical", "/links"}};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
         char from[128], path[128];

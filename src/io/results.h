@@ -1,6 +1,6 @@
-/* The reading side of a results file: rows one after the other (or in any order), through windows over the datasets, so
- * that memory does not grow with the file. Serial; needs no MPI. Shapes and offsets are checked, whatever the file says.
- * Errors: MB_INPUT (logged). Local. */
+/* The reading side of a results file: rows one after the other (or in any order), through windows over the
+ * datasets, so that memory does not grow with the file. Serial; needs no MPI. Shapes and offsets are checked,
+ * whatever the file says. Errors: MB_INPUT (logged). Local. */
 #ifndef MB_IO_RESULTS_H
 #define MB_IO_RESULTS_H
 #include <stdbool.h>
@@ -33,28 +33,30 @@ enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record
 /* First bulk row (in /rows/offsets) of row i. */
 enum mb_status mb_results_first(struct mb_results *r, uint64_t i, uint64_t *first);
 
-/* Bulk rows [from, from + n) of a kind, packed as enum mb_bulk_kind says: [n][layers][k] and so on. For MB_BULK_LOGITS of a
- * file with logits_last, from counts result rows. */
-enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n, void *dst);
+/* Bulk rows [from, from + n) of a kind, packed as enum mb_bulk_kind says: [n][layers][k] and so on. For
+ * MB_BULK_LOGITS of a file with logits_last, from counts result rows. */
+enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n,
+                               void *dst);
 /* Bytes of one bulk row; 0: not in the file. */
 uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kind);
-/* One layer's experts (u16) or weights (f32) of bulk rows [from, from + n), n * k of them; valid until the next call. */
-enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from, uint64_t n,
-                                const void **out);
+/* One layer's experts (u16) or weights (f32) of bulk rows [from, from + n), n * k of them; valid until the
+ * next call. */
+enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from,
+                                uint64_t n, const void **out);
 
 /* The layers of /routing in the model (malloc'd, info->layers of them). */
 enum mb_status mb_results_layers(struct mb_results *r, int32_t **out);
 /* Lines of the input of this result that have rows. */
 enum mb_status mb_results_requests(struct mb_results *r, uint64_t *out);
-/* Copies the groups /provenance, /metrics, /health and /physical, as far as they exist, into GROUP/name of another file;
- * not /physical/rank, which is a column of the rows. */
+/* Copies the groups /provenance, /metrics, /health and /physical, as far as they exist, into GROUP/name of
+ * another file; not /physical/rank, which is a column of the rows. */
 struct mb_h5;
 enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, const char *name);
 
 /* A scalar text of /provenance (malloc'd), or NULL if there is none. */
 enum mb_status mb_results_provenance(struct mb_results *r, const char *name, char **out);
 
-/* Whether path is a complete result, and the identity it was made with (new reference; NULL if it has none). MB_INPUT if
- * it is no results file. */
+/* Whether path is a complete result, and the identity it was made with (new reference; NULL if it has none).
+ * MB_INPUT if it is no results file. */
 enum mb_status mb_results_probe(const char *path, bool *complete, json_t **identity);
 #endif

@@ -15,9 +15,11 @@
 
 /* Matrices an adapter may add to. */
 static const bool adaptable[MB_T_COUNT] = {
-    [MB_T_Q] = true, [MB_T_K] = true, [MB_T_V] = true, [MB_T_O] = true, [MB_T_Q_A] = true, [MB_T_Q_BPROJ] = true,
-    [MB_T_KV_A] = true, [MB_T_KV_B] = true, [MB_T_GATE] = true, [MB_T_UP] = true, [MB_T_DOWN] = true, [MB_T_SH_GATE] = true,
-    [MB_T_SH_UP] = true, [MB_T_SH_DOWN] = true, [MB_T_E_GATE] = true, [MB_T_E_UP] = true, [MB_T_E_DOWN] = true};
+    [MB_T_Q] = true,     [MB_T_K] = true,       [MB_T_V] = true,      [MB_T_O] = true,
+    [MB_T_Q_A] = true,   [MB_T_Q_BPROJ] = true, [MB_T_KV_A] = true,   [MB_T_KV_B] = true,
+    [MB_T_GATE] = true,  [MB_T_UP] = true,      [MB_T_DOWN] = true,   [MB_T_SH_GATE] = true,
+    [MB_T_SH_UP] = true, [MB_T_SH_DOWN] = true, [MB_T_E_GATE] = true, [MB_T_E_UP] = true,
+    [MB_T_E_DOWN] = true};
 
 void mb_adapter_destroy(struct mb_adapter *a)
 {
@@ -42,7 +44,8 @@ static enum mb_status need_empty(const struct mb_cfg *c, const char *key)
     if (v == NULL || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
         (json_is_array(v) && json_array_size(v) == 0))
         return MB_OK;
-    return mb_error(MB_MODEL, "%s: %s: expected nothing (not supported), found %s", c->path, key, mb_cfg_text(v, text, sizeof text));
+    return mb_error(MB_MODEL, "%s: %s: expected nothing (not supported), found %s", c->path, key,
+                    mb_cfg_text(v, text, sizeof text));
 }
 
 static enum mb_status need_text(const struct mb_cfg *c, const char *key, const char *want, bool required)
@@ -57,9 +60,11 @@ static enum mb_status need_text(const struct mb_cfg *c, const char *key, const c
 
 static enum mb_status read_settings(const struct mb_cfg *c, struct mb_adapter *a)
 {
-    static const char *const unsupported[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias", "rank_pattern",
-                                              "alpha_pattern", "modules_to_save", "layer_replication", "target_parameters",
-                                              "trainable_token_indices"};
+    static const char *const unsupported[] = {"use_dora",          "use_qalora",
+                                              "fan_in_fan_out",    "lora_bias",
+                                              "rank_pattern",      "alpha_pattern",
+                                              "modules_to_save",   "layer_replication",
+                                              "target_parameters", "trainable_token_indices"};
     int64_t r;
     double alpha;
     bool rs = false;
@@ -107,7 +112,8 @@ static bool take_index(const char **p, int32_t *out)
 }
 
 /* Whether a module name of n bytes is the pattern's (n_pat bytes) with numbers for {l} and {e}. */
-static bool match(const char *pat, size_t n_pat, const char *module, size_t n, int32_t *layer, int32_t *expert)
+static bool match(const char *pat, size_t n_pat, const char *module, size_t n, int32_t *layer,
+                  int32_t *expert)
 {
     const char *p = module, *end = module + n;
 
@@ -125,7 +131,8 @@ static bool match(const char *pat, size_t n_pat, const char *module, size_t n, i
 }
 
 /* The same over the alternatives of a pattern that name a weight. */
-static bool match_any(const struct mb_pattern *p, const char *module, size_t n, int32_t *layer, int32_t *expert)
+static bool match_any(const struct mb_pattern *p, const char *module, size_t n, int32_t *layer,
+                      int32_t *expert)
 {
     size_t suffix = strlen(".weight");
 
@@ -190,11 +197,12 @@ static enum mb_status push_half(struct halves *h, const struct half *x)
     return MB_OK;
 }
 
-static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, const struct mb_tensor *w, bool is_b,
-                               const struct mb_st_entry *e)
+static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, const struct mb_tensor *w,
+                               bool is_b, const struct mb_st_entry *e)
 {
     int64_t rows = p->shape[0] != D_END ? mb_dim_value(h->m, p->shape[0]) : w->n;
-    int64_t want[2] = {is_b ? rows : h->rank, is_b ? h->rank : w->k}, start = is_b ? mb_dim_value(h->m, p->start) : 0;
+    int64_t want[2] = {is_b ? rows : h->rank, is_b ? h->rank : w->k},
+            start = is_b ? mb_dim_value(h->m, p->start) : 0;
     const char *file = h->s->files[e->file], *name = mb_st_name(h->s, e);
     int storage = mb_st_storage(e->dtype);
     char ta[64], tb[256];
@@ -202,10 +210,11 @@ static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, con
     mb_st_shape_text(want, 2, ta, sizeof ta);
     mb_st_shape_text(e->shape, e->rank, tb, sizeof tb);
     if (e->rank != 2 || e->shape[0] != want[0] || e->shape[1] != want[1])
-        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected %s from the model and r, found %s", h->s->dir, file, name, ta, tb);
+        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected %s from the model and r, found %s", h->s->dir,
+                        file, name, ta, tb);
     if (storage < 0 || storage == MB_STORE_F8E4M3)
-        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16, found %s", h->s->dir, file, name,
-                        mb_st_dtype_name(e->dtype));
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16, found %s", h->s->dir, file,
+                        name, mb_st_dtype_name(e->dtype));
     struct half x = {.is_b = is_b, .e = e};
     memset(&x.t, 0, sizeof x.t);
     x.t.role = w->role;
@@ -228,8 +237,11 @@ static enum mb_status bind_entry(struct halves *h, const struct mb_st_entry *e)
     size_t n;
 
     if (!split_name(name, &module, &n, &is_b))
-        return mb_error(MB_MODEL, "%s/%s: %s: expected a name of the form " PREFIX "MODULE.lora_A.weight or lora_B.weight, found "
-                        "another", h->s->dir, h->s->files[e->file], name);
+        return mb_error(MB_MODEL,
+                        "%s/%s: %s: expected a name of the form " PREFIX
+                        "MODULE.lora_A.weight or lora_B.weight, found "
+                        "another",
+                        h->s->dir, h->s->files[e->file], name);
     for (int t = 0; t < MB_ARCH_TABLES && h->arch->tables[t] != NULL; t++) {
         for (const struct mb_pattern *p = h->arch->tables[t]; p->name != NULL; p++) {
             if (!match_any(p, module, n, &layer, &expert))
@@ -242,8 +254,11 @@ static enum mb_status bind_entry(struct halves *h, const struct mb_st_entry *e)
         }
     }
     if (!found)
-        return mb_error(MB_MODEL, "%s/%s: %s: expected a linear module of the model (attention, dense or shared FFN, expert), found "
-                        "%.*s", h->s->dir, h->s->files[e->file], name, (int)n, module);
+        return mb_error(MB_MODEL,
+                        "%s/%s: %s: expected a linear module of the model (attention, dense or shared FFN, "
+                        "expert), found "
+                        "%.*s",
+                        h->s->dir, h->s->files[e->file], name, (int)n, module);
     return MB_OK;
 }
 
@@ -266,10 +281,11 @@ static enum mb_status pair_up(const struct halves *h, struct mb_adapter *a)
         return mb_error(MB_NO_MEMORY, "%s: no memory for an adapter", h->s->dir);
     for (int64_t i = 0; i < h->n; i += 2) {
         const struct half *x = h->list + i, *y = i + 1 < h->n ? x + 1 : NULL;
-        bool same = y != NULL && x->t.role == y->t.role && x->t.layer == y->t.layer && x->t.expert == y->t.expert;
+        bool same =
+            y != NULL && x->t.role == y->t.role && x->t.layer == y->t.layer && x->t.expert == y->t.expert;
         if (!same || x->is_b || !y->is_b)
-            return mb_error(MB_MODEL, "%s/%s: %s: expected with its %s, found alone", h->s->dir, h->s->files[x->e->file],
-                            mb_st_name(h->s, x->e), x->is_b ? "lora_A" : "lora_B");
+            return mb_error(MB_MODEL, "%s/%s: %s: expected with its %s, found alone", h->s->dir,
+                            h->s->files[x->e->file], mb_st_name(h->s, x->e), x->is_b ? "lora_A" : "lora_B");
         a->loras[a->n_loras++] = (struct mb_lora){x->t, y->t};
     }
     return MB_OK;
@@ -334,7 +350,8 @@ static int find_cmp(const void *pk, const void *pe)
     return (k->expert > t->expert) - (k->expert < t->expert);
 }
 
-const struct mb_lora *mb_adapter_find(const struct mb_adapter *a, enum mb_role role, int32_t layer, int32_t expert)
+const struct mb_lora *mb_adapter_find(const struct mb_adapter *a, enum mb_role role, int32_t layer,
+                                      int32_t expert)
 {
     struct mb_tensor key = {.role = (uint8_t)role, .layer = layer, .expert = expert};
     return a->n_loras == 0 ? NULL : bsearch(&key, a->loras, (size_t)a->n_loras, sizeof *a->loras, find_cmp);

@@ -15,8 +15,7 @@ static int64_t pair_bytes(int64_t r, int64_t in, int64_t out, enum mb_dtype t)
 /* Absorbed MLA: a head's terms are a pair for its queries and one for its outputs. */
 static int64_t kv_b_bytes(const struct mb_model *m, int64_t r, enum mb_dtype t)
 {
-    int64_t head =
-        mb_sat_add(pair_bytes(r, m->nope, m->kv_lora, t), pair_bytes(r, m->kv_lora, m->v_dim, t));
+    int64_t head = mb_sat_add(pair_bytes(r, m->nope, m->kv_lora, t), pair_bytes(r, m->kv_lora, m->v_dim, t));
     return mb_sat_mul(head, m->heads);
 }
 
@@ -85,7 +84,8 @@ int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p
         return 0;
     for (int32_t i = 0; i < o->n_adapters; i++)
         r = max64(r, o->adapters[i]->rank);
-    int64_t row = MB_SUM(mb_sat_mul(widest(m), 8), mb_sat_mul(r, 4 * (MB_MAX_LEAVES + 1)), mb_sat_mul(heads, 4));
+    int64_t row =
+        MB_SUM(mb_sat_mul(widest(m), 8), mb_sat_mul(r, 4 * (MB_MAX_LEAVES + 1)), mb_sat_mul(heads, 4));
     return MB_SUM(mb_sat_mul(row, p->max_batch_rows),
                   unrounded ? mb_sat_mul(expert_rows, 4 * (int64_t)m->hidden) : 0);
 }
