@@ -16,11 +16,11 @@ EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/gol
 
 # hostile files and texts
 TESTS_UNIT += tests/unit_fuzz
-tests_unit_fuzz_SOURCES = tests/unit_fuzz.c tests/fuzz/targets.c tests/fuzz/fuzz.h
+tests_unit_fuzz_SOURCES = tests/unit_fuzz.c tests/fuzz/targets.c tests/fuzz/files_disk.c tests/fuzz/fuzz.h tests/fuzz/files.h
 tests_unit_fuzz_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/tests/fuzz
 tests_unit_fuzz_LDADD = $(TEST_LIBS)
 TESTS_LONG += tests/long_fuzz.sh
-EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/make_seeds.py tests/fuzz/journal tests/fuzz/seeds
+EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/files_memory.c tests/fuzz/make_seeds.py tests/fuzz/journal tests/fuzz/seeds
 
 # a rank whose exchange fails while the others wait in it
 check_PROGRAMS += tests/moebatch_apart

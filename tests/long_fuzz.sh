@@ -4,7 +4,7 @@
 set -eu
 command -v "${CLANG:=clang}" >/dev/null || { echo "clang is missing"; exit 77; }
 top=$(cd "$top_srcdir" && pwd)
-work=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
+work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/obj"
 echo "" >"$work/config.h"
@@ -25,10 +25,10 @@ compile()
 }
 export -f compile
 export CLANG flags work
-ls "$top"/src/{base,job,text,model}/*.c "$top"/src/io/{parse*,journal*,identity}.c "$top"/tests/fuzz/*.c |
+ls "$top"/src/{base,job,text,model}/*.c "$top"/src/io/{parse*,journal*,identity}.c "$top"/tests/fuzz/{targets,libfuzzer,files_memory}.c |
     xargs -P "$(nproc)" -I {} bash -c 'compile {}'
 # shellcheck disable=SC2086
-"$CLANG" -fsanitize=fuzzer,address,undefined "$work"/obj/*.o $libs -lm -lpthread -o "$work/fuzz"
+"$CLANG" -fsanitize=fuzzer,address,undefined -Wl,--wrap={open,stat,fstat,pread,close} "$work"/obj/*.o $libs -lm -lpthread -o "$work/fuzz"
 
 # the words that a room's sources know, as a dictionary
 words()
@@ -55,22 +55,23 @@ settings() # of target $1: longest input, and the dictionary
 # Stacks of allocations, a long quarantine and filling of new memory would double the time; a finding is repeated without this
 # (FUZZ_TARGET=... fuzz FILE). libFuzzer knows only wall clock: ulimit ends it by processor time (SIGXCPU).
 export ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:max_malloc_fill_size=0
-export FUZZ_TOP=$top FUZZ_WORK=$work/files FUZZ_TARGET UBSAN_OPTIONS=print_stacktrace=1
+export FUZZ_TOP=$top FUZZ_WORK=/in-memory FUZZ_TARGET UBSAN_OPTIONS=print_stacktrace=1
 for FUZZ_TARGET in ${FUZZ_TARGETS:-weights config tokenizer spm request template journal record}; do
     settings "$FUZZ_TARGET"
-    mkdir -p "$FUZZ_WORK" "$work/$FUZZ_TARGET"
+    mkdir "$work/$FUZZ_TARGET"
     cp "$top/tests/fuzz/seeds/$FUZZ_TARGET"/* "$work/$FUZZ_TARGET/"
     dict=
     [ -s "$work/words" ] && dict=-dict=$work/words
     rc=0
     TIMEFORMAT='%U s user, %S s system'
-    # shellcheck disable=SC2086
-    { time (ulimit -S -t "${FUZZ_SECONDS:-3600}" && exec "$work/fuzz" -runs="${FUZZ_RUNS:-10000000}" -max_len=$max $dict -timeout=20 \
-        -rss_limit_mb=4096 -artifact_prefix="$PWD/fuzz-$FUZZ_TARGET-" "$work/$FUZZ_TARGET") >"$work/log" 2>&1; } 2>"$work/time" || rc=$?
+    # shellcheck disable=SC2016,SC2086
+    { time bash -c 'ulimit -S -t "$0" && exec "$@"' "${FUZZ_SECONDS:-3600}" "$work/fuzz" -runs="${FUZZ_RUNS:-10000000}" -max_len=$max \
+        $dict -timeout=20 -rss_limit_mb=4096 -artifact_prefix="$PWD/fuzz-$FUZZ_TARGET-" "$work/$FUZZ_TARGET" >"$work/log" 2>&1; } \
+        2>"$work/time" || rc=$?
     if [ $rc -ne 0 ] && [ $rc -ne 152 ]; then # 128 + SIGXCPU
         tail -n 60 "$work/log"
         echo "$FUZZ_TARGET: a finding"
         exit 1
     fi
-    echo "$FUZZ_TARGET: $(grep -E '^#[0-9]' "$work/log" | tail -n 1) in $(cat "$work/time")"
+    echo "$FUZZ_TARGET: $(grep -E '^#[0-9]' "$work/log" | tail -n 1) in $(tail -n 1 "$work/time")"
 done

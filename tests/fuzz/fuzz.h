@@ -14,7 +14,7 @@ struct fuzz_target {
 };
 extern const struct fuzz_target fuzz_targets[];
 extern const int fuzz_n_targets;
-/* Once before the first run: top is the source directory, work a directory for files (memory is best). */
+/* Once before the first run: top is the source directory, work the name of a directory for files (files.h). */
 void fuzz_start(const char *top, const char *work);
 void fuzz_end(void);
 #endif

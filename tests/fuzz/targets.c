@@ -1,10 +1,9 @@
+#include "files.h"
 #include "fuzz.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -20,26 +19,10 @@
 
 static struct {
     char top[1024], work[1024];
-    char held_path[2200]; /* the file of the running target stays open: */
-    int held;             /* opening it for every run would cost more than most runs */
     struct mb_tokenizer *tok;
     struct mb_chat *chat;
     json_t *messages, *tools, *tokens;
-} state = {.held = -1};
-
-/* Writes the file and makes it size bytes long; what is beyond n is a hole. */
-static void put_file(const char *path, const void *data, size_t n, uint64_t size)
-{
-    if (state.held < 0 || strcmp(path, state.held_path) != 0) {
-        if (state.held >= 0)
-            close(state.held);
-        snprintf(state.held_path, sizeof state.held_path, "%s", path);
-        state.held = open(path, O_WRONLY | O_CREAT, 0600);
-    }
-    if (state.held < 0 || ftruncate(state.held, 0) != 0 || pwrite(state.held, data, n, 0) != (ssize_t)n ||
-        ftruncate(state.held, (off_t)size) != 0)
-        abort();
-}
+} state;
 
 static struct mb_bytes read_top(const char *name)
 {
@@ -77,27 +60,24 @@ static void make_models(void)
     struct mb_bytes b;
     int config;
 
+    fuzz_dir(state.work);
     in_work(shared, "weights.safetensors");
-    put_file(shared, "", 0, 0);
+    fuzz_file(shared, "", 0, 0);
     for (int i = 0; i < CONFIGS; i++) {
         snprintf(name, sizeof name, "weights%d", i);
-        if (mb_mkdirs(in_work(dir, name)) != MB_OK)
-            abort();
+        fuzz_dir(in_work(dir, name));
         snprintf(name, sizeof name, "tests/fuzz/seeds/model/%d.json", i);
         b = read_top(name);
         snprintf(path, sizeof path, "%s/config.json", dir);
-        put_file(path, b.data, b.len, b.len);
+        fuzz_file(path, b.data, b.len, b.len);
         mb_bytes_fini(&b);
         snprintf(path, sizeof path, "%s/model.safetensors", dir);
-        unlink(path);
-        if (link(shared, path) != 0)
-            abort();
+        fuzz_link(shared, path);
     }
-    if (mb_mkdirs(in_work(dir, "config")) != MB_OK)
-        abort();
+    fuzz_dir(in_work(dir, "config"));
     b = read_top("tests/fuzz/seeds/weights/0");
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    put_file(path, b.data, b.len - 5, weights_size(b.data, b.len, &config));
+    fuzz_file(path, b.data, b.len - 5, weights_size(b.data, b.len, &config));
     mb_bytes_fini(&b);
 }
 
@@ -124,7 +104,7 @@ static void run_weights(const uint8_t *data, size_t n)
     char buf[2200], name[64];
     int config;
     uint64_t size = weights_size(data, n, &config);
-    put_file(in_work(buf, "weights.safetensors"), data, n < 5 ? n : n - 5, size);
+    fuzz_file(in_work(buf, "weights.safetensors"), data, n < 5 ? n : n - 5, size);
     snprintf(name, sizeof name, "weights%d", config);
     open_model(in_work(buf, name));
 }
@@ -155,7 +135,7 @@ static void mend_weights(uint8_t *data, size_t n)
 static void run_config(const uint8_t *data, size_t n)
 {
     char buf[2200];
-    put_file(in_work(buf, "config/config.json"), data, n, n);
+    fuzz_file(in_work(buf, "config/config.json"), data, n, n);
     if (open_model(buf))
         open_model(in_work(buf, "config"));
 }
@@ -207,14 +187,14 @@ static void use_tokenizer(const char *path)
 static void run_tokenizer(const uint8_t *data, size_t n)
 {
     char buf[2200];
-    put_file(in_work(buf, "tokenizer.json"), data, n, n);
+    fuzz_file(in_work(buf, "tokenizer.json"), data, n, n);
     use_tokenizer(buf);
 }
 
 static void run_spm(const uint8_t *data, size_t n)
 {
     char buf[2200];
-    put_file(in_work(buf, "tokenizer.model"), data, n, n);
+    fuzz_file(in_work(buf, "tokenizer.model"), data, n, n);
     use_tokenizer(buf);
 }
 
@@ -284,7 +264,7 @@ static void run_journal(const uint8_t *data, size_t n)
     struct mb_journal_reader *r = NULL;
     struct mb_frame f;
     bool got = true;
-    put_file(in_work(path, "journal"), data, n, n);
+    fuzz_file(in_work(path, "journal"), data, n, n);
     if (mb_journal_open(path, &r) != MB_OK)
         abort();
     for (bool first = true; mb_journal_next(r, &f, &got) == MB_OK && got; first = false) {
@@ -345,8 +325,7 @@ void fuzz_end(void)
     json_decref(state.messages);
     json_decref(state.tools);
     json_decref(state.tokens);
-    close(state.held);
-    state.held = -1;
+    fuzz_files_end();
 }
 
 const struct fuzz_target fuzz_targets[] = {
