@@ -508,6 +508,7 @@ static void test_header(void **state)
     raw_case("{}", 100000001, 0, "header length: expected 2 to 100000000", "found 100000001");
     raw_case("{}", INT64_MAX, 0, "header length: expected 2 to 100000000", "found 9223372036854775807");
     raw_case("{}", 3, 0, "header length: expected at most the 2 bytes", "found 3");
+    raw_case("{}", -1, 8, "size: expected 0 data bytes", "found 8");
     raw_case("[]", -1, 0, "header: expected {", "found byte 0x5b");
     raw_case(" {}", -1, 0, "header: expected {", "found byte 0x20");
     raw_case("{\"a\": ", -1, 0, "not JSON", "line 1");

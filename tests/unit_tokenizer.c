@@ -293,6 +293,24 @@ static void test_lookup(void **state)
     mb_tokenizer_destroy(t);
 }
 
+/* A decoder whose first step leaves nothing of a token, before anything was decoded: tests/fuzz/seeds, found by the fuzzer. */
+static void test_nothing_left(void **state)
+{
+    struct mb_tokenizer *t = NULL;
+    struct mb_bytes out = {0};
+    (void)state;
+    assert_int_equal(mb_tokenizer_load(data_path("../../fuzz/seeds/tokenizer", "replaced"), &t), MB_OK);
+    int32_t space = mb_tokenizer_id(t, "\xe2\x96\x81", 3), e = mb_tokenizer_id(t, "e", 1), ids[] = {space, space, e, space};
+    assert_true(space >= 0 && e >= 0);
+    assert_int_equal(mb_tokenizer_decode(t, ids, 2, false, &out), MB_OK);
+    assert_int_equal(out.len, 0);
+    assert_int_equal(mb_tokenizer_decode(t, ids, 4, false, &out), MB_OK);
+    assert_int_equal(out.len, 1);
+    assert_int_equal(out.data[0], 'e');
+    mb_bytes_fini(&out);
+    mb_tokenizer_destroy(t);
+}
+
 #define REFERENCE(name)                                                                                      \
     {                                                                                                        \
         "reference " name, test_reference, NULL, NULL, (void *)name                                          \
@@ -318,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_spm_directory),
         cmocka_unit_test(test_lookup),
+        cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -232,6 +232,7 @@ static int by_place(const void *a, const void *b, void *entries)
 static enum mb_status check_cover(struct mb_shards *s, int64_t first, const char *path, uint64_t data, uint64_t start)
 {
     uint32_t n = (uint32_t)(s->n_entries - first);
+    struct mb_st_entry *own = n > 0 ? s->entries + first : NULL; /* a header may be empty, and the first one at that */
     uint32_t *order = malloc(((size_t)n + 1) * sizeof *order);
     uint64_t at = 0;
     enum mb_status st = MB_OK;
@@ -240,9 +241,9 @@ static enum mb_status check_cover(struct mb_shards *s, int64_t first, const char
         return mb_error(MB_NO_MEMORY, "%s: no memory for %u tensor entries", path, n);
     for (uint32_t i = 0; i < n; i++)
         order[i] = i;
-    qsort_r(order, n, sizeof *order, by_place, s->entries + first);
+    qsort_r(order, n, sizeof *order, by_place, own);
     for (uint32_t i = 0; i < n && st == MB_OK; i++) {
-        struct mb_st_entry *e = s->entries + first + order[i];
+        struct mb_st_entry *e = own + order[i];
         if (e->offset != at)
             st = mb_error(MB_MODEL, "%s: %s: data_offsets: expected to begin at %llu (no holes, no overlaps), found %llu", path,
                           mb_st_name(s, e), (unsigned long long)at, (unsigned long long)e->offset);

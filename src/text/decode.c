@@ -266,6 +266,8 @@ static enum mb_status put_spm(struct mb_decoder *d, int i, const char *s, size_t
 
 static enum mb_status emit(struct mb_decoder *d, int i, const char *s, size_t n)
 {
+    if (n == 0)
+        s = ""; /* a step before that has produced nothing yet may have no buffer */
     if (i == d->t->ndecs)
         return deliver(d, s, n);
     switch (d->t->decs[i].kind) {
