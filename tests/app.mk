@@ -10,7 +10,7 @@ APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh test
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
 EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/golden_table.py tests/demo.py \
-	tests/jobs.py tests/check_spread.py tests/kill.py tests/stop.py tests/lora.py tests/long_million.py \
+	tests/jobs.py tests/check_spread.py tests/kill.py tests/stop.py tests/lora.py tests/lora_merged.py tests/long_million.py \
 	tests/contract.py tests/bf16.py tests/e2e.py \
 	tests/lsan.supp tests/valgrind.supp tests/data/demo/expected.json
 
