@@ -74,6 +74,8 @@ static const struct config_case {
     {M, "hidden_size", "[48]", "expected an integer from 1 to 1048576", "found [48]", 0, 0, 0},
     {M, "hidden_size", "49", "divisor of hidden_size 49", "found 6", 0, 0, "num_attention_heads"},
     {M, "hidden_size", "54", "expected [288, 54]", "found [288, 48]", "head_dim", "8", "model.embed_tokens.weight: shape"},
+    {M, "num_local_experts", "-", "num_local_experts or num_experts or n_routed_experts or ffn_config.moe_num_experts: expected an "
+     "integer", "found nothing", 0, 0, 0},
     {M, "vocab_size", "0", "expected an integer from 1 to 16777216", "found 0", 0, 0, 0},
     {M, "vocab_size", "16777217", "expected an integer from 1 to 16777216", "found 16777217", 0, 0, 0},
     {M, "vocab_size", "287", "expected [287, 48]", "found [288, 48]", 0, 0, "model.embed_tokens.weight: shape"},

@@ -63,7 +63,7 @@ enum mb_status mb_cfg_get(const struct mb_cfg *c, const char *keys, const json_t
         p += n + (p[n] == '|');
     }
     if (name != NULL)
-        snprintf(name, cap, "%.*s", found != NULL ? (int)sizeof first : (int)strcspn(keys, "|"), found != NULL ? first : keys);
+        snprintf(name, cap, "%s", first);
     *out = found;
     return MB_OK;
 }
@@ -141,25 +141,37 @@ enum mb_status mb_cfg_str(const struct mb_cfg *c, const char *keys, const char *
     return MB_OK;
 }
 
+/* "a or b" of the aliases "a|b": what to write where none of them is there. */
+static const char *all_names(const char *keys, char *out, size_t cap)
+{
+    size_t at = 0;
+
+    for (const char *p = keys; *p != 0 && at < cap; p++)
+        at += (size_t)(*p == '|' ? snprintf(out + at, cap - at, " or ") : snprintf(out + at, cap - at, "%c", *p));
+    return out;
+}
+
 enum mb_status mb_cfg_need_int(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int64_t *out)
 {
     bool found;
+    char names[128];
 
     MB_TRY(mb_cfg_int(c, keys, lo, hi, out, &found));
     if (!found)
-        return mb_error(MB_MODEL, "%s: %s%.*s: expected an integer from %lld to %lld, found nothing", c->path, c->at,
-                        (int)strcspn(keys, "|"), keys, (long long)lo, (long long)hi);
+        return mb_error(MB_MODEL, "%s: %s%s: expected an integer from %lld to %lld, found nothing", c->path, c->at,
+                        all_names(keys, names, sizeof names), (long long)lo, (long long)hi);
     return MB_OK;
 }
 
 enum mb_status mb_cfg_need_real(const struct mb_cfg *c, const char *keys, double lo, double hi, double *out)
 {
     bool found;
+    char names[128];
 
     MB_TRY(mb_cfg_real(c, keys, lo, hi, out, &found));
     if (!found)
-        return mb_error(MB_MODEL, "%s: %s%.*s: expected a number from %g to %g, found nothing", c->path, c->at,
-                        (int)strcspn(keys, "|"), keys, lo, hi);
+        return mb_error(MB_MODEL, "%s: %s%s: expected a number from %g to %g, found nothing", c->path, c->at,
+                        all_names(keys, names, sizeof names), lo, hi);
     return MB_OK;
 }
 
