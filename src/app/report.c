@@ -149,15 +149,17 @@ static void memory_row(struct mb_report *r, const struct mb_plan *p)
 void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
 {
     const struct mb_plan *p = h->plan;
+    const struct mb_layout *l = &p->layout;
     char size[MB_TEXT_CAP];
 
     row(r, "moebatch", "%s", h->version);
     model_row(r, h->model, h->conf->model);
     machine_rows(r, h);
     row(r, "layout",
-        "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s",
-        (int)p->lanes, (int)p->stages, (int)p->tp, (int)p->sp, (int)p->adp, (int)p->ep, (int)p->etp,
-        (int)p->edp, p->alltoall == MB_A2A_HIER ? "hier" : "flat");
+        "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s%s%s",
+        (int)l->dp, (int)l->pp, (int)l->tp, (int)l->sp, (int)l->adp, (int)l->ep, (int)l->etp, (int)l->edp,
+        p->alltoall == MB_A2A_HIER ? "hier" : "flat", l->lane_scope ? ", experts of a lane on all its ranks" : "",
+        l->attn > 0 ? ", attention and experts on ranks of their own" : "");
     row(r, "numbers", "%s", h->path_name);
     memory_row(r, p);
     if (h->requests >= 0)

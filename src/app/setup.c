@@ -125,8 +125,20 @@ static enum mb_alltoall alltoall_of(const char *name)
 static enum mb_status make_plan(struct mb_app *a)
 {
     const struct mb_conf *c = a->conf;
-    struct mb_plan_options o = {.ep = (int32_t)c->expert_parallel_size,
-                                .experts_per_gpu = (int32_t)c->num_experts_per_gpu,
+    struct mb_plan_options o = {.layout = {.dp = (int32_t)c->data_parallel_size,
+                                           .pp = (int32_t)c->pipeline_parallel_size,
+                                           .tp = (int32_t)c->tensor_parallel_size,
+                                           .sp = (int32_t)c->sequence_parallel_size,
+                                           .adp = (int32_t)c->attention_data_parallel_size,
+                                           .ep = (int32_t)c->expert_parallel_size,
+                                           .etp = (int32_t)c->expert_tensor_parallel_size,
+                                           .edp = (int32_t)c->expert_data_parallel_size,
+                                           .experts_per_gpu = (int32_t)c->num_experts_per_gpu,
+                                           .lane_scope = strcmp(c->expert_scope, "lane") == 0,
+                                           .attn = c->disaggregate_attention,
+                                           .expert = c->disaggregate_experts},
+                                .n_adapters = a->n_adapters,
+                                .segment = (int32_t)c->kv_segment,
                                 .max_num_seqs = (int32_t)c->max_num_seqs,
                                 .max_batch_rows = (int32_t)c->max_batch_rows,
                                 .max_model_len = c->max_model_len,

@@ -28,6 +28,27 @@ static int32_t moe_index(const struct mb_model *m, int32_t layer)
     return n;
 }
 
+/* Whether a rank of this node holds an expert of MoE layer lm. */
+static bool node_holds(const struct mb_app *a, int32_t node, int32_t lm, int32_t expert, int32_t layer)
+{
+    const struct mb_plan *p = a->plan;
+    int32_t n;
+    const int32_t *shard = mb_placement_holders(p->placement, lm, expert, &n);
+
+    for (int32_t i = 0; i < p->layout.world; i++) {
+        struct mb_place at;
+        mb_layout_place(&p->layout, i, &at);
+        bool here = p->node_of[i] == node && at.e >= 0;
+        bool mine = p->layout.lane_scope || (layer >= p->first_layer[at.stage] && layer < p->first_layer[at.stage + 1]) ||
+                    layer >= a->model->layers;
+        for (int32_t k = 0; here && mine && k < n; k++) {
+            if (shard[k] == at.e)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* Whether a rank of this node reads this tensor: any rank may be the reader of a shared one, experts are their owner's. */
 static bool node_reads(const struct mb_app *a, const struct mb_tensor *t)
 {
@@ -39,8 +60,7 @@ static bool node_reads(const struct mb_app *a, const struct mb_tensor *t)
     lm = moe_index(a->model, t->layer);
     if (lm >= p->moe_layers)
         return false; /* an MTP module that is not in use */
-    int32_t owner = p->owner[(int64_t)lm * p->experts + t->expert];
-    return a->topo->node_of[a->topo->order[owner]] == node;
+    return node_holds(a, node, lm, t->expert, t->layer);
 }
 
 static enum mb_status copy_bytes(int in, int out, const char *from, const char *to, uint64_t n)

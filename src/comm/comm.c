@@ -47,8 +47,11 @@ static void library_line(struct mb_comm *c)
 static void free_parts(struct mb_comm *c)
 {
     mb_ctl_fini(c);
-    mb_watchdog_destroy(c->dog);
+    if (!c->sub)
+        mb_watchdog_destroy(c->dog);
     mb_free(c->present);
+    mb_free(c->world);
+    mb_free(c->swap);
     free(c);
 }
 
@@ -59,9 +62,19 @@ static void duplicate(struct mb_comm *c)
     mb_watchdog_begin(c->dog, "duplicating the communicator");
     mb_mpi_check(c, MPI_Comm_dup(MPI_COMM_WORLD, &c->mpi), "MPI_Comm_dup");
     mb_mpi_check(c, MPI_Comm_dup(MPI_COMM_WORLD, &c->ctl.mpi), "MPI_Comm_dup");
+    for (int r = 0; r < c->size; r++)
+        c->world[r] = r;
     mb_watchdog_end(c->dog);
     MPI_Comm_set_errhandler(c->mpi, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(c->ctl.mpi, MPI_ERRORS_RETURN);
+}
+
+static bool alloc_tables(struct mb_comm *c)
+{
+    c->present = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->present[0]);
+    c->world = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->world[0]);
+    c->swap = mb_zalloc(c->mem, MB_MEM_OTHER, 2 * (size_t)c->size, sizeof c->swap[0]);
+    return c->present != NULL && c->world != NULL && c->swap != NULL;
 }
 
 enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out)
@@ -78,8 +91,7 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
     library_line(c);
     enum mb_status st = mb_watchdog_create(c->deadline, &c->dog);
     if (st == MB_OK) {
-        c->present = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->present[0]);
-        if (c->present == NULL)
+        if (!alloc_tables(c))
             st = mb_error(MB_NO_MEMORY, "no memory for the table of %d ranks", c->size);
     }
     if (st != MB_OK) {
@@ -98,6 +110,7 @@ void mb_comm_destroy(struct mb_comm *c)
         return;
     /* Whoever waits here also takes in what others still send, so all messages leave. */
     mb_ctl_flush(c);
+    mb_comm_posted_flush(c);
     mb_comm_barrier(c, "end");
     mb_ctl_progress(c);
     mb_watchdog_begin(c->dog, "freeing the communicator");
@@ -105,6 +118,55 @@ void mb_comm_destroy(struct mb_comm *c)
     MPI_Comm_free(&c->mpi);
     mb_watchdog_end(c->dog);
     free_parts(c);
+}
+
+/* The new communicator's own parts, once MPI has it. */
+static enum mb_status adopt(struct mb_comm *c, struct mb_comm *s)
+{
+    MPI_Comm_set_errhandler(s->mpi, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(s->ctl.mpi, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(s->mpi, &s->rank);
+    MPI_Comm_size(s->mpi, &s->size);
+    memcpy(s->library, c->library, sizeof s->library);
+    if (!alloc_tables(s))
+        return mb_error(MB_NO_MEMORY, "no memory for the table of %d ranks", s->size);
+    return MB_OK;
+}
+
+enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out)
+{
+    struct mb_comm *s = calloc(1, sizeof *s);
+    enum mb_status st = s == NULL ? mb_error(MB_NO_MEMORY, "no memory for a communicator") : MB_OK;
+    bool in = color >= 0;
+
+    MB_TRY(mb_comm_agree(c, st, "communicators"));
+    mb_ctl_init(s);
+    s->sub = true;
+    s->dog = c->dog;
+    s->deadline = c->deadline;
+    s->mem = c->mem;
+    mb_watchdog_begin(c->dog, "splitting a communicator");
+    mb_mpi_check(c, MPI_Comm_split(c->mpi, in ? color : MPI_UNDEFINED, key, &s->mpi), "MPI_Comm_split");
+    if (in)
+        mb_mpi_check(c, MPI_Comm_dup(s->mpi, &s->ctl.mpi), "MPI_Comm_dup");
+    mb_watchdog_end(c->dog);
+    if (in)
+        st = adopt(c, s);
+    st = mb_comm_agree(c, st, "communicators");
+    if (st == MB_OK && in)
+        st = mb_comm_allgather(s, &c->world[c->rank], sizeof(int), s->world, "world ranks");
+    if (st != MB_OK || !in) {
+        free_parts(s);
+        s = NULL;
+    }
+    if (st == MB_OK)
+        *out = s;
+    return st;
+}
+
+int mb_comm_world_rank(const struct mb_comm *c, int rank)
+{
+    return c->world[rank];
 }
 
 int mb_comm_rank(const struct mb_comm *c)

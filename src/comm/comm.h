@@ -25,13 +25,17 @@ struct mb_comm;
 
 /* Duplicates MPI_COMM_WORLD. Collective over world. */
 enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out);
-void mb_comm_destroy(struct mb_comm *c); /* Collective over world; NULL ok */
-int mb_comm_rank(const struct mb_comm *c); /* world rank. Local */
+void mb_comm_destroy(struct mb_comm *c); /* Collective over c; NULL ok; one that was split off goes first */
+/* A communicator of the ranks that give the same color (>= 0), in the order of key; color < 0: this rank is in none, *out is NULL.
+ * Everything below works on it as on world, with its own ranks. Collective over c. */
+enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out);
+int mb_comm_rank(const struct mb_comm *c); /* own rank in it. Local */
 int mb_comm_size(const struct mb_comm *c);
+int mb_comm_world_rank(const struct mb_comm *c, int rank); /* of a rank of c. Local */
 /* on_lost may be set late, when the journal exists. Local */
 void mb_comm_on_lost(struct mb_comm *c, void (*fn)(void *), void *arg);
 
-/* --- collective over world; what: a word for messages ("model table") --- */
+/* --- collective over c; what: a word for messages ("model table") --- */
 enum mb_status mb_comm_bcast(struct mb_comm *c, void *data, uint64_t n, int root, const char *what); /* any n, in pieces */
 /* Root's bytes replace b's contents on the others. */
 enum mb_status mb_comm_bcast_bytes(struct mb_comm *c, struct mb_bytes *b, int root, const char *what);

@@ -32,7 +32,12 @@ struct mb_comm {
     int rank, size;
     double deadline;
     struct mb_mem *mem;
-    struct mb_watchdog *dog;
+    struct mb_watchdog *dog; /* one for all communicators of the job: world's */
+    bool sub;                /* split off from another */
+    int *world;              /* [size] world rank of each rank */
+    MPI_Request *swap;       /* [2 size] of a swap (group.c) */
+    struct mb_posted *posted; /* under way (group.c) */
+    int64_t moved_bytes, moved_messages;
     struct mb_ctl ctl;
     uint64_t op;       /* collective operations and exchanges this rank has begun: the same count on every rank */
     uint64_t *present; /* [size] the highest count each rank has told us (only filled when a wait takes long) */
@@ -48,4 +53,6 @@ void mb_ctl_fini(struct mb_comm *c); /* after mb_ctl_flush */
 enum mb_status mb_ctl_progress(struct mb_comm *c);
 /* Presence, see wait.c: tells rank `to` how far this rank is; ask: wants an answer. */
 void mb_ctl_present(struct mb_comm *c, int to, bool ask);
+/* Waits until everything that was posted has left (group.c). */
+void mb_comm_posted_flush(struct mb_comm *c);
 #endif

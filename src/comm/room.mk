@@ -12,6 +12,8 @@ libmoebatch_a_SOURCES += \
 	src/comm/watchdog.c \
 	src/comm/watchdog.h \
 	src/comm/xchg.c \
+	src/comm/group.h \
+	src/comm/group.c \
 	src/comm/xchg.h \
 	src/comm/xchg_combine.c \
 	src/comm/xchg_dispatch.c \

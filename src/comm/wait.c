@@ -72,15 +72,15 @@ static void missing_ranks(const struct mb_comm *c, char *text, size_t cap)
         if (arrived(c, r))
             continue;
         int end = r;
-        while (end + 1 < c->size && !arrived(c, end + 1))
+        while (end + 1 < c->size && !arrived(c, end + 1) && c->world[end + 1] == c->world[end] + 1)
             end++;
         if (n + 32 > cap) {
             snprintf(text + n, cap - n, " ...");
             return;
         }
-        n += (size_t)snprintf(text + n, cap - n, "%s%d", n > 0 ? ", " : "", r);
+        n += (size_t)snprintf(text + n, cap - n, "%s%d", n > 0 ? ", " : "", c->world[r]);
         if (end > r)
-            n += (size_t)snprintf(text + n, cap - n, "-%d", end);
+            n += (size_t)snprintf(text + n, cap - n, "-%d", c->world[end]);
         r = end;
     }
 }

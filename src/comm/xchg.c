@@ -111,10 +111,10 @@ static void out_of_step(struct mb_xchg *x, const struct xhead *h)
     x->failed = h->status != MB_OK || own->status != MB_OK ? MB_PEER : MB_BUG;
     if (x->failed == MB_BUG)
         mb_error(MB_BUG, "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step %lld, layer %d",
-                 x->rank[h->from], op_name(h->op), (long long)h->step, h->layer, x->c->rank, op_name(own->op),
+                 mb_xchg_rank(x, h->from), op_name(h->op), (long long)h->step, h->layer, mb_xchg_rank(x, x->me), op_name(own->op),
                  (long long)own->step, own->layer);
     else if (h->status != MB_OK && (x->me == 0 || h->op != own->op))
-        mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why", x->rank[h->from],
+        mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why", mb_xchg_rank(x, h->from),
                  op_name(own->op), (long long)own->step, own->layer, mb_status_name((enum mb_status)h->status));
 }
 
@@ -201,28 +201,38 @@ static bool init_nets(struct mb_xchg *x)
 /* Flat: every member a node. Hier: the machine's nodes (members are in topology order, so a node's are consecutive). */
 static void partition(struct mb_xchg *x, enum mb_alltoall algorithm)
 {
-    const struct mb_topo *t = x->o.topo;
+    const int32_t *node = x->machine;
 
     x->algorithm = algorithm;
-    x->n_nodes = algorithm == MB_A2A_HIER ? t->nodes : x->n;
-    for (int32_t b = 0; b <= x->n_nodes; b++)
-        x->node_first[b] = algorithm == MB_A2A_HIER ? t->node_first[b] : b;
-    for (int32_t b = 0; b < x->n_nodes; b++)
-        for (int32_t i = x->node_first[b]; i < x->node_first[b + 1]; i++)
-            x->node_of[i] = b;
+    x->n_nodes = 0;
+    for (int32_t i = 0; i < x->n; i++) {
+        if (i == 0 || algorithm == MB_A2A_FLAT || node[i] != node[i - 1])
+            x->node_first[x->n_nodes++] = i;
+        x->node_of[i] = x->n_nodes - 1;
+    }
+    x->node_first[x->n_nodes] = x->n;
     x->my_node = x->node_of[x->me];
     for (int32_t i = 0; i < x->n; i++) {
-        bool near = t->node_of[x->rank[i]] == t->node_of[x->c->rank];
+        bool near = node[i] == node[x->me];
         x->link[i] = i == x->me ? MB_LINK_SELF : !near ? MB_LINK_INTER : algorithm == MB_A2A_HIER ? MB_LINK_SHM : MB_LINK_INTRA;
     }
 }
 
 /* ---------------------------------------------------------------- create, destroy */
+static int32_t machines(const struct mb_comm *c, const struct mb_xchg_options *o)
+{
+    int32_t n = 1;
+
+    for (int32_t i = 1; i < c->size; i++)
+        n += o->node[i] != o->node[i - 1];
+    return n;
+}
+
 /* All ranks must have been told the same. */
 static enum mb_status same_options(struct mb_comm *c, const struct mb_xchg_options *o)
 {
     int64_t v[] = {o->hidden, o->k, o->experts, o->x_type, o->y_type, (int64_t)o->eager_bytes, (int64_t)o->shm_bytes,
-                   o->algorithm, o->topo->nodes, o->max_rows, o->tagged};
+                   o->algorithm, machines(c, o), o->max_rows, o->tagged};
     enum { N = sizeof v / sizeof v[0] };
     int64_t both[2 * N];
 
@@ -242,10 +252,10 @@ static enum mb_status check_options(struct mb_comm *c, const struct mb_xchg_opti
 {
     int64_t row = o->hidden * 4 * (o->k > 0 ? o->k : 1) + 64;
 
-    if (o->topo->ranks != c->size || o->hidden <= 0 || o->k < 0 || o->k > o->experts || o->k > XCHG_MAX_K || o->experts > UINT16_MAX + 1 ||
+    if (o->hidden <= 0 || o->k < 0 || o->k > o->experts || o->k > XCHG_MAX_K || o->experts > UINT16_MAX + 1 ||
         o->max_rows < 0 || (o->algorithm != MB_A2A_FLAT && o->algorithm != MB_A2A_HIER))
-        return mb_error(MB_BUG, "exchange of %d ranks (topology: %d), hidden %lld, %d of %d experts, %lld rows, algorithm %d: "
-                        "outside the limits", c->size, o->topo->ranks, (long long)o->hidden, o->k, o->experts,
+        return mb_error(MB_BUG, "exchange of %d ranks, hidden %lld, %d of %d experts, %lld rows, algorithm %d: "
+                        "outside the limits", c->size, (long long)o->hidden, o->k, o->experts,
                         (long long)o->max_rows, (int)o->algorithm);
     /* A message is counted in units of 4 bytes by an int, rows and values by an int32. */
     if (o->max_rows > (int64_t)INT_MAX * 2 / row)
@@ -258,7 +268,7 @@ static bool alloc_tables(struct mb_xchg *x)
 {
     struct mb_mem *mem = x->o.mem;
     size_t n = (size_t)x->n, e = (size_t)x->o.experts;
-    void **table[] = {(void **)&x->rank, (void **)&x->link, (void **)&x->node_first, (void **)&x->node_of,
+    void **table[] = {(void **)&x->machine, (void **)&x->link, (void **)&x->node_first, (void **)&x->node_of,
                       (void **)&x->heads, (void **)&x->slot, (void **)&x->own_expert, (void **)&x->begin,
                       (void **)&x->fill, (void **)&x->send_off, (void **)&x->mark, (void **)&x->block_at,
                       (void **)&x->pub_order, (void **)&x->lone_base, (void **)&x->inner_base, (void **)&x->lone_n,
@@ -291,9 +301,9 @@ static void init_sizes(struct mb_xchg *x)
         most = (uint64_t)(o->max_rows * x->row_bytes);
     most = most < EAGER_MAX ? most : EAGER_MAX;
     x->eager = o->eager_bytes < most ? o->eager_bytes : most;
-    for (int32_t i = 0; i < x->n; i++)
-        x->rank[i] = o->topo->order[i];
-    x->me = o->topo->index_of[x->c->rank];
+    memcpy(x->machine, o->node, (size_t)x->n * sizeof *x->machine);
+    x->o.node = NULL;
+    x->me = x->c->rank;
 }
 
 /* Partition, shared segment, message tables. hier that cannot have its segments everywhere becomes flat everywhere. */
@@ -307,7 +317,7 @@ static enum mb_status init_parts(struct mb_xchg *x)
     if (x->algorithm == MB_A2A_HIER) {
         st = mb_node_init(x, why);
         if (st == MB_NO_SPACE || st == MB_IO) {
-            if (x->c->rank == 0)
+            if (x->me == 0)
                 mb_warn("--alltoall hier goes flat: no shared segment of %llu KiB a node (--shm-size): %s",
                         (unsigned long long)(x->o.shm_bytes >> 10), why);
             mb_node_fini(x);
@@ -319,11 +329,7 @@ static enum mb_status init_parts(struct mb_xchg *x)
     if (x->algorithm == MB_A2A_FLAT)
         MB_TRY(mb_node_init(x, why));
     st = init_nets(x) ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the messages of the exchange");
-    MB_TRY(mb_comm_agree(x->c, st, "exchange"));
-    mb_watch_begin(x->c, "duplicating the communicator");
-    mb_mpi_check(x->c, MPI_Comm_dup(x->c->mpi, &x->mpi), "MPI_Comm_dup");
-    mb_watch_end(x->c);
-    return MB_OK;
+    return mb_comm_agree(x->c, st, "exchange");
 }
 
 enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out)
@@ -337,7 +343,6 @@ enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o
         x->c = c;
         x->o = *o;
         x->n = c->size;
-        x->mpi = MPI_COMM_NULL;
         st = check_options(c, o);
         if (st == MB_OK && !alloc_tables(x))
             st = mb_error(MB_NO_MEMORY, "no memory for the tables of the exchange");
@@ -373,7 +378,7 @@ static void free_growing(struct mb_xchg *x)
 
 static void free_tables(struct mb_xchg *x)
 {
-    void *tables[] = {x->rank, x->link, x->node_first, x->node_of, x->heads, x->slot, x->own_expert, x->begin, x->fill,
+    void *tables[] = {x->machine, x->link, x->node_first, x->node_of, x->heads, x->slot, x->own_expert, x->begin, x->fill,
                       x->send_off, x->mark, x->block_at, x->pub_order, x->lone_base, x->inner_base, x->lone_n, x->inner_n,
                       x->lone_got, x->inner_got, x->out_lone, x->out_inner, x->first};
 
@@ -390,7 +395,6 @@ void mb_xchg_destroy(struct mb_xchg *x)
     mb_node_fini(x);
     free_growing(x);
     free_tables(x);
-    /* The communicator is not freed: that is collective, and this is called on failure paths too. MPI_Finalize does it. */
     free(x);
 }
 

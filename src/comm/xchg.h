@@ -1,6 +1,6 @@
 /* The exchange of one stage: rows to their experts (dispatch) and the experts' outputs back (combine), by the tree rule.
  *
- * Members of the group are ranks in topology order (index). An algorithm is a partition of the group into "nodes": flat
+ * Members of the group are the ranks of its communicator, in topology order. An algorithm is a partition of the group into "nodes": flat
  * takes every rank as a node of its own; hier takes the machine's nodes. One code serves both:
  *   dispatch  a row crosses to a node once, with its whole expert list and weights; sender i of node a talks to member
  *             (i + a) mod n_b of node b; inside the node rows are fanned out through shared memory, in rounds of bounded size.
@@ -16,17 +16,18 @@
 #include "comm/comm.h"
 #include "device/ops.h"
 #include "plan/plan.h"
+#include "plan/serve.h"
 
 struct mb_xchg_options {
     const struct mb_ops *ops;
     struct mb_device *dev;
     struct mb_stream *stream;
     struct mb_mem *mem;
-    const struct mb_topo *topo;
+    const int32_t *node;           /* [size] machine node of each member, ascending; borrowed until create returns */
     enum mb_alltoall algorithm;    /* MB_A2A_FLAT or MB_A2A_HIER; hier falls back to flat, with one warning, where a node
                                       cannot have its shared segment (asked of all, so all agree) */
     int64_t hidden;
-    int32_t k, experts;
+    int32_t k, experts;            /* experts: ids of an exchange (mb_serve_ids) */
     enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
     int64_t max_rows;              /* rows a member dispatches at most in one step */
     uint64_t shm_bytes, eager_bytes;
@@ -44,10 +45,10 @@ struct mb_xchg_head {
 
 struct mb_xchg;
 
-/* Collective over world (one stage). */
+/* The group is c: its ranks are the members. Collective over c. */
 enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out);
 void mb_xchg_destroy(struct mb_xchg *x); /* Local; NULL ok */
-int32_t mb_xchg_index(const struct mb_xchg *x); /* own index in topology order */
+int32_t mb_xchg_index(const struct mb_xchg *x); /* own member number */
 int32_t mb_xchg_size(const struct mb_xchg *x);
 enum mb_alltoall mb_xchg_algorithm(const struct mb_xchg *x); /* after any fallback */
 
@@ -56,8 +57,8 @@ enum mb_alltoall mb_xchg_algorithm(const struct mb_xchg *x); /* after any fallba
 struct mb_dispatched {
     struct mb_view x;
     int64_t rows;
-    int32_t n_experts;       /* owned experts in this layer */
-    const int32_t *expert;   /* [n_experts] their ids, ascending */
+    int32_t n_experts;       /* ids served here in this exchange */
+    const int32_t *expert;   /* [n_experts] these ids, ascending */
     const int64_t *begin;    /* [n_experts + 1] boundaries in rows */
     const uint16_t *tag;     /* [rows], if tagged: inside an expert rows are then sorted by tag first */
     const struct mb_xchg_head *heads; /* [size] */
@@ -67,7 +68,8 @@ struct mb_dispatched {
 void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
 
 /* Collective over the group; every member must call it for every MoE layer of every step, with rows or without.
- * in: x [M, hidden] of x_type (M <= max_rows), experts [M*k] and weights [M*k] on the host, in top-k order (distinct ids).
+ * v: who serves which id in this exchange, the same on all members.
+ * in: x [M, hidden] of x_type (M <= max_rows), experts (ids) [M*k] and weights [M*k] on the host, in top-k order (distinct ids).
  * mine: this member's header fields (step, layer, status, flags; rows is filled). A mismatch of step, layer or operation
  * between members is MB_BUG, naming rank and both values; MB_PEER where the other one left with a status that is not MB_OK.
  * After either the exchange is of no more use. A status of a peer in the heads is no error of the exchange: all members see
@@ -75,9 +77,8 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
  * mb_xchg_fail and still calls combine, for the others are waiting in it.
  *
  * What fails inside an exchange under way (memory, device) ends the job with the status' exit code, after on_lost. */
-enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
-                                const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
-                                const float *weights, struct mb_dispatched *out);
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
+                                const int32_t *experts, const float *weights, struct mb_dispatched *out);
 /* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
  * sum of each of this member's rows. Collective over the group. If a member failed since the dispatch (mb_xchg_fail), it
  * gets its own status, every other one MB_PEER, the sums mean nothing and the exchange is of no more use. */
@@ -90,7 +91,7 @@ void mb_xchg_fail(struct mb_xchg *x, enum mb_status st);
  * over the group. */
 enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads);
 
-/* For each dispatched (row, choice) of this member the index that served it, [M*k] (physical routing). Valid as heads. */
+/* For each dispatched (row, choice) of this member the member that served it, [M*k] (physical routing). Valid as heads. */
 const int32_t *mb_xchg_served_by(const struct mb_xchg *x);
 /* Counts since creation, of what this member sent. */
 struct mb_xchg_counts {

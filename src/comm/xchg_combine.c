@@ -93,7 +93,7 @@ static uint64_t read_piece(struct mb_xchg *x, int32_t q, const struct xhead *h, 
         if (*got + h->here > want) {
             if (x->failed == MB_OK)
                 x->failed = mb_error(MB_BUG, "rank %d returns more values than its experts made (%lld of kind %d)",
-                                     x->rank[h->from], (long long)want, kind);
+                                     mb_xchg_rank(x, h->from), (long long)want, kind);
         } else {
             store(x, region, kind, *got, data, h->here);
             *got += h->here;
@@ -129,7 +129,7 @@ static enum mb_status exchange_in_node(struct mb_xchg *x)
     for (int32_t r = 1; r <= x->node.n; r++)
         if (x->failed == MB_OK && (x->lone_got[r] != x->lone_n[r] || x->inner_got[r] != x->inner_n[r]))
             x->failed = mb_error(MB_BUG, "rank %d returned fewer values than its experts made",
-                                 x->rank[x->node_first[x->my_node] + r - 1]);
+                                 mb_xchg_rank(x, x->node_first[x->my_node] + r - 1));
     return x->failed;
 }
 
@@ -167,7 +167,7 @@ static bool take_reply(struct mb_xchg *x, struct inmsg *m)
 
     if (m->head.rows != lone + inner || m->head.bytes != (uint64_t)(lone * x->y_bytes + inner * x->o.hidden * 4)) {
         x->failed = mb_error(MB_BUG, "rank %d returned %lld values in %llu bytes; %lld lone and %lld inner ones are due",
-                             x->rank[m->from], (long long)m->head.rows, (unsigned long long)m->head.bytes,
+                             mb_xchg_rank(x, m->from), (long long)m->head.rows, (unsigned long long)m->head.bytes,
                              (long long)lone, (long long)inner);
         return false;
     }

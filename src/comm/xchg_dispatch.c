@@ -59,12 +59,12 @@ static void send_rows(struct mb_xchg *x)
 
 /* ---------------------------------------------------------------- inside the node */
 /* Whether a member of the node other than this one has an expert of the row. */
-static bool wanted_nearby(const struct mb_xchg *x, const uint8_t *meta)
+static bool wanted_nearby(const struct mb_xchg *x, int32_t home, const uint8_t *meta)
 {
     const uint16_t *id = mb_meta_id(x, meta);
 
     for (int32_t i = 0; i < x->o.k; i++) {
-        int32_t owner = x->owner[id[i]];
+        int32_t owner = mb_serve_pick(x->serve, id[i], home);
         if (owner != x->me && x->node_of[owner] == x->my_node)
             return true;
     }
@@ -103,10 +103,10 @@ static uint64_t put_piece(struct mb_xchg *x, const struct block *b, uint8_t *to,
     fit = fit < b->rows - look ? fit : b->rows - look;
     int32_t *pick = mb_xchg_room(x, &x->order, (uint64_t)fit, sizeof *pick);
     for (; look < b->rows && n < fit; look++)
-        if (b->all || wanted_nearby(x, b->meta + look * x->meta_bytes))
+        if (b->all || wanted_nearby(x, b->head.from, b->meta + look * x->meta_bytes))
             pick[n++] = (int32_t)look;
     /* Rows behind the last one that fitted may all be unwanted: then the block ends here. */
-    while (look < b->rows && !b->all && !wanted_nearby(x, b->meta + look * x->meta_bytes))
+    while (look < b->rows && !b->all && !wanted_nearby(x, b->head.from, b->meta + look * x->meta_bytes))
         look++;
     x->pub_row = look;
     if (n == 0 && x->pub_head)
@@ -178,7 +178,7 @@ static bool take_blocks(struct mb_xchg *x)
             continue;
         if (!block_ok(x, m)) {
             x->failed = mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
-                                 x->rank[m->from], (long long)m->head.rows, (unsigned long long)m->head.bytes);
+                                 mb_xchg_rank(x, m->from), (long long)m->head.rows, (unsigned long long)m->head.bytes);
             return false;
         }
         m->taken = true;
@@ -230,15 +230,14 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
     x->tags = tags;
 }
 
-enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_placement *p, int32_t moe_layer,
-                                const struct mb_xchg_head *mine, struct mb_view in, const int32_t *experts,
-                                const float *weights, struct mb_dispatched *out)
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
+                                const int32_t *experts, const float *weights, struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_usable(x, "dispatch"));
     if (in.rows < 0 || in.rows > x->o.max_rows)
         return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in.rows,
                         (long long)x->o.max_rows);
-    MB_TRY(mb_rows_owners(x, p, moe_layer));
+    MB_TRY(mb_rows_owners(x, v));
     MB_TRY(mb_rows_route(x, in.rows, experts, weights));
     mb_xchg_begin(x, XOP_DISPATCH, mine, in.rows);
     mb_net_post(x, &x->disp);

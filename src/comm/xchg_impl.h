@@ -126,9 +126,8 @@ struct emit {
 struct mb_xchg {
     struct mb_comm *c;
     struct mb_xchg_options o;
-    MPI_Comm mpi;
-    int32_t n, me; /* members; own index */
-    int32_t *rank; /* [n] world rank of each member */
+    int32_t n, me; /* members; own number */
+    int32_t *machine; /* [n] node of the machine of each member */
     enum mb_link *link; /* [n] */
     enum mb_alltoall algorithm;
     int32_t n_nodes, my_node;
@@ -147,7 +146,7 @@ struct mb_xchg {
     struct mb_xchg_counts counts;
 
     /* this layer's experts */
-    const int32_t *owner; /* [experts] member */
+    const struct mb_serve *serve; /* of the operation under way; borrowed */
     int32_t *slot;        /* [experts] number among the own ones, else -1 */
     int32_t *own_expert;  /* [experts] own ids ascending */
     int64_t *begin;       /* [experts + 1] */
@@ -241,7 +240,7 @@ bool mb_node_done(const struct mb_xchg *x);
 
 /* xchg_rows.c: integers of a dispatch */
 /* Who owns what in this layer. MB_BUG if the placement does not fit the exchange. */
-enum mb_status mb_rows_owners(struct mb_xchg *x, const struct mb_placement *p, int32_t lm);
+enum mb_status mb_rows_owners(struct mb_xchg *x, const struct mb_serve *v);
 /* Own rows: metas with ascending ids, served, the rows that go to each node. MB_BUG for ids that are not distinct. */
 enum mb_status mb_rows_route(struct mb_xchg *x, int64_t m, const int32_t *experts, const float *weights);
 /* Takes in those of `rows` rows that have an expert here; held >= 0: they are held rows from there on. */
@@ -280,9 +279,20 @@ static inline uint64_t mb_up64(uint64_t n)
 {
     return (n + 63) / 64 * 64;
 }
-static inline bool mb_xchg_here(const struct mb_xchg *x, int32_t expert)
+/* Whether rows of member home find this expert here. */
+static inline bool mb_xchg_here(const struct mb_xchg *x, int32_t home, int32_t expert)
 {
-    return x->slot[expert] >= 0;
+    return x->slot[expert] >= 0 && mb_serve_pick(x->serve, expert, home) == x->me;
+}
+/* World rank of a member, for messages. */
+static inline int mb_xchg_rank(const struct mb_xchg *x, int32_t member)
+{
+    return mb_comm_world_rank(x->c, member);
+}
+/* Home of the rows of held block b. */
+static inline int32_t mb_block_home(const struct mb_xchg *x, int32_t b)
+{
+    return b == 0 ? x->me : x->disp.in[b - 1].from;
 }
 /* 0 where rows carry none. */
 static inline uint16_t mb_meta_tag(const struct mb_xchg *x, const uint8_t *meta)

@@ -2,8 +2,8 @@
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
-#define TAG_FIRST 1
-#define TAG_BODY 2
+#define TAG_FIRST 11
+#define TAG_BODY 12
 #define CANCEL_LOOKS 100000
 
 static uint64_t first_bytes(const struct mb_xchg *x)
@@ -74,8 +74,8 @@ void mb_net_post(struct mb_xchg *x, struct net *net)
         struct inmsg *m = &net->in[i];
         m->ready = m->taken = false;
         m->rows = NULL;
-        mb_mpi_check(x->c, MPI_Irecv(m->first, (int)(MB_XCHG_HEADER + x->eager), MPI_BYTE, x->rank[m->from], TAG_FIRST,
-                                     x->mpi, &net->rq[i]), "MPI_Irecv");
+        mb_mpi_check(x->c, MPI_Irecv(m->first, (int)(MB_XCHG_HEADER + x->eager), MPI_BYTE, m->from, TAG_FIRST,
+                                     x->c->mpi, &net->rq[i]), "MPI_Irecv");
         net->left++;
     }
 }
@@ -97,10 +97,10 @@ void mb_net_send(struct mb_xchg *x, struct net *net, int32_t i, int64_t *bytes, 
     memcpy(&h, at, sizeof h);
     bool second = h.bytes > x->eager;
     int first = (int)(MB_XCHG_HEADER + (second ? 0 : h.bytes));
-    mb_mpi_check(x->c, MPI_Isend(at, first, MPI_BYTE, x->rank[m->to], TAG_FIRST, x->mpi, &rq[i]), "MPI_Isend");
+    mb_mpi_check(x->c, MPI_Isend(at, first, MPI_BYTE, m->to, TAG_FIRST, x->c->mpi, &rq[i]), "MPI_Isend");
     net->left++;
     if (second) {
-        mb_mpi_check(x->c, MPI_Isend(at + MB_XCHG_HEADER, body_units(h.bytes), MPI_INT32_T, x->rank[m->to], TAG_BODY, x->mpi,
+        mb_mpi_check(x->c, MPI_Isend(at + MB_XCHG_HEADER, body_units(h.bytes), MPI_INT32_T, m->to, TAG_BODY, x->c->mpi,
                                      &rq[net->n_out + i]), "MPI_Isend");
         net->left++;
     }
@@ -122,7 +122,7 @@ static bool got_first(struct mb_xchg *x, struct net *net, int32_t i)
         return true;
     }
     uint8_t *to = mb_xchg_host(x, &m->body, m->head.bytes + 4);
-    mb_mpi_check(x->c, MPI_Irecv(to, body_units(m->head.bytes), MPI_INT32_T, x->rank[m->from], TAG_BODY, x->mpi,
+    mb_mpi_check(x->c, MPI_Irecv(to, body_units(m->head.bytes), MPI_INT32_T, m->from, TAG_BODY, x->c->mpi,
                                  &net->rq[net->n_in + i]), "MPI_Irecv");
     net->left++;
     return true;

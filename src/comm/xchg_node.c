@@ -58,7 +58,7 @@ enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
         snprintf(why, MB_SHM_WHY, "that is too little for a row for each rank");
         return MB_NO_SPACE;
     }
-    MB_TRY(mb_shm_share(x->c, x->rank[first], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
+    MB_TRY(mb_shm_share(x->c, first, nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
     nd->slot = slot_bytes(x->o.shm_bytes, nd->n);
     if (nd->me == 0)
         mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes);

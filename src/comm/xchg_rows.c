@@ -2,19 +2,20 @@
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
-enum mb_status mb_rows_owners(struct mb_xchg *x, const struct mb_placement *p, int32_t lm)
+enum mb_status mb_rows_owners(struct mb_xchg *x, const struct mb_serve *v)
 {
-    if (lm < 0 || lm >= p->moe_layers || p->experts != x->o.experts || p->ep > x->n)
-        return mb_error(MB_BUG, "placement of %d experts over %d ranks in %d layers, layer %d: the exchange has %d experts and %d "
-                        "ranks", p->experts, p->ep, p->moe_layers, lm, x->o.experts, x->n);
-    x->owner = p->owner + (int64_t)lm * p->experts;
+    if (v->ids != x->o.experts || v->members != x->n)
+        return mb_error(MB_BUG, "tables for %d ids and %d members: the exchange has %d and %d", v->ids, v->members, x->o.experts, x->n);
+    x->serve = v;
     x->n_own = 0;
-    for (int32_t e = 0; e < p->experts; e++) {
-        if (x->owner[e] < 0 || x->owner[e] >= x->n)
-            return mb_error(MB_BUG, "the placement gives expert %d of layer %d to rank index %d", e, lm, x->owner[e]);
-        x->slot[e] = x->owner[e] == x->me ? x->n_own : -1;
-        if (x->owner[e] == x->me)
-            x->own_expert[x->n_own++] = e;
+    for (int32_t id = 0; id < v->ids; id++) {
+        x->slot[id] = -1;
+        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            if (v->member[i] == x->me)
+                x->slot[id] = x->n_own;
+        }
+        if (x->slot[id] >= 0)
+            x->own_expert[x->n_own++] = id;
     }
     return MB_OK;
 }
@@ -47,7 +48,7 @@ static int64_t mark_nodes(struct mb_xchg *x, int64_t r, const uint16_t *id, int6
     int64_t n = 0;
 
     for (int32_t i = 0; i < x->o.k; i++) {
-        int32_t owner = x->owner[id[i]], node = x->node_of[owner];
+        int32_t owner = mb_serve_pick(x->serve, id[i], x->me), node = x->node_of[owner];
         if (owner == x->me || x->mark[node] == (int32_t)r)
             continue;
         x->mark[node] = (int32_t)r;
@@ -95,7 +96,7 @@ enum mb_status mb_rows_route(struct mb_xchg *x, int64_t m, const int32_t *expert
             return mb_error(MB_BUG, "row %lld of the dispatch has experts outside 0 .. %d or one twice", (long long)r,
                             x->o.experts - 1);
         for (int32_t j = 0; j < k; j++)
-            served[r * k + j] = x->owner[experts[r * k + j]];
+            served[r * k + j] = mb_serve_pick(x->serve, experts[r * k + j], x->me);
     }
     list_rows(x);
     return MB_OK;
@@ -109,12 +110,12 @@ struct mb_view mb_rows_upload(struct mb_xchg *x, const int32_t *idx, int64_t n)
     return v;
 }
 
-static bool has_expert_here(const struct mb_xchg *x, const uint8_t *meta)
+static bool has_expert_here(const struct mb_xchg *x, int32_t home, const uint8_t *meta)
 {
     const uint16_t *id = mb_meta_id(x, meta);
 
     for (int32_t i = 0; i < x->o.k; i++)
-        if (mb_xchg_here(x, id[i]))
+        if (mb_xchg_here(x, home, id[i]))
             return true;
     return false;
 }
@@ -143,7 +144,7 @@ void mb_rows_take(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t 
 
     for (int64_t r = 0; r < rows;) {
         int64_t end = r;
-        while (end < rows && has_expert_here(x, meta + end * x->meta_bytes))
+        while (end < rows && has_expert_here(x, from, meta + end * x->meta_bytes))
             end++;
         if (end > r) { /* a run of rows: one copy */
             uint64_t have = (uint64_t)(t->n * x->x_bytes), more = (uint64_t)((end - r) * x->x_bytes);
@@ -171,7 +172,7 @@ void mb_rows_take_own(struct mb_xchg *x, struct mb_view in)
     x->taken.n = 0;
     for (int64_t r = 0; r < x->m; r++) {
         const uint8_t *meta = mb_held_meta(x, 0, r);
-        bool here = has_expert_here(x, meta);
+        bool here = has_expert_here(x, x->me, meta);
         at[r] = here ? (int32_t)n : -1;
         if (!here)
             continue;
@@ -208,12 +209,13 @@ int32_t *mb_rows_bucket(struct mb_xchg *x, const int32_t *key, int64_t n, int32_
 static void count_experts(struct mb_xchg *x)
 {
     const uint8_t *meta = x->taken.meta.p;
+    const int32_t *home = x->taken.from.p;
 
     memset(x->begin, 0, ((size_t)x->n_own + 1) * sizeof *x->begin);
     for (int64_t t = 0; t < x->taken.n; t++, meta += x->meta_bytes) {
         const uint16_t *id = mb_meta_id(x, meta);
         for (int32_t i = 0; i < x->o.k; i++)
-            if (mb_xchg_here(x, id[i]))
+            if (mb_xchg_here(x, home[t], id[i]))
                 x->begin[x->slot[id[i]] + 1]++;
     }
     for (int32_t e = 0; e < x->n_own; e++)
@@ -256,6 +258,7 @@ void mb_rows_sort(struct mb_xchg *x, struct mb_view in)
     int32_t k = x->o.k;
     int32_t *own = mb_rows_bucket(x, mb_xchg_room(x, &x->taken.from, (uint64_t)n, 4), n, x->n, x->first);
     const int32_t *order = x->o.tagged ? order_by_tag(x, own, n) : own;
+    const int32_t *home = x->taken.from.p;
     int32_t *ypos = mb_xchg_room(x, &x->taken.ypos, (uint64_t)n * (uint64_t)k, sizeof *ypos);
 
     count_experts(x);
@@ -265,7 +268,7 @@ void mb_rows_sort(struct mb_xchg *x, struct mb_view in)
         int32_t t = order[i];
         const uint16_t *id = mb_meta_id(x, (uint8_t *)x->taken.meta.p + t * x->meta_bytes);
         for (int32_t j = 0; j < k; j++) {
-            int64_t at = mb_xchg_here(x, id[j]) ? x->fill[x->slot[id[j]]]++ : -1;
+            int64_t at = mb_xchg_here(x, home[t], id[j]) ? x->fill[x->slot[id[j]]]++ : -1;
             ypos[(int64_t)t * k + j] = (int32_t)at;
             if (at < 0)
                 continue;

@@ -16,16 +16,16 @@ static void maximal(int32_t k, const uint16_t *id, const uint8_t *held, struct n
 }
 
 /* ---------------------------------------------------------------- where terms come from */
-/* own: the row's home is here, so what other nodes send counts too. */
-static int32_t region_of(const struct mb_xchg *x, int32_t expert, bool own)
+/* Of a row whose home is here, what other nodes send counts too. */
+static int32_t region_of(const struct mb_xchg *x, int32_t expert, int32_t home)
 {
-    int32_t owner = x->owner[expert], node = x->node_of[owner];
+    int32_t owner = mb_serve_pick(x->serve, expert, home), node = x->node_of[owner];
 
     if (owner == x->me)
         return 0;
     if (node == x->my_node)
         return 1 + owner - x->node_first[node];
-    return own ? 1 + x->node.n + node : -1;
+    return home == x->me ? 1 + x->node.n + node : -1;
 }
 
 /* The values that region sends for this row; it sends them in the order of rows, so counting is enough. */
@@ -44,14 +44,14 @@ static void ref_region(struct mb_xchg *x, const uint16_t *id, const int32_t *reg
     }
 }
 
-static void ref_row(struct mb_xchg *x, const uint8_t *meta, int32_t taken, bool own, struct ref *refs)
+static void ref_row(struct mb_xchg *x, const uint8_t *meta, int32_t taken, int32_t home, struct ref *refs)
 {
     const uint16_t *id = mb_meta_id(x, meta);
     const int32_t *ypos = x->taken.ypos.p;
     int32_t region[XCHG_MAX_K], k = x->o.k;
 
     for (int32_t i = 0; i < k; i++) {
-        region[i] = region_of(x, id[i], own);
+        region[i] = region_of(x, id[i], home);
         refs[i] = (struct ref){-1, 0, 0};
     }
     for (int32_t i = 0; i < k; i++) {
@@ -101,7 +101,7 @@ void mb_values_refs(struct mb_xchg *x)
         int32_t b = place == 0 ? 0 : x->pub_order[place - 1];
         for (int64_t r = 0; r < mb_block_rows(x, b); r++) {
             int64_t h = x->block_at[b] + r;
-            ref_row(x, mb_held_meta(x, b, r), taken[h], b == 0, refs + h * x->o.k);
+            ref_row(x, mb_held_meta(x, b, r), taken[h], mb_block_home(x, b), refs + h * x->o.k);
         }
     }
     place_regions(x);
@@ -198,14 +198,14 @@ void mb_values_local(struct mb_xchg *x)
 }
 
 /* ---------------------------------------------------------------- for the sources of held rows */
-static void reply_row(struct mb_xchg *x, const uint8_t *meta, const struct ref *refs)
+static void reply_row(struct mb_xchg *x, int32_t home, const uint8_t *meta, const struct ref *refs)
 {
     const uint16_t *id = mb_meta_id(x, meta);
     uint8_t held[XCHG_MAX_K];
     struct nodes nd;
 
     for (int32_t i = 0; i < x->o.k; i++)
-        held[i] = x->node_of[x->owner[id[i]]] == x->my_node;
+        held[i] = x->node_of[mb_serve_pick(x->serve, id[i], home)] == x->my_node;
     maximal(x->o.k, id, held, &nd);
     for (int32_t j = 0; j < nd.n; j++) {
         if (nd.count[j] == 1) {
@@ -228,7 +228,7 @@ void mb_values_reply(struct mb_xchg *x)
         x->out_lone[j] = x->emit.lone;
         x->out_inner[j] = x->emit.inner;
         for (int64_t r = 0; r < mb_block_rows(x, b); r++)
-            reply_row(x, mb_held_meta(x, b, r), refs + (x->block_at[b] + r) * x->o.k);
+            reply_row(x, mb_block_home(x, b), mb_held_meta(x, b, r), refs + (x->block_at[b] + r) * x->o.k);
     }
     x->out_lone[n] = x->emit.lone;
     x->out_inner[n] = x->emit.inner;

@@ -55,6 +55,22 @@ static enum mb_status check_shard(struct mb_conf *c)
     return MB_OK;
 }
 
+/* A:X, both at least 1. */
+static enum mb_status check_disaggregate(struct mb_conf *c)
+{
+    int a, x, used = 0;
+
+    if (!given(c->disaggregate))
+        return MB_OK;
+    bool digits = strspn(c->disaggregate, "0123456789:") == strlen(c->disaggregate) && strlen(c->disaggregate) <= 15;
+    if (!digits || sscanf(c->disaggregate, "%d:%d%n", &a, &x, &used) != 2 || c->disaggregate[used] != '\0' || a < 1 || x < 1)
+        return mb_error(MB_USAGE, "--disaggregate '%s' is not A:X, ranks that attend and ranks that hold experts, as in 4:4",
+                        c->disaggregate);
+    c->disaggregate_attention = a;
+    c->disaggregate_experts = x;
+    return MB_OK;
+}
+
 static enum mb_status same_file(const char *a, const char *name_a, const char *b, const char *name_b)
 {
     if (given(a) && strcmp(a, b) == 0)
@@ -70,6 +86,7 @@ static enum mb_status check_job(struct mb_conf *c)
     MB_TRY(same_file(c->input, "--input", c->output, "--output"));
     MB_TRY(same_file(c->openai_output, "--openai-output", c->output, "--output"));
     MB_TRY(same_file(c->openai_output, "--openai-output", c->input, "--input"));
+    MB_TRY(check_disaggregate(c));
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
     if (c->kv_segment % MB_KV_BLOCK != 0)

@@ -23,7 +23,11 @@ struct mb_conf {
     char **args; /* positional arguments */
     int32_t n_args;
     /* layout */
-    int64_t expert_parallel_size, num_experts_per_gpu;
+    int64_t expert_parallel_size, num_experts_per_gpu, expert_tensor_parallel_size, expert_data_parallel_size;
+    int64_t data_parallel_size, pipeline_parallel_size, tensor_parallel_size, sequence_parallel_size, attention_data_parallel_size;
+    char *expert_scope;        /* stage, lane */
+    char *disaggregate;        /* "" or A:X */
+    int32_t disaggregate_attention, disaggregate_experts; /* the same as numbers; 0, 0 where not given */
     char *placement;           /* uniform, scattered, or a file */
     char *alltoall;            /* auto, flat, hier */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;

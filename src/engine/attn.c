@@ -21,33 +21,71 @@ static struct mb_view sin_view(const struct mb_engine *e)
     return v;
 }
 
-static enum mb_status attend(struct mb_engine *e, int32_t l, struct mb_view out, struct mb_view q)
+/* Values of a head as they come out of the pages. */
+static int64_t value_width(const struct mb_model *m)
+{
+    return m->mla ? m->kv_lora : m->v_dim;
+}
+
+struct mb_attn_args mb_attn_args_of(const struct mb_engine *e, int32_t l, const struct mb_pool *p, struct mb_view q)
 {
     const struct mb_model *m = e->o.model;
-    struct mb_attn_args a = {.q = q,
-                             .kv = e->kv[l],
-                             .pos = e->batch.d_pos,
-                             .seq = e->batch.d_row_seq,
-                             .page_table = e->batch.d_page_table,
-                             .heads = m->heads,
-                             .scale = m->attn_scale,
-                             .softcap = m->softcap,
-                             .window = m->window[l],
-                             .segment = e->o.segment,
-                             .sinks = e->w.layer[l].sinks.view};
-    return e->o.ops->attention(e->stream, out, &a);
+    struct mb_view sinks = e->w.layer[l].sinks.view;
+
+    return (struct mb_attn_args){.q = q,
+                                 .kv = e->kv[l * e->t.n_pools + (p - e->t.pool)],
+                                 .pos = e->batch.d_pos,
+                                 .seq = e->batch.d_row_seq,
+                                 .page_table = e->batch.d_page_table,
+                                 .heads = p->heads,
+                                 .scale = m->attn_scale,
+                                 .softcap = m->softcap,
+                                 .window = m->window[l],
+                                 .segment = e->o.segment,
+                                 .sinks = sinks.buf != NULL ? mb_view_cols(sinks, p->head, p->heads) : MB_NO_VIEW};
+}
+
+static enum mb_status attend(struct mb_engine *e, int32_t l, struct mb_view out, struct mb_view q)
+{
+    int64_t d = q.cols / e->t.h.heads, dv = value_width(e->o.model);
+
+    if (e->t.sp != NULL)
+        return mb_segments_attend(e, l, out, q);
+    for (int32_t i = 0; i < e->t.n_pools; i++) {
+        const struct mb_pool *p = &e->t.pool[i];
+        struct mb_attn_args a = mb_attn_args_of(e, l, p, mb_view_cols(q, p->head * d, p->heads * d));
+        MB_TRY(e->o.ops->attention(e->stream, mb_view_cols(out, p->head * dv, p->heads * dv), &a));
+    }
+    return MB_OK;
+}
+
+/* Keys and values of the part's rows into the pages of every pool. */
+static enum mb_status append(struct mb_engine *e, int32_t l, struct mb_view k, struct mb_view v)
+{
+    const struct mb_model *m = e->o.model;
+
+    for (int32_t i = 0; i < e->t.n_pools; i++) {
+        const struct mb_pool *p = &e->t.pool[i];
+        MB_TRY(e->o.ops->kv_append(e->stream, e->kv[l * e->t.n_pools + i],
+                                   mb_view_cols(k, (int64_t)p->kv_head * m->head_dim, (int64_t)p->kv_heads * m->head_dim),
+                                   mb_view_cols(v, (int64_t)p->kv_head * m->v_dim, (int64_t)p->kv_heads * m->v_dim), e->batch.d_slot));
+    }
+    return MB_OK;
 }
 
 /* q/k norm, clip and rotation between the projection and the pages. */
-static enum mb_status prepare_qk(struct mb_engine *e, const struct mb_layer *y, struct mb_view q, struct mb_view k,
+static enum mb_status prepare_qk(struct mb_engine *e, int32_t l, struct mb_view q, struct mb_view k,
                                  struct mb_view qkv)
 {
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
+    const struct mb_layer *y = &e->w.layer[l];
 
     if (m->qk_norm == MB_QKNORM_HEAD) {
-        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, m->heads, 1));
-        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, m->kv_heads, 1));
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, e->t.h.heads, 1));
+        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, e->t.h.kv_heads, 1));
+    } else if (m->qk_norm == MB_QKNORM_WHOLE && e->t.tp != NULL) {
+        MB_TRY(mb_share_norms(e, l, q, k));
     } else if (m->qk_norm == MB_QKNORM_WHOLE) {
         MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->heads));
         MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->kv_heads));
@@ -60,9 +98,10 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
     const struct mb_layer *y = &e->w.layer[l];
-    struct mb_batch *b = &e->batch;
-    int64_t M = h.rows, qn = (int64_t)m->heads * m->head_dim, kn = (int64_t)m->kv_heads * m->head_dim;
-    int64_t vn = (int64_t)m->kv_heads * m->v_dim;
+    const struct mb_batch *b = &e->batch;
+    const struct mb_share_of_heads *s = &e->t.h;
+    int64_t M = h.rows, qn = (int64_t)s->heads * m->head_dim, kn = (int64_t)s->kv_heads * m->head_dim;
+    int64_t vn = (int64_t)s->kv_heads * m->v_dim;
     struct mb_view qkv = mb_rows_of(e->work.qkv, M, qn + kn + vn, MB_F32);
     struct mb_view q = mb_view_cols(qkv, 0, qn), k = mb_view_cols(qkv, qn, kn), v = mb_view_cols(qkv, qn + kn, vn);
     struct mb_view qr = mb_rows_of(e->work.q, M, qn, e->o.path);
@@ -72,10 +111,10 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     MB_TRY(mb_lora_site(e, l, MB_LORA_Q, q, h, 0));
     MB_TRY(mb_lora_site(e, l, MB_LORA_K, k, h, 0));
     MB_TRY(mb_lora_site(e, l, MB_LORA_V, v, h, 0));
-    MB_TRY(prepare_qk(e, y, q, k, qkv));
-    MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, m->heads, m->head_dim, m->rope_style));
-    MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, m->kv_heads, m->head_dim, m->rope_style));
-    MB_TRY(ops->kv_append(e->stream, e->kv[l], k, v, b->d_slot));
+    MB_TRY(prepare_qk(e, l, q, k, qkv));
+    MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, s->heads, m->head_dim, m->rope_style));
+    MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, s->kv_heads, m->head_dim, m->rope_style));
+    MB_TRY(append(e, l, k, v));
     return attend(e, l, attn, qr);
 }
 
@@ -98,7 +137,7 @@ static enum mb_status mla_queries(struct mb_engine *e, int32_t l, struct mb_view
     struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
     MB_TRY(ops->gemm(e->stream, q, in, &g, 1));
     MB_TRY(mb_lora_site(e, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in, 0));
-    return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, m->heads, m->rope_mla, m->rope_style);
+    return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, e->t.h.heads, m->rope_mla, m->rope_style);
 }
 
 /* Page row = [normed latent | rotated k_pe], shared by all heads. */
@@ -115,16 +154,16 @@ static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
     MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h, 0));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
-    return ops->kv_append(e->stream, e->kv[l], kva, MB_NO_VIEW, e->batch.d_slot);
+    return ops->kv_append(e->stream, e->kv[l * e->t.n_pools], kva, MB_NO_VIEW, e->batch.d_slot);
 }
 
 /* One small GEMM per head, each with its own columns of x and out. */
 static enum mb_status per_head(struct mb_engine *e, struct mb_weight *const *w, struct mb_view out, int64_t out_step,
                                struct mb_view x, int64_t x_step)
 {
-    for (int32_t i = 0; i < e->o.model->heads; i++)
+    for (int32_t i = 0; i < e->t.h.heads; i++)
         e->work.groups[i] = (struct mb_gemm_group){.w = w[i], .rows = x.rows, .x_col = i * x_step, .out_col = i * out_step};
-    return e->o.ops->gemm(e->stream, out, x, e->work.groups, e->o.model->heads);
+    return e->o.ops->gemm(e->stream, out, x, e->work.groups, e->t.h.heads);
 }
 
 /* kv_b of every head, with the terms of adapters: those are added before the rounding. up: see mb_lora_heads. */
@@ -137,7 +176,7 @@ static enum mb_status heads(struct mb_engine *e, int32_t l, bool up, struct mb_v
 
     if (!mb_lora_touches_kv_b(e, l))
         return per_head(e, w, out, out_step, x, x_step);
-    int32_t H = e->o.model->heads;
+    int32_t H = e->t.h.heads;
     struct mb_view f = mb_rows_of(e->work.head_f, x.rows, H * width, MB_F32);
     MB_TRY(per_head(e, w, f, width, x, x_step));
     MB_TRY(mb_lora_heads(e, l, up, f, width, x, x_step));
@@ -155,16 +194,17 @@ static enum mb_status run_mla(struct mb_engine *e, int32_t l, struct mb_view h, 
 {
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
+    int32_t H = e->t.h.heads;
     int64_t M = h.rows, qd = m->nope + m->rope_mla, kd = m->kv_lora + m->rope_mla;
-    struct mb_view qr = mb_rows_of(e->work.q, M, m->heads * qd, e->o.path);
-    struct mb_view ql = mb_rows_of(e->work.qlat, M, m->heads * kd, e->o.path);
-    struct mb_view ol = mb_rows_of(e->work.olat, M, (int64_t)m->heads * m->kv_lora, e->o.path);
+    struct mb_view qr = mb_rows_of(e->work.q, M, H * qd, e->o.path);
+    struct mb_view ql = mb_rows_of(e->work.qlat, M, H * kd, e->o.path);
+    struct mb_view ol = mb_rows_of(e->work.olat, M, (int64_t)H * m->kv_lora, e->o.path);
 
     MB_TRY(mla_queries(e, l, h, qr));
     MB_TRY(mla_keys(e, l, h));
     MB_TRY(heads(e, l, false, ql, kd, qr, qd));
-    MB_TRY(ops->copy(e->stream, mb_view_cols(by_head(ql, m->heads), m->kv_lora, m->rope_mla),
-                     mb_view_cols(by_head(qr, m->heads), m->nope, m->rope_mla)));
+    MB_TRY(ops->copy(e->stream, mb_view_cols(by_head(ql, H), m->kv_lora, m->rope_mla),
+                     mb_view_cols(by_head(qr, H), m->nope, m->rope_mla)));
     MB_TRY(attend(e, l, ol, ql));
     return heads(e, l, true, attn, m->v_dim, ol, m->kv_lora);
 }
@@ -173,10 +213,11 @@ enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, str
 {
     const struct mb_model *m = e->o.model;
     const struct mb_layer *y = &e->w.layer[l];
-    struct mb_view attn = mb_rows_of(e->work.attn, h.rows, (int64_t)m->heads * m->v_dim, e->o.path);
-    struct mb_gemm_group g = whole(y->o, h.rows, y->o_b.view);
+    struct mb_view attn = mb_rows_of(e->work.attn, h.rows, (int64_t)e->t.h.heads * m->v_dim, e->o.path);
+    int64_t at[MB_MAX_LEAVES + 1];
+    struct mb_split s = mb_share_tp(e, at);
 
     MB_TRY(m->mla ? run_mla(e, l, h, attn) : run_gqa(e, l, h, attn));
-    MB_TRY(e->o.ops->gemm(e->stream, t, attn, &g, 1));
+    MB_TRY(mb_share_gemm(e, &s, &y->o, t, attn, y->o_b.view, l));
     return mb_lora_site(e, l, MB_LORA_O, t, attn, m->v_dim);
 }

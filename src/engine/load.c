@@ -60,7 +60,7 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
     enum mb_storage form = t->storage == MB_STORE_F8E4M3 ? MB_STORE_F32 : (enum mb_storage)t->storage;
     uint64_t bytes = (uint64_t)(n * t->k * mb_storage_size(form));
     int32_t st = MB_OK;
-    bool mine = mb_comm_rank(L->o->comm) == root;
+    bool mine = mb_comm_rank(L->c) == root;
     struct mb_host_matrix m;
 
     if (mine && st == MB_OK)
@@ -68,10 +68,10 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
     if (mine && st == MB_OK)
         pack_rows(&m, L->pack);
     int32_t root_st = st;
-    MB_TRY(mb_comm_bcast(L->o->comm, &root_st, sizeof root_st, root, "weight status"));
+    MB_TRY(mb_comm_bcast(L->c, &root_st, sizeof root_st, root, "weight status"));
     if (root_st != MB_OK)
         return mine ? (enum mb_status)root_st : MB_PEER;
-    MB_TRY(mb_comm_bcast(L->o->comm, L->pack, bytes, root, "weights"));
+    MB_TRY(mb_comm_bcast(L->c, L->pack, bytes, root, "weights"));
     if (!mine)
         L->w->bytes_received += (int64_t)bytes;
     *out = (struct mb_host_matrix){.base = L->pack, .storage = form, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
@@ -79,21 +79,30 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
 }
 
 
-/* Hands a tensor to take() in chunks of rows. */
 enum mb_status mb_load_each(struct mb_loader *L, const struct mb_tensor *t, bool shared, mb_take_fn take, void *arg)
 {
-    bool alone = mb_comm_size(L->o->comm) == 1;
+    return mb_load_rows(L, t, shared, 0, t->n, take, arg);
+}
+
+enum mb_status mb_load_rows(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t from, int64_t to, mb_take_fn take,
+                            void *arg)
+{
+    bool alone = !shared || mb_comm_size(L->c) == 1;
     int64_t step = MB_LOAD_CHUNK / (t->k * 4);
     int root = L->turn;
     struct mb_host_matrix m;
 
     if (shared)
-        L->turn = (L->turn + 1) % mb_comm_size(L->o->comm);
+        L->turn = (L->turn + 1) % mb_comm_size(L->c);
     if (step < 1)
         step = 1;
-    for (int64_t n0 = 0; n0 < t->n; n0 += step) {
-        int64_t n = t->n - n0 < step ? t->n - n0 : step;
-        if (shared && !alone)
+    if (shared) {
+        from = 0;
+        to = t->n;
+    }
+    for (int64_t n0 = from; n0 < to; n0 += step) {
+        int64_t n = to - n0 < step ? to - n0 : step;
+        if (!alone)
             MB_TRY(read_shared(L, t, n0, n, root, &m));
         else
             MB_TRY(read_local(L, t, n0, n, &m));
@@ -105,23 +114,45 @@ enum mb_status mb_load_each(struct mb_loader *L, const struct mb_tensor *t, bool
 
 /* ---------------------------------------------------------------- what the rows become */
 
+/* The part of chunk m (rows n0.. of its tensor) that lies in p: *row gets its first row, counted from p's. False: none. */
+static bool cut(const struct mb_host_matrix *m, int64_t n0, const struct mb_part *p, struct mb_host_matrix *out, int64_t *row)
+{
+    int64_t a = n0 > p->n0 ? n0 : p->n0, b = n0 + m->n < p->n1 ? n0 + m->n : p->n1, es = mb_storage_size(m->storage);
+
+    if (a >= b || p->k0 >= p->k1)
+        return false;
+    *out = *m;
+    out->base = (const uint8_t *)m->base + ((a - n0) * m->stride_n + p->k0 * m->stride_k) * es;
+    out->n = b - a;
+    out->k = p->k1 - p->k0;
+    out->scale_n0 += a - n0;
+    out->scale_k0 += p->k0;
+    *row = a - p->n0;
+    return true;
+}
+
 struct vec_dst {
+    struct mb_part part;
     struct mb_vec *v;
     int64_t row0, col0;
     float *tmp;
 };
 
-static enum mb_status take_vec(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
+static enum mb_status take_vec(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *whole)
 {
     struct vec_dst *d = arg;
-    struct mb_view dst = mb_view_cols(mb_view_rows(d->v->view, d->row0 + n0, m->n), d->col0, m->k);
+    struct mb_host_matrix m;
+    int64_t row;
 
+    if (!cut(whole, n0, &d->part, &m, &row))
+        return MB_OK;
+    struct mb_view dst = mb_view_cols(mb_view_rows(d->v->view, d->row0 + row, m.n), d->col0, m.k);
     if (dst.dtype == MB_BF16) {
-        if (m->stride_k == 1 && m->stride_n == m->k)
-            return L->o->ops->copy_in(L->s, dst, m->base);
-        pack_rows(m, (uint8_t *)d->tmp);
+        if (m.stride_k == 1 && m.stride_n == m.k)
+            return L->o->ops->copy_in(L->s, dst, m.base);
+        pack_rows(&m, (uint8_t *)d->tmp);
     } else {
-        mb_host_to_f32(m, d->tmp);
+        mb_host_to_f32(&m, d->tmp);
     }
     return L->o->ops->copy_in(L->s, dst, d->tmp);
 }
@@ -129,6 +160,8 @@ static enum mb_status take_vec(struct mb_loader *L, void *arg, int64_t n0, const
 enum mb_status mb_load_vec_create(struct mb_loader *L, int64_t rows, int64_t cols, enum mb_dtype t, struct mb_vec *v)
 {
     uint64_t bytes = (uint64_t)(rows * cols * mb_dtype_size(t));
+    if (bytes == 0)
+        return MB_OK;
     enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->buf_alloc(L->o->dev, MB_MEM_WEIGHTS, bytes, &v->buf);
     if (st != MB_OK)
         return mb_load_keep(L, st);
@@ -137,10 +170,10 @@ enum mb_status mb_load_vec_create(struct mb_loader *L, int64_t rows, int64_t col
     return MB_OK;
 }
 
-enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_vec *v, int64_t row0,
-                              int64_t col0)
+enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_vec *v,
+                               int64_t row0, int64_t col0)
 {
-    struct vec_dst d = {v, row0, col0, NULL};
+    struct vec_dst d = {part, v, row0, col0, NULL};
     int64_t rows = MB_LOAD_CHUNK / (t->k * 4);
     if (rows < 1)
         rows = 1;
@@ -154,77 +187,154 @@ enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, b
     return st;
 }
 
-/* A whole f32 tensor as it is; absent tensors leave the vector empty. */
-enum mb_status mb_load_vec(struct mb_loader *L, enum mb_role role, int32_t layer, struct mb_vec *v)
+enum mb_status mb_load_vec_cols(struct mb_loader *L, enum mb_role role, int32_t layer, int64_t k0, int64_t k1, struct mb_vec *v)
 {
     const struct mb_tensor *t = mb_load_find(L, role, layer, -1);
     if (t == NULL)
         return MB_OK;
-    MB_TRY(mb_load_vec_create(L, t->n, t->k, MB_F32, v));
-    return mb_load_vec_put(L, t, true, v, 0, 0);
+    MB_TRY(mb_load_vec_create(L, t->n, k1 - k0, MB_F32, v));
+    return mb_load_vec_put(L, t, true, (struct mb_part){0, t->n, k0, k1}, v, 0, 0);
+}
+
+/* A whole f32 tensor as it is; absent tensors leave the vector empty. */
+enum mb_status mb_load_vec(struct mb_loader *L, enum mb_role role, int32_t layer, struct mb_vec *v)
+{
+    const struct mb_tensor *t = mb_load_find(L, role, layer, -1);
+    return t == NULL ? MB_OK : mb_load_vec_cols(L, role, layer, 0, t->k, v);
 }
 
 struct mat_dst {
+    struct mb_part part;
     struct mb_weight *w;
     int64_t n0;
 };
 
-static enum mb_status take_mat(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
+static enum mb_status take_mat(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *whole)
 {
     struct mat_dst *d = arg;
-    return L->o->ops->weight_put(d->w, d->n0 + n0, 0, m);
+    struct mb_host_matrix m;
+    int64_t row;
+
+    return cut(whole, n0, &d->part, &m, &row) ? L->o->ops->weight_put(d->w, d->n0 + row, 0, &m) : MB_OK;
 }
 
-enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, int64_t unit, enum mb_mem_cat cat,
-                                 struct mb_weight **out)
+static enum mb_status create(struct mb_loader *L, const struct mb_weight_desc *d, struct mb_weight **out)
 {
-    struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat};
-    d.leaf[1] = k;
-    if (unit > 0)
-        d.leaves = mb_k_leaves(k, unit, d.leaf);
-    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->weight_create(L->o->dev, &d, out);
+    enum mb_status st = L->failed != MB_OK ? L->failed : L->o->ops->weight_create(L->o->dev, d, out);
     if (st != MB_OK)
         return mb_load_keep(L, st);
     int64_t bytes = (int64_t)L->o->ops->weight_bytes(*out);
-    if (cat == MB_MEM_EXPERTS)
+    if (d->cat == MB_MEM_EXPERTS)
         L->w->expert_bytes += bytes;
     else
         L->w->dense_bytes += bytes;
     return MB_OK;
 }
 
-/* One tensor into rows n0.. of a weight that exists. */
-enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_weight *w, int64_t n0)
+enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, enum mb_mem_cat cat, struct mb_weight **out)
 {
-    struct mat_dst d = {w, n0};
-    return mb_load_each(L, t, shared, take_mat, &d);
+    struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat};
+    d.leaf[1] = k;
+    return create(L, &d, out);
 }
 
-/* A shared weight made of up to three tensors stacked by outputs, with their biases. unit > 0: row-parallel leaves. */
-enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const enum mb_role *roles, const enum mb_role *bias,
-                                int32_t n_roles, int64_t unit, struct mb_weight **w, struct mb_vec *b)
+enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_weight *w,
+                               int64_t n0)
 {
-    int64_t n = 0, k = 0, n0 = 0;
-    bool has_bias = false;
+    struct mat_dst d = {part, w, n0};
+    return mb_load_rows(L, t, shared, part.n0, part.n1, take_mat, &d);
+}
 
-    for (int32_t i = 0; i < n_roles; i++) {
-        const struct mb_tensor *t = mb_load_find(L, roles[i], layer, -1);
+static int64_t stack_rows(const struct mb_stack *p, const struct mb_tensor *t, int64_t *from)
+{
+    *from = p->to < 0 ? 0 : p->from;
+    return (p->to < 0 ? t->n : p->to) - *from;
+}
+
+enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struct mb_stack *part, int32_t count, bool has_bias,
+                                 struct mb_weight **w, struct mb_vec *b)
+{
+    int64_t n = 0, k = 0, n0 = 0, from;
+    bool bias = false;
+
+    for (int32_t i = 0; i < count; i++) {
+        const struct mb_tensor *t = mb_load_find(L, part[i].role, layer, -1);
         if (t == NULL)
-            return mb_error(MB_BUG, "layer %d has no tensor of role %d", layer, roles[i]);
-        n += t->n;
+            return mb_error(MB_BUG, "layer %d has no tensor of role %d", layer, part[i].role);
+        n += stack_rows(&part[i], t, &from);
         k = t->k;
-        has_bias |= bias != NULL && mb_load_find(L, bias[i], layer, -1) != NULL;
+        bias |= has_bias && mb_load_find(L, part[i].bias, layer, -1) != NULL;
     }
-    MB_TRY(mb_load_mat_create(L, n, k, unit, MB_MEM_WEIGHTS, w));
-    if (has_bias)
+    MB_TRY(mb_load_mat_create(L, n, k, MB_MEM_WEIGHTS, w));
+    if (bias)
         MB_TRY(mb_load_vec_create(L, 1, n, MB_F32, b));
-    for (int32_t i = 0; i < n_roles; i++) {
-        const struct mb_tensor *t = mb_load_find(L, roles[i], layer, -1);
-        const struct mb_tensor *tb = has_bias ? mb_load_find(L, bias[i], layer, -1) : NULL;
-        MB_TRY(mb_load_mat_put(L, t, true, *w, n0));
+    for (int32_t i = 0; i < count; i++) {
+        const struct mb_tensor *t = mb_load_find(L, part[i].role, layer, -1);
+        const struct mb_tensor *tb = bias ? mb_load_find(L, part[i].bias, layer, -1) : NULL;
+        int64_t rows = stack_rows(&part[i], t, &from);
+        MB_TRY(mb_load_mat_put(L, t, true, (struct mb_part){from, from + rows, 0, k}, *w, n0));
         if (tb != NULL)
-            MB_TRY(mb_load_vec_put(L, tb, true, b, 0, n0));
-        n0 += t->n;
+            MB_TRY(mb_load_vec_put(L, tb, true, (struct mb_part){0, 1, from, from + rows}, b, 0, n0));
+        n0 += rows;
     }
     return MB_OK;
+}
+
+/* ---------------------------------------------------------------- row-parallel weights */
+
+int32_t mb_leaf_nodes(int32_t S, int32_t r, int32_t t, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES])
+{
+    int32_t pos[MB_MAX_LEAVES];
+    uint8_t held[MB_MAX_LEAVES];
+
+    for (int32_t i = 0; i < S; i++) {
+        pos[i] = i;
+        held[i] = i >= mb_share(S, r, t) && i < mb_share(S, r + 1, t);
+    }
+    return mb_tree_maximal(pos, held, S, first, count);
+}
+
+struct rowpar_dst {
+    struct mb_rowpar *w;
+    struct mb_part part[MB_MAX_NODES];
+};
+
+static enum mb_status take_rowpar(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *whole)
+{
+    struct rowpar_dst *d = arg;
+    struct mb_host_matrix m;
+    int64_t row;
+
+    for (int32_t i = 0; i < d->w->n; i++) {
+        if (cut(whole, n0, &d->part[i], &m, &row))
+            MB_TRY(L->o->ops->weight_put(d->w->w[i], row, 0, &m));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
+                              enum mb_mem_cat cat, struct mb_rowpar *out)
+{
+    int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
+    int64_t leaf[MB_MAX_LEAVES + 1];
+    struct rowpar_dst dst = {.w = out};
+
+    out->leaves = mb_k_leaves(t->k, unit, leaf);
+    out->k0 = leaf[mb_share(out->leaves, r, s)];
+    out->k1 = leaf[mb_share(out->leaves, r + 1, s)];
+    int32_t n = mb_leaf_nodes(out->leaves, r, s, first, count);
+    if (n > MB_MAX_NODES)
+        return mb_error(MB_BUG, "a share of %d leaves in %d nodes", out->leaves, n);
+    for (int32_t i = 0; i < n; i++) {
+        int64_t a = leaf[first[i]], b = leaf[first[i] + count[i]];
+        struct mb_weight_desc d = {.n = t->n, .k = b - a, .dtype = L->o->path, .leaves = count[i], .cat = cat};
+        for (int32_t j = 0; j <= count[i]; j++)
+            d.leaf[j] = leaf[first[i] + j] - a;
+        dst.part[i] = (struct mb_part){0, t->n, a, b};
+        out->pos[i] = first[i];
+        out->x_col[i] = a - out->k0;
+        out->n = i + 1;
+        MB_TRY(create(L, &d, &out->w[i]));
+    }
+    return mb_load_each(L, t, shared, take_rowpar, &dst);
 }

@@ -10,6 +10,8 @@
 
 struct mb_loader {
     const struct mb_engine_options *o;
+    const struct mb_team *t;
+    struct mb_comm *c; /* who shares a shared tensor; NULL: nothing shared is read here */
     struct mb_stream *s;
     struct mb_weights *w; /* whose bytes are counted */
     struct mb_reader *reader;
@@ -34,19 +36,39 @@ enum mb_status mb_load_room(struct mb_loader *L, uint64_t bytes);
 /* Hands a tensor to take() in chunks of rows; n0: first row of the chunk. */
 typedef enum mb_status (*mb_take_fn)(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m);
 enum mb_status mb_load_each(struct mb_loader *L, const struct mb_tensor *t, bool shared, mb_take_fn take, void *arg);
+/* The same for rows [n0, n1); a shared tensor comes whole, for others may need other rows. */
+enum mb_status mb_load_rows(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t n0, int64_t n1, mb_take_fn take,
+                            void *arg);
 
-/* Vectors: f32 (or bf16) [rows, cols]. put: t at (row0, col0). mb_load_vec: a whole tensor of the model, absent ones leave
- * the vector empty. */
+/* Rows [n0, n1) and columns [k0, k1) of a tensor. */
+struct mb_part {
+    int64_t n0, n1, k0, k1;
+};
+static inline struct mb_part mb_part_whole(const struct mb_tensor *t)
+{
+    return (struct mb_part){0, t->n, 0, t->k};
+}
+
+/* Vectors: f32 (or bf16) [rows, cols]. put: a part of t at (row0, col0). mb_load_vec: a whole tensor of the model, mb_load_vec_cols
+ * some columns of it; absent ones leave the vector empty. */
 enum mb_status mb_load_vec_create(struct mb_loader *L, int64_t rows, int64_t cols, enum mb_dtype t, struct mb_vec *v);
-enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_vec *v, int64_t row0,
-                               int64_t col0);
+enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_vec *v,
+                               int64_t row0, int64_t col0);
+enum mb_status mb_load_vec_cols(struct mb_loader *L, enum mb_role role, int32_t layer, int64_t k0, int64_t k1, struct mb_vec *v);
 enum mb_status mb_load_vec(struct mb_loader *L, enum mb_role role, int32_t layer, struct mb_vec *v);
 
-/* Packed weights [n, k]; unit > 0: row-parallel, with K leaves. put: t into rows n0... stack: several shared tensors one below
- * the other, with their biases. */
-enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, int64_t unit, enum mb_mem_cat cat,
-                                  struct mb_weight **out);
-enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_weight *w, int64_t n0);
-enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const enum mb_role *roles, const enum mb_role *bias,
-                                 int32_t n_roles, int64_t unit, struct mb_weight **w, struct mb_vec *b);
+/* Packed weights [n, k]. put: a part of t into rows n0... stack: rows [from[i], to[i]) of several shared tensors one below the other,
+ * with the same elements of their biases (bias NULL: none). */
+enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, enum mb_mem_cat cat, struct mb_weight **out);
+enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_weight *w,
+                               int64_t n0);
+struct mb_stack {
+    enum mb_role role, bias; /* bias: looked up only with has_bias */
+    int64_t from, to;        /* to < 0: all rows */
+};
+enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struct mb_stack *part, int32_t n, bool has_bias,
+                                 struct mb_weight **w, struct mb_vec *b);
+/* Share r of s of a row-parallel weight whose leaves are made of units. */
+enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
+                              enum mb_mem_cat cat, struct mb_rowpar *out);
 #endif

@@ -19,9 +19,9 @@ static enum mb_status load_pair(struct mb_loader *L, const struct mb_lora *src, 
     if (src == NULL)
         return MB_OK;
     MB_TRY(mb_load_vec_create(L, src->a.n, src->a.k, MB_F32, &p->a));
-    MB_TRY(mb_load_vec_put(L, &src->a, shared, &p->a, 0, 0));
-    MB_TRY(mb_load_mat_create(L, src->b.n, src->b.k, 0, MB_MEM_WEIGHTS, &p->b));
-    return mb_load_mat_put(L, &src->b, shared, p->b, 0);
+    MB_TRY(mb_load_vec_put(L, &src->a, shared, mb_part_whole(&src->a), &p->a, 0, 0));
+    MB_TRY(mb_load_mat_create(L, src->b.n, src->b.k, MB_MEM_WEIGHTS, &p->b));
+    return mb_load_mat_put(L, &src->b, shared, mb_part_whole(&src->b), p->b, 0);
 }
 
 struct kv_b_dst { /* stored forms, on the host */
@@ -58,8 +58,8 @@ static enum mb_status split_kv_b(struct mb_loader *L, const struct kv_b_dst *d, 
         }
         mb_load_vec_create(L, r, nope, MB_F32, &y->uk[h].a);
         mb_load_vec_create(L, r, kl, MB_F32, &y->uv[h].a);
-        mb_load_mat_create(L, kl, r, 0, MB_MEM_WEIGHTS, &y->uk[h].b);
-        mb_load_mat_create(L, m->v_dim, r, 0, MB_MEM_WEIGHTS, &y->uv[h].b);
+        mb_load_mat_create(L, kl, r, MB_MEM_WEIGHTS, &y->uk[h].b);
+        mb_load_mat_create(L, m->v_dim, r, MB_MEM_WEIGHTS, &y->uv[h].b);
         st = L->failed;
         if (st == MB_OK)
             st = L->o->ops->copy_in(L->s, y->uk[h].a.view, t);
@@ -120,7 +120,7 @@ static enum mb_status load_shared_sites(struct mb_loader *L, const struct mb_ada
 /* Experts first and agreed upon, because only their owners read them; then what all ranks read together. */
 static enum mb_status load_adapter(struct mb_engine *e, const struct mb_adapter *a, struct mb_lora_set *set)
 {
-    struct mb_loader L = {.o = &e->o, .s = e->stream, .w = &e->w};
+    struct mb_loader L = {.o = &e->o, .t = &e->t, .c = e->t.peers, .s = e->stream, .w = &e->w};
     int64_t k = MB_LOAD_CHUNK / 4;
 
     set->scale = a->scale;
@@ -140,7 +140,7 @@ static enum mb_status load_adapter(struct mb_engine *e, const struct mb_adapter 
             st = load_own_experts(&L, a, &e->w.layer[l], l, &set->layer[l]);
     }
     st = mb_comm_agree(e->o.comm, st, "loading an adapter's experts");
-    for (int32_t l = 0; st == MB_OK && l < e->o.model->layers; l++)
+    for (int32_t l = e->t.first_layer; st == MB_OK && L.c != NULL && l < e->t.last_layer; l++)
         st = load_shared_sites(&L, a, l, &set->layer[l]);
     mb_reader_destroy(L.reader);
     mb_free(L.pack);

@@ -8,23 +8,25 @@
 static void pick_rows(struct mb_engine *e, struct mb_batch *out)
 {
     const struct mb_batch *b = &e->batch;
+    const struct mb_flight *f = &e->flight[e->first_flight];
 
     out->rows = 0;
     out->seqs = b->seqs;
     for (int32_t r = 0; r < b->rows; r++) {
-        const struct mb_seq *q = b->seq[b->row_seq[r]];
+        const struct mb_seq *q = f->seq[b->row_seq[r]];
         int64_t pos = b->pos[r];
         int64_t last = q->n_prompt + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1;
         if (q->error != NULL || pos + 1 >= q->n_ids || (q->done && pos >= last))
             continue;
         int32_t i = out->rows++;
-        out->ids[i] = q->ids[pos + 1];
-        out->pos[i] = b->pos[r];
-        out->rope[i] = b->rope[r];
-        out->slot[i] = b->slot[r];
-        out->row_seq[i] = b->row_seq[r];
-        out->out_row[i] = r;
+        out->p_ids[i] = q->ids[pos + 1];
+        out->p_pos[i] = b->pos[r];
+        out->p_rope[i] = b->rope[r];
+        out->p_slot[i] = b->p_slot[r];
+        out->p_seq[i] = b->row_seq[r];
+        out->part_row[i] = r;
     }
+    out->n_part = out->n_own = out->rows;
 }
 
 /* x = eh_proj([RMS(Emb(t+1); enorm) ; RMS(h; hnorm)]), h after the main model's final norm */
@@ -38,8 +40,8 @@ static enum mb_status combine_inputs(struct mb_engine *e, const struct mb_batch 
     struct mb_view both = mb_rows_of(e->work.mtp_in, M, 2 * H, e->o.path);
     struct mb_gemm_group g = {.w = e->w.mtp_proj, .rows = M};
 
-    MB_TRY(ops->copy_in(e->stream, idx, mb->out_row));
-    MB_TRY(ops->copy_in(e->stream, ids, mb->ids));
+    MB_TRY(ops->copy_in(e->stream, idx, mb->part_row));
+    MB_TRY(ops->copy_in(e->stream, ids, mb->p_ids));
     MB_TRY(ops->gather(e->stream, t, mb_rows_of(e->work.x, e->batch.rows, H, MB_F32), idx));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, h, t, e->w.final_norm.view, e->w.final_norm_b.view, m->norm, m->norm_eps, 1, 1));
     MB_TRY(ops->norm(e->stream, mb_view_cols(both, H, H), MB_NO_VIEW, h, e->w.mtp_hnorm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, 1));
@@ -61,8 +63,8 @@ static enum mb_status emit(struct mb_engine *e, struct mb_sink *sink, const stru
         MB_TRY(ops->gemm(e->stream, z, hn, &g, 1));
         MB_TRY(ops->copy_out(e->stream, e->work.h_rows, z));
         for (int32_t i = 0; i < n; i++) {
-            const struct mb_seq *q = mb->seq[mb->row_seq[first + i]];
-            int64_t row = mb->pos[first + i] - q->job->req->hidden;
+            const struct mb_seq *q = e->flight[e->first_flight].seq[mb->p_seq[first + i]];
+            int64_t row = mb->p_pos[first + i] - q->job->req->hidden;
             if (row >= 0)
                 MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_MTP, row, 1, e->work.h_rows + (int64_t)i * m->vocab));
         }
@@ -76,20 +78,19 @@ enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink)
     const struct mb_model *m = e->o.model;
     struct mb_batch *mb = &e->mtp_batch, keep = e->batch;
 
-    mb->seq = keep.seq;
-    mb->page_table = keep.page_table;
-    mb->rows = mb->n_runs = 0; /* adapters leave the module alone: its tags stay 0 */
+    mb->rows = mb->n_part = mb->n_own = mb->own0 = mb->n_runs = 0; /* adapters leave the module alone: its tags stay 0 */
     if (e->status == MB_OK)
         pick_rows(e, mb);
     struct mb_view x2 = mb_rows_of(e->work.mtp_x, mb->rows, m->hidden, MB_F32);
     if (e->status == MB_OK && mb->rows > 0)
         e->status = combine_inputs(e, mb, x2);
     e->batch = *mb;
+    e->batch.page_table = keep.page_table;
     if (e->status == MB_OK && mb->rows > 0)
         e->status = mb_work_upload(e);
     enum mb_status st = mb_layer_run(e, m->layers, x2);
     if (st == MB_OK && mb->rows > 0)
         st = emit(e, sink, mb, x2);
-    e->batch = keep;
+    e->batch = keep; /* the same arrays; what the layer changed is views */
     return st;
 }

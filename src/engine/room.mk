@@ -1,7 +1,14 @@
 libmoebatch_a_SOURCES += \
 	src/engine/engine.h \
 	src/engine/engine.c \
+	src/engine/team.h \
+	src/engine/team.c \
 	src/engine/work.h \
+	src/engine/batch.c \
+	src/engine/results.c \
+	src/engine/share.c \
+	src/engine/segments.c \
+	src/engine/experts.c \
 	src/engine/work.c \
 	src/engine/seq.h \
 	src/engine/seq.c \

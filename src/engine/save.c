@@ -2,71 +2,71 @@
 #include <string.h>
 #include "engine/work.h"
 
-/* First result row of a sequence's rows of this step, and how many of them the results keep (a prepended BOS is computed
- * but is no row of the results). */
-static int64_t kept_rows(const struct mb_seq *q, int64_t *first, int64_t *skip)
+/* Rows of sequence i of a flight that the results keep (a prepended BOS is computed but is no row of the results): the first result
+ * row, the first batch row, and how many. */
+static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, int64_t *row)
 {
-    int64_t hidden = q->job->req->hidden;
-    *skip = q->n_done < hidden ? hidden - q->n_done : 0;
-    *first = q->n_done + *skip - hidden;
-    return q->step_rows - *skip;
+    int64_t hidden = f->seq[i]->job->req->hidden, skip = f->seq_pos[i] < hidden ? hidden - f->seq_pos[i] : 0;
+
+    if (skip > f->seq_rows[i])
+        skip = f->seq_rows[i];
+    *first = f->seq_pos[i] + skip - hidden;
+    *row = f->seq_row[i] + skip;
+    return f->seq_rows[i] - skip;
 }
 
-static enum mb_status save_seq_routing(struct mb_engine *e, struct mb_sink *sink, const struct mb_seq *q)
+static enum mb_status save_routing(struct mb_engine *e, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
 {
-    int32_t Lm = e->o.model->moe_layers, k = e->o.model->router.k;
-    int64_t first, skip, n = kept_rows(q, &first, &skip), per = (int64_t)Lm * k, plane = e->work.max_rows * k;
+    int32_t Lm = e->o.model->moe_layers, k = e->o.model->router.k, handle = f->seq[s]->handle;
+    int64_t first, row, n = kept_rows(f, s, &first, &row), per = (int64_t)Lm * k, plane = e->work.max_rows * k;
     uint16_t *ex = e->work.h_u16, *by = ex + per;
     float *w = e->work.h_rows;
 
     for (int64_t i = 0; i < n; i++) {
-        int64_t row = q->step_row + skip + i;
         for (int32_t l = 0; l < Lm; l++) {
             for (int32_t j = 0; j < k; j++) {
-                int64_t at = l * plane + row * k + j;
-                ex[l * k + j] = (uint16_t)e->work.h_experts[at];
-                by[l * k + j] = (uint16_t)e->work.h_served[at];
-                w[l * k + j] = e->work.h_weights[at];
+                int64_t at = l * plane + (row + i) * k + j;
+                ex[l * k + j] = (uint16_t)e->found.experts[at];
+                by[l * k + j] = (uint16_t)e->found.served[at];
+                w[l * k + j] = e->found.weights[at];
             }
         }
-        MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_EXPERTS, first + i, 1, ex));
-        MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_WEIGHTS, first + i, 1, w));
-        MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_PHYSICAL, first + i, 1, by));
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_EXPERTS, first + i, 1, ex));
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_WEIGHTS, first + i, 1, w));
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_PHYSICAL, first + i, 1, by));
     }
     return MB_OK;
 }
 
-enum mb_status mb_save_routing(struct mb_engine *e, struct mb_sink *sink)
+static enum mb_status save_hidden(struct mb_engine *e, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
 {
-    if (!e->o.save_routing || e->o.model->moe_layers == 0)
-        return MB_OK;
-    for (int32_t i = 0; i < e->batch.seqs; i++)
-        MB_TRY(save_seq_routing(e, sink, e->batch.seq[i]));
+    int64_t H = e->o.model->hidden, L1 = e->o.model->layers + 1, first, row, n = kept_rows(f, s, &first, &row);
+
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t l = 0; l < L1; l++)
+            memcpy(e->work.h_rows + l * H, e->found.hidden + (l * e->work.max_rows + row + i) * H, sizeof(float) * (size_t)H);
+        MB_TRY(sink->ops->bulk(sink, f->seq[s]->handle, MB_BULK_HIDDEN, first + i, 1, e->work.h_rows));
+    }
     return MB_OK;
 }
 
-/* Keeps the residual stream of this step at index 0 (after the embedding) .. layers. */
+enum mb_status mb_save_flight(struct mb_engine *e, const struct mb_flight *f, struct mb_sink *sink)
+{
+    for (int32_t s = 0; s < f->seqs; s++) {
+        if (e->o.save_routing && e->o.model->moe_layers > 0)
+            MB_TRY(save_routing(e, f, s, sink));
+        if (e->o.save_hidden)
+            MB_TRY(save_hidden(e, f, s, sink));
+    }
+    return MB_OK;
+}
+
+/* Keeps the residual stream of the own rows at index 0 (after the embedding) .. layers. */
 enum mb_status mb_keep_hidden(struct mb_engine *e, int32_t index)
 {
-    int64_t H = e->o.model->hidden, M = e->batch.rows;
+    int64_t H = e->o.model->hidden, M = e->batch.n_own;
 
     if (M == 0)
         return MB_OK;
     return e->o.ops->copy_out(e->stream, e->work.h_hidden + index * e->work.max_rows * H, mb_rows_of(e->work.x, M, H, MB_F32));
-}
-
-enum mb_status mb_save_hidden(struct mb_engine *e, struct mb_sink *sink)
-{
-    int64_t H = e->o.model->hidden, L1 = e->o.model->layers + 1;
-
-    for (int32_t s = 0; s < e->batch.seqs && e->o.save_hidden; s++) {
-        const struct mb_seq *q = e->batch.seq[s];
-        int64_t first, skip, n = kept_rows(q, &first, &skip);
-        for (int64_t i = 0; i < n; i++) {
-            for (int64_t l = 0; l < L1; l++)
-                memcpy(e->work.h_rows + l * H, e->work.h_hidden + (l * e->work.max_rows + q->step_row + skip + i) * H, sizeof(float) * (size_t)H);
-            MB_TRY(sink->ops->bulk(sink, q->handle, MB_BULK_HIDDEN, first + i, 1, e->work.h_rows));
-        }
-    }
-    return MB_OK;
 }

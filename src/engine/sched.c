@@ -7,71 +7,82 @@
 #include "base/log.h"
 #include "engine/work.h"
 
+static enum mb_status flights_create(struct mb_engine *e)
+{
+    size_t rows = (size_t)e->o.plan->max_batch_rows, seqs = (size_t)e->o.plan->max_num_seqs;
+
+    e->depth = e->t.l.pp;
+    e->flight = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)e->depth, sizeof *e->flight);
+    for (int32_t i = 0; e->flight != NULL && i < e->depth; i++) {
+        struct mb_flight *f = &e->flight[i];
+        f->seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
+        f->seq_pos = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof *f->seq_pos);
+        f->seq_row = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, 2 * seqs, sizeof *f->seq_row);
+        f->out_seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(void *));
+        f->out_pos = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof *f->out_pos);
+        if (!f->seq || !f->seq_pos || !f->seq_row || !f->out_seq || !f->out_pos)
+            return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
+        f->seq_rows = f->seq_row + seqs;
+    }
+    return e->flight != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for %d steps", e->depth);
+}
+
+static enum mb_status pages_create(struct mb_engine *e)
+{
+    int32_t sp = e->t.l.sp, pages = (int32_t)e->o.plan->kv_pages;
+
+    e->free_page = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)sp, sizeof(void *));
+    e->n_free_page = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)sp, sizeof(int32_t));
+    for (int32_t p = 0; e->free_page != NULL && e->n_free_page != NULL && p < sp; p++) {
+        e->free_page[p] = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)pages, sizeof(int32_t));
+        if (e->free_page[p] == NULL)
+            break;
+        e->n_free_page[p] = pages;
+        for (int32_t i = 0; i < pages; i++)
+            e->free_page[p][i] = pages - 1 - i;
+    }
+    if (e->free_page == NULL || e->n_free_page == NULL || e->free_page[sp - 1] == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a list of %d KV pages", pages);
+    return MB_OK;
+}
+
+/* Only a leader schedules. */
 enum mb_status mb_sched_create(struct mb_engine *e)
 {
-    const struct mb_plan *p = e->o.plan;
-    size_t rows = (size_t)p->max_batch_rows, seqs = (size_t)p->max_num_seqs;
-    struct mb_batch *b = &e->batch;
+    size_t seqs = (size_t)e->o.plan->max_num_seqs;
 
-    b->max_pages = p->max_pages_per_seq;
-    b->seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
-    b->ids = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, 5 * rows, sizeof(int32_t));
-    b->page_table = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
-    b->run = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs + 1, sizeof *b->run);
-    b->tag = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof *b->tag);
-    b->out_row = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int32_t));
-    b->out_seq = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(void *));
-    b->out_pos = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, rows, sizeof(int64_t));
-    e->mtp_batch.tag = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, e->mtp ? rows : 1, sizeof(uint16_t));
-    e->mtp_batch.ids = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, e->mtp ? 6 * rows : 1, sizeof(int32_t));
+    if (!e->t.leads)
+        return MB_OK;
     e->running = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
-    e->cap_waiting = p->max_num_seqs;
+    e->cap_waiting = e->o.plan->max_num_seqs;
     e->waiting = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
-    e->free_page = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)p->kv_pages, sizeof(int32_t));
-    if (b->seq == NULL || b->run == NULL || b->tag == NULL || b->ids == NULL || b->page_table == NULL || b->out_row == NULL || b->out_seq == NULL ||
-        b->out_pos == NULL || e->mtp_batch.ids == NULL || e->mtp_batch.tag == NULL || e->running == NULL || e->waiting == NULL || e->free_page == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
-    b->pos = b->ids + rows;
-    b->rope = b->pos + rows;
-    b->slot = b->rope + rows;
-    b->row_seq = b->slot + rows;
-    if (e->mtp) {
-        struct mb_batch *t = &e->mtp_batch;
-        t->max_pages = b->max_pages;
-        t->pos = t->ids + rows;
-        t->rope = t->pos + rows;
-        t->slot = t->rope + rows;
-        t->row_seq = t->slot + rows;
-        t->out_row = t->row_seq + rows;
-    }
-    e->n_free_page = (int32_t)p->kv_pages;
-    for (int32_t i = 0; i < e->n_free_page; i++)
-        e->free_page[i] = e->n_free_page - 1 - i;
-    return MB_OK;
+    if (e->running == NULL || e->waiting == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %zu sequences; use a smaller --max-num-seqs", seqs);
+    MB_TRY(pages_create(e));
+    return flights_create(e);
 }
 
 void mb_sched_destroy(struct mb_engine *e)
 {
-    struct mb_batch *b = &e->batch;
-
     for (int32_t i = 0; i < e->n_running; i++)
         mb_seq_destroy(e->running[i]);
     mb_seq_destroy(e->held);
     for (int32_t i = 0; i < e->n_waiting; i++)
         mb_job_drop(e->waiting[i]);
-    mb_free(e->mtp_batch.ids);
-    mb_free(e->mtp_batch.tag);
     mb_free(e->running);
     mb_free(e->waiting);
+    for (int32_t p = 0; p < e->t.l.sp && e->free_page != NULL; p++)
+        mb_free(e->free_page[p]);
     mb_free(e->free_page);
-    mb_free(b->seq);
-    mb_free(b->ids);
-    mb_free(b->page_table);
-    mb_free(b->run);
-    mb_free(b->tag);
-    mb_free(b->out_row);
-    mb_free(b->out_seq);
-    mb_free(b->out_pos);
+    mb_free(e->n_free_page);
+    for (int32_t i = 0; i < e->depth && e->flight != NULL; i++) {
+        mb_free(e->flight[i].seq);
+        mb_free(e->flight[i].seq_pos);
+        mb_free(e->flight[i].seq_row);
+        mb_free(e->flight[i].out_seq);
+        mb_free(e->flight[i].out_pos);
+    }
+    mb_free(e->flight);
 }
 
 /* ---------------------------------------------------------------- admission */
@@ -180,7 +191,7 @@ static enum mb_status refuse(struct mb_engine *e, struct mb_seq *q, int64_t page
 {
     struct mb_record rec;
 
-    MB_TRY(mb_seq_fail(q, "needs %lld KV pages for %lld positions, this layout has %lld a rank", (long long)pages,
+    MB_TRY(mb_seq_fail(q, "needs %lld KV pages on a rank for %lld positions, this layout has %lld a rank", (long long)pages,
                        (long long)mb_seq_positions(q), (long long)e->o.plan->kv_pages));
     enum mb_status st = mb_seq_record(q, &rec);
     if (st == MB_OK)
@@ -193,11 +204,28 @@ static enum mb_status refuse(struct mb_engine *e, struct mb_seq *q, int64_t page
     return st;
 }
 
+/* The part that keeps a page, and the pages that each part keeps of n. */
+static int32_t part_of_page(const struct mb_engine *e, int64_t page)
+{
+    return mb_layout_part(e->t.l.sp, page * MB_KV_BLOCK / e->o.segment);
+}
+
+static void pages_by_part(const struct mb_engine *e, int64_t n, int64_t count[MB_MAX_PARTS])
+{
+    memset(count, 0, sizeof *count * (size_t)e->t.l.sp);
+    if (e->t.l.sp == 1)
+        count[0] = n;
+    for (int64_t i = 0; e->t.l.sp > 1 && i < n; i++)
+        count[part_of_page(e, i)]++;
+}
+
 /* The whole of a sequence's pages is reserved at admission, so a running sequence never has to give way. */
 static enum mb_status admit(struct mb_engine *e, struct mb_seq *q, int32_t pages, struct mb_sink *sink)
 {
-    for (int32_t i = 0; i < pages; i++)
-        q->page[i] = e->free_page[--e->n_free_page];
+    for (int32_t i = 0; i < pages; i++) {
+        int32_t p = part_of_page(e, i);
+        q->page[i] = e->free_page[p][--e->n_free_page[p]];
+    }
     q->n_pages = pages;
     q->t_admit = mb_now();
     e->running[e->n_running++] = q;
@@ -227,11 +255,18 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
             return MB_OK;
         e->held = NULL;
         int64_t pages = (mb_seq_positions(q) + MB_KV_BLOCK - 1) / MB_KV_BLOCK;
-        if (pages > e->o.plan->kv_pages || pages > e->o.plan->max_pages_per_seq) {
-            MB_TRY(refuse(e, q, pages, sink));
+        int64_t of[MB_MAX_PARTS], most = 0;
+        bool wait = false;
+        pages_by_part(e, pages, of);
+        for (int32_t p = 0; p < e->t.l.sp; p++) {
+            most = of[p] > most ? of[p] : most;
+            wait |= of[p] > e->n_free_page[p];
+        }
+        if (most > e->o.plan->kv_pages || pages > e->o.plan->max_pages_per_seq) {
+            MB_TRY(refuse(e, q, most, sink));
             continue;
         }
-        if (pages > e->n_free_page) {
+        if (wait) {
             e->held = q;
             return MB_OK;
         }
@@ -244,83 +279,102 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
 
 /* ---------------------------------------------------------------- the batch of a step */
 
-/* Rows of one adapter lie together; a run is what such rows are called. */
-static void note_adapter(struct mb_batch *b, int32_t adapter, int32_t rows)
-{
-    for (int32_t i = b->rows; i < b->rows + rows; i++)
-        b->tag[i] = (uint16_t)(adapter + 1);
-    if (adapter < 0)
-        return;
-    struct mb_lora_run *last = b->n_runs > 0 ? &b->run[b->n_runs - 1] : NULL;
-    if (last != NULL && last->adapter == adapter && last->row0 + last->rows == b->rows)
-        last->rows += rows;
-    else
-        b->run[b->n_runs++] = (struct mb_lora_run){adapter, b->rows, rows};
-}
-
-static void add_rows(struct mb_engine *e, struct mb_seq *q, int32_t rows)
+/* A row whose logits are needed: what for. A known next token (of the prompt, or forced) is the target; else the drawn one. */
+static enum mb_status add_out(struct mb_engine *e, struct mb_flight *f, struct mb_seq *q, int32_t row, int64_t pos)
 {
     struct mb_batch *b = &e->batch;
-    bool all = e->o.save_logits == MB_LOGITS_ALL;
+    bool draws = mb_seq_draws_at(q, pos), all = e->o.save_logits == MB_LOGITS_ALL;
+    bool last = e->o.save_logits == MB_LOGITS_LAST && pos >= q->n_prompt - 1;
+
+    if (!all && !last && !draws && !mb_seq_scores_at(q, pos))
+        return MB_OK;
+    int32_t i = b->n_out++;
+    f->out_seq[i] = q;
+    f->out_pos[i] = pos;
+    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last};
+    b->sample[i] = (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+    if (!draws)
+        return MB_OK;
+    b->out[i].top_n = q->job->req->top_n;
+    return mb_seq_sampling(q, e->o.model->eos, e->o.model->n_eos, pos - (q->n_prompt - 1), &b->adj, &b->sample[i]);
+}
+
+static enum mb_status add_rows(struct mb_engine *e, struct mb_flight *f, struct mb_seq *q, int64_t rows)
+{
+    struct mb_batch *b = &e->batch;
 
     if (rows <= 0)
-        return;
-    note_adapter(b, q->adapter, rows);
+        return MB_OK;
     memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page, sizeof(int32_t) * (size_t)q->n_pages);
-    q->step_row = b->rows;
-    q->step_rows = rows;
-    for (int32_t i = 0; i < rows; i++) {
+    f->seq[b->seqs] = q;
+    f->seq_row[b->seqs] = b->rows;
+    f->seq_rows[b->seqs] = (int32_t)rows;
+    f->seq_pos[b->seqs] = q->n_sched;
+    for (int64_t i = 0; i < rows; i++) {
         int32_t r = b->rows++;
-        int64_t pos = q->n_done + i;
+        int64_t pos = q->n_sched + i;
         b->ids[r] = q->ids[pos];
         b->pos[r] = (int32_t)pos;
         b->rope[r] = (int32_t)(pos + (q->rope_long ? e->work.rope_rows : 0));
-        b->slot[r] = q->page[pos / MB_KV_BLOCK] * MB_KV_BLOCK + (int32_t)(pos % MB_KV_BLOCK);
         b->row_seq[r] = b->seqs;
-        if (all || mb_seq_draws_at(q, pos) || mb_seq_scores_at(q, pos) ||
-            (e->o.save_logits == MB_LOGITS_LAST && pos == q->n_prompt - 1)) {
-            b->out_row[b->n_out] = r;
-            b->out_seq[b->n_out] = q;
-            b->out_pos[b->n_out++] = pos;
-        }
+        b->tag[r] = (uint16_t)(q->adapter + 1);
+        MB_TRY(add_out(e, f, q, r, pos));
     }
-    b->seq[b->seqs++] = q;
+    b->seqs++;
+    q->n_sched += rows;
+    q->in_flight++;
+    q->picked = true;
+    return MB_OK;
 }
 
-static void add_decode(struct mb_engine *e, int32_t adapter)
+/* Sequences that wait for nothing but this step. With several steps under way each takes its part of them, or the first would have
+ * them all. */
+static enum mb_status add_decode(struct mb_engine *e, struct mb_flight *f, int32_t adapter, int32_t *left)
 {
-    for (int32_t i = 0; i < e->n_running && e->batch.rows < e->o.plan->max_batch_rows; i++) {
+    for (int32_t i = 0; i < e->n_running && e->batch.rows < e->o.plan->max_batch_rows && *left > 0; i++) {
         struct mb_seq *q = e->running[i];
-        if (q->adapter == adapter && q->n_ids - q->n_done == 1 && q->n_done >= q->n_prompt)
-            add_rows(e, q, 1);
+        if (q->adapter != adapter || q->done || q->n_ids - q->n_sched != 1 || q->n_sched < q->n_prompt)
+            continue;
+        MB_TRY(add_rows(e, f, q, 1));
+        (*left)--;
     }
+    return MB_OK;
 }
 
-static void add_prefill(struct mb_engine *e, int32_t adapter)
+static enum mb_status add_prefill(struct mb_engine *e, struct mb_flight *f, int32_t adapter)
 {
     int32_t max = e->o.plan->max_batch_rows;
 
     for (int32_t i = 0; i < e->n_running && e->batch.rows < max; i++) {
         struct mb_seq *q = e->running[i];
-        int64_t todo = q->n_ids - q->n_done;
-        if (q->adapter != adapter || q->step_rows > 0 || todo <= 0)
-            continue;
-        add_rows(e, q, todo < max - e->batch.rows ? (int32_t)todo : max - e->batch.rows);
+        int64_t todo = q->n_ids - q->n_sched, room = max - e->batch.rows;
+        bool decode = todo == 1 && q->n_sched >= q->n_prompt;
+        if (q->adapter == adapter && !q->picked && !q->done && !(decode && e->depth > 1))
+            MB_TRY(add_rows(e, f, q, todo < room ? todo : room));
     }
+    return MB_OK;
 }
 
-void mb_sched_batch(struct mb_engine *e)
+enum mb_status mb_sched_batch(struct mb_engine *e)
 {
     struct mb_batch *b = &e->batch;
+    struct mb_flight *f = &e->flight[(e->first_flight + e->n_flights) % e->depth];
+    int32_t decode = (e->n_running + e->depth - 1) / e->depth;
 
-    b->rows = b->seqs = b->n_out = b->n_runs = 0;
+    b->rows = b->seqs = b->n_out = b->n_runs = b->adj.n = 0;
     for (int32_t i = 0; i < e->n_running; i++)
-        e->running[i]->step_rows = 0;
-    for (int32_t a = -1; a < e->o.n_adapters; a++)
-        add_decode(e, a);
-    for (int32_t a = -1; a < e->o.n_adapters; a++)
-        add_prefill(e, a);
+        e->running[i]->picked = false;
+    enum mb_status st = e->status;
+    for (int32_t a = -1; st == MB_OK && a < e->o.n_adapters; a++)
+        st = add_decode(e, f, a, &decode);
+    for (int32_t a = -1; st == MB_OK && a < e->o.n_adapters; a++)
+        st = add_prefill(e, f, a);
+    f->rows = b->rows;
+    f->seqs = b->seqs;
+    f->n_out = b->n_out;
+    mb_batch_share(e, b);
     e->counters.rows += b->rows;
+    return st;
 }
 
 /* ---------------------------------------------------------------- after a step */
@@ -342,8 +396,10 @@ static enum mb_status finish(struct mb_engine *e, struct mb_seq *q, struct mb_si
     struct mb_record rec = {0};
     bool failed = q->error != NULL;
 
-    for (int32_t i = 0; i < q->n_pages; i++)
-        e->free_page[e->n_free_page++] = q->page[i];
+    for (int32_t i = 0; i < q->n_pages; i++) {
+        int32_t p = part_of_page(e, i);
+        e->free_page[p][e->n_free_page[p]++] = q->page[i];
+    }
     enum mb_status st = last_mtp_row(e, q, sink);
     if (st == MB_OK)
         st = mb_seq_record(q, &rec);
@@ -360,19 +416,22 @@ static enum mb_status finish(struct mb_engine *e, struct mb_seq *q, struct mb_si
     return st;
 }
 
-enum mb_status mb_sched_retire(struct mb_engine *e, struct mb_sink *sink)
+enum mb_status mb_sched_retire(struct mb_engine *e, struct mb_flight *f, struct mb_sink *sink)
 {
     int32_t kept = 0;
     enum mb_status st = MB_OK;
 
+    for (int32_t i = 0; i < f->seqs; i++) {
+        f->seq[i]->n_done += f->seq_rows[i];
+        f->seq[i]->in_flight--;
+    }
     for (int32_t i = 0; i < e->n_running; i++) {
         struct mb_seq *q = e->running[i];
-        q->n_done += q->step_rows;
         if (q->max_out == 0 && q->n_done == q->n_prompt && !q->done) {
             q->finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
             q->done = true;
         }
-        if (q->done && st == MB_OK)
+        if (q->done && q->in_flight == 0 && st == MB_OK)
             st = finish(e, q, sink);
         else
             e->running[kept++] = q;

@@ -19,7 +19,9 @@ struct mb_seq {
     int32_t *ids;           /* prompt, then outputs (forced ones are known from the start) */
     int64_t n_ids, cap;     /* known ids */
     int64_t n_prompt;
-    int64_t n_done;         /* positions computed: their keys and values are in the pages */
+    int64_t n_done;         /* positions whose results are known: their keys and values are in the pages */
+    int64_t n_sched;        /* positions in steps so far: n_done and those under way */
+    int32_t in_flight;      /* steps under way with rows of this sequence */
     int64_t max_out;        /* outputs at most */
     int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
     int64_t n_drawn;        /* outputs verified or drawn so far */
@@ -45,7 +47,7 @@ struct mb_seq {
     bool done;
     char *error;            /* the row ends as an error with this reason */
     double t_first, t_admit;
-    int32_t step_row, step_rows; /* this step: first row and number of rows; 0 rows: none */
+    bool picked;            /* has rows in the batch being made */
 };
 
 /* Makes choice `job->next` of a job (advancing it). mem: accounted as requests. */

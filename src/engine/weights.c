@@ -8,20 +8,26 @@
 
 /* ---------------------------------------------------------------- parts of a layer */
 
+/* The share of tensor rank t of n of a gated FFN with these tensors; dense ones may have biases. */
 static enum mb_status load_ffn(struct mb_loader *L, int32_t layer, enum mb_role gate, enum mb_role up, enum mb_role down,
                                struct mb_ffn *f)
 {
-    const struct mb_tensor *t = mb_load_find(L, gate, layer, -1);
-    if (t == NULL)
+    const struct mb_tensor *t = mb_load_find(L, gate, layer, -1), *td = mb_load_find(L, down, layer, -1);
+    const struct mb_tensor *tb = gate == MB_T_GATE ? mb_load_find(L, MB_T_DOWN_B, layer, -1) : NULL;
+    if (t == NULL || td == NULL)
         return MB_OK;
-    bool dense = gate == MB_T_GATE;
-    enum mb_role w[2] = {gate, up}, b[2] = {MB_T_GATE_B, MB_T_UP_B}, db[1] = {MB_T_DOWN_B};
-    f->width = t->n;
-    MB_TRY(mb_load_mat_stack(L, layer, w, dense ? b : NULL, 2, 0, &f->gate_up, &f->gate_up_b));
-    return mb_load_mat_stack(L, layer, &down, dense ? db : NULL, 1, mb_k_unit(f->width), &f->down, &f->down_b);
+    MB_TRY(mb_load_rowpar(L, td, true, mb_k_unit(td->k), L->t->at.t, L->t->l.tp, MB_MEM_WEIGHTS, &f->down));
+    const struct mb_stack part[2] = {{gate, MB_T_GATE_B, f->down.k0, f->down.k1}, {up, MB_T_UP_B, f->down.k0, f->down.k1}};
+    f->whole = t->n;
+    f->width = f->down.k1 - f->down.k0;
+    if (tb != NULL) {
+        MB_TRY(mb_load_vec_create(L, 1, tb->k, MB_F32, &f->down_b));
+        MB_TRY(mb_load_vec_put(L, tb, true, mb_part_whole(tb), &f->down_b, 0, 0));
+    }
+    return mb_load_mat_stack(L, layer, part, 2, gate == MB_T_GATE, &f->gate_up, &f->gate_up_b);
 }
 
-/* One routed expert of this rank. */
+/* One routed expert of this rank: its slice, if experts are sliced. */
 static enum mb_status load_expert(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
 {
     const struct mb_tensor *g = mb_load_find(L, MB_T_E_GATE, layer, e), *u = mb_load_find(L, MB_T_E_UP, layer, e);
@@ -31,20 +37,22 @@ static enum mb_status load_expert(struct mb_loader *L, int32_t layer, int32_t e,
 
     if (g == NULL || u == NULL || d == NULL)
         return mb_error(MB_BUG, "layer %d: expert %d has no tensors", layer, e);
-    f->width = g->n;
-    MB_TRY(mb_load_mat_create(L, 2 * g->n, g->k, 0, MB_MEM_EXPERTS, &f->gate_up));
-    MB_TRY(mb_load_mat_put(L, g, false, f->gate_up, 0));
-    MB_TRY(mb_load_mat_put(L, u, false, f->gate_up, g->n));
-    MB_TRY(mb_load_mat_create(L, d->n, d->k, mb_k_unit(d->k), MB_MEM_EXPERTS, &f->down));
-    MB_TRY(mb_load_mat_put(L, d, false, f->down, 0));
+    MB_TRY(mb_load_rowpar(L, d, false, mb_k_unit(d->k), L->t->at.x, L->t->l.etp, MB_MEM_EXPERTS, &f->down));
+    int64_t a = f->down.k0, b = f->down.k1, w = b - a;
+    const struct mb_part rows = {a, b, 0, g->k}, bias = {0, 1, a, b};
+    f->whole = g->n;
+    f->width = w;
+    MB_TRY(mb_load_mat_create(L, 2 * w, g->k, MB_MEM_EXPERTS, &f->gate_up));
+    MB_TRY(mb_load_mat_put(L, g, false, rows, f->gate_up, 0));
+    MB_TRY(mb_load_mat_put(L, u, false, rows, f->gate_up, w));
     if (gb != NULL && ub != NULL) {
-        MB_TRY(mb_load_vec_create(L, 1, 2 * g->n, MB_F32, &f->gate_up_b));
-        MB_TRY(mb_load_vec_put(L, gb, false, &f->gate_up_b, 0, 0));
-        MB_TRY(mb_load_vec_put(L, ub, false, &f->gate_up_b, 0, g->n));
+        MB_TRY(mb_load_vec_create(L, 1, 2 * w, MB_F32, &f->gate_up_b));
+        MB_TRY(mb_load_vec_put(L, gb, false, bias, &f->gate_up_b, 0, 0));
+        MB_TRY(mb_load_vec_put(L, ub, false, bias, &f->gate_up_b, 0, w));
     }
     if (db != NULL) {
-        MB_TRY(mb_load_vec_create(L, 1, d->n, MB_F32, &f->down_b));
-        MB_TRY(mb_load_vec_put(L, db, false, &f->down_b, 0, 0));
+        MB_TRY(mb_load_vec_create(L, 1, db->k, MB_F32, &f->down_b));
+        MB_TRY(mb_load_vec_put(L, db, false, mb_part_whole(db), &f->down_b, 0, 0));
     }
     return MB_OK;
 }
@@ -52,12 +60,11 @@ static enum mb_status load_expert(struct mb_loader *L, int32_t layer, int32_t e,
 static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_placement *p = L->o->plan->placement;
-    int32_t self = L->o->topo->index_of[mb_comm_rank(L->o->comm)];
 
     y->owned = malloc(sizeof(int32_t) * (size_t)p->experts);
     if (y->owned == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
-    y->n_owned = mb_placement_owned(p, y->moe_index, self, y->owned);
+    y->n_owned = L->t->serves ? mb_placement_owned(p, y->moe_index, L->t->at.e, y->owned) : 0;
     y->expert = calloc((size_t)y->n_owned + 1, sizeof *y->expert);
     if (y->expert == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
@@ -69,6 +76,7 @@ static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb
 struct mla_dst {
     struct mb_layer *y;
     const struct mb_model *m;
+    int32_t head0, heads; /* of this rank */
 };
 
 /* kv_b rows of a head: first nope rows (W_UK, kept transposed: q_lat = W_UK^T q_nope), then v rows (W_UV). A chunk may hold
@@ -79,13 +87,16 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
     int64_t nope = d->m->nope, per = nope + d->m->v_dim;
 
     for (int64_t i = 0; i < m->n;) {
-        int64_t row = n0 + i, h = row / per, in = row % per;
+        int64_t row = n0 + i, h = row / per - d->head0, in = row % per;
         bool uk = in < nope;
         int64_t end = uk ? nope : per, cnt = end - in < m->n - i ? end - in : m->n - i;
         struct mb_host_matrix part = *m;
         part.base = (const uint8_t *)m->base + i * m->stride_n * mb_storage_size(m->storage);
         part.scale_n0 = m->scale_n0 + i;
         part.n = cnt;
+        i += cnt;
+        if (h < 0 || h >= d->heads)
+            continue;
         if (uk) {
             struct mb_host_matrix tr = part;
             if (part.storage == MB_STORE_F8E4M3)
@@ -98,7 +109,6 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
         } else {
             MB_TRY(L->o->ops->weight_put(d->y->w_uv[h], in - nope, 0, &part));
         }
-        i += cnt;
     }
     return MB_OK;
 }
@@ -117,44 +127,56 @@ static enum mb_status take_kv_b_any(struct mb_loader *L, void *arg, int64_t n0, 
 static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
-    enum mb_role q = MB_T_Q, qa = MB_T_Q_A, qb = MB_T_Q_BPROJ, kva = MB_T_KV_A;
-    struct mla_dst d = {y, m};
+    const struct mb_share_of_heads *h = &L->t->h;
+    int64_t q0 = (int64_t)h->head0 * m->head_dim, q1 = q0 + (int64_t)h->heads * m->head_dim;
+    const struct mb_stack qa = {MB_T_Q_A, 0, 0, -1}, kva = {MB_T_KV_A, 0, 0, -1};
+    const struct mb_stack q = {m->q_lora > 0 ? MB_T_Q_BPROJ : MB_T_Q, 0, q0, q1};
+    struct mla_dst d = {y, m, h->head0, h->heads};
 
     if (m->q_lora > 0) {
-        MB_TRY(mb_load_mat_stack(L, layer, &qa, NULL, 1, 0, &y->q_a, NULL));
+        MB_TRY(mb_load_mat_stack(L, layer, &qa, 1, false, &y->q_a, NULL));
         MB_TRY(mb_load_vec(L, MB_T_Q_A_NORM, layer, &y->q_a_norm));
-        MB_TRY(mb_load_mat_stack(L, layer, &qb, NULL, 1, 0, &y->q, NULL));
-    } else {
-        MB_TRY(mb_load_mat_stack(L, layer, &q, NULL, 1, 0, &y->q, NULL));
     }
-    MB_TRY(mb_load_mat_stack(L, layer, &kva, NULL, 1, 0, &y->kv_a, NULL));
+    MB_TRY(mb_load_mat_stack(L, layer, &q, 1, false, &y->q, NULL));
+    MB_TRY(mb_load_mat_stack(L, layer, &kva, 1, false, &y->kv_a, NULL));
     MB_TRY(mb_load_vec(L, MB_T_KV_A_NORM, layer, &y->kv_a_norm));
-    y->w_uk = calloc((size_t)m->heads, sizeof(void *));
-    y->w_uv = calloc((size_t)m->heads, sizeof(void *));
+    y->w_uk = calloc((size_t)h->heads, sizeof(void *));
+    y->w_uv = calloc((size_t)h->heads, sizeof(void *));
     if (y->w_uk == NULL || y->w_uv == NULL)
         mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for a list of heads"));
-    for (int32_t h = 0; h < m->heads && L->failed == MB_OK; h++) {
-        MB_TRY(mb_load_mat_create(L, m->kv_lora, m->nope, 0, MB_MEM_WEIGHTS, &y->w_uk[h]));
-        MB_TRY(mb_load_mat_create(L, m->v_dim, m->kv_lora, 0, MB_MEM_WEIGHTS, &y->w_uv[h]));
+    for (int32_t i = 0; i < h->heads && L->failed == MB_OK; i++) {
+        MB_TRY(mb_load_mat_create(L, m->kv_lora, m->nope, MB_MEM_WEIGHTS, &y->w_uk[i]));
+        MB_TRY(mb_load_mat_create(L, m->v_dim, m->kv_lora, MB_MEM_WEIGHTS, &y->w_uv[i]));
     }
     return mb_load_each(L, mb_load_find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
+}
+
+static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_layer *y)
+{
+    const struct mb_model *m = L->o->model;
+    const struct mb_share_of_heads *h = &L->t->h;
+    int64_t q0 = (int64_t)h->head0 * m->head_dim, q1 = q0 + (int64_t)h->heads * m->head_dim;
+    int64_t k0 = (int64_t)h->kv0 * m->head_dim, k1 = k0 + (int64_t)h->kv_heads * m->head_dim;
+    int64_t v0 = (int64_t)h->kv0 * m->v_dim, v1 = v0 + (int64_t)h->kv_heads * m->v_dim;
+    const struct mb_stack qkv[3] = {{MB_T_Q, MB_T_Q_B, q0, q1}, {MB_T_K, MB_T_K_B, k0, k1}, {MB_T_V, MB_T_V_B, v0, v1}};
+    bool whole = m->qk_norm == MB_QKNORM_WHOLE;
+
+    MB_TRY(mb_load_mat_stack(L, layer, qkv, 3, true, &y->qkv, &y->qkv_b));
+    MB_TRY(mb_load_vec_cols(L, MB_T_Q_NORM, layer, whole ? q0 : 0, whole ? q1 : m->head_dim, &y->q_norm));
+    MB_TRY(mb_load_vec_cols(L, MB_T_K_NORM, layer, whole ? k0 : 0, whole ? k1 : m->head_dim, &y->k_norm));
+    return mb_load_vec_cols(L, MB_T_SINKS, layer, h->head0, h->head0 + h->heads, &y->sinks);
 }
 
 static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
-    static const enum mb_role qkv[3] = {MB_T_Q, MB_T_K, MB_T_V}, qkv_b[3] = {MB_T_Q_B, MB_T_K_B, MB_T_V_B};
-    static const enum mb_role o[1] = {MB_T_O}, o_b[1] = {MB_T_O_B};
+    const struct mb_tensor *o = mb_load_find(L, MB_T_O, layer, -1);
 
-    if (m->mla) {
-        MB_TRY(load_mla(L, layer, y));
-    } else {
-        MB_TRY(mb_load_mat_stack(L, layer, qkv, qkv_b, 3, 0, &y->qkv, &y->qkv_b));
-        MB_TRY(mb_load_vec(L, MB_T_Q_NORM, layer, &y->q_norm));
-        MB_TRY(mb_load_vec(L, MB_T_K_NORM, layer, &y->k_norm));
-        MB_TRY(mb_load_vec(L, MB_T_SINKS, layer, &y->sinks));
-    }
-    return mb_load_mat_stack(L, layer, o, o_b, 1, m->v_dim, &y->o, &y->o_b);
+    if (o == NULL)
+        return mb_error(MB_BUG, "layer %d has no output projection", layer);
+    MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
+    MB_TRY(mb_load_rowpar(L, o, true, m->v_dim, L->t->at.t, L->t->l.tp, MB_MEM_WEIGHTS, &y->o));
+    return mb_load_vec(L, MB_T_O_B, layer, &y->o_b);
 }
 
 static enum mb_status load_layer(struct mb_loader *L, int32_t layer, struct mb_layer *y)
@@ -175,18 +197,27 @@ static enum mb_status load_layer(struct mb_loader *L, int32_t layer, struct mb_l
     return load_ffn(L, layer, MB_T_SH_GATE, MB_T_SH_UP, MB_T_SH_DOWN, &y->shared);
 }
 
+/* Embedding and head: whole vocabulary leaves for each tensor rank. */
 static enum mb_status load_ends(struct mb_loader *L)
 {
     const struct mb_model *m = L->o->model;
     const struct mb_tensor *e = mb_load_find(L, MB_T_EMBED, -1, -1), *h = mb_load_find(L, MB_T_HEAD, -1, -1);
+    struct mb_weights *w = L->w;
 
-    MB_TRY(mb_load_vec_create(L, e->n, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &L->w->embed));
-    MB_TRY(mb_load_vec_put(L, e, true, &L->w->embed, 0, 0));
-    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM, -1, &L->w->final_norm));
-    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM_B, -1, &L->w->final_norm_b));
-    MB_TRY(mb_load_vec(L, MB_T_HEAD_B, -1, &L->w->head_b));
-    MB_TRY(mb_load_mat_create(L, m->vocab, m->hidden, 0, MB_MEM_WEIGHTS, &L->w->head));
-    return mb_load_mat_put(L, h != NULL ? h : e, true, L->w->head, 0);
+    mb_team_vocab(m->vocab, L->t->at.t, L->t->l.tp, &w->v0, &w->v1);
+    const struct mb_part rows = {w->v0, w->v1, 0, e->k};
+    if (L->t->first_stage || w->layers > m->layers) { /* the MTP module embeds, too */
+        MB_TRY(mb_load_vec_create(L, w->v1 - w->v0, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &w->embed));
+        MB_TRY(mb_load_vec_put(L, e, true, rows, &w->embed, 0, 0));
+    }
+    if (!L->t->last_stage)
+        return MB_OK;
+    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM, -1, &w->final_norm));
+    MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM_B, -1, &w->final_norm_b));
+    MB_TRY(mb_load_vec_cols(L, MB_T_HEAD_B, -1, w->v0, w->v1, &w->head_b));
+    if (w->v1 > w->v0)
+        MB_TRY(mb_load_mat_create(L, w->v1 - w->v0, m->hidden, MB_MEM_WEIGHTS, &w->head));
+    return mb_load_mat_put(L, h != NULL ? h : e, true, rows, w->head, 0);
 }
 
 /* Room for the largest chunk of any tensor, before anybody waits for anybody. */
@@ -203,49 +234,74 @@ static enum mb_status pack_room(struct mb_loader *L)
 static enum mb_status load_mtp(struct mb_loader *L)
 {
     int32_t l = L->o->model->layers;
-    enum mb_role proj = MB_T_MTP_PROJ;
+    const struct mb_stack proj = {MB_T_MTP_PROJ, 0, 0, -1};
 
-    if (L->w->layers == l)
+    if (L->w->layers == l || !L->t->last_stage)
         return MB_OK;
     MB_TRY(mb_load_vec(L, MB_T_MTP_ENORM, l, &L->w->mtp_enorm));
     MB_TRY(mb_load_vec(L, MB_T_MTP_HNORM, l, &L->w->mtp_hnorm));
     MB_TRY(mb_load_vec(L, MB_T_MTP_NORM, l, &L->w->mtp_norm));
-    return mb_load_mat_stack(L, l, &proj, NULL, 1, 0, &L->w->mtp_proj, NULL);
+    return mb_load_mat_stack(L, l, &proj, 1, false, &L->w->mtp_proj, NULL);
+}
+
+/* Whether layer l (or the MTP module's) is this stage's. */
+static bool in_stage(const struct mb_loader *L, int32_t l)
+{
+    return l < L->o->model->layers ? l >= L->t->first_layer && l < L->t->last_layer : L->t->last_stage;
 }
 
 static enum mb_status load_shared(struct mb_loader *L)
 {
+    if (L->c == NULL)
+        return MB_OK;
     MB_TRY(load_ends(L));
     MB_TRY(load_mtp(L));
     for (int32_t l = 0; l < L->w->layers; l++) {
-        MB_TRY(load_layer(L, l, &L->w->layer[l]));
+        if (in_stage(L, l))
+            MB_TRY(load_layer(L, l, &L->w->layer[l]));
         mb_fault("loading");
     }
     return L->failed;
 }
 
+/* Experts: of this stage, or of every stage where all ranks of a lane share them. */
 static enum mb_status load_owned(struct mb_loader *L)
 {
     for (int32_t l = 0; l < L->w->layers; l++) {
-        if (L->w->layer[l].moe)
+        if (L->w->layer[l].moe && (L->t->l.lane_scope || in_stage(L, l)))
             MB_TRY(load_experts(L, l, &L->w->layer[l]));
     }
     return L->failed;
 }
 
-enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, bool mtp, struct mb_weights *w)
+/* Numbers of the layers among the MoE layers, and of their exchanges in a step. */
+static void number_layers(const struct mb_loader *L, struct mb_weights *w)
 {
-    struct mb_loader L = {.o = o, .s = s, .w = w};
-    int32_t moe = 0;
+    int32_t moe = 0, exchange = 0, stage = 0;
+    const int32_t *first = L->o->plan->first_layer;
+
+    for (int32_t l = 0; l < w->layers; l++) {
+        while (stage + 1 < L->t->l.pp && l >= first[stage + 1]) {
+            stage++;
+            exchange = 0;
+        }
+        w->layer[l].moe = L->o->model->is_moe[l];
+        w->layer[l].moe_index = w->layer[l].moe ? moe++ : -1;
+        w->layer[l].exchange = w->layer[l].moe ? exchange++ : -1;
+    }
+}
+
+enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct mb_team *t, struct mb_stream *s, bool mtp,
+                               struct mb_weights *w)
+{
+    struct mb_loader L = {.o = o, .t = t, .c = t->peers, .s = s, .w = w};
 
     w->layers = o->model->layers + (mtp ? o->model->mtp_layers : 0);
-    w->heads = o->model->heads;
+    w->heads = t->h.heads;
     w->layer = calloc((size_t)w->layers, sizeof *w->layer);
     enum mb_status st = w->layer == NULL ? mb_error(MB_NO_MEMORY, "no memory for %d layers", w->layers) : MB_OK;
-    for (int32_t l = 0; st == MB_OK && l < w->layers; l++) {
-        w->layer[l].moe = o->model->is_moe[l];
-        w->layer[l].moe_index = w->layer[l].moe ? moe++ : -1;
-    }
+    if (st == MB_OK)
+        number_layers(&L, w);
     if (st == MB_OK)
         st = mb_reader_create(o->model, o->mem, &L.reader);
     if (st == MB_OK)
@@ -270,10 +326,16 @@ static void free_vec(const struct mb_ops *ops, struct mb_vec *v)
     *v = (struct mb_vec){0};
 }
 
+static void free_rowpar(const struct mb_ops *ops, struct mb_rowpar *w)
+{
+    for (int32_t i = 0; i < w->n; i++)
+        ops->weight_free(w->w[i]);
+}
+
 static void free_ffn(const struct mb_ops *ops, struct mb_ffn *f)
 {
     ops->weight_free(f->gate_up);
-    ops->weight_free(f->down);
+    free_rowpar(ops, &f->down);
     free_vec(ops, &f->gate_up_b);
     free_vec(ops, &f->down_b);
 }
@@ -286,7 +348,7 @@ static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t hea
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
         free_vec(ops, v[i]);
     ops->weight_free(y->qkv);
-    ops->weight_free(y->o);
+    free_rowpar(ops, &y->o);
     ops->weight_free(y->q_a);
     ops->weight_free(y->q);
     ops->weight_free(y->kv_a);

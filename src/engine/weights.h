@@ -2,6 +2,7 @@
 #ifndef MB_ENGINE_WEIGHTS_H
 #define MB_ENGINE_WEIGHTS_H
 #include "engine/engine.h"
+#include "engine/team.h"
 
 /* A small f32 tensor [rows, cols] on the device; buf NULL: the model has none (view is then MB_NO_VIEW). */
 struct mb_vec {
@@ -9,48 +10,66 @@ struct mb_vec {
     struct mb_view view;
 };
 
+/* This rank's part of a row-parallel weight [n, k]: the maximal tree nodes of its leaves (numerics.md, Leaves), one packed weight each.
+ * A rank that holds all leaves has one. */
+#define MB_MAX_NODES 8
+struct mb_rowpar {
+    int32_t n;                        /* nodes here */
+    struct mb_weight *w[MB_MAX_NODES];
+    int32_t pos[MB_MAX_NODES];        /* first leaf of each */
+    int64_t x_col[MB_MAX_NODES];      /* first input of each, counted from the rank's first */
+    int32_t leaves;                   /* of the whole weight */
+    int64_t k0, k1;                   /* inputs of this rank */
+};
+/* Maximal nodes of share r of t of S leaves: first leaf and number of leaves of each; returns how many. Pure. */
+int32_t mb_leaf_nodes(int32_t S, int32_t r, int32_t t, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES]);
+
 /* A gated FFN: gate and up stacked as one weight [2I, H] (outputs are independent, so stacking changes no bit). */
 struct mb_ffn {
-    struct mb_weight *gate_up, *down;
+    struct mb_weight *gate_up;
+    struct mb_rowpar down;
     struct mb_vec gate_up_b, down_b;
-    int64_t width;
+    int64_t width, whole; /* I of this rank and of the model */
 };
 
 struct mb_layer {
     struct mb_vec attn_norm, attn_norm_b, ffn_norm, ffn_norm_b, attn_post, ffn_post;
-    struct mb_weight *qkv; /* [h d + 2 g d, H]; MLA: unused */
+    struct mb_weight *qkv; /* [h d + 2 g d, H] of the own heads; MLA: unused */
     struct mb_vec qkv_b, q_norm, k_norm, sinks;
-    struct mb_weight *o;
+    struct mb_rowpar o;
     struct mb_vec o_b;
     /* MLA */
     struct mb_weight *q_a, *q, *kv_a; /* q: from q_a's latent, or from the row itself without q_lora */
     struct mb_vec q_a_norm, kv_a_norm;
-    struct mb_weight **w_uk, **w_uv; /* [heads]: kv_b split per head; w_uk transposed (absorbed form) */
+    struct mb_weight **w_uk, **w_uv; /* [own heads]: kv_b split per head; w_uk transposed (absorbed form) */
     /* FFN */
     bool moe;
-    int32_t moe_index; /* among the MoE layers */
+    int32_t moe_index; /* among the MoE layers of the model */
+    int32_t exchange;  /* number in the step */
     struct mb_ffn dense, shared;
     struct mb_vec shared_gate; /* [1, H] */
     struct mb_vec router, router_b, router_bias;
     int32_t n_owned;
-    int32_t *owned;        /* [n_owned] expert ids, ascending */
+    int32_t *owned;        /* [n_owned] experts that this rank serves, ascending */
     struct mb_ffn *expert; /* [n_owned] */
 };
 
 struct mb_weights {
-    struct mb_vec embed; /* [V, H], bf16 if stored so */
+    struct mb_vec embed; /* [v1 - v0, H], bf16 if stored so */
+    int64_t v0, v1;      /* vocabulary of this rank: whole leaves */
     struct mb_vec final_norm, final_norm_b, head_b;
     struct mb_weight *head;
     struct mb_vec mtp_enorm, mtp_hnorm, mtp_norm;
     struct mb_weight *mtp_proj;
-    struct mb_layer *layer; /* [layers], with the MTP module's after the model's if it is in use */
-    int32_t layers, heads;
+    struct mb_layer *layer; /* [layers] of the model, with the MTP module's after them if it is in use; empty where they belong to others */
+    int32_t layers, heads;  /* heads: of this rank */
     int64_t expert_bytes, dense_bytes; /* resident */
     int64_t bytes_read, bytes_received;
 };
 
-/* Reads what this rank needs. Tensors that every rank holds are read once in the job (readers take turns) and broadcast;
- * experts are read by their owner. Collective over world. */
-enum mb_status mb_weights_load(const struct mb_engine_options *o, struct mb_stream *s, bool mtp, struct mb_weights *w);
+/* Reads what this rank needs. Tensors of which the ranks of a stage hold shares are read once in the job (readers take turns) and
+ * broadcast to them; experts are read by those who hold them. Collective over world. */
+enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct mb_team *t, struct mb_stream *s, bool mtp,
+                               struct mb_weights *w);
 void mb_weights_fini(const struct mb_ops *ops, struct mb_weights *w); /* half-loaded ok */
 #endif

@@ -24,42 +24,50 @@ static int64_t max64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* Widths of this rank's share; rows: those of its part may be all of a step, the own ones a share of them. */
 static enum mb_status device_rows(struct mb_engine *e)
 {
     const struct mb_model *m = e->o.model;
+    const struct mb_share_of_heads *s = &e->t.h;
     struct mb_work *w = &e->work;
-    int64_t R = w->max_rows, H = m->hidden, es = mb_dtype_size(e->o.path);
-    int64_t q = (int64_t)m->heads * m->head_dim, v = (int64_t)m->heads * m->v_dim;
-    int64_t qkv = m->mla ? q : q + (int64_t)m->kv_heads * (m->head_dim + m->v_dim);
-    int64_t f = max64(m->ffn, m->shared_ffn), mla = m->mla;
+    int64_t R = e->t.attends ? w->max_rows : 0, H = m->hidden, es = mb_dtype_size(e->o.path), tp = e->t.l.tp;
+    int64_t own = (R + tp - 1) / tp, q = (int64_t)s->heads * m->head_dim, v = (int64_t)s->heads * m->v_dim;
+    int64_t qkv = m->mla ? q : q + (int64_t)s->kv_heads * (m->head_dim + m->v_dim);
+    int64_t f = max64(mb_team_width(m->ffn, e->t.at.t, e->t.l.tp), mb_team_width(m->shared_ffn, e->t.at.t, e->t.l.tp)), mla = m->mla;
     const struct need n[] = {
-        {&w->x, R * H * 4}, {&w->h, R * H * es}, {&w->raw, R * H * 4}, {&w->t, R * H * 4}, {&w->routed, R * H * 4},
-        {&w->qkv, R * qkv * 4}, {&w->q, R * q * es}, {&w->attn, R * v * es},
+        {&w->x, own * H * 4}, {&w->h, own * H * es}, {&w->raw, own * H * 4}, {&w->t, own * H * 4}, {&w->routed, own * H * 4},
+        {&w->h_part, tp > 1 ? R * H * es : 0}, {&w->qkv, R * qkv * 4}, {&w->q, R * q * es}, {&w->attn, R * v * es},
         {&w->gu, R * 2 * f * 4}, {&w->act, R * f * es},
         {&w->qa, mla * R * m->q_lora * 4}, {&w->qa_h, mla * R * m->q_lora * es},
-        {&w->qlat, mla * R * m->heads * (m->kv_lora + m->rope_mla) * es},
-        {&w->olat, mla * R * m->heads * m->kv_lora * es}, {&w->kva, mla * R * (m->kv_lora + m->rope_mla) * 4},
-        {&w->z, R * m->router.experts * 4}, {&w->experts, R * m->router.k * 4}, {&w->weights, R * m->router.k * 4},
-        {&w->head_f, mla && e->o.n_adapters > 0 ? R * m->heads * max64(m->kv_lora, m->v_dim) * 4 : 0},
+        {&w->qlat, mla * R * s->heads * (m->kv_lora + m->rope_mla) * es},
+        {&w->olat, mla * R * s->heads * m->kv_lora * es}, {&w->kva, mla * R * (m->kv_lora + m->rope_mla) * 4},
+        {&w->z, own * m->router.experts * 4}, {&w->experts, own * m->router.k * 4}, {&w->weights, own * m->router.k * 4},
+        {&w->head_f, mla && e->o.n_adapters > 0 ? R * s->heads * max64(m->kv_lora, m->v_dim) * 4 : 0},
         {&w->mtp_idx, e->mtp * R * 4}, {&w->mtp_in, e->mtp * R * 2 * H * es}, {&w->mtp_x, e->mtp * R * H * 4},
-        {&w->bad, R * 4}, {&w->sgate, R * 4}, {&w->ints, 5 * R * 4},
-        {&w->page_table, (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4},
+        {&w->bad, own * 4}, {&w->sgate, own * 4}, {&w->ints, (e->t.l.sp > 1 ? 7 : 5) * R * 4},
+        {&w->page_table, R > 0 ? (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4 : 0},
     };
     return alloc_all(e, n, sizeof n / sizeof n[0]);
 }
 
+/* Logits: of all columns where the rank samples, of its own columns where a group divides them. */
 static enum mb_status device_head(struct mb_engine *e)
 {
     const struct mb_model *m = e->o.model;
     struct mb_work *w = &e->work;
-    int64_t P = w->logit_rows, es = mb_dtype_size(e->o.path);
+    int64_t P = e->t.attends && e->t.last_stage ? w->logit_rows : 0, es = mb_dtype_size(e->o.path), v0, v1;
+    int64_t S = e->t.at.q == 0 && e->t.at.t == 0 ? P : 0;
+
+    mb_team_vocab(m->vocab, e->t.attends ? e->t.at.t : 0, e->t.l.tp, &v0, &v1);
     const struct need n[] = {
-        {&w->hx, P * m->hidden * 4}, {&w->hn, P * m->hidden * es}, {&w->logits, P * m->vocab * 4}, {&w->stats, P * 8},
-        {&w->best, P * 4}, {&w->lbad, P * 4}, {&w->idx, P * 4}, {&w->drawn, P * 4}, {&w->target, P * 4}, {&w->lp, P * 4},
-        {&w->top_ids, P * MB_MAX_TOP * 4}, {&w->top_lp, P * MB_MAX_TOP * 4},
-        {&w->srows, P * (int64_t)sizeof(struct mb_sample_row)}, {&w->sadj, 64 * (int64_t)sizeof(struct mb_sample_adjust)},
+        {&w->hx, P * m->hidden * 4}, {&w->hn, P * m->hidden * es}, {&w->idx, P * 4},
+        {&w->hn2, e->t.l.tp > 1 ? P * m->hidden * es : 0}, {&w->logits_part, e->t.att != NULL ? P * (v1 - v0) * 4 : 0},
+        {&w->logits, S * m->vocab * 4}, {&w->stats, S * 8},
+        {&w->best, S * 4}, {&w->lbad, S * 4}, {&w->drawn, S * 4}, {&w->target, S * 4}, {&w->lp, S * 4},
+        {&w->top_ids, S * MB_MAX_TOP * 4}, {&w->top_lp, S * MB_MAX_TOP * 4},
+        {&w->srows, S * (int64_t)sizeof(struct mb_sample_row)}, {&w->sadj, S > 0 ? 64 * (int64_t)sizeof(struct mb_sample_adjust) : 0},
     };
-    w->adj_cap = 64;
+    w->adj_cap = S > 0 ? 64 : 0;
     return alloc_all(e, n, sizeof n / sizeof n[0]);
 }
 
@@ -72,22 +80,24 @@ static enum mb_status host_arrays(struct mb_engine *e)
     size_t row = (size_t)max64(max64((int64_t)w->logit_rows * m->vocab * (e->o.save_logits != MB_LOGITS_NONE),
                                      (int64_t)m->hidden * (e->o.save_hidden ? m->layers + 1 : 1)), (int64_t)per);
     size_t planes = e->o.save_hidden ? (size_t)(m->layers + 1) * (size_t)(w->max_rows * m->hidden) : 0;
-    int64_t groups = max64(m->heads, m->router.experts) + 1;
+    int64_t groups = max64(m->heads, (int64_t)m->router.experts * e->t.l.etp * (e->t.l.lane_scope ? e->t.l.pp : 1)) + 1;
 
     w->h_experts = mb_zalloc(mem, MB_MEM_ACTIVATIONS, routes + 1, sizeof(int32_t));
+    w->h_ids = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->t.l.lane_scope ? (size_t)(w->max_rows * m->router.k) + 1 : 1, sizeof(int32_t));
     w->h_weights = mb_zalloc(mem, MB_MEM_ACTIVATIONS, routes + 1, sizeof(float));
-    w->h_served = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->o.save_routing ? routes : 1, sizeof(int32_t));
+    w->h_served = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->o.save_routing ? routes + 1 : 1, sizeof(int32_t));
     w->usage = mb_zalloc(mem, MB_MEM_OTHER, (size_t)((m->moe_layers + 1) * m->router.experts + 1), sizeof(int64_t));
     w->h_bad = mb_zalloc(mem, MB_MEM_ACTIVATIONS, (size_t)w->max_rows, sizeof(int32_t));
     w->h_rows = mb_zalloc(mem, MB_MEM_STAGING, row + 1, sizeof(float));
     w->h_hidden = mb_zalloc(mem, MB_MEM_STAGING, planes + 1, sizeof(float));
     w->h_u16 = mb_zalloc(mem, MB_MEM_STAGING, 2 * per + 1, sizeof(uint16_t));
-    w->h_i32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * (4 + MB_MAX_TOP), sizeof(int32_t));
-    w->h_f32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * (1 + MB_MAX_TOP), sizeof(float));
+    w->h_i32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * MB_MAX_TOP, sizeof(int32_t));
+    w->h_f32 = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows * MB_MAX_TOP, sizeof(float));
+    w->h_where = mb_zalloc(mem, MB_MEM_STAGING, 3 * (size_t)w->logit_rows, sizeof(int32_t));
     w->h_srows = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows, sizeof *w->h_srows);
     w->groups = mb_zalloc(mem, MB_MEM_OTHER, (size_t)groups, sizeof *w->groups);
-    if (!w->h_experts || !w->h_weights || !w->h_served || !w->usage || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 || !w->h_i32 || !w->h_f32 ||
-        !w->h_srows || !w->groups)
+    if (!w->h_experts || !w->h_ids || !w->h_weights || !w->h_served || !w->usage || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 ||
+        !w->h_i32 || !w->h_f32 || !w->h_where || !w->h_srows || !w->groups)
         return mb_error(MB_NO_MEMORY, "no memory for the host side of a step of %lld rows", (long long)w->max_rows);
     return MB_OK;
 }
@@ -137,12 +147,12 @@ enum mb_status mb_work_create(struct mb_engine *e)
 void mb_work_destroy(struct mb_engine *e)
 {
     struct mb_work *w = &e->work;
-    struct mb_buf *bufs[] = {w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
+    struct mb_buf *bufs[] = {w->h_part, w->hn2, w->logits_part, w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
                              w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
     void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->usage, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
-                    w->h_srows, w->adj.v};
+                    w->h_srows, w->h_ids, w->h_where};
     for (size_t i = 0; i < sizeof bufs / sizeof bufs[0]; i++)
         e->o.ops->buf_free(bufs[i]);
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
@@ -156,6 +166,8 @@ enum mb_status mb_work_experts(struct mb_engine *e, int64_t rows)
     struct mb_work *w = &e->work;
     const struct mb_model *m = e->o.model;
     int64_t es = mb_dtype_size(e->o.path), cap = w->e_rows ? w->e_rows : 64;
+    int64_t f = mb_team_width(m->expert_ffn, e->t.serves ? e->t.at.x : 0, e->t.l.etp);
+    bool f32_first = (e->expert_lora || e->t.l.etp > 1) && e->o.path != MB_F32;
 
     if (rows <= w->e_rows)
         return MB_OK;
@@ -167,25 +179,26 @@ enum mb_status mb_work_experts(struct mb_engine *e, int64_t rows)
     e->o.ops->buf_free(w->e_yf);
     w->e_gu = w->e_act = w->e_y = w->e_yf = NULL;
     w->e_rows = 0;
-    const struct need n[] = {{&w->e_gu, cap * 2 * m->expert_ffn * 4}, {&w->e_act, cap * m->expert_ffn * es}, {&w->e_y, cap * m->hidden * es},
-                             {&w->e_yf, e->expert_lora && e->o.path != MB_F32 ? cap * m->hidden * 4 : 0}};
+    const struct need n[] = {{&w->e_gu, cap * 2 * f * 4}, {&w->e_act, cap * f * es}, {&w->e_y, cap * m->hidden * es},
+                             {&w->e_yf, f32_first ? cap * m->hidden * 4 : 0}};
     MB_TRY(alloc_all(e, n, 4));
     w->e_rows = cap;
     return MB_OK;
 }
 
-/* The integers of this step's batch. */
+/* The integers of this step's batch, of the own part; with sequence parallelism also of all rows, in the order of parts. */
 enum mb_status mb_work_upload(struct mb_engine *e)
 {
     struct mb_batch *b = &e->batch;
     const struct mb_ops *ops = e->o.ops;
     uint64_t R = (uint64_t)e->work.max_rows * 4;
-    const int32_t *src[5] = {b->ids, b->pos, b->rope, b->slot, b->row_seq};
-    struct mb_view *dst[5] = {&b->d_ids, &b->d_pos, &b->d_rope, &b->d_slot, &b->d_row_seq};
+    const int32_t *src[7] = {b->p_ids, b->p_pos, b->p_rope, b->p_slot, b->p_seq, b->g_pos, b->g_seq};
+    struct mb_view *dst[7] = {&b->d_ids, &b->d_pos, &b->d_rope, &b->d_slot, &b->d_row_seq, &b->d_g_pos, &b->d_g_seq};
 
-    for (int i = 0; i < 5; i++) {
-        *dst[i] = mb_view_of(e->work.ints, (uint64_t)i * R, b->rows, 1, MB_I32);
-        MB_TRY(ops->copy_in(e->stream, *dst[i], src[i]));
+    for (int i = 0; i < (e->t.l.sp > 1 ? 7 : 5); i++) {
+        *dst[i] = mb_view_of(e->work.ints, (uint64_t)i * R, i < 5 ? b->n_part : b->rows, 1, MB_I32);
+        if (dst[i]->rows > 0)
+            MB_TRY(ops->copy_in(e->stream, *dst[i], src[i]));
     }
     b->d_page_table = mb_view_of(e->work.page_table, 0, b->seqs, b->max_pages, MB_I32);
     return ops->copy_in(e->stream, b->d_page_table, b->page_table);

@@ -21,7 +21,7 @@ static int64_t max64(int64_t a, int64_t b)
  * for, never more than there can be. */
 static int64_t expert_rows(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
 {
-    int64_t worst = mb_sat_mul(mb_sat_mul(p->world, p->max_batch_rows), min64(m->router.k, owned));
+    int64_t worst = mb_sat_mul(mb_sat_mul(p->layout.world, p->max_batch_rows), min64(m->router.k, owned));
     return min64(worst, mb_sat_mul(2 * (int64_t)p->max_batch_rows, m->router.k));
 }
 
@@ -96,7 +96,7 @@ static int64_t first_messages(const struct mb_model *m, const struct mb_plan *p,
 int64_t mb_budget_exchange(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
                            const struct mb_budget_rank *r)
 {
-    int64_t groups = p->alltoall == MB_A2A_HIER ? p->nodes : p->world, ts = mb_dtype_size(o->path);
+    int64_t groups = p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world, ts = mb_dtype_size(o->path);
     int64_t firsts = first_messages(m, p, o, groups);
 
     if (m->router.experts == 0)

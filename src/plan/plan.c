@@ -22,38 +22,63 @@ void mb_plan_destroy(struct mb_plan *p)
         return;
     mb_placement_destroy(p->placement);
     free(p->node_of);
+    free(p->first_layer);
     free(p->expert_bytes);
     free(p);
 }
 
-/* ep must equal the number of ranks in this version: every rank attends and serves experts. */
-static enum mb_status check_ep(const struct mb_model *m, int32_t world, const struct mb_plan_options *o)
+/* What one layer costs a row, in multiply-adds: attention's projections and the FFN that a row meets. */
+static double layer_cost(const struct mb_model *m, int32_t l)
 {
-    int32_t experts = m->router.experts, n = o->experts_per_gpu;
+    double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
+    double attn = m->mla ? h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) + 2 * v * m->kv_lora + v * h
+                         : h * (q + (double)m->kv_heads * (m->head_dim + m->v_dim)) + v * h;
+    double ffn = m->is_moe[l] ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
+                              : 3.0 * h * m->ffn;
+    return attn + ffn;
+}
 
-    if (n > 0 && experts == 0)
-        return mb_error(MB_LAYOUT,
-                        "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out",
-                        (int)n);
-    int32_t from_n = n > 0 ? (int32_t)(((int64_t)experts + n - 1) / n) : 0;
-    if (n > 0 && o->ep > 0 && from_n != o->ep)
-        return mb_error(
-            MB_LAYOUT,
-            "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; "
-            "give one of the two",
-            (int)o->ep, (int)n, (int)experts, (int)from_n);
-    if (n > 0 && from_n != world)
-        return mb_error(
-            MB_LAYOUT,
-            "--num-experts-per-gpu %d spreads %d experts over %d ranks, but the job has %d; start it on %d "
-            "ranks, or leave the option out (then each rank holds at most %d)",
-            (int)n, (int)experts, (int)from_n, (int)world, (int)from_n, (int)((experts + world - 1) / world));
-    if (o->ep > 0 && o->ep != world)
-        return mb_error(
-            MB_LAYOUT,
-            "--expert-parallel-size %d, but the job has %d ranks, and the two must be equal; nearest layout "
-            "that works: --expert-parallel-size %d (or start on %d ranks)",
-            (int)o->ep, (int)world, (int)world, (int)o->ep);
+/* Whether stages of at most `most` can hold all layers, one at least each; notes the boundaries. The last stage also has the head. */
+static bool cut_stages(const struct mb_model *m, int32_t pp, double most, double head, int32_t *first)
+{
+    int32_t s = 0;
+    double sum = 0;
+
+    first[0] = 0;
+    for (int32_t l = 0; l < m->layers; l++) {
+        double c = layer_cost(m, l) + (l == m->layers - 1 ? head : 0);
+        if (l > first[s] && (sum + c > most || m->layers - l <= pp - 1 - s)) {
+            if (s == pp - 1)
+                return false;
+            first[++s] = l;
+            sum = 0;
+        }
+        sum += c;
+    }
+    first[s + 1] = m->layers;
+    return s == pp - 1 && sum <= most;
+}
+
+/* Contiguous layer ranges whose dearest is as cheap as can be. */
+static enum mb_status plan_stages(const struct mb_model *m, struct mb_plan *p)
+{
+    int32_t pp = p->layout.pp;
+    double head = (double)m->hidden * m->vocab, low = 0, high = head;
+
+    if (pp > m->layers)
+        return mb_error(MB_LAYOUT, "--pipeline-parallel-size %d, but the model has %d layers; nearest size that works: %d", (int)pp,
+                        (int)m->layers, (int)m->layers);
+    for (int32_t l = 0; l < m->layers; l++)
+        high += layer_cost(m, l);
+    for (int i = 0; i < 60; i++) {
+        double mid = (low + high) / 2;
+        if (cut_stages(m, pp, mid, head, p->first_layer))
+            high = mid;
+        else
+            low = mid;
+    }
+    (void)cut_stages(m, pp, high, head, p->first_layer);
+    p->first_layer[pp] = m->layers;
     return MB_OK;
 }
 
@@ -98,32 +123,46 @@ static enum mb_status plan_placement(const struct mb_model *m, const char *how, 
             experts = m->router.experts;
 
     if (how == NULL || strcmp(how, "uniform") == 0)
-        return mb_placement_uniform(layers, experts, p->ep, &p->placement);
+        return mb_placement_uniform(layers, experts, p->layout.ep, &p->placement);
     if (strcmp(how, "scattered") == 0)
-        return mb_placement_scattered(layers, experts, p->ep, &p->placement);
-    return mb_placement_load(how, layers, experts, p->ep, &p->placement);
+        return mb_placement_scattered(layers, experts, p->layout.ep, &p->placement);
+    return mb_placement_load(how, layers, experts, p->layout.ep, &p->placement);
 }
 
-/* Counts the experts that every index keeps over all layers: experts_of[ep], and *owned = the most one index
- * has in one layer. */
-static enum mb_status count_experts(const struct mb_placement *pl, int64_t *experts_of, int32_t *owned)
+/* Counts the experts that every index keeps over all layers: experts_of[world], and *owned = the most one has in one layer. */
+static enum mb_status count_experts(const struct mb_model *m, const struct mb_plan *p, int64_t *experts_of, int32_t *owned)
 {
-    int32_t *in_layer = calloc((size_t)pl->ep, sizeof *in_layer);
+    const struct mb_placement *pl = p->placement;
+    int32_t stages = p->layout.pp, ep = pl->ep;
+    int32_t *in_layer = calloc((size_t)ep, sizeof *in_layer);
+    int64_t *of = calloc((size_t)stages * (size_t)ep, sizeof *of); /* [stage][shard] */
 
-    if (in_layer == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)pl->ep);
     *owned = 0;
-    for (int32_t lm = 0; lm < pl->moe_layers; lm++) {
-        memset(in_layer, 0, (size_t)pl->ep * sizeof *in_layer);
-        for (int32_t e = 0; e < pl->experts; e++) {
-            int32_t r = pl->owner[(int64_t)lm * pl->experts + e];
-            experts_of[r]++;
-            if (++in_layer[r] > *owned)
-                *owned = in_layer[r];
+    for (int32_t l = 0, lm = 0, s = 0; in_layer != NULL && of != NULL && lm < pl->moe_layers; l++) {
+        while (s + 1 < stages && l >= p->first_layer[s + 1])
+            s++;
+        if (!m->is_moe[l])
+            continue;
+        memset(in_layer, 0, (size_t)ep * sizeof *in_layer);
+        for (int64_t i = pl->first[(int64_t)lm * pl->experts]; i < pl->first[((int64_t)lm + 1) * pl->experts]; i++) {
+            of[(int64_t)s * ep + pl->shard[i]]++;
+            if (++in_layer[pl->shard[i]] > *owned)
+                *owned = in_layer[pl->shard[i]];
+        }
+        lm++;
+    }
+    for (int32_t i = 0; in_layer != NULL && of != NULL && i < p->layout.world; i++) {
+        struct mb_place at;
+        mb_layout_place(&p->layout, i, &at);
+        for (int32_t s = 0; at.e >= 0 && s < stages; s++) {
+            if (p->layout.lane_scope || s == at.stage)
+                experts_of[i] += of[(int64_t)s * ep + at.e];
         }
     }
+    enum mb_status st = in_layer != NULL && of != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->layout.world);
     free(in_layer);
-    return MB_OK;
+    free(of);
+    return st;
 }
 
 /* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
@@ -203,7 +242,7 @@ static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo
     int64_t pages = 0, one = mb_budget_expert(m, o->path);
 
     MB_TRY(most_pages(o, p, &pages));
-    for (int32_t i = 0; i < p->ep; i++)
+    for (int32_t i = 0; i < p->layout.world; i++)
         p->expert_bytes[i] = mb_sat_mul(experts_of[i], one);
     for (int32_t n = 0; n < t->nodes; n++) {
         struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0, 0};
@@ -223,18 +262,18 @@ static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo
     return MB_OK;
 }
 
-static struct mb_plan *plan_alloc(const struct mb_topo *t)
+static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layout *l)
 {
     struct mb_plan *p = calloc(1, sizeof *p);
 
     if (p == NULL)
         return NULL;
-    p->world = p->stage_size = p->adp = p->ep = t->ranks;
-    p->lanes = p->stages = p->tp = p->sp = p->etp = p->edp = 1;
+    p->layout = *l;
     p->nodes = t->nodes;
     p->node_of = calloc((size_t)t->ranks, sizeof *p->node_of);
     p->expert_bytes = calloc((size_t)t->ranks, sizeof *p->expert_bytes);
-    if (p->node_of == NULL || p->expert_bytes == NULL) {
+    p->first_layer = calloc((size_t)l->pp + 1, sizeof *p->first_layer);
+    if (p->node_of == NULL || p->expert_bytes == NULL || p->first_layer == NULL) {
         mb_plan_destroy(p);
         return NULL;
     }
@@ -246,17 +285,21 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t)
 static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t,
                                const struct mb_plan_options *o, struct mb_plan *p)
 {
-    int64_t *experts_of = calloc((size_t)p->ep, sizeof *experts_of);
+    int64_t *experts_of = calloc((size_t)t->ranks, sizeof *experts_of);
     int32_t owned = 0;
-    enum mb_status st = experts_of ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->ep);
+    enum mb_status st = experts_of ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)t->ranks);
 
     p->alltoall = resolve_alltoall(t, o->alltoall);
+    if (st == MB_OK)
+        st = mb_plan_check(m, o, &p->layout);
+    if (st == MB_OK)
+        st = plan_stages(m, p);
     if (st == MB_OK)
         st = plan_sequences(m, o, p);
     if (st == MB_OK)
         st = plan_placement(m, o->placement, o->mtp, p);
     if (st == MB_OK)
-        st = count_experts(p->placement, experts_of, &owned);
+        st = count_experts(m, p, experts_of, &owned);
     if (st == MB_OK)
         st = plan_memory(m, t, o, experts_of, owned, p);
     free(experts_of);
@@ -266,8 +309,12 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
                               const struct mb_plan_options *o, struct mb_plan **out)
 {
-    MB_TRY(check_ep(m, t->ranks, o));
-    struct mb_plan *p = plan_alloc(t);
+    struct mb_layout_options lo = o->layout;
+    struct mb_layout l;
+
+    lo.experts = m->router.experts;
+    MB_TRY(mb_layout_resolve(&lo, t->ranks, &l));
+    struct mb_plan *p = plan_alloc(t, &l);
     if (p == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)t->ranks);
     enum mb_status st = plan_all(m, t, o, p);

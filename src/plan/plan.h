@@ -9,13 +9,15 @@
 #include "base/status.h"
 #include "model/adapter.h"
 #include "model/model.h"
+#include "plan/grid.h"
 #include "topo/topo.h"
 
 enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER };
 
 struct mb_plan_options {
-    int32_t ep;                /* --expert-parallel-size, 0: not given */
-    int32_t experts_per_gpu;   /* --num-experts-per-gpu, 0: not given; ep = ceil(E / n) */
+    struct mb_layout_options layout; /* experts: filled in from the model */
+    int32_t n_adapters;        /* LoRA adapters in use */
+    int32_t segment;           /* --kv-segment */
     int32_t max_num_seqs;      /* per attention group */
     int32_t max_batch_rows;    /* rows of a step per attention group (decode rows + prefill chunk) */
     int64_t max_model_len;     /* 0: the model's */
@@ -33,17 +35,28 @@ struct mb_plan_options {
     int32_t n_adapters;
 };
 
-/* Which ep index serves each expert of each MoE layer; an MTP module in use, if it has experts, is the last of these layers. */
+/* Which ep indices hold each expert of each MoE layer (several: replicas); an MTP module in use, if it has experts, is the last of
+ * these layers. */
 struct mb_placement {
     uint32_t revision;
     int32_t moe_layers, experts, ep;
-    int32_t *owner; /* [moe_layers][experts] -> ep index */
+    int64_t *first; /* [moe_layers * experts + 1] boundaries in shard; entry lm * experts + e */
+    int32_t *shard; /* ep indices, ascending inside an expert */
 };
+/* The holders of an expert: *n of them, ascending. */
+static inline const int32_t *mb_placement_holders(const struct mb_placement *p, int32_t lm, int32_t expert, int32_t *n)
+{
+    int64_t i = (int64_t)lm * p->experts + expert;
+    *n = (int32_t)(p->first[i + 1] - p->first[i]);
+    return p->shard + p->first[i];
+}
 /* Experts owned by ep index r in MoE layer lm, ascending, into out (room for experts); returns how many. */
 int32_t mb_placement_owned(const struct mb_placement *p, int32_t lm, int32_t r, int32_t *out);
 enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
 enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
-/* JSON file {"owner": [[ep index of each expert] per MoE layer]}. */
+/* From holders[(lm * experts + e) * ep + r] != 0: ep index r holds expert e; each has at least one. Errors: MB_LAYOUT, MB_NO_MEMORY. */
+enum mb_status mb_placement_of(int32_t moe_layers, int32_t experts, int32_t ep, const uint8_t *holders, struct mb_placement **out);
+/* JSON file {"owner": [[ep index of each expert, or a list of several] per MoE layer]}. */
 enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t experts, int32_t ep,
                                  struct mb_placement **out);
 void mb_placement_destroy(struct mb_placement *p);
@@ -54,10 +67,10 @@ struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
 };
 
 struct mb_plan {
-    int32_t world, lanes, stages, stage_size;
-    int32_t tp, sp, adp, ep, etp, edp;
+    struct mb_layout layout;
     int32_t nodes;
-    int32_t *node_of;              /* [stage_size] node of each index */
+    int32_t *node_of;              /* [world] node of each index */
+    int32_t *first_layer;          /* [pp + 1] layers of each stage; an MTP module in use belongs to the last */
     enum mb_alltoall alltoall;     /* resolved: flat or hier */
     struct mb_placement *placement;
     int64_t kv_pages;              /* per rank */
@@ -65,12 +78,15 @@ struct mb_plan {
     int64_t max_len;               /* longest sequence */
     int32_t max_pages_per_seq;
     struct mb_budget budget;       /* of the fullest rank */
-    int64_t *expert_bytes;         /* [stage_size] resident expert bytes of each index */
+    int64_t *expert_bytes;         /* [world] resident expert bytes of each index */
 };
 /* Errors: MB_LAYOUT with both values and the nearest layout that works. */
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
                               struct mb_plan **out);
 void mb_plan_destroy(struct mb_plan *p);
+/* Whether the program can run this layout with this model and these options: the one place that refuses compositions. MB_LAYOUT with
+ * the reason and the nearest layout that works. */
+enum mb_status mb_plan_check(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l);
 /* malloc'd JSON of the plan (provenance, `plan --json`). */
 char *mb_plan_json(const struct mb_plan *p);
 

@@ -11,11 +11,12 @@ static json_t *ints(const int32_t *v, int64_t n)
     return a;
 }
 
-static json_t *sizes(const struct mb_plan *p)
+static json_t *sizes(const struct mb_layout *l)
 {
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "world", p->world, "lanes",
-                     p->lanes, "stages", p->stages, "stage_size", p->stage_size, "tp", p->tp, "sp", p->sp,
-                     "adp", p->adp, "ep", p->ep, "etp", p->etp, "edp", p->edp, "nodes", p->nodes);
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i}", "world", l->world, "lanes", l->dp, "stages",
+                     l->pp, "stage_size", mb_layout_stage_size(l), "tp", l->tp, "sp", l->sp, "adp", l->adp, "ep", l->ep, "etp", l->etp,
+                     "edp", l->edp, "expert_scope", l->lane_scope ? "lane" : "stage", "attention_ranks", mb_layout_attn(l),
+                     "expert_ranks", mb_layout_expert(l));
 }
 
 static json_t *budget(const struct mb_budget *b)
@@ -28,21 +29,32 @@ static json_t *budget(const struct mb_budget *b)
 }
 
 /* The same form as a placement file, so that the plan of one job can be the --placement of the next. */
+static json_t *layer_owners(const struct mb_placement *pl, int32_t lm)
+{
+    json_t *a = json_array();
+    for (int32_t e = 0; e < pl->experts; e++) {
+        int32_t n;
+        const int32_t *h = mb_placement_holders(pl, lm, e, &n);
+        json_array_append_new(a, n == 1 ? json_integer(h[0]) : ints(h, n));
+    }
+    return a;
+}
+
 static json_t *owners(const struct mb_placement *pl)
 {
     json_t *a = json_array();
     for (int32_t lm = 0; lm < pl->moe_layers; lm++)
-        json_array_append_new(a, ints(pl->owner + (int64_t)lm * pl->experts, pl->experts));
+        json_array_append_new(a, layer_owners(pl, lm));
     return a;
 }
 
 char *mb_plan_json(const struct mb_plan *p)
 {
     json_t *bytes = json_array();
-    for (int32_t i = 0; i < p->stage_size; i++)
+    for (int32_t i = 0; i < p->layout.world; i++)
         json_array_append_new(bytes, json_integer((json_int_t)p->expert_bytes[i]));
-    json_t *doc = json_pack("{s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:i, s:o}", "sizes", sizes(p),
-                            "node_of", ints(p->node_of, p->stage_size), "alltoall",
+    json_t *doc = json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:i, s:o}", "sizes", sizes(&p->layout),
+                            "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of", ints(p->node_of, p->layout.world), "alltoall",
                             p->alltoall == MB_A2A_HIER ? "hier" : "flat", "max_num_seqs", p->max_num_seqs,
                             "max_batch_rows", p->max_batch_rows, "max_len", (json_int_t)p->max_len,
                             "kv_pages", (json_int_t)p->kv_pages, "max_pages_per_seq", p->max_pages_per_seq,

@@ -1,4 +1,9 @@
 libmoebatch_a_SOURCES += \
+	src/plan/grid.h \
+	src/plan/grid.c \
+	src/plan/serve.h \
+	src/plan/serve.c \
+	src/plan/check.c \
 	src/plan/plan.h \
 	src/plan/plan.c \
 	src/plan/plan_json.c \

@@ -1,5 +1,5 @@
 /* What an exchange sends, from routing and placement: the formulas of the exchange's messages. */
-#include "plan/plan.h"
+#include "plan/serve.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static int64_t values_of(const struct mb_exchange_shape *s, const int32_t *ids, 
     return bytes;
 }
 
-static enum mb_status add_row(const struct mb_plan *p, const int32_t *owner,
+static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v, int32_t index,
                               const struct mb_exchange_shape *s, const int32_t *experts, int32_t self,
                               struct peer *peers)
 {
@@ -55,7 +55,7 @@ static enum mb_status add_row(const struct mb_plan *p, const int32_t *owner,
         if (n > 0 && ids[i] == ids[n - 1])
             continue;
         ids[n] = ids[i];
-        at[n++] = peer_of(p, owner[ids[i]]);
+        at[n++] = peer_of(p, mb_serve_pick(v, ids[i], index));
     }
     for (int32_t i = 0; i < n; i++) {
         bool seen = at[i] == self;
@@ -79,8 +79,8 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
                                const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
                                struct mb_traffic *dispatch, struct mb_traffic *combine)
 {
-    int32_t n = p->alltoall == MB_A2A_HIER ? p->nodes : p->stage_size, self = peer_of(p, index);
-    const int32_t *owner = p->placement->owner + (int64_t)moe_layer * p->placement->experts;
+    int32_t n = p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world, self = peer_of(p, index);
+    struct mb_serve *v = NULL;
     struct mb_traffic d = {{0}, {0}}, c = {{0}, {0}};
 
     if (s->k < 1 || s->k > MAX_K)
@@ -88,8 +88,10 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
     struct peer *peers = calloc((size_t)n, sizeof *peers);
     enum mb_status st =
         peers ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)n);
+    if (st == MB_OK)
+        st = mb_serve_create_layer(p, moe_layer, &v);
     for (int64_t r = 0; r < rows && st == MB_OK; r++)
-        st = add_row(p, owner, s, experts + r * s->k, self, peers);
+        st = add_row(p, v, index, s, experts + r * s->k, self, peers);
     for (int32_t i = 0; i < n && st == MB_OK; i++) {
         if (i == self)
             continue;
@@ -101,6 +103,7 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
         add_message(&c, link, peers[i].value_bytes, s->eager_bytes);
     }
     free(peers);
+    mb_serve_destroy(v);
     if (st != MB_OK)
         return st;
     *dispatch = d;

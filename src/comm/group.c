@@ -1,0 +1,161 @@
+/* Swaps of known sizes, messages in the background, and the barrier of those who have finished early. */
+#include "comm/group.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+#include "base/log.h"
+#include "comm/impl.h"
+#include "comm/wait.h"
+
+#define TAG_SWAP 21
+#define TAG_POST 30
+
+struct mb_posted {
+    struct mb_posted *next;
+    MPI_Request rq;
+    uint8_t data[];
+};
+
+static enum mb_status too_large(const struct mb_where *at, uint64_t n)
+{
+    return mb_error(MB_BUG, "%s in step %lld moves %llu bytes at once; lower --max-batch-rows", at->what, (long long)at->step,
+                    (unsigned long long)n);
+}
+
+enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv, const struct mb_where *at)
+{
+    struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer};
+    MPI_Request *rq = c->swap;
+    int n = 0;
+
+    mb_wait_begin(c);
+    for (int d = 1; d < c->size; d++) {
+        int from = (c->rank - d + c->size) % c->size, to = (c->rank + d) % c->size;
+        if (recv[from].n > INT_MAX || send[to].n > INT_MAX)
+            return too_large(at, recv[from].n > send[to].n ? recv[from].n : send[to].n);
+        if (recv[from].n > 0)
+            mb_mpi_check(c, MPI_Irecv(recv[from].p, (int)recv[from].n, MPI_BYTE, from, TAG_SWAP, c->mpi, &rq[n++]), "MPI_Irecv");
+        if (send[to].n == 0)
+            continue;
+        mb_mpi_check(c, MPI_Isend(send[to].p, (int)send[to].n, MPI_BYTE, to, TAG_SWAP, c->mpi, &rq[n++]), "MPI_Isend");
+        c->moved_bytes += (int64_t)send[to].n;
+        c->moved_messages++;
+    }
+    return mb_wait_all(c, &w, rq, n);
+}
+
+/* Frees what has left; sends complete in any order. */
+static bool all_left(void *arg)
+{
+    struct mb_comm *c = arg;
+    struct mb_posted **at = &c->posted;
+
+    while (*at != NULL) {
+        struct mb_posted *m = *at;
+        int done = 0;
+        mb_mpi_check(c, MPI_Test(&m->rq, &done, MPI_STATUS_IGNORE), "MPI_Test");
+        if (done) {
+            *at = m->next;
+            mb_free(m);
+        } else {
+            at = &m->next;
+        }
+    }
+    return c->posted == NULL;
+}
+
+enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n)
+{
+    struct mb_where at = {"a message", -1, -1};
+
+    if (n > INT_MAX)
+        return too_large(&at, n);
+    (void)all_left(c);
+    struct mb_posted *m = mb_alloc(c->mem, MB_MEM_EXCHANGE, 1, sizeof *m + n);
+    if (m == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)n);
+    if (n > 0)
+        memcpy(m->data, data, n);
+    mb_mpi_check(c, MPI_Isend(m->data, (int)n, MPI_BYTE, to, TAG_POST + tag, c->mpi, &m->rq), "MPI_Isend");
+    m->next = c->posted;
+    c->posted = m;
+    c->moved_bytes += (int64_t)n;
+    c->moved_messages++;
+    return MB_OK;
+}
+
+void mb_comm_posted_flush(struct mb_comm *c)
+{
+    struct mb_wait_for w = {"sending messages", NULL, -1, -1};
+
+    (void)mb_wait_until(c, &w, all_left, c);
+}
+
+struct probe {
+    struct mb_comm *c;
+    int from, tag;
+    MPI_Message m;
+    MPI_Status s;
+};
+
+static bool arrived(void *arg)
+{
+    struct probe *p = arg;
+    int here = 0;
+
+    mb_mpi_check(p->c, MPI_Improbe(p->from, TAG_POST + p->tag, p->c->mpi, &here, &p->m, &p->s), "MPI_Improbe");
+    return here != 0;
+}
+
+enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out, const struct mb_where *at)
+{
+    struct mb_wait_for w = {"a message from another rank", at->what, at->step, at->layer};
+    struct probe p = {.c = c, .from = from, .tag = tag};
+    MPI_Request rq;
+    int n = 0;
+
+    MB_TRY(mb_wait_until(c, &w, arrived, &p));
+    MPI_Get_count(&p.s, MPI_BYTE, &n);
+    out->len = 0;
+    MB_TRY(mb_bytes_reserve(out, (uint64_t)n));
+    mb_mpi_check(c, MPI_Imrecv(out->data, n, MPI_BYTE, &p.m, &rq), "MPI_Imrecv");
+    MB_TRY(mb_wait_all(c, &w, &rq, 1));
+    out->len = (uint64_t)n;
+    return MB_OK;
+}
+
+bool mb_comm_waiting(struct mb_comm *c, int from, int tag)
+{
+    int here = 0;
+
+    mb_mpi_check(c, MPI_Iprobe(from, TAG_POST + tag, c->mpi, &here, MPI_STATUS_IGNORE), "MPI_Iprobe");
+    return here != 0;
+}
+
+void mb_comm_moved(const struct mb_comm *c, int64_t *bytes, int64_t *messages)
+{
+    *bytes = c->moved_bytes;
+    *messages = c->moved_messages;
+}
+
+enum mb_status mb_comm_meet(struct mb_comm *c, enum mb_status (*idle)(void *arg), void *arg)
+{
+    enum mb_status st = MB_OK;
+    struct timespec pause = {0, 200000};
+    MPI_Request rq;
+    int done = 0;
+
+    mb_wait_begin(c);
+    mb_mpi_check(c, MPI_Ibarrier(c->mpi, &rq), "MPI_Ibarrier");
+    for (;;) {
+        mb_mpi_check(c, MPI_Test(&rq, &done, MPI_STATUS_IGNORE), "MPI_Test");
+        if (done)
+            return st;
+        mb_ctl_progress(c);
+        enum mb_status now = idle != NULL ? idle(arg) : MB_OK;
+        st = st == MB_OK ? now : st;
+        nanosleep(&pause, NULL);
+    }
+}

@@ -1,0 +1,230 @@
+/* The routed experts that a rank serves in an exchange: whole ones, or slices that a group of ranks completes together. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "engine/work.h"
+
+/* ---------------------------------------------------------------- which experts */
+
+/* Exchange j of a step meets layers of this stage, or of every stage under lane scope; their ids ascend by stage, then expert. */
+static enum mb_status list_served(struct mb_engine *e, int32_t j, struct mb_served *s)
+{
+    int32_t n = 0;
+
+    for (int32_t l = 0; l < e->w.layers; l++)
+        n += e->w.layer[l].exchange == j ? e->w.layer[l].n_owned : 0;
+    s->layer = calloc((size_t)n + 1, sizeof *s->layer);
+    s->index = calloc((size_t)n + 1, sizeof *s->index);
+    if (s->layer == NULL || s->index == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
+    for (int32_t l = 0; l < e->w.layers; l++) {
+        for (int32_t i = 0; e->w.layer[l].exchange == j && i < e->w.layer[l].n_owned; i++) {
+            s->layer[s->n] = l;
+            s->index[s->n++] = i;
+        }
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_experts_create(struct mb_engine *e)
+{
+    e->served = calloc((size_t)e->t.n_exchanges + 1, sizeof *e->served);
+    if (e->served == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for lists of experts");
+    for (int32_t j = 0; j < e->t.n_exchanges; j++)
+        MB_TRY(list_served(e, j, &e->served[j]));
+    return MB_OK;
+}
+
+void mb_experts_destroy(struct mb_engine *e)
+{
+    for (int32_t j = 0; j < e->t.n_exchanges && e->served != NULL; j++) {
+        free(e->served[j].layer);
+        free(e->served[j].index);
+    }
+    free(e->served);
+    e->served = NULL;
+}
+
+/* ---------------------------------------------------------------- rows and groups */
+
+/* The rows of one exchange: blocks of the members of the slice group (one block where experts are whole), in each block the rows of
+ * expert i are [begin[i], begin[i + 1]) from the block's first. */
+struct blocks {
+    const struct mb_served *s;
+    int32_t n;              /* blocks */
+    const int64_t *at;      /* [n + 1] */
+    const int64_t *begin;   /* [n][experts + 1] */
+    int64_t width;          /* of gate and of up here */
+};
+
+static const struct mb_ffn *ffn_of(const struct mb_engine *e, const struct mb_served *s, int32_t i)
+{
+    return &e->w.layer[s->layer[i]].expert[s->index[i]];
+}
+
+/* Groups of one GEMM over all experts: gate and up (node < 0), or node `node` of down, with its bias if it is wanted. */
+static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t node, bool bias)
+{
+    int32_t n = 0;
+
+    for (int32_t k = 0; k < b->n; k++) {
+        const int64_t *begin = b->begin + (int64_t)k * (b->s->n + 1);
+        for (int32_t i = 0; i < b->s->n; i++) {
+            const struct mb_ffn *f = ffn_of(e, b->s, i);
+            if (begin[i + 1] == begin[i])
+                continue;
+            struct mb_gemm_group *g = &e->work.groups[n++];
+            *g = (struct mb_gemm_group){.w = node < 0 ? f->gate_up : f->down.w[node], .row0 = b->at[k] + begin[i],
+                                        .rows = begin[i + 1] - begin[i], .x_col = node < 0 ? 0 : f->down.x_col[node]};
+            if (bias)
+                g->bias = node < 0 ? f->gate_up_b.view : f->down_b.view;
+        }
+    }
+    return n;
+}
+
+/* Terms of adapters: dispatched rows of one expert are sorted by their adapter. part 0: gate and up into out from x; 1: down. */
+static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, int part,
+                                    struct mb_view out, struct mb_view x)
+{
+    int64_t width = e->o.model->expert_ffn;
+
+    for (int32_t i = 0; i < d->n_experts; i++) {
+        for (int64_t r = d->begin[i], end; r < d->begin[i + 1]; r = end) {
+            for (end = r + 1; end < d->begin[i + 1] && d->tag[end] == d->tag[r]; end++)
+                ;
+            struct mb_lora_run run = {(int32_t)d->tag[r] - 1, r, end - r};
+            if (run.adapter < 0)
+                continue;
+            const struct mb_lora_expert *p = &e->lora[run.adapter].layer[s->layer[i]].expert[s->index[i]];
+            if (part == 1) {
+                MB_TRY(mb_lora_add(e, &p->down, &run, out, x, mb_k_unit(width)));
+                continue;
+            }
+            MB_TRY(mb_lora_add(e, &p->gate, &run, mb_view_cols(out, 0, width), x, 0));
+            MB_TRY(mb_lora_add(e, &p->up, &run, mb_view_cols(out, width, width), x, 0));
+        }
+    }
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- whole experts */
+
+static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b, struct mb_view y)
+{
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_model *m = e->o.model;
+    struct mb_view gu = mb_rows_of(e->work.e_gu, d->rows, 2 * b->width, MB_F32);
+    struct mb_view a = mb_rows_of(e->work.e_act, d->rows, b->width, e->o.path);
+
+    MB_TRY(ops->gemm(e->stream, gu, d->x, e->work.groups, make_groups(e, b, -1, true)));
+    if (e->expert_lora)
+        MB_TRY(adapter_terms(e, d, b->s, 0, gu, d->x));
+    MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
+    int32_t n = make_groups(e, b, 0, true);
+    if (!e->expert_lora)
+        return ops->gemm(e->stream, y, a, e->work.groups, n);
+    struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, m->hidden, MB_F32);
+    MB_TRY(ops->gemm(e->stream, f, a, e->work.groups, n));
+    MB_TRY(adapter_terms(e, d, b->s, 1, f, a));
+    return e->o.path == MB_F32 ? MB_OK : ops->copy(e->stream, y, f);
+}
+
+/* ---------------------------------------------------------------- slices */
+
+/* begin[] of every member of the slice group, and the rows of each: at[]. */
+static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatched *d, int64_t *begin, int64_t *at)
+{
+    struct mb_where where = {"rows of expert slices", e->step, -1};
+    int32_t n = e->t.l.etp, me = e->t.at.x;
+    size_t each = (size_t)d->n_experts + 1;
+
+    memcpy(begin + (size_t)me * each, d->begin, each * sizeof *begin);
+    for (int32_t k = 0; k < n; k++) {
+        e->transit.out[k] = (struct mb_piece){begin + (size_t)me * each, each * sizeof *begin};
+        e->transit.in[k] = (struct mb_piece){begin + (size_t)k * each, each * sizeof *begin};
+    }
+    MB_TRY(mb_comm_swap(e->t.etp, e->transit.out, e->transit.in, &where));
+    at[0] = 0;
+    for (int32_t k = 0; k < n; k++)
+        at[k + 1] = at[k] + begin[(size_t)k * each + (size_t)d->n_experts];
+    return MB_OK;
+}
+
+/* Node values of the slice for all rows. */
+static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, struct mb_view x, struct mb_buf **parts)
+{
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_model *m = e->o.model;
+    const struct mb_rowpar *w = &ffn_of(e, b->s, 0)->down;
+    int64_t rows = b->at[b->n], H = m->hidden;
+
+    *parts = mb_transit_dev(e, &e->transit.parts, (uint64_t)(w->n * rows * H * 4));
+    if (*parts == NULL)
+        return MB_NO_MEMORY;
+    if (rows == 0)
+        return MB_OK;
+    struct mb_view gu = mb_rows_of(e->work.e_gu, rows, 2 * b->width, MB_F32), a = mb_rows_of(e->work.e_act, rows, b->width, e->o.path);
+    MB_TRY(ops->gemm(e->stream, gu, x, e->work.groups, make_groups(e, b, -1, true)));
+    MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
+    for (int32_t i = 0; i < w->n; i++) {
+        struct mb_view out = mb_view_of(*parts, (uint64_t)(i * rows * H * 4), rows, H, MB_F32);
+        MB_TRY(ops->gemm(e->stream, out, a, e->work.groups, make_groups(e, b, i, false)));
+    }
+    return MB_OK;
+}
+
+/* Every member of the group computes its slice for the rows of all; the tree over the leaves is completed where a row was sent. */
+static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int32_t n = e->t.l.etp;
+    int64_t at[MB_MAX_LEAVES + 1], *begin = mb_transit_host(e, &e->transit.ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
+    struct mb_split split = {e->t.etp, n, e->t.at.x, at};
+    struct mb_buf *parts;
+
+    if (s->n == 0)
+        return MB_OK; /* none of the group has an expert in this exchange */
+    if (begin == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(gather_counts(e, d, begin, at));
+    struct blocks b = {s, n, at, begin, ffn_of(e, s, 0)->width};
+    MB_TRY(mb_work_experts(e, at[n]));
+    struct mb_buf *xb = mb_transit_dev(e, &e->transit.gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
+    if (xb == NULL)
+        return MB_NO_MEMORY;
+    struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype), y = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+    struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, e->o.model->hidden, MB_F32);
+    MB_TRY(mb_share_gather(e, &split, all, d->x, -1));
+    MB_TRY(slice_nodes(e, &b, all, &parts));
+    MB_TRY(mb_share_fold(e, &split, &ffn_of(e, s, 0)->down, f, parts, -1));
+    for (int32_t i = 0; i < s->n; i++) {
+        const struct mb_ffn *x = ffn_of(e, s, i);
+        struct mb_view rows = mb_view_rows(f, d->begin[i], d->begin[i + 1] - d->begin[i]);
+        if (x->down_b.buf != NULL && rows.rows > 0)
+            MB_TRY(ops->add(e->stream, rows, rows, x->down_b.view));
+    }
+    return e->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(e->stream, y, f);
+}
+
+enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d, struct mb_view *out)
+{
+    const struct mb_served *s = &e->served[e->exchange - 1];
+    const int64_t at[2] = {0, d->rows};
+
+    if (s->n != d->n_experts)
+        return mb_error(MB_BUG, "the exchange finds %d experts here, the rank has %d", d->n_experts, s->n);
+    MB_TRY(mb_work_experts(e, d->rows));
+    *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+    e->counters.expert_rows += d->rows;
+    if (e->t.etp != NULL) {
+        MB_TRY(run_slices(e, d, s)); /* it may have grown the buffers */
+        *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+        return MB_OK;
+    }
+    if (d->rows == 0)
+        return MB_OK;
+    struct blocks b = {s, 1, at, d->begin, ffn_of(e, s, 0)->width};
+    return run_whole(e, d, &b, *out);
+}

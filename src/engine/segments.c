@@ -1,0 +1,254 @@
+/* Attention over a sequence group: every rank keeps some KV segments of every sequence. The queries of all parts go to all ranks; each
+ * computes the states of its segments, joined as far as the tree rule allows, and sends them to the part that a row belongs to, which
+ * completes the tree (numerics.md, KV). */
+#include <string.h>
+#include "base/log.h"
+#include "engine/work.h"
+
+/* The integers of one step and window. Rows are in the order of parts (batch.g_at). Lists lie one behind the other on the device. */
+struct lists {
+    int64_t items, nodes, fin, mine; /* items and nodes of all rows here; nodes from all ranks of the own part's rows; these rows */
+    int32_t *item_off, *item_seg, *node_off, *node_src, *node_pos, *fin_off, *fin_src, *fin_pos;
+    int64_t node_at[MB_MAX_PARTS + 1]; /* nodes here, by part of their rows */
+    int64_t from_at[MB_MAX_PARTS + 1]; /* nodes of the own part's rows, by the rank that makes them */
+};
+
+/* Nodes of one row that one part of the group makes: their first segments into pos, their numbers of segments into count. */
+static int32_t row_nodes(const struct mb_engine *e, int32_t part, int32_t lo, int32_t hi, int32_t *seg, uint8_t *held, int32_t *first,
+                         int32_t *count)
+{
+    int32_t n = hi - lo + 1;
+
+    for (int32_t i = 0; i < n; i++) {
+        seg[i] = lo + i;
+        held[i] = mb_layout_part(e->t.l.sp, lo + i) == part;
+    }
+    return mb_tree_maximal(seg, held, n, first, count);
+}
+
+static void visible(const struct mb_engine *e, int32_t window, int32_t pos, int32_t *lo, int32_t *hi)
+{
+    int32_t first = window > 0 && pos >= window ? pos - window + 1 : 0;
+
+    *lo = first / e->o.segment;
+    *hi = pos / e->o.segment;
+}
+
+/* Scratch of row_nodes behind the lists. */
+struct scratch {
+    int32_t *seg, *first, *count;
+    uint8_t *held;
+};
+
+/* Items and nodes of every row here. */
+static void list_here(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
+{
+    const struct mb_batch *b = &e->batch;
+    int32_t me = e->t.at.q;
+
+    l->items = l->nodes = 0;
+    for (int32_t p = 0, r = 0; p < e->t.l.sp; p++) {
+        l->node_at[p] = l->nodes;
+        for (; r < b->g_at[p + 1]; r++) {
+            int32_t lo, hi;
+            visible(e, window, b->g_pos[r], &lo, &hi);
+            int32_t n = row_nodes(e, me, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            l->item_off[r] = (int32_t)l->items;
+            for (int32_t i = 0; i < n; i++) {
+                l->node_off[l->nodes++] = (int32_t)l->items;
+                for (int32_t j = 0; j < sc->count[i]; j++) {
+                    l->node_src[l->items] = (int32_t)l->items;
+                    l->node_pos[l->items] = lo + sc->first[i] + j;
+                    l->item_seg[l->items++] = lo + sc->first[i] + j;
+                }
+            }
+        }
+    }
+    l->node_at[e->t.l.sp] = l->nodes;
+    l->item_off[b->rows] = (int32_t)l->items;
+    l->node_off[l->nodes] = (int32_t)l->items;
+}
+
+/* The nodes of the own part's rows: rank after rank as they arrive, and for each row in the order of segments. */
+static void list_mine(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
+{
+    const struct mb_batch *b = &e->batch;
+    int32_t a = b->g_at[e->t.at.q], end = b->g_at[e->t.at.q + 1], sp = e->t.l.sp;
+    int64_t at[MB_MAX_PARTS];
+
+    l->mine = end - a;
+    l->fin = 0;
+    for (int32_t p = 0; p < sp; p++) {
+        l->from_at[p] = l->fin;
+        at[p] = l->fin;
+        for (int32_t r = a; r < end; r++) {
+            int32_t lo, hi;
+            visible(e, window, b->g_pos[r], &lo, &hi);
+            l->fin += row_nodes(e, p, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+        }
+    }
+    l->from_at[sp] = l->fin;
+    int32_t n = 0;
+    for (int32_t r = a; r < end; r++) {
+        int32_t lo, hi, begin = n;
+        visible(e, window, b->g_pos[r], &lo, &hi);
+        l->fin_off[r - a] = n;
+        for (int32_t p = 0; p < sp; p++) {
+            int32_t k = row_nodes(e, p, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            for (int32_t i = 0; i < k; i++) { /* by insertion: few nodes, nearly in order */
+                int32_t to = n++, pos = lo + sc->first[i];
+                for (; to > begin && l->fin_pos[to - 1] > pos; to--) {
+                    l->fin_pos[to] = l->fin_pos[to - 1];
+                    l->fin_src[to] = l->fin_src[to - 1];
+                }
+                l->fin_pos[to] = pos;
+                l->fin_src[to] = (int32_t)at[p]++;
+            }
+        }
+    }
+    l->fin_off[end - a] = n;
+}
+
+static enum mb_status make_lists(struct mb_engine *e, int32_t window, struct lists *l)
+{
+    const struct mb_batch *b = &e->batch;
+    int64_t most = 0, cells = 0;
+
+    for (int32_t r = 0; r < b->rows; r++) {
+        int32_t lo, hi;
+        visible(e, window, b->g_pos[r], &lo, &hi);
+        cells += hi - lo + 1;
+        most = hi - lo + 1 > most ? hi - lo + 1 : most;
+    }
+    int64_t n = 2 * (int64_t)(b->rows + 1) + 6 * (cells + 1) + 4 * (most + 1);
+    int32_t *at = mb_transit_host(e, &e->transit.ints, (uint64_t)n * 4);
+    if (at == NULL)
+        return MB_NO_MEMORY;
+    l->item_off = at;
+    l->fin_off = l->item_off + b->rows + 1;
+    l->item_seg = l->fin_off + b->rows + 1;
+    l->node_off = l->item_seg + cells + 1;
+    l->node_src = l->node_off + cells + 1;
+    l->node_pos = l->node_src + cells + 1;
+    l->fin_src = l->node_pos + cells + 1;
+    l->fin_pos = l->fin_src + cells + 1;
+    struct scratch sc = {.seg = l->fin_pos + cells + 1};
+    sc.first = sc.seg + most + 1;
+    sc.count = sc.first + most + 1;
+    sc.held = (uint8_t *)(sc.count + most + 1);
+    list_here(e, window, &sc, l);
+    list_mine(e, window, &sc, l);
+    return MB_OK;
+}
+
+/* n integers to a place of the device's list; *at moves on. */
+static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, const int32_t *from, int64_t n, struct mb_view *out)
+{
+    *out = mb_view_of(d, (uint64_t)*at * 4, n, 1, MB_I32);
+    *at += n;
+    return n > 0 ? e->o.ops->copy_in(e->stream, *out, from) : MB_OK;
+}
+
+/* States of the own segments for all rows, joined to nodes. */
+static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb_pool *p, const struct lists *l, struct mb_view q,
+                             struct mb_buf *ints, int64_t *at, struct mb_view *nodes)
+{
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_model *m = e->o.model;
+    int32_t dv = m->mla ? m->kv_lora : m->v_dim;
+    int64_t width = (int64_t)p->heads * (dv + 2);
+    struct mb_buf *sb = mb_transit_dev(e, &e->transit.state, (uint64_t)(l->items * width * 4));
+    struct mb_buf *nb = mb_transit_dev(e, &e->transit.nodes, (uint64_t)((l->nodes + l->fin) * width * 4));
+    struct mb_attn_args a = mb_attn_args_of(e, layer, p, q);
+    struct mb_view off, seg;
+    struct mb_join_args j = {.heads = p->heads, .dv = dv};
+
+    if (sb == NULL || nb == NULL)
+        return MB_NO_MEMORY;
+    *nodes = mb_rows_of(nb, l->nodes, width, MB_F32);
+    if (l->items == 0)
+        return MB_OK;
+    struct mb_view state = mb_rows_of(sb, l->items, width, MB_F32);
+    a.pos = e->batch.d_g_pos;
+    a.seq = e->batch.d_g_seq;
+    MB_TRY(put(e, ints, at, l->item_off, e->batch.rows + 1, &off));
+    MB_TRY(put(e, ints, at, l->item_seg, l->items, &seg));
+    MB_TRY(ops->attention_parts(e->stream, state, &a, off, seg));
+    if (l->nodes == l->items)
+        return ops->copy(e->stream, *nodes, state);
+    MB_TRY(put(e, ints, at, l->node_off, l->nodes + 1, &j.item_off));
+    MB_TRY(put(e, ints, at, l->node_src, l->items, &j.src));
+    MB_TRY(put(e, ints, at, l->node_pos, l->items, &j.pos));
+    return ops->attention_join(e->stream, *nodes, state, &j);
+}
+
+/* Nodes to the parts whose rows they belong to. got: those of the own part's rows. */
+static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struct lists *l, struct mb_view nodes, struct mb_view got)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int32_t sp = e->t.l.sp, me = e->t.at.q;
+    int64_t row = nodes.cols * 4;
+    uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)(l->nodes * row)), *recv = NULL;
+    struct mb_where where = {"attention states", e->step, layer};
+
+    recv = mb_transit_host(e, &e->transit.recv, (uint64_t)(l->fin * row));
+    if (send == NULL || recv == NULL)
+        return MB_NO_MEMORY;
+    if (l->nodes > 0)
+        MB_TRY(ops->copy_out(e->stream, send, nodes));
+    for (int32_t p = 0; p < sp; p++) {
+        e->transit.out[p] = (struct mb_piece){send + l->node_at[p] * row, (uint64_t)((l->node_at[p + 1] - l->node_at[p]) * row)};
+        e->transit.in[p] = (struct mb_piece){recv + l->from_at[p] * row, (uint64_t)((l->from_at[p + 1] - l->from_at[p]) * row)};
+    }
+    MB_TRY(mb_comm_swap(e->t.sp, e->transit.out, e->transit.in, &where));
+    if (e->transit.in[me].n > 0)
+        memcpy(e->transit.in[me].p, e->transit.out[me].p, e->transit.in[me].n);
+    return l->fin > 0 ? ops->copy_in(e->stream, got, recv) : MB_OK;
+}
+
+static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const struct mb_pool *p, const struct lists *l, struct mb_view out,
+                                  struct mb_view q)
+{
+    const struct mb_model *m = e->o.model;
+    int32_t dv = m->mla ? m->kv_lora : m->v_dim;
+    int64_t width = (int64_t)p->heads * (dv + 2), at = 0;
+    int64_t ints = 2 * (int64_t)e->batch.rows + 8 + 5 * (l->items + l->nodes + l->fin + 2);
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)ints * 4);
+    struct mb_join_args j = {.heads = p->heads, .dv = dv, .finish = true};
+    struct mb_view nodes;
+
+    if (d == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(states(e, layer, p, l, q, d, &at, &nodes));
+    struct mb_view got = mb_view_of(nodes.buf, (uint64_t)(l->nodes * width * 4), l->fin, width, MB_F32);
+    MB_TRY(swap_nodes(e, layer, l, nodes, got));
+    if (l->mine == 0)
+        return MB_OK;
+    if (e->w.layer[layer].sinks.buf != NULL)
+        j.sinks = mb_view_cols(e->w.layer[layer].sinks.view, p->head, p->heads);
+    MB_TRY(put(e, d, &at, l->fin_off, l->mine + 1, &j.item_off));
+    MB_TRY(put(e, d, &at, l->fin_src, l->fin, &j.src));
+    MB_TRY(put(e, d, &at, l->fin_pos, l->fin, &j.pos));
+    return e->o.ops->attention_join(e->stream, mb_view_cols(out, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
+}
+
+enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_view out, struct mb_view q)
+{
+    int64_t d = q.cols / e->t.h.heads, at[MB_MAX_PARTS + 1];
+    struct mb_split s = {e->t.sp, e->t.l.sp, e->t.at.q, at};
+    struct mb_buf *qb = mb_transit_dev(e, &e->transit.q_all, (uint64_t)(e->batch.rows * q.cols * mb_dtype_size(q.dtype)));
+    struct lists l;
+
+    if (qb == NULL)
+        return MB_NO_MEMORY;
+    for (int32_t p = 0; p <= s.n; p++)
+        at[p] = e->batch.g_at[p];
+    struct mb_view all = mb_rows_of(qb, e->batch.rows, q.cols, q.dtype);
+    MB_TRY(mb_share_gather(e, &s, all, q, layer));
+    MB_TRY(make_lists(e, e->o.model->window[layer], &l));
+    for (int32_t i = 0; i < e->t.n_pools; i++) {
+        const struct mb_pool *p = &e->t.pool[i];
+        MB_TRY(attend_pool(e, layer, p, &l, out, mb_view_cols(all, p->head * d, p->heads * d)));
+    }
+    return MB_OK;
+}

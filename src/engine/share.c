@@ -1,0 +1,389 @@
+/* Rows and sums that a group divides: gathers, trees completed by a row's owner, the embedding by vocabulary. */
+#include <string.h>
+#include "base/log.h"
+#include "engine/work.h"
+
+/* ---------------------------------------------------------------- memory in transit */
+
+static uint64_t grown(uint64_t have, uint64_t need)
+{
+    uint64_t more = have + have / 2;
+    return (need > more ? need : more) + 64;
+}
+
+void *mb_transit_host(struct mb_engine *e, struct mb_grown *g, uint64_t bytes)
+{
+    if (g->p != NULL && bytes <= g->bytes)
+        return g->p;
+    uint64_t want = grown(g->bytes, bytes);
+    void *p = NULL;
+    if (e->o.ops->host_alloc(e->o.dev, want, &p) != MB_OK)
+        return NULL;
+    e->o.ops->host_free(e->o.dev, g->p);
+    g->p = p;
+    g->bytes = want;
+    return p;
+}
+
+struct mb_buf *mb_transit_dev(struct mb_engine *e, struct mb_grown *g, uint64_t bytes)
+{
+    if (g->buf != NULL && bytes <= g->bytes)
+        return g->buf;
+    uint64_t want = grown(g->bytes, bytes);
+    struct mb_buf *b = NULL;
+    if (e->o.ops->buf_alloc(e->o.dev, MB_MEM_EXCHANGE, want, &b) != MB_OK)
+        return NULL;
+    if (g->buf != NULL && e->o.ops->sync(e->stream) != MB_OK) /* nothing under way reads what is freed */
+        return NULL;
+    e->o.ops->buf_free(g->buf);
+    g->buf = b;
+    g->bytes = want;
+    return b;
+}
+
+enum mb_status mb_transit_create(struct mb_engine *e)
+{
+    const struct mb_layout *l = &e->t.l;
+    int32_t n = l->tp * l->sp;
+
+    n = l->etp > n ? l->etp : n;
+    e->transit.out = mb_zalloc(e->o.mem, MB_MEM_OTHER, (size_t)n, sizeof(struct mb_piece));
+    e->transit.in = mb_zalloc(e->o.mem, MB_MEM_OTHER, (size_t)n, sizeof(struct mb_piece));
+    if (e->transit.out == NULL || e->transit.in == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a group of %d ranks", n);
+    return MB_OK;
+}
+
+void mb_transit_destroy(struct mb_engine *e)
+{
+    struct mb_transit *t = &e->transit;
+    struct mb_grown *host[] = {&t->send, &t->recv, &t->ints, &t->z}, *dev[] = {&t->parts, &t->inner, &t->idx, &t->gathered, &t->square,
+                                                                             &t->state, &t->nodes, &t->q_all};
+    for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
+        e->o.ops->host_free(e->o.dev, host[i]->p);
+    for (size_t i = 0; i < sizeof dev / sizeof dev[0]; i++)
+        e->o.ops->buf_free(dev[i]->buf);
+    mb_free(t->out);
+    mb_free(t->in);
+    mb_bytes_fini(&t->msg);
+    mb_bytes_fini(&t->result);
+    *t = (struct mb_transit){0};
+}
+
+static int64_t rows_of(const struct mb_split *s, int32_t m)
+{
+    return s->at[m + 1] - s->at[m];
+}
+
+struct mb_split mb_share_tp(const struct mb_engine *e, int64_t *at)
+{
+    int32_t n = e->t.l.tp;
+
+    for (int32_t t = 0; t <= n; t++)
+        at[t] = mb_share(e->batch.n_part, t, n);
+    return (struct mb_split){e->t.tp, n, e->t.at.t, at};
+}
+
+static enum mb_status swap(struct mb_engine *e, const struct mb_split *s, const char *what, int32_t layer)
+{
+    struct mb_where at = {what, e->step, layer};
+    return mb_comm_swap(s->c, e->transit.out, e->transit.in, &at);
+}
+
+/* ---------------------------------------------------------------- rows */
+
+enum mb_status mb_share_gather(struct mb_engine *e, const struct mb_split *s, struct mb_view all, struct mb_view mine, int32_t layer)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int64_t row = mine.cols * mb_dtype_size(mine.dtype), a = s->at[s->me], b = s->at[s->me + 1], n = s->at[s->n];
+    uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)((b - a) * row));
+    uint8_t *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)(n * row));
+
+    if (send == NULL || recv == NULL)
+        return MB_NO_MEMORY;
+    if (b > a)
+        MB_TRY(ops->copy_out(e->stream, send, mine));
+    for (int32_t m = 0; m < s->n; m++) {
+        e->transit.out[m] = (struct mb_piece){send, (uint64_t)((b - a) * row)};
+        e->transit.in[m] = (struct mb_piece){recv + s->at[m] * row, (uint64_t)(rows_of(s, m) * row)};
+    }
+    MB_TRY(swap(e, s, "gathering rows", layer));
+    if (a > 0)
+        MB_TRY(ops->copy_in(e->stream, mb_view_rows(all, 0, a), recv));
+    if (b > a)
+        MB_TRY(ops->copy(e->stream, mb_view_rows(all, a, b - a), mine));
+    return n > b ? ops->copy_in(e->stream, mb_view_rows(all, b, n - b), recv + b * row) : MB_OK;
+}
+
+enum mb_status mb_share_part(struct mb_engine *e, int32_t l, struct mb_view own, struct mb_view *all)
+{
+    int64_t at[MB_MAX_LEAVES + 1];
+
+    *all = own;
+    if (e->t.tp == NULL)
+        return MB_OK;
+    struct mb_split s = mb_share_tp(e, at);
+    *all = mb_rows_of(e->work.h_part, e->batch.n_part, own.cols, own.dtype);
+    return mb_share_gather(e, &s, *all, own, l);
+}
+
+/* ---------------------------------------------------------------- sums */
+
+/* Nodes of every member: where they begin among all, and the first leaf of each. */
+struct nodes {
+    int32_t n, first_of[MB_MAX_LEAVES + 1], pos[MB_MAX_LEAVES];
+};
+
+static struct nodes all_nodes(int32_t leaves, int32_t members)
+{
+    struct nodes all = {0};
+    int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
+
+    for (int32_t m = 0; m < members; m++) {
+        int32_t n = mb_leaf_nodes(leaves, m, members, first, count);
+        all.first_of[m] = all.n;
+        for (int32_t i = 0; i < n; i++)
+            all.pos[all.n++] = first[i];
+    }
+    all.first_of[members] = all.n;
+    return all;
+}
+
+static struct mb_view node_rows(struct mb_buf *parts, int64_t node, int64_t all, int64_t at, int64_t rows, int64_t cols)
+{
+    return mb_view_of(parts, (uint64_t)((node * all + at) * cols * 4), rows, cols, MB_F32);
+}
+
+/* Row i's items: the node values of row i, node by node. */
+static enum mb_status fold_nodes(struct mb_engine *e, const struct nodes *nd, struct mb_view out, struct mb_buf *inner)
+{
+    int64_t rows = out.rows, items = rows * nd->n, total = rows + 1 + 3 * items;
+    int32_t *h = mb_transit_host(e, &e->transit.send, (uint64_t)total * 4);
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)total * 4);
+
+    if (h == NULL || d == NULL)
+        return MB_NO_MEMORY;
+    for (int64_t i = 0; i < rows; i++) {
+        h[i] = (int32_t)(i * nd->n);
+        for (int32_t j = 0; j < nd->n; j++) {
+            h[rows + 1 + i * nd->n + j] = (int32_t)(-1 - (j * rows + i));
+            h[rows + 1 + items + i * nd->n + j] = nd->pos[j];
+            h[rows + 1 + 2 * items + i * nd->n + j] = 0;
+        }
+    }
+    h[rows] = (int32_t)items;
+    struct mb_view list = mb_rows_of(d, total, 1, MB_I32);
+    struct mb_fold_args a = {.item_off = mb_view_rows(list, 0, rows + 1),
+                             .src = mb_view_rows(list, rows + 1, items),
+                             .pos = mb_view_rows(list, rows + 1 + items, items),
+                             .weight = mb_view_rows(list, rows + 1 + 2 * items, items),
+                             .inner = mb_rows_of(inner, items, out.cols, MB_F32)};
+    a.weight.dtype = MB_F32;
+    MB_TRY(e->o.ops->copy_in(e->stream, list, h));
+    return e->o.ops->fold(e->stream, out, &a);
+}
+
+/* Sends each member the node values of its rows; what comes is put side by side into inner, in the order of leaves. */
+static enum mb_status swap_nodes(struct mb_engine *e, const struct mb_split *s, const struct nodes *nd, struct mb_buf *parts,
+                                 struct mb_buf *inner, int64_t cols, int32_t layer)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int32_t here = nd->first_of[s->me + 1] - nd->first_of[s->me];
+    int64_t all = s->at[s->n], own = rows_of(s, s->me), row = cols * 4;
+    uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)(here * all * row));
+    uint8_t *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)(nd->n * own * row)), *at = send;
+
+    if (send == NULL || recv == NULL)
+        return MB_NO_MEMORY;
+    for (int32_t m = 0; m < s->n; m++) {
+        int64_t rows = rows_of(s, m);
+        e->transit.out[m] = (struct mb_piece){at, m == s->me ? 0 : (uint64_t)(here * rows * row)};
+        e->transit.in[m] = (struct mb_piece){recv + nd->first_of[m] * own * row,
+                                             (uint64_t)((nd->first_of[m + 1] - nd->first_of[m]) * own * row)};
+        for (int32_t i = 0; m != s->me && rows > 0 && i < here; i++, at += rows * row)
+            MB_TRY(ops->copy_out(e->stream, at, node_rows(parts, i, all, s->at[m], rows, cols)));
+    }
+    MB_TRY(swap(e, s, "summing over a group", layer));
+    for (int32_t m = 0; own > 0 && m < s->n; m++) {
+        int64_t first = nd->first_of[m] * own, n = (nd->first_of[m + 1] - nd->first_of[m]) * own;
+        if (m != s->me)
+            MB_TRY(ops->copy_in(e->stream, node_rows(inner, 0, 0, first, n, cols), recv + first * row));
+    }
+    for (int32_t i = 0; own > 0 && i < here; i++)
+        MB_TRY(ops->copy(e->stream, node_rows(inner, 0, 0, (nd->first_of[s->me] + i) * own, own, cols),
+                         node_rows(parts, i, all, s->at[s->me], own, cols)));
+    return MB_OK;
+}
+
+enum mb_status mb_share_fold(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out,
+                             struct mb_buf *parts, int32_t layer)
+{
+    struct nodes nd = all_nodes(w->leaves, s->n);
+    struct mb_buf *inner = mb_transit_dev(e, &e->transit.inner, (uint64_t)(nd.n * out.rows * out.cols * 4));
+
+    if (inner == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(swap_nodes(e, s, &nd, parts, inner, out.cols, layer));
+    return out.rows > 0 ? fold_nodes(e, &nd, out, inner) : MB_OK;
+}
+
+enum mb_status mb_share_gemm(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out, struct mb_view x,
+                             struct mb_view bias, int32_t layer)
+{
+    const struct mb_ops *ops = e->o.ops;
+
+    if (s->n == 1) {
+        struct mb_gemm_group g = {.w = w->w[0], .rows = x.rows, .bias = bias};
+        return ops->gemm(e->stream, out, x, &g, 1);
+    }
+    struct mb_buf *parts = mb_transit_dev(e, &e->transit.parts, (uint64_t)(w->n * x.rows * out.cols * 4));
+    if (parts == NULL)
+        return MB_NO_MEMORY;
+    for (int32_t i = 0; i < w->n; i++) {
+        struct mb_gemm_group g = {.w = w->w[i], .rows = x.rows, .x_col = w->x_col[i]};
+        MB_TRY(ops->gemm(e->stream, node_rows(parts, i, x.rows, 0, x.rows, out.cols), x, &g, 1));
+    }
+    MB_TRY(mb_share_fold(e, s, w, out, parts, layer));
+    return bias.buf != NULL && out.rows > 0 ? ops->add(e->stream, out, out, bias) : MB_OK;
+}
+
+/* ---------------------------------------------------------------- embedding */
+
+/* Part rows [a, b) whose ids lie in tensor rank t's vocabulary: how many; the ids, counted from its first, go to ids. */
+static int64_t ids_of(const struct mb_engine *e, int32_t t, int64_t a, int64_t b, int32_t *ids)
+{
+    int64_t v0, v1, n = 0;
+
+    mb_team_vocab(e->o.model->vocab, t, e->t.l.tp, &v0, &v1);
+    for (int64_t i = a; i < b; i++) {
+        int32_t id = e->batch.p_ids[i];
+        if (id < v0 || id >= v1)
+            continue;
+        if (ids != NULL)
+            ids[n] = (int32_t)(id - v0);
+        n++;
+    }
+    return n;
+}
+
+/* The rows of this rank's vocabulary, for whoever owns them: looked up, and on their way. */
+static enum mb_status look_up(struct mb_engine *e, const struct mb_split *s, int32_t *ids, uint8_t *send)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int64_t H = e->o.model->hidden, n = ids_of(e, s->me, 0, s->at[s->n], ids), at = 0;
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)(n + 1) * 4);
+    struct mb_buf *g = mb_transit_dev(e, &e->transit.gathered, (uint64_t)(n * H * 4));
+
+    if (d == NULL || g == NULL)
+        return MB_NO_MEMORY;
+    if (n > 0) {
+        MB_TRY(ops->copy_in(e->stream, mb_rows_of(d, n, 1, MB_I32), ids));
+        MB_TRY(ops->embed(e->stream, mb_rows_of(g, n, H, MB_F32), e->w.embed.view, mb_rows_of(d, n, 1, MB_I32), e->o.model->embed_scale));
+        MB_TRY(ops->copy_out(e->stream, send, mb_rows_of(g, n, H, MB_F32)));
+    }
+    for (int32_t m = 0; m < s->n; m++) {
+        int64_t rows = ids_of(e, s->me, s->at[m], s->at[m + 1], NULL);
+        e->transit.out[m] = (struct mb_piece){send + at * H * 4, (uint64_t)(rows * H * 4)};
+        at += rows;
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x)
+{
+    const struct mb_ops *ops = e->o.ops;
+    int64_t at[MB_MAX_LEAVES + 1], H = x.cols, n = 0;
+
+    if (e->t.l.tp == 1)
+        return x.rows > 0 ? ops->embed(e->stream, x, e->w.embed.view, e->batch.d_ids, e->o.model->embed_scale) : MB_OK;
+    struct mb_split s = mb_share_tp(e, at);
+    int64_t all = at[s.n], a = at[s.me], b = at[s.me + 1];
+    uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)(all * H * 4 + 4));
+    uint8_t *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)((b - a) * H * 4 + 4));
+    int32_t *ids = mb_transit_host(e, &e->transit.ints, (uint64_t)(2 * all + 2) * 4);
+    if (send == NULL || recv == NULL || ids == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(look_up(e, &s, ids, send));
+    int32_t *row = ids + all + 1;
+    for (int32_t m = 0; m < s.n; m++) {
+        int64_t v0, v1, got = ids_of(e, m, a, b, NULL), k = 0;
+        mb_team_vocab(e->o.model->vocab, m, s.n, &v0, &v1);
+        e->transit.in[m] = (struct mb_piece){recv + n * H * 4, (uint64_t)(got * H * 4)};
+        for (int64_t i = a; i < b; i++) {
+            if (e->batch.p_ids[i] >= v0 && e->batch.p_ids[i] < v1)
+                row[i - a] = (int32_t)(n + k++);
+        }
+        n += got;
+    }
+    if (e->transit.in[s.me].n > 0)
+        memcpy(e->transit.in[s.me].p, e->transit.out[s.me].p, e->transit.in[s.me].n);
+    MB_TRY(swap(e, &s, "the embedding", -1));
+    if (x.rows == 0)
+        return MB_OK;
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)x.rows * 4);
+    struct mb_buf *in = mb_transit_dev(e, &e->transit.inner, (uint64_t)(x.rows * H * 4));
+    if (d == NULL || in == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(ops->copy_in(e->stream, mb_rows_of(d, x.rows, 1, MB_I32), row));
+    MB_TRY(ops->copy_in(e->stream, mb_rows_of(in, x.rows, H, MB_F32), recv));
+    return ops->gather(e->stream, x, mb_rows_of(in, x.rows, H, MB_F32), mb_rows_of(d, x.rows, 1, MB_I32));
+}
+
+/* ---------------------------------------------------------------- whole-vector norms */
+
+/* Squares of one member into the columns of its heads; a KV head that several hold comes from the lowest (all have the same bits). */
+static void place_squares(const struct mb_engine *e, int32_t m, const float *from, int64_t rows, float *q, float *k)
+{
+    const struct mb_model *model = e->o.model;
+    struct mb_share_of_heads h = mb_team_heads(model, m, e->t.l.tp);
+
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(q + i * model->heads + h.head0, from + i * h.heads, sizeof(float) * (size_t)h.heads);
+        memcpy(k + i * model->kv_heads + h.kv0, from + rows * h.heads + i * h.kv_heads, sizeof(float) * (size_t)h.kv_heads);
+    }
+}
+
+static enum mb_status norm_by_sums(struct mb_engine *e, struct mb_view x, const float *sums, int32_t leaves, int64_t n,
+                                   const struct mb_vec *w)
+{
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.inner, (uint64_t)(x.rows * leaves * 4));
+
+    if (d == NULL)
+        return MB_NO_MEMORY;
+    struct mb_view v = mb_rows_of(d, x.rows, leaves, MB_F32);
+    MB_TRY(e->o.ops->copy_in(e->stream, v, sums));
+    return e->o.ops->norm_sums(e->stream, x, v, w->view, n, e->o.model->norm_eps);
+}
+
+enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, struct mb_view k)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_share_of_heads *h = &e->t.h;
+    int64_t M = q.rows, own = M * (h->heads + h->kv_heads), all = 0, at[MB_MAX_LEAVES + 1];
+    struct mb_split s = mb_share_tp(e, at);
+
+    for (int32_t t = 0; t < s.n; t++) {
+        struct mb_share_of_heads o = mb_team_heads(m, t, s.n);
+        all += M * (o.heads + o.kv_heads);
+    }
+    float *send = mb_transit_host(e, &e->transit.send, (uint64_t)own * 4), *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)all * 4);
+    float *sums = mb_transit_host(e, &e->transit.ints, (uint64_t)(M * (m->heads + m->kv_heads)) * 4), *to = recv;
+    struct mb_buf *d = mb_transit_dev(e, &e->transit.square, (uint64_t)own * 4);
+    if (send == NULL || recv == NULL || sums == NULL || d == NULL)
+        return MB_NO_MEMORY;
+    MB_TRY(ops->square(e->stream, mb_rows_of(d, M, h->heads, MB_F32), q));
+    MB_TRY(ops->square(e->stream, mb_view_of(d, (uint64_t)(M * h->heads * 4), M, h->kv_heads, MB_F32), k));
+    MB_TRY(ops->copy_out(e->stream, send, mb_rows_of(d, 1, own, MB_F32)));
+    for (int32_t t = 0; t < s.n; t++) {
+        struct mb_share_of_heads o = mb_team_heads(m, t, s.n);
+        e->transit.out[t] = (struct mb_piece){send, (uint64_t)own * 4};
+        e->transit.in[t] = (struct mb_piece){to, (uint64_t)(M * (o.heads + o.kv_heads)) * 4};
+        to += M * (o.heads + o.kv_heads);
+    }
+    MB_TRY(swap(e, &s, "square sums of q and k", l));
+    for (int32_t t = 0; t < s.n; t++)
+        place_squares(e, t, t == s.me ? send : e->transit.in[t].p, M, sums, sums + M * m->heads);
+    MB_TRY(norm_by_sums(e, q, sums, m->heads, (int64_t)m->heads * m->head_dim, &e->w.layer[l].q_norm));
+    return norm_by_sums(e, k, sums + M * m->heads, m->kv_heads, (int64_t)m->kv_heads * m->head_dim, &e->w.layer[l].k_norm);
+}

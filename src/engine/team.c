@@ -1,0 +1,143 @@
+/* Groups and shares of one rank. */
+#include "engine/team.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+struct mb_share_of_heads mb_team_heads(const struct mb_model *m, int32_t t, int32_t n)
+{
+    int64_t leaf[MB_MAX_LEAVES + 1];
+    int32_t S = mb_k_leaves((int64_t)m->heads * m->v_dim, m->v_dim, leaf), group = m->heads / m->kv_heads;
+    struct mb_share_of_heads h;
+
+    h.head0 = (int32_t)(leaf[mb_share(S, t, n)] / m->v_dim);
+    h.heads = (int32_t)(leaf[mb_share(S, t + 1, n)] / m->v_dim) - h.head0;
+    h.kv0 = h.head0 / group;
+    h.kv_heads = (h.head0 + h.heads - 1) / group + 1 - h.kv0;
+    return h;
+}
+
+int64_t mb_team_width(int64_t ffn, int32_t t, int32_t n)
+{
+    int64_t leaf[MB_MAX_LEAVES + 1];
+
+    if (ffn == 0)
+        return 0;
+    int32_t S = mb_k_leaves(ffn, mb_k_unit(ffn), leaf);
+    return leaf[mb_share(S, (t < 0 ? 0 : t) + 1, n)] - leaf[mb_share(S, t < 0 ? 0 : t, n)];
+}
+
+void mb_team_vocab(int64_t vocab, int32_t t, int32_t n, int64_t *v0, int64_t *v1)
+{
+    int64_t leaf = mb_vocab_leaf(vocab), a = leaf * mb_share(16, t, n), b = leaf * mb_share(16, t + 1, n);
+
+    *v0 = a < vocab ? a : vocab;
+    *v1 = b < vocab ? b : vocab;
+}
+
+int32_t mb_team_index_of(const struct mb_team *t, int32_t member)
+{
+    return t->at.index - t->at.member + member;
+}
+
+/* One pool if every KV head has the same number of own query heads, else one per KV head. MLA has one KV head for all. */
+static enum mb_status make_pools(struct mb_team *t, const struct mb_model *m)
+{
+    int32_t group = m->heads / m->kv_heads, end = t->h.head0 + t->h.heads;
+    bool even = m->mla || t->h.kv_heads == 1 || (t->h.head0 % group == 0 && end % group == 0);
+
+    t->n_pools = even ? 1 : t->h.kv_heads;
+    t->pool = calloc((size_t)t->n_pools, sizeof *t->pool);
+    if (t->pool == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the pools of KV heads");
+    t->pool[0] = (struct mb_pool){0, t->h.heads, 0, m->mla ? 1 : t->h.kv_heads};
+    for (int32_t i = 0; !even && i < t->n_pools; i++) {
+        int32_t a = (t->h.kv0 + i) * group, b = a + group;
+        a = a > t->h.head0 ? a : t->h.head0;
+        b = b < end ? b : end;
+        t->pool[i] = (struct mb_pool){a - t->h.head0, b - a, i, 1};
+    }
+    return MB_OK;
+}
+
+static enum mb_status make_serve(struct mb_team *t, const struct mb_engine_options *o)
+{
+    t->n_exchanges = mb_serve_exchanges(o->plan, o->model, t->at.stage);
+    (void)mb_serve_ids(o->plan, t->at.stage, &t->id_base);
+    t->serve = calloc((size_t)t->n_exchanges, sizeof(void *));
+    if (t->serve == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the tables of the exchanges");
+    for (int32_t j = 0; j < t->n_exchanges; j++)
+        MB_TRY(mb_serve_create(o->plan, o->model, t->at.lane, t->at.stage, j, &t->serve[j]));
+    return MB_OK;
+}
+
+/* Group g of `size` ranks, or nothing where groups have one rank. color < 0: not in one. */
+static enum mb_status split(struct mb_team *t, int32_t size, int32_t color, int32_t key, struct mb_comm **out)
+{
+    return size > 1 ? mb_comm_split(t->world, color, key, out) : MB_OK;
+}
+
+/* All groups come from one world: their colors are places of the grids. */
+static enum mb_status make_groups(struct mb_team *t)
+{
+    const struct mb_layout *l = &t->l;
+    const struct mb_place *p = &t->at;
+    bool in = p->a >= 0;
+    int32_t stage = p->lane * l->pp + p->stage, att = stage * l->adp + p->a, per = l->tp * l->sp, at = p->q * l->tp + p->t;
+
+    MB_TRY(split(t, per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->line));
+    MB_TRY(split(t, per, in ? att : -1, at, &t->att));
+    MB_TRY(split(t, l->tp, in ? att * l->sp + p->q : -1, p->t, &t->tp));
+    MB_TRY(split(t, l->sp, in ? att * l->tp + p->t : -1, p->q, &t->sp));
+    MB_TRY(split(t, l->etp, p->e >= 0 ? (p->group * l->edp + p->c) * l->ep + p->e : -1, p->x, &t->etp));
+    t->peers = t->world;
+    t->peers_owned = l->pp > 1 || l->attn > 0;
+    if (t->peers_owned)
+        MB_TRY(mb_comm_split(t->world, in ? p->stage : -1, p->index, &t->peers));
+    t->xg = t->world;
+    int64_t other = mb_comm_rank(t->world) != p->member || mb_comm_size(t->world) != mb_layout_group(l);
+    MB_TRY(mb_comm_max_i64(t->world, &other, 1, "groups"));
+    if (other == 0)
+        return MB_OK;
+    t->xg_owned = true;
+    return mb_comm_split(t->world, p->group, p->member, &t->xg);
+}
+
+enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team *t)
+{
+    const struct mb_layout *l = &o->plan->layout;
+
+    *t = (struct mb_team){.l = *l, .world = o->comm};
+    mb_layout_place(l, o->topo->index_of[mb_comm_rank(o->comm)], &t->at);
+    t->attends = t->at.a >= 0;
+    t->serves = t->at.e >= 0;
+    t->leads = mb_place_leads(&t->at);
+    t->alone = l->tp * l->sp * l->pp == 1 && l->etp == 1;
+    t->joined = t->alone && l->dp == 1;
+    t->first_stage = t->at.stage == 0;
+    t->last_stage = t->at.stage == l->pp - 1;
+    t->first_layer = o->plan->first_layer[t->at.stage];
+    t->last_layer = o->plan->first_layer[t->at.stage + 1];
+    t->h = mb_team_heads(o->model, t->attends ? t->at.t : 0, l->tp);
+    enum mb_status st = make_pools(t, o->model);
+    if (st == MB_OK)
+        st = make_serve(t, o);
+    MB_TRY(mb_comm_agree(o->comm, st, "tables of the layout"));
+    return make_groups(t);
+}
+
+void mb_team_fini(struct mb_team *t, bool together)
+{
+    /* in the order in which all ranks made them: destroying is collective in each */
+    struct mb_comm *c[] = {t->etp, t->sp, t->tp, t->att, t->line, t->xg_owned ? t->xg : NULL, t->peers_owned ? t->peers : NULL};
+
+    for (size_t i = 0; together && i < sizeof c / sizeof c[0]; i++)
+        mb_comm_destroy(c[i]);
+    for (int32_t j = 0; j < t->n_exchanges && t->serve != NULL; j++)
+        mb_serve_destroy(t->serve[j]);
+    free(t->serve);
+    free(t->pool);
+    *t = (struct mb_team){0};
+}
