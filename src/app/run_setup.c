@@ -218,7 +218,7 @@ static enum mb_status open_output(struct mb_job_state *j)
 static enum mb_status open_input(struct mb_job_state *j)
 {
     struct mb_lease_options lo = {.comm = j->app.comm, .index = j->index, .resume = j->resume, .ranks = j->app.size,
-                                  .leasers = j->app.size, .capacity = j->app.plan->max_num_seqs, .mem = &j->app.mem};
+                                  .leasers = mb_layout_leaders(&j->app.plan->layout), .capacity = j->app.plan->max_num_seqs, .mem = &j->app.mem};
     if (j->app.rank == 0)
         MB_TRY(mb_lease_create(&lo, &j->lease));
     struct mb_input_source_options so = {.comm = j->app.comm, .info = &j->start.input, .parse = &j->parse, .lease = j->lease,

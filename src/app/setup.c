@@ -137,7 +137,6 @@ static enum mb_status make_plan(struct mb_app *a)
                                            .lane_scope = strcmp(c->expert_scope, "lane") == 0,
                                            .attn = c->disaggregate_attention,
                                            .expert = c->disaggregate_experts},
-                                .n_adapters = a->n_adapters,
                                 .segment = (int32_t)c->kv_segment,
                                 .max_num_seqs = (int32_t)c->max_num_seqs,
                                 .max_batch_rows = (int32_t)c->max_batch_rows,

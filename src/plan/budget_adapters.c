@@ -28,6 +28,18 @@ static int32_t moe_index(const struct mb_model *m, int32_t layer)
     return lm;
 }
 
+static bool holds(const struct mb_placement *pl, int32_t lm, int32_t expert, int32_t shard)
+{
+    int32_t n;
+    const int32_t *h = mb_placement_holders(pl, lm, expert, &n);
+
+    for (int32_t i = 0; i < n; i++) {
+        if (h[i] == shard)
+            return true;
+    }
+    return false;
+}
+
 static int64_t adapter_bytes(const struct mb_model *m, const struct mb_placement *pl,
                              const struct mb_adapter *a, enum mb_dtype path, int32_t index)
 {
@@ -36,7 +48,7 @@ static int64_t adapter_bytes(const struct mb_model *m, const struct mb_placement
     for (int64_t i = 0; i < a->n_loras; i++) {
         const struct mb_tensor *ta = &a->loras[i].a, *tb = &a->loras[i].b;
         bool routed = mb_role_of_expert((enum mb_role)ta->role);
-        if (routed && pl->owner[(int64_t)moe_index(m, ta->layer) * pl->experts + ta->expert] != index)
+        if (routed && !holds(pl, moe_index(m, ta->layer), ta->expert, index))
             continue;
         sum = mb_sat_add(sum, ta->role == MB_T_KV_B ? kv_b_bytes(m, ta->n, path)
                                                     : pair_bytes(ta->n, ta->k, tb->n, path));

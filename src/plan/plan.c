@@ -247,7 +247,9 @@ static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo
     for (int32_t n = 0; n < t->nodes; n++) {
         struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0, 0};
         for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++) {
-            int64_t adapters = mb_budget_adapters(m, p->placement, o, i);
+            struct mb_place at;
+            mb_layout_place(&p->layout, i, &at);
+            int64_t adapters = mb_budget_adapters(m, p->placement, o, at.e);
             r.experts = experts_of[i] > r.experts ? experts_of[i] : r.experts;
             r.adapters = adapters > r.adapters ? adapters : r.adapters;
         }

@@ -16,7 +16,6 @@ enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER };
 
 struct mb_plan_options {
     struct mb_layout_options layout; /* experts: filled in from the model */
-    int32_t n_adapters;        /* LoRA adapters in use */
     int32_t segment;           /* --kv-segment */
     int32_t max_num_seqs;      /* per attention group */
     int32_t max_batch_rows;    /* rows of a step per attention group (decode rows + prefill chunk) */
