@@ -215,12 +215,24 @@ static enum mb_status open_output(struct mb_job_state *j)
     return mb_sink_create(&so, &j->sink);
 }
 
+/* Only the leader of an attention group reads requests. */
+static bool leads(const struct mb_job_state *j)
+{
+    struct mb_place at;
+
+    mb_layout_place(&j->app.plan->layout, j->app.topo->index_of[j->app.rank], &at);
+    return mb_place_leads(&at);
+}
+
 static enum mb_status open_input(struct mb_job_state *j)
 {
     struct mb_lease_options lo = {.comm = j->app.comm, .index = j->index, .resume = j->resume, .ranks = j->app.size,
-                                  .leasers = mb_layout_leaders(&j->app.plan->layout), .capacity = j->app.plan->max_num_seqs, .mem = &j->app.mem};
+                                  .leasers = mb_layout_leaders(&j->app.plan->layout), .capacity = j->app.plan->max_num_seqs,
+                                  .mem = &j->app.mem};
     if (j->app.rank == 0)
         MB_TRY(mb_lease_create(&lo, &j->lease));
+    if (!leads(j))
+        return MB_OK;
     struct mb_input_source_options so = {.comm = j->app.comm, .info = &j->start.input, .parse = &j->parse, .lease = j->lease,
                                          .run_dir = j->start.state == MB_RUNDIR_RESUMES ? j->dir->run : NULL, .mem = &j->app.mem};
     return mb_input_source_create(&so, &j->source);
