@@ -27,7 +27,7 @@ static struct mb_xchg *exchange(struct mb_comm *c, enum mb_alltoall algorithm, s
     struct mb_xchg *x = NULL;
 
     CHECK(mb_topo_synthetic(2, nodes, t) == MB_OK);
-    struct mb_xchg_options o = {.ops = &plain_ops, .topo = *t, .algorithm = algorithm, .hidden = 16, .shm_bytes = 1 << 20};
+    struct mb_xchg_options o = {.ops = &plain_ops, .node = (*t)->node_of, .algorithm = algorithm, .hidden = 16, .shm_bytes = 1 << 20};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     return x;
 }

@@ -196,8 +196,37 @@ static void add_message(const struct kase *q, int64_t bytes, enum mb_link l, int
     m[l] += bytes > (int64_t)q->eager ? 2 : 1;
 }
 
+/* Who holds what in one layer, as a table of yes and no beside the tables that the exchange gets. */
+struct holders {
+    uint8_t *holds; /* [experts][size] */
+    const int32_t *node;
+    struct mb_serve v;
+};
+
+/* The member that serves an expert for rows of a home: itself, else one of its node, else any, in turn by home. */
+static int32_t owner_of(const struct holders *ho, int32_t home, int32_t expert)
+{
+    const uint8_t *h = ho->holds + (int64_t)expert * size;
+    int32_t list[MAX_N], n = 0;
+
+    if (h[home])
+        return home;
+    for (int32_t m = 0; m < size; m++) {
+        if (h[m] && ho->node[m] == ho->node[home])
+            list[n++] = m;
+    }
+    for (int32_t m = 0; n == 0 && m < size; m++) {
+        for (int32_t i = m; i < size; i++) {
+            if (h[i])
+                list[n++] = i;
+        }
+        break;
+    }
+    return list[home % n];
+}
+
 /* What this member sends to and for node b as the home of rows, and what it returns to source s as an agent. */
-static void expect_network(const struct kase *q, const struct world *w, const int32_t *owner, const struct input *all,
+static void expect_network(const struct kase *q, const struct world *w, const struct holders *ho, const struct input *all,
                            struct expect *e)
 {
     uint8_t held[MAX_K];
@@ -210,7 +239,7 @@ static void expect_network(const struct kase *q, const struct world *w, const in
         for (int32_t m = 0; m < all[rank].m; m++) {
             bool any = false;
             for (int32_t j = 0; j < q->k; j++)
-                any |= w->node[owner[all[rank].experts[m * q->k + j]]] == b;
+                any |= w->node[owner_of(ho, rank, all[rank].experts[m * q->k + j])] == b;
             rows += any;
         }
         add_message(q, rows * row_bytes(q), link_of(w, rank, agent_of(w, rank, b)), e->db, e->dm);
@@ -221,7 +250,7 @@ static void expect_network(const struct kase *q, const struct world *w, const in
             continue;
         for (int32_t m = 0; m < all[s].m; m++) {
             for (int32_t j = 0; j < q->k; j++)
-                held[j] = w->node[owner[all[s].experts[m * q->k + j]]] == w->node[rank];
+                held[j] = w->node[owner_of(ho, s, all[s].experts[m * q->k + j])] == w->node[rank];
             bytes += value_bytes(q, all[s].experts + m * q->k, held, &lone, &inner);
         }
         add_message(q, bytes, link_of(w, rank, s), e->cb, e->cm);
@@ -235,7 +264,7 @@ static int32_t agent_here(const struct world *w, int32_t s)
 }
 
 /* Shared memory (all in one round) and the rank itself. */
-static void expect_node(const struct kase *q, const struct world *w, const int32_t *owner, const struct input *all,
+static void expect_node(const struct kase *q, const struct world *w, const struct holders *ho, const struct input *all,
                         struct expect *e)
 {
     int64_t lone[MAX_N] = {0}, inner[MAX_N] = {0}, self_rows = 0, meta = row_bytes(q) - (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
@@ -247,7 +276,7 @@ static void expect_node(const struct kase *q, const struct world *w, const int32
             uint8_t mine[MAX_K];
             bool other = false, own = false;
             for (int32_t j = 0; j < q->k; j++) {
-                int32_t o = owner[all[s].experts[m * q->k + j]];
+                int32_t o = owner_of(ho, s, all[s].experts[m * q->k + j]);
                 mine[j] = o == rank;
                 own |= o == rank;
                 e->served += o == rank;
@@ -311,7 +340,7 @@ static int64_t serve_home(const struct kase *q, const struct input *in, int32_t 
 }
 
 /* Order (expert, tag, home, row), contents, and the counts; fills y. */
-static void serve(const struct kase *q, const int32_t *owner, const struct input *all, int64_t step,
+static void serve(const struct kase *q, const struct holders *ho, const struct input *all, int64_t step,
                   const struct mb_dispatched *d, uint8_t *y)
 {
     static const uint16_t tags[] = {0, 1, 3, 256, 65535};
@@ -323,13 +352,13 @@ static void serve(const struct kase *q, const int32_t *owner, const struct input
     if (d->rows > 0)
         CHECK(ops->copy_out(stream, rows, d->x) == MB_OK);
     for (int32_t e = 0; e < q->experts; e++) {
-        if (owner[e] != rank)
+        if (!ho->holds[(int64_t)e * size + rank])
             continue;
         CHECK(n < d->n_experts && d->expert[n] == e && d->begin[n] == at);
         n++;
         for (int t = 0; t < (q->tagged ? 5 : 1); t++)
             for (int32_t home = 0; home < size; home++)
-                at = serve_home(q, &all[home], home, e, tags[t], step, d, rows, at, y);
+                at = owner_of(ho, home, e) != rank ? at : serve_home(q, &all[home], home, e, tags[t], step, d, rows, at, y);
     }
     CHECK(n == d->n_experts && at == d->rows && d->begin[n] == at);
     free(rows);
@@ -374,13 +403,12 @@ static struct mb_xchg_head head_of(int64_t step, int32_t layer)
                                  .status = rank == step % 7 ? MB_NO_SPACE : MB_OK};
 }
 
-static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct mb_placement *p, int64_t step, int32_t layer,
+static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct holders *ho, int64_t step, int32_t layer,
                          struct input *all, struct expect *e, const struct world *w)
 {
     struct mb_xchg_head mine = head_of(step, layer);
     struct mb_dispatched d;
     struct mb_buf *in = NULL, *y = NULL, *out = NULL;
-    const int32_t *owner = p->owner + (int64_t)layer * q->experts;
 
     for (int32_t s = 0; s < size; s++)
         make_input(q, s, step, layer, &all[s]);
@@ -394,12 +422,12 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct m
     CHECK(ops->copy_in(stream, vin, host) == MB_OK);
     if (q->tagged)
         mb_xchg_tags(x, all[rank].tags);
-    CHECK(mb_xchg_dispatch(x, p, layer, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
+    CHECK(mb_xchg_dispatch(x, &ho->v, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
     check_heads(d.heads, all, step, layer);
     for (int64_t i = 0; i < m * q->k; i++)
-        CHECK(mb_xchg_served_by(x)[i] == owner[all[rank].experts[i]]);
+        CHECK(mb_xchg_served_by(x)[i] == owner_of(ho, rank, all[rank].experts[i]));
     uint8_t *hy = malloc((size_t)(d.rows * q->hidden) * 4 + 1);
-    serve(q, owner, all, step, &d, hy);
+    serve(q, ho, all, step, &d, hy);
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)(d.rows * q->hidden) * 4 + 4, &y) == MB_OK);
     struct mb_view vy = mb_view_of(y, 0, d.rows, q->hidden, q->yt);
     CHECK(ops->copy_in(stream, vy, hy) == MB_OK);
@@ -408,8 +436,8 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct m
     CHECK(mb_xchg_combine(x, vy, vout) == MB_OK);
     CHECK(ops->copy_out(stream, host, vout) == MB_OK);
     check_sums(q, &all[rank], step, (const float *)host);
-    expect_network(q, w, owner, all, e);
-    expect_node(q, w, owner, all, e);
+    expect_network(q, w, ho, all, e);
+    expect_node(q, w, ho, all, e);
     ops->buf_free(in);
     ops->buf_free(out);
     ops->buf_free(y);
@@ -440,50 +468,79 @@ static void one_step(const struct world *w, struct mb_xchg *x, int64_t step, str
 }
 
 /* ---------------------------------------------------------------- a case with its exchange */
-static void make_placement(const struct kase *q, struct mb_placement *p)
+static int32_t draw_owner(const struct kase *q, int32_t e, struct rng *r)
 {
-    struct rng r = {mix(q->seed + 77)};
+    return q->placement == 0   ? (int32_t)(((int64_t)(e + 1) * size - 1) / q->experts)
+           : q->placement == 1 ? e % size
+           : q->placement == 3 ? size - 1
+           : q->placement == 4 ? (int32_t)draw(r, (uint32_t)(size + 1) / 2) * 2 % size
+                               : (int32_t)draw(r, (uint32_t)size);
+}
 
-    *p = (struct mb_placement){1, q->layers, q->experts, size, calloc((size_t)(q->layers * q->experts), 4)};
-    for (int32_t i = 0; i < q->layers * q->experts; i++) {
-        int32_t e = i % q->experts;
-        p->owner[i] = q->placement == 0   ? (int32_t)(((int64_t)(e + 1) * size - 1) / q->experts)
-                      : q->placement == 1 ? e % size
-                      : q->placement == 2 ? (int32_t)draw(&r, (uint32_t)size)
-                      : q->placement == 3 ? size - 1
-                                          : (int32_t)draw(&r, (uint32_t)(size + 1) / 2) * 2 % size;
+/* Placement 5 has replicas: up to four holders of an expert. */
+static void make_holders(const struct kase *q, const struct world *w, int32_t layer, struct holders *ho)
+{
+    struct rng r = {mix(q->seed + 77 + (uint64_t)layer)};
+    int32_t n = 0;
+
+    *ho = (struct holders){.node = w->node};
+    ho->holds = calloc((size_t)(q->experts + 1) * (size_t)size, 1);
+    ho->v = (struct mb_serve){.ids = q->experts, .members = size, .first = calloc((size_t)q->experts + 1, 4),
+                              .member = calloc((size_t)(q->experts + 1) * (size_t)size, 4), .node = calloc((size_t)size, 4)};
+    for (int32_t e = 0; e < q->experts; e++) {
+        for (int i = 0; i < (q->placement == 5 ? 4 : 1); i++)
+            ho->holds[(int64_t)e * size + draw_owner(q, e, &r)] = 1;
+        ho->v.first[e] = n;
+        for (int32_t m = 0; m < size; m++) {
+            if (ho->holds[(int64_t)e * size + m])
+                ho->v.member[n++] = m;
+        }
     }
+    ho->v.first[q->experts] = n;
+    for (int32_t m = 0; m < size; m++)
+        ho->v.node[m] = w->node[m];
+}
+
+static void free_holders(struct holders *ho)
+{
+    free(ho->holds);
+    free(ho->v.first);
+    free(ho->v.member);
+    free(ho->v.node);
 }
 
 static void run_case(const struct kase *q)
 {
     struct mb_topo *topo = NULL;
     struct mb_xchg *x = NULL;
-    struct mb_placement p;
+    struct holders ho[2];
     struct world w;
     struct expect e = {0};
     struct input *all = calloc((size_t)size, sizeof *all);
     int64_t before = mb_mem_total(&mem);
 
     CHECK(mb_topo_synthetic(q->nodes, q->per_node, &topo) == MB_OK);
-    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .mem = &mem, .topo = topo, .algorithm = q->algorithm,
+    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .mem = &mem, .node = topo->node_of, .algorithm = q->algorithm,
                                 .hidden = q->hidden, .k = q->k, .experts = q->experts, .tagged = q->tagged, .x_type = q->xt, .y_type = q->yt,
                                 .max_rows = MAX_M, .shm_bytes = q->shm, .eager_bytes = q->eager};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(mb_xchg_algorithm(x) == q->algorithm);
     CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
     CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged) == row_bytes(q));
-    make_placement(q, &p);
     make_world(q, &w);
+    CHECK(q->layers <= 2);
+    for (int32_t layer = 0; layer < q->layers; layer++)
+        make_holders(q, &w, layer, &ho[layer]);
     for (int64_t step = 0; step < q->steps; step++) {
         for (int32_t layer = 0; layer < q->layers; layer++)
-            one_exchange(q, x, &p, step, layer, all, &e, &w);
+            one_exchange(q, x, &ho[layer], step, layer, all, &e, &w);
         one_step(&w, x, step, &e);
     }
     check_counts(q, x, &e, q->shm >= 64u << 20);
     mb_xchg_destroy(x);
     mb_topo_destroy(topo);
-    free(p.owner);
+    for (int32_t layer = 0; layer < q->layers; layer++)
+        free_holders(&ho[layer]);
     free(all);
     CHECK(mb_mem_total(&mem) == before);
 }
@@ -520,7 +577,7 @@ static struct kase random_case(struct rng *r, int i)
     set_nodes(&q, r, (int)draw(r, 5));
     q.shm = draw(r, 2) ? 64u << 20 : (4096u + (uint64_t)size * (2048u * 4u + 512u)) * (1 + draw(r, 3));
     q.eager = eagers[draw(r, 4)];
-    q.placement = (int)draw(r, 5);
+    q.placement = (int)draw(r, 6);
     q.tagged = i % 4 == 1;
     q.rows = draw(r, 4) != 0 ? 0 : 1 + (int)draw(r, 3);
     return q;

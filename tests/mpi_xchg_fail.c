@@ -6,15 +6,15 @@
 
 static struct mb_comm *c;
 static int rank, size;
-static int32_t owner[8];
-static const struct mb_placement placement = {1, 1, 8, 1, owner};
+static int32_t first[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8}, member[8], node[64]; /* rank 0 has all experts */
+static struct mb_serve tables = {8, 0, first, member, node};
 
 static struct mb_xchg *make(enum mb_alltoall algorithm, const int32_t *nodes, int32_t n_nodes, uint64_t shm, struct mb_topo **t)
 {
     struct mb_xchg *x = NULL;
 
     CHECK(mb_topo_synthetic(n_nodes, nodes, t) == MB_OK);
-    struct mb_xchg_options o = {.ops = &plain_ops, .topo = *t, .algorithm = algorithm, .hidden = 16, .k = 2,
+    struct mb_xchg_options o = {.ops = &plain_ops, .node = (*t)->node_of, .algorithm = algorithm, .hidden = 16, .k = 2,
                                 .experts = 8, .x_type = MB_F32, .y_type = MB_F32, .max_rows = 4, .shm_bytes = shm,
                                 .eager_bytes = 65536};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
@@ -32,7 +32,7 @@ static enum mb_status dispatch(struct mb_xchg *x, int64_t step, int32_t layer, e
 
     plain_buf_alloc(NULL, MB_MEM_OTHER, 5 * 16 * 4, &in);
     enum mb_status got =
-        mb_xchg_dispatch(x, &placement, 0, &mine, mb_view_of(in, 0, rows, 16, MB_F32), experts, weights, &d);
+        mb_xchg_dispatch(x, &tables, &mine, mb_view_of(in, 0, rows, 16, MB_F32), experts, weights, &d);
     plain_buf_free(in);
     return got;
 }
@@ -153,7 +153,7 @@ static void disagreement(void)
     struct mb_xchg *x = NULL;
 
     CHECK(mb_topo_synthetic(1, nodes, &t) == MB_OK);
-    struct mb_xchg_options o = {.ops = &plain_ops, .topo = t, .algorithm = MB_A2A_FLAT, .hidden = rank == 0 ? 16 : 32,
+    struct mb_xchg_options o = {.ops = &plain_ops, .node = t->node_of, .algorithm = MB_A2A_FLAT, .hidden = rank == 0 ? 16 : 32,
                                 .k = 2, .experts = 8, .max_rows = 4};
     CHECK(mb_xchg_create(c, &o, &x) == MB_BUG && x == NULL);
     o.hidden = 16;
@@ -173,6 +173,7 @@ int main(int argc, char **argv)
     c = test_comm(20, NULL);
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
+    tables.members = size;
     int32_t one[] = {size}, two[] = {1, size - 1};
     wrong_use();
     disagreement();

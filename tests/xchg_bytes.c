@@ -45,7 +45,7 @@ static struct mb_topo *machine(int32_t nodes)
 }
 
 /* One layer's exchange: each row goes to K experts, spread evenly. */
-static void one_layer(struct mb_xchg *x, const struct mb_placement *p, int64_t step, struct mb_buf *in, struct mb_buf *y,
+static void one_layer(struct mb_xchg *x, const struct mb_serve *v, int64_t step, struct mb_buf *in, struct mb_buf *y,
                       struct mb_buf *out)
 {
     static int32_t experts[ROWS * K];
@@ -57,7 +57,7 @@ static void one_layer(struct mb_xchg *x, const struct mb_placement *p, int64_t s
         experts[i] = (i / K * 5 + i % K * (EXPERTS / K) + rank) % EXPERTS;
         weights[i] = 0.25f;
     }
-    CHECK(mb_xchg_dispatch(x, p, 0, &mine, mb_view_of(in, 0, ROWS, HIDDEN, MB_BF16), experts, weights, &d) == MB_OK);
+    CHECK(mb_xchg_dispatch(x, v, &mine, mb_view_of(in, 0, ROWS, HIDDEN, MB_BF16), experts, weights, &d) == MB_OK);
     CHECK(mb_xchg_combine(x, mb_view_of(y, 0, d.rows, HIDDEN, MB_BF16), mb_view_of(out, 0, ROWS, HIDDEN, MB_F32)) == MB_OK);
 }
 
@@ -106,7 +106,8 @@ static void report(const struct mb_xchg *x, const struct mb_topo *t, double seco
 
 int main(int argc, char **argv)
 {
-    struct mb_placement *p = NULL;
+    static int32_t first[EXPERTS + 1], member[EXPERTS], node[64];
+    struct mb_comm *world;
     struct mb_xchg *x = NULL;
     struct mb_buf *in, *y, *out;
     int64_t messages, want;
@@ -114,32 +115,43 @@ int main(int argc, char **argv)
 
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
     CHECK(argc >= 3);
-    c = test_comm(120, NULL);
+    world = c = test_comm(120, NULL);
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
+    CHECK(size <= 64);
     struct mb_device_options d = {.threads = 1, .isa = "auto", .path = MB_BF16};
     ops = mb_ops_find("cpu");
     CHECK(ops->open(&d, &dev) == MB_OK && ops->stream_create(dev, &stream) == MB_OK);
     want = (int64_t)(1e6 * atof(argv[2]));
     struct mb_topo *t = machine(argc > 3 ? atoi(argv[3]) : 0);
     CHECK(t->nodes > 1); /* else nothing ever crosses */
-    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .topo = t, .hidden = HIDDEN, .k = K, .experts = EXPERTS,
+    CHECK(mb_comm_split(world, 0, t->index_of[rank], &c) == MB_OK); /* members in topology order */
+    for (int32_t m = 0; m < size; m++)
+        node[m] = t->node_of[t->order[m]];
+    for (int32_t e = 0; e < EXPERTS; e++) {
+        first[e + 1] = e + 1;
+        member[e] = (int32_t)(((int64_t)(e + 1) * size - 1) / EXPERTS);
+    }
+    struct mb_serve v = {EXPERTS, size, first, member, node};
+    rank = mb_comm_rank(c);
+    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .node = node, .hidden = HIDDEN, .k = K, .experts = EXPERTS,
                                 .algorithm = strcmp(argv[1], "hier") == 0 ? MB_A2A_HIER : MB_A2A_FLAT, .x_type = MB_BF16,
                                 .y_type = MB_BF16, .max_rows = ROWS, .shm_bytes = 64u << 20, .eager_bytes = 64u << 10};
-    CHECK(mb_xchg_create(c, &o, &x) == MB_OK && mb_placement_uniform(1, EXPERTS, size, &p) == MB_OK);
+    CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, ROWS * HIDDEN * 2, &in) == MB_OK);
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)size * ROWS * K * HIDDEN * 2, &y) == MB_OK);
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, ROWS * HIDDEN * 4, &out) == MB_OK);
     CHECK(mb_comm_barrier(c, "start") == MB_OK);
     double start = mb_now();
     for (int64_t step = 0; step % 4 != 0 || total(inter(x, &messages)) < want; step++)
-        one_layer(x, p, step, in, y, out);
+        one_layer(x, &v, step, in, y, out);
     report(x, t, mb_now() - start);
     ops->buf_free(in);
     ops->buf_free(y);
     ops->buf_free(out);
-    mb_placement_destroy(p);
     mb_xchg_destroy(x);
+    mb_comm_destroy(c);
+    c = world;
     mb_topo_destroy(t);
     ops->stream_destroy(stream);
     ops->close(dev);
