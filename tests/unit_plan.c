@@ -111,11 +111,11 @@ static void test_uneven(void **state)
     struct mb_topo *t3 = ranks(3), *t8 = ranks(8);
 
     struct mb_plan *p = plan_of(&m8, t3, &defaults); /* 0-1 | 2-4 | 5-7 */
-    assert_int_equal(p->ep, 3);
-    assert_int_equal(p->adp, 3);
-    assert_int_equal(p->tp * p->sp * p->adp, p->stage_size);
-    assert_int_equal(p->ep * p->etp * p->edp, p->stage_size);
-    assert_int_equal(p->lanes * p->stages * p->stage_size, p->world);
+    assert_int_equal(p->layout.ep, 3);
+    assert_int_equal(p->layout.adp, 3);
+    assert_int_equal(p->layout.tp * p->layout.sp * p->layout.adp, mb_layout_stage_size(&p->layout));
+    assert_int_equal(p->layout.ep * p->layout.etp * p->layout.edp, mb_layout_stage_size(&p->layout));
+    assert_int_equal(p->layout.dp * p->layout.pp * mb_layout_stage_size(&p->layout), p->layout.world);
     assert_int_equal(mb_placement_owned(p->placement, 0, 1, own), 3);
     assert_int_equal(own[0], 2);
     assert_true(p->expert_bytes[0] * 3 == p->expert_bytes[1] * 2);
@@ -139,19 +139,19 @@ static void test_layout_refusals(void **state)
     struct mb_topo *t = ranks(4);
     struct mb_plan_options o = defaults;
 
-    o.ep = 4;
+    o.layout.ep = 4;
     mb_plan_destroy(plan_of(&m, t, &o));
-    o.ep = 3;
+    o.layout.ep = 3;
     refused(&m, t, &o, MB_LAYOUT);
-    o.ep = 0;
-    o.experts_per_gpu = 2;
+    o.layout.ep = 0;
+    o.layout.experts_per_gpu = 2;
     mb_plan_destroy(plan_of(&m, t, &o));
-    o.experts_per_gpu = 3; /* ceil(8/3) = 3 ranks */
+    o.layout.experts_per_gpu = 3; /* ceil(8/3) = 3 ranks */
     refused(&m, t, &o, MB_LAYOUT);
-    o.experts_per_gpu = 2;
-    o.ep = 8; /* the two contradict */
+    o.layout.experts_per_gpu = 2;
+    o.layout.ep = 8; /* the two contradict */
     refused(&m, t, &o, MB_LAYOUT);
-    o.ep = 0;
+    o.layout.ep = 0;
     refused(&dense, t, &o, MB_LAYOUT);
     o = defaults;
     mb_plan_destroy(plan_of(&dense, t, &o));
@@ -435,7 +435,7 @@ static void test_large(void **state)
     double took = mb_now() - start;
     print_message("4096 ranks planned in %.1f ms\n", 1e3 * took);
     assert_true(took < 1.0); /* a bound for loaded machines; the plan itself takes milliseconds */
-    assert_int_equal(p->world, 4096);
+    assert_int_equal(p->layout.world, 4096);
     assert_int_equal(p->alltoall, MB_A2A_HIER);
     mb_plan_destroy(p);
     mb_topo_destroy(t);
