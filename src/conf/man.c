@@ -142,10 +142,10 @@ static void environment(FILE *f)
     line(f, "Every option has a variable. The command line wins over the environment, the environment over "
             "the deck, the deck "
             "over the default. Variables of options that a command does not have are not used by it.");
-    fprintf(f, ".PP\n");
+    fprintf(f, ".PP\n.ad l\n");
     for (int i = 0; i < mb_n_opts; i++)
         fprintf(f, "%s%s", i ? ",\n" : "", mb_opt_env(&mb_opts[i], name));
-    fprintf(f, ".\n");
+    fprintf(f, ".\n.ad b\n");
 }
 
 static void examples(FILE *f)

@@ -210,9 +210,12 @@ static enum mb_status step_exchange(struct mb_engine *e)
 /* Layers and, where the rank has none or fewer than others, its experts for the exchanges that are left. */
 static enum mb_status layers(struct mb_engine *e, bool active)
 {
+    /* a rank that attends takes part in the exchange of the MTP module when it runs that */
+    int32_t n = e->t.n_exchanges - (e->mtp && e->t.attends && e->o.model->is_moe[e->o.model->layers]);
+
     if (active)
         MB_TRY(mb_layers_run(e));
-    while (e->exchange < e->t.n_exchanges && !mb_step_over(e))
+    while (e->exchange < n && !mb_step_over(e))
         MB_TRY(mb_moe_serve(e));
     return e->status;
 }

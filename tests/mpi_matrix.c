@@ -1,0 +1,308 @@
+/* Every legal layout of up to 8 ranks gives the same bits. Layouts are all products of sizes that the two grids allow, generated here
+ * by trying; each is planned, its communicators and engine are made and torn down anew, and the records of one job are compared with
+ * those of one rank. Memory must be given back each time.
+ *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE]
+ * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope and disaggregated ones). */
+#include "base/hash.h"
+#include "device/ops.h"
+#include "engine/engine.h"
+#include "mpi_comm.h"
+#include "plan/plan.h"
+
+#define REQUESTS 10
+#define SEGMENT 64
+
+static struct mb_comm *world;
+static struct mb_model *model;
+static enum mb_dtype path;
+
+/* ---------------------------------------------------------------- the job */
+
+/* Each leader has every n-th request. */
+struct some {
+    struct mb_source base;
+    int32_t next, every;
+};
+
+/* Two long sequences, short ones of all kinds, sampled and greedy. */
+static struct mb_request *request(int32_t i)
+{
+    struct mb_request *r = calloc(1, sizeof *r);
+    int64_t n = i < 2 ? 1100 - 37 * i : 3 + i * 7;
+
+    CHECK(r != NULL);
+    mb_sampling_init(&r->sampling);
+    r->sampling.max_tokens = i == 5 ? 1 : 4 + i % 3;
+    r->sampling.ignore_eos = true;
+    r->sampling.temperature = i % 2 ? 0.8f : 0.0f;
+    r->sampling.repetition = i == 3 ? 1.2f : 1.0f;
+    r->line = (uint64_t)i;
+    r->id.data = calloc(1, 16);
+    CHECK(r->id.data != NULL);
+    r->id.len = (size_t)snprintf(r->id.data, 16, "%d", (int)i);
+    r->kind = i == 6 ? MB_KIND_LOGLIKELIHOOD : i == 7 ? MB_KIND_ROLLING : MB_KIND_GENERATE;
+    r->n = i == 4 ? 2 : 1;
+    r->top_n = i == 8 ? 3 : 0;
+    r->want_prompt_logprobs = i == 1 || i == 8;
+    r->n_prompt = n;
+    r->score_from = r->kind == MB_KIND_LOGLIKELIHOOD ? n / 2 : r->kind == MB_KIND_ROLLING ? 1 : n;
+    r->prompt = mb_alloc(NULL, MB_MEM_REQUESTS, (size_t)n, sizeof *r->prompt);
+    CHECK(r->prompt != NULL);
+    for (int64_t k = 0; k < n; k++)
+        r->prompt[k] = (int32_t)((k * k + 7 * k + 13 * i) % model->vocab);
+    return r;
+}
+
+static enum mb_status some_next(struct mb_source *s, int32_t room, struct mb_request **out, int32_t *n, enum mb_source_state *state)
+{
+    struct some *f = (struct some *)s;
+
+    for (*n = 0; *n < room && f->next < REQUESTS; f->next += f->every)
+        out[(*n)++] = request(f->next);
+    *state = *n > 0 ? MB_SOURCE_SOME : MB_SOURCE_END;
+    return MB_OK;
+}
+
+/* Adds up a hash of each record: the sum over ranks does not depend on who computed what. */
+struct sum {
+    struct mb_sink base;
+    int64_t hash, rows;
+};
+
+static enum mb_status sum_begin(struct mb_sink *s, const struct mb_request *req, int32_t choice, int64_t max_rows, int32_t *handle)
+{
+    (void)s, (void)req, (void)choice, (void)max_rows;
+    *handle = 0;
+    return MB_OK;
+}
+
+static enum mb_status sum_token(struct mb_sink *s, int32_t handle, int64_t index, int32_t id, bool journal, bool *stop)
+{
+    (void)s, (void)handle, (void)index, (void)id, (void)journal;
+    *stop = false;
+    return MB_OK;
+}
+
+static enum mb_status sum_bulk(struct mb_sink *s, int32_t handle, enum mb_bulk_kind kind, int64_t row, int64_t n, const void *data)
+{
+    (void)s, (void)handle, (void)kind, (void)row, (void)n, (void)data;
+    return MB_OK;
+}
+
+static enum mb_status sum_done(struct mb_sink *base, int32_t handle, struct mb_record *r)
+{
+    struct sum *s = (struct sum *)base;
+    struct mb_hasher *h = mb_hasher_create();
+
+    (void)handle;
+    CHECK(h != NULL && r->status == MB_ROW_OK);
+    mb_hasher_field(h, &r->line, sizeof r->line);
+    mb_hasher_field(h, &r->choice, sizeof r->choice);
+    mb_hasher_field(h, r->output_ids, 4 * (size_t)r->n_output);
+    mb_hasher_field(h, r->output_logprobs, 4 * (size_t)r->n_output);
+    if (r->prompt_logprobs != NULL)
+        mb_hasher_field(h, r->prompt_logprobs + 1, 4 * (size_t)(r->n_prompt - 1));
+    if (r->top_n > 0) {
+        mb_hasher_field(h, r->top_ids, 4 * (size_t)(r->n_output * r->top_n));
+        mb_hasher_field(h, r->top_logprobs, 4 * (size_t)(r->n_output * r->top_n));
+    }
+    mb_hasher_field(h, &r->logprob_sum, sizeof r->logprob_sum);
+    mb_hasher_field(h, &r->is_greedy, sizeof r->is_greedy);
+    s->hash = (int64_t)((uint64_t)s->hash + (mb_hasher_64(h) >> 8)); /* room for the sum over ranks */
+    s->rows++;
+    mb_hasher_destroy(h);
+    mb_record_fini(r);
+    return MB_OK;
+}
+
+static enum mb_status sum_step(struct mb_sink *s)
+{
+    (void)s;
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- one layout */
+
+/* Odd layouts see two nodes and the hierarchical exchange, even ones a single node. */
+static struct mb_topo *topology(int32_t ranks, int number)
+{
+    int32_t nodes[2] = {(ranks + 1) / 2, ranks / 2}, one[1] = {ranks};
+    struct mb_topo *t = NULL;
+
+    if (ranks > 1 && number % 2 == 1)
+        CHECK(mb_topo_synthetic(2, nodes, &t) == MB_OK);
+    else
+        CHECK(mb_topo_synthetic(1, one, &t) == MB_OK);
+    return t;
+}
+
+static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_plan *p)
+{
+    static const struct mb_source_ops source_ops = {some_next};
+    static const struct mb_sink_ops sink_ops = {sum_begin, sum_token, sum_bulk, sum_done, sum_step};
+    const struct mb_ops *ops = mb_ops_find("cpu");
+    struct mb_mem mem = {0};
+    struct mb_device *dev = NULL;
+    struct mb_engine *e = NULL;
+    struct mb_place at;
+    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = path};
+
+    CHECK(ops->open(&d, &dev) == MB_OK);
+    struct mb_engine_options o = {.model = model, .topo = t, .plan = p, .ops = ops, .dev = dev, .comm = c, .mem = &mem, .path = path,
+                                  .kv_dtype = path, .segment = SEGMENT, .shm_bytes = 1 << 20, .eager_bytes = 4096, .seed = 5};
+    CHECK(mb_engine_create(&o, &e) == MB_OK);
+    mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
+    struct some source = {{&source_ops}, at.lane * p->layout.adp + at.a, mb_layout_leaders(&p->layout)};
+    struct sum sink = {{&sink_ops}, 0, 0};
+    CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
+    int64_t v[2] = {sink.hash, sink.rows};
+    CHECK(mb_comm_sum_i64(c, v, 2, "digest") == MB_OK);
+    CHECK(v[1] == REQUESTS + 1);
+    mb_engine_destroy(e);
+    ops->close(dev);
+    CHECK(mb_mem_total(&mem) == 0);
+    return v[0];
+}
+
+/* Makes the plan on every rank of c; NULL where the layout is refused (all ranks agree, for it is a pure function). */
+static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_options *l)
+{
+    struct mb_plan *p = NULL;
+    struct mb_plan_options o = {.layout = *l, .max_num_seqs = 6, .max_batch_rows = 200, .max_model_len = 1200, .path = path,
+                                .kv_dtype = path, .memory_fraction = 0.9, .shm_bytes = 1 << 20, .eager_bytes = 4096,
+                                .segment = SEGMENT, .kv_pages = 60, .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
+
+    mb_log_set_quiet(true);
+    enum mb_status st = mb_plan_create(model, t, &o, &p);
+    mb_log_set_quiet(false);
+    CHECK(st == MB_OK || st == MB_LAYOUT);
+    return p;
+}
+
+/* ---------------------------------------------------------------- all layouts */
+
+struct walk {
+    int number, ran, refused, stride, first, ranks;
+    int64_t digest;
+    bool wide;
+    struct mb_comm *c; /* the first `ranks` ranks; NULL on others */
+};
+
+static void one(struct walk *w, const struct mb_layout_options *l)
+{
+    int number = w->number++;
+
+    if (w->c == NULL || number % w->stride != w->first)
+        return;
+    struct mb_topo *t = topology(w->ranks, number);
+    struct mb_plan *p = plan_of(t, l);
+    if (p == NULL) {
+        w->refused++;
+    } else {
+        int64_t got = run(w->c, t, p);
+        const struct mb_layout *q = &p->layout;
+        if (w->digest == 0)
+            w->digest = got;
+        if (got != w->digest)
+            fprintf(stderr, "ranks %d: dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d: other bits\n", w->ranks, q->dp, q->pp,
+                    q->tp, q->sp, q->adp, q->ep, q->etp, q->edp, q->lane_scope ? " lane" : "", q->attn, q->expert);
+        CHECK(got == w->digest);
+        w->ran++;
+        mb_plan_destroy(p);
+    }
+    mb_topo_destroy(t);
+}
+
+/* All ways to see n expert ranks as a grid. */
+static void experts(struct walk *w, struct mb_layout_options *l, int32_t n)
+{
+    for (l->etp = 1; l->etp <= n; l->etp++) {
+        for (l->ep = 1; l->ep * l->etp <= n; l->ep++) {
+            l->edp = n / (l->ep * l->etp);
+            if (l->ep * l->etp * l->edp == n && (model->moe_layers > 0 || l->ep == n))
+                one(w, l);
+        }
+    }
+}
+
+static void attention(struct walk *w, struct mb_layout_options *l, int32_t attn, int32_t expert)
+{
+    for (l->tp = 1; l->tp <= attn; l->tp++) {
+        for (l->sp = 1; l->sp * l->tp <= attn; l->sp++) {
+            l->adp = attn / (l->tp * l->sp);
+            if (l->tp * l->sp * l->adp == attn)
+                experts(w, l, l->lane_scope ? expert * l->pp : expert);
+        }
+    }
+}
+
+static void layouts(struct walk *w, int32_t ranks)
+{
+    struct mb_layout_options l = {.experts = model->router.experts};
+
+    for (l.dp = 1; l.dp <= ranks; l.dp++) {
+        for (l.pp = 1; l.dp * l.pp <= ranks; l.pp++) {
+            int32_t stage = ranks / (l.dp * l.pp);
+            if (l.dp * l.pp * stage != ranks)
+                continue;
+            l.lane_scope = w->wide && l.pp > 1;
+            l.attn = l.expert = 0;
+            if (!w->wide || l.pp > 1)
+                attention(w, &l, stage, stage);
+            for (l.attn = 1; w->wide && l.attn < stage; l.attn++) {
+                l.expert = stage - l.attn;
+                for (int lane = 0; lane <= (l.pp > 1); lane++) {
+                    l.lane_scope = lane != 0;
+                    attention(w, &l, l.attn, l.expert);
+                }
+            }
+        }
+    }
+}
+
+static int64_t reference(void)
+{
+    struct mb_comm *c = NULL;
+    struct walk w = {.stride = 1, .ranks = 1};
+
+    CHECK(mb_comm_split(world, mb_comm_rank(world) == 0 ? 0 : -1, 0, &c) == MB_OK);
+    w.c = c;
+    layouts(&w, 1);
+    mb_comm_destroy(c);
+    CHECK(mb_comm_bcast(world, &w.digest, sizeof w.digest, 0, "digest") == MB_OK);
+    return w.digest;
+}
+
+int main(int argc, char **argv)
+{
+    char dir[512];
+    double t0;
+
+    MPI_Init(&argc, &argv);
+    world = test_comm(100, NULL);
+    CHECK(argc >= 6);
+    snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
+    CHECK(mb_model_open(dir, 0, &model) == MB_OK);
+    path = strcmp(argv[2], "f32") == 0 ? MB_F32 : MB_BF16;
+    struct walk w = {.stride = atoi(argv[4]), .first = atoi(argv[5]), .wide = argc > 6 && strcmp(argv[6], "wide") == 0};
+    t0 = mb_now();
+    w.digest = reference();
+    for (int32_t n = 1; n <= atoi(argv[3]); n++) {
+        CHECK(n <= mb_comm_size(world));
+        w.c = NULL;
+        w.ranks = n;
+        CHECK(mb_comm_split(world, mb_comm_rank(world) < n ? 0 : -1, mb_comm_rank(world), &w.c) == MB_OK);
+        layouts(&w, n);
+        mb_comm_destroy(w.c);
+        CHECK(mb_comm_barrier(world, "layouts of a number of ranks") == MB_OK);
+    }
+    if (mb_comm_rank(world) == 0)
+        printf("%s %s: %d layouts, %d refused, one digest %014llx, %.1f s\n", argv[1], argv[2], w.ran, w.refused,
+               (unsigned long long)w.digest, mb_now() - t0);
+    CHECK(w.ran > 0 || mb_comm_rank(world) > 0);
+    mb_model_destroy(model);
+    test_no_shm_left(world);
+    mb_comm_destroy(world);
+    MPI_Finalize();
+    return 0;
+}
