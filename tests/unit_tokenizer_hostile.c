@@ -269,6 +269,39 @@ static void test_regex_limits(void **state)
     mb_tokenizer_destroy(t);
 }
 
+/* Twelve steps that make a thousand letters of one: refused before they fill the memory, in both directions. */
+static void test_expansion(void **state)
+{
+    (void)state;
+    enum { STEP = 1100, STEPS = 12 };
+    char *json = malloc(STEP * STEPS + 4096), *many = malloc(1001);
+    struct mb_ids ids = {0};
+    struct mb_bytes out = {0};
+    const int32_t one = 0;
+    for (int side = 0; side < 2; side++) {
+        assert_non_null(json);
+        assert_non_null(many);
+        memset(many, 'a', 1000);
+        many[1000] = '\0';
+        size_t n = (size_t)sprintf(json, "%s,\"%s\":{\"type\":\"Sequence\",\"%s\":[", AB, side == 0 ? "normalizer" : "decoder",
+                                   side == 0 ? "normalizers" : "decoders");
+        for (int i = 0; i < STEPS; i++)
+            n += (size_t)sprintf(json + n, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"}",
+                                 i > 0 ? "," : "", many);
+        sprintf(json + n, "]}}");
+        struct mb_tokenizer *t = load(json);
+        if (side == 0)
+            assert_int_equal(mb_tokenizer_encode(t, "a", 1, true, &ids), MB_REQUEST);
+        else
+            assert_int_equal(mb_tokenizer_decode(t, &one, 1, true, &out), MB_REQUEST);
+        mb_tokenizer_destroy(t);
+    }
+    free(ids.v);
+    mb_bytes_fini(&out);
+    free(json);
+    free(many);
+}
+
 /* One pre-token of megabytes: with a merge that always applies, and one that moves from right to left. */
 static void test_long_word(void **state)
 {
@@ -301,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary),   cmocka_unit_test(test_merges),    cmocka_unit_test(test_added),
         cmocka_unit_test(test_mechanisms),   cmocka_unit_test(test_depth),     cmocka_unit_test(test_damage),
         cmocka_unit_test(test_regex_limits), cmocka_unit_test(test_long_word),
+        cmocka_unit_test(test_expansion),
     };
     return cmocka_run_group_tests_name("tokenizer, hostile", tests, setup, teardown);
 }

@@ -105,6 +105,7 @@ static enum mb_status put_replace(struct mb_decoder *d, int i, const char *s, si
         MB_TRY(mb_search_next(&f, &d->work, &found, &from, &to));
         if (!found)
             break;
+        MB_TRY(mb_replace_fits(tmp->len, from - done + t->text.len));
         MB_TRY(mb_bytes_put(tmp, s + done, from - done));
         MB_TRY(mb_bytes_put(tmp, t->text.data, t->text.len));
         done = to;

@@ -63,6 +63,11 @@ static enum mb_status strip(const struct mb_norm *t, const char *s, size_t n, bo
     return mb_bytes_put(out, s + from, n - from);
 }
 
+enum mb_status mb_replace_fits(size_t have, size_t more)
+{
+    return more <= MB_REPLACE_MAX && have <= MB_REPLACE_MAX - more ? MB_OK : MB_REQUEST;
+}
+
 static enum mb_status replace(const struct mb_norm *t, const char *s, size_t n, struct mb_work *w,
                               bool *first, struct mb_bytes *out)
 {
@@ -73,6 +78,7 @@ static enum mb_status replace(const struct mb_norm *t, const char *s, size_t n, 
         MB_TRY(mb_search_next(&f, w, &found, &from, &to));
         if (!found)
             break;
+        MB_TRY(mb_replace_fits(out->len, from - done + t->text.len));
         MB_TRY(mb_bytes_put(out, s + done, from - done));
         MB_TRY(mb_bytes_put(out, t->text.data, t->text.len));
         if (from == 0 && to > 0 && t->text.len == 0)

@@ -30,8 +30,13 @@ struct mb_norm {
     const struct mb_spm *spm; /* not owned */
 };
 void mb_norm_fini(struct mb_norm *s);
+/* Bytes that the Replace steps of a tokenizer file may make of one text: far above what files mean, far below memory. */
+#define MB_REPLACE_MAX ((size_t)256 << 20)
+/* MB_REQUEST where a text outgrows it. */
+enum mb_status mb_replace_fits(size_t have, size_t more);
 /* Applies steps[0 .. n) to in[0 .. len) and appends the result to out. *first is cleared if the result no
- * longer begins where the input did. Errors: MB_REQUEST (a search exceeds its limits), MB_NO_MEMORY. */
+ * longer begins where the input did. Errors: MB_REQUEST (a search or a replacement exceeds its limits),
+ * MB_NO_MEMORY. */
 enum mb_status mb_norm_apply(const struct mb_norm *steps, int n, const char *in, size_t len,
                              struct mb_work *w, bool *first, struct mb_bytes *out);
 
