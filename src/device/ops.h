@@ -141,9 +141,9 @@ struct mb_attn_args {
     struct mb_view sinks;      /* f32 [1, heads] or MB_NO_VIEW */
 };
 
-/* Joins partial states of attention by the tree rule over segment numbers: out row n = tree over items item_off[n] ..
- * item_off[n+1]-1 (at least one); item j is row src[j] of the states, at position pos[j], ascending: a segment, or the
- * first segment of an inner node. */
+/* Joins partial states of attention by the tree rule over segment numbers: out row n = tree over items
+ * item_off[n] .. item_off[n+1]-1 (at least one); item j is row src[j] of the states, at position pos[j],
+ * ascending: a segment, or the first segment of an inner node. */
 struct mb_join_args {
     struct mb_view item_off; /* I32 [N+1, 1] */
     struct mb_view src, pos; /* I32 [items, 1] */
@@ -157,8 +157,9 @@ struct mb_join_args {
 struct mb_fold_args {
     struct mb_view item_off; /* I32 [M+1, 1] */
     struct mb_view src, pos; /* I32 [items, 1] */
-    struct mb_view weight;   /* f32 [items, 1]; ignored where src < 0; MB_NO_VIEW if every src is negative */
-    struct mb_view y;        /* rounded expert outputs [*, H]: MB_F32 or MB_BF16; MB_NO_VIEW if every src is negative */
+    struct mb_view weight;   /* f32 [items, 1]; ignored where src < 0 */
+    struct mb_view y;        /* rounded expert outputs [*, H]: MB_F32 or MB_BF16; y and weight may be
+                              * MB_NO_VIEW if every src is negative */
     struct mb_view inner;    /* f32 [*, H]; MB_NO_VIEW if no src is negative */
 };
 
@@ -238,14 +239,16 @@ struct mb_ops {
      * vector whose square sum is a tree of `leaves` equal R32 leaves (OLMoE). raw may be x itself. */
     enum mb_status (*norm)(struct mb_stream *s, struct mb_view out, struct mb_view raw, struct mb_view x, struct mb_view w,
                            struct mb_view b, enum mb_norm_kind kind, float eps, int32_t groups, int32_t leaves);
-    /* Whole-vector RMS norm of vectors whose columns several ranks hold, in two steps. square: out f32 [M, L] = R32 sum of
-     * squares of each of the L equal leaves of row i of x f32 [M, C]. norm_sums: x f32 [M, C] in place, a part of a vector of
-     * n columns whose leaves have the square sums sums f32 [M, L]: x = (x * (1/sqrt(tree(sums)/n + eps))) * w, w f32 [1, C].
-     * Bits as norm with L leaves over the whole vector. L <= 512. */
+    /* Whole-vector RMS norm of vectors whose columns several ranks hold, in two steps, with the bits of norm
+     * with L leaves over the whole vector; L <= 512.
+     * square: out f32 [M, L] = R32 sum of squares of each of the L equal leaves of row i of x f32 [M, C].
+     * norm_sums: x f32 [M, C], in place, is a part of a vector of n columns whose leaves have the square
+     * sums sums f32 [M, L]: x = (x * (1/sqrt(tree(sums)/n + eps))) * w, w f32 [1, C]. */
     enum mb_status (*square)(struct mb_stream *s, struct mb_view out, struct mb_view x);
-    enum mb_status (*norm_sums)(struct mb_stream *s, struct mb_view x, struct mb_view sums, struct mb_view w, int64_t n,
-                                float eps);
-    /* out = a + b, f32, same shape, or b one row that is added to every row of a; out may be a, or b of the same shape */
+    enum mb_status (*norm_sums)(struct mb_stream *s, struct mb_view x, struct mb_view sums, struct mb_view w,
+                                int64_t n, float eps);
+    /* out = a + b, f32, same shape, or b one row that is added to every row of a; out may be a, or b of the
+     * same shape */
     enum mb_status (*add)(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b);
     /* x = x * c; x = min(max(x, -c), c): f32, in place */
     enum mb_status (*scale)(struct mb_stream *s, struct mb_view x, float c);
@@ -260,17 +263,19 @@ struct mb_ops {
                                 struct mb_view slot);
     /* out [M, heads*dv] in its own type (GEMM-input type) */
     enum mb_status (*attention)(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
-    /* Attention over keys that several ranks hold, with the bits of attention: each rank computes the states of its segments
-     * (parts), joins those of each maximal tree node that it holds completely (join, not finish), and the row's rank joins
-     * these (finish).
-     * parts: state f32 [items, heads*(dv+2)]: item j of row i (item_off[i] <= j < item_off[i+1], possibly none; item_seg
-     * ascending inside a row) holds for each head m, l, o[0 .. dv): the fold of the blocks of segment item_seg[j], before any
-     * division. a->sinks is ignored. Each listed segment has a key that its row sees. Only page_table entries of listed
-     * segments are read (others may hold anything). item_off I32 [M+1, 1], item_seg I32 [items, 1]. */
+    /* Attention over keys that several ranks hold, with the bits of attention: each rank computes the states
+     * of its segments (parts), joins those of each maximal tree node that it holds completely (join, not
+     * finish), and the row's rank joins these (finish).
+     * parts: state f32 [items, heads*(dv+2)]: item j of row i (item_off[i] <= j < item_off[i+1], possibly
+     * none; item_seg ascending inside a row) holds for each head m, l, o[0 .. dv): the fold of the blocks of
+     * segment item_seg[j], before any division. a->sinks is ignored. Each listed segment has a key that its
+     * row sees. Only page_table entries of listed segments are read (others may hold anything). item_off I32
+     * [M+1, 1], item_seg I32 [items, 1]. */
     enum mb_status (*attention_parts)(struct mb_stream *s, struct mb_view state, const struct mb_attn_args *a,
                                       struct mb_view item_off, struct mb_view item_seg);
-    /* join: state f32 [*, heads*(dv+2)] as of parts. Finish: out [N, heads*dv] in its own type (GEMM-input type): the root,
-     * then the sink and o / l as in attention. Not finish: out f32 [N, heads*(dv+2)] is the joined state. */
+    /* join: state f32 [*, heads*(dv+2)] as of parts. Finish: out [N, heads*dv] in its own type (GEMM-input
+     * type): the root, then the sink and o / l as in attention. Not finish: out f32 [N, heads*(dv+2)] is the
+     * joined state. */
     enum mb_status (*attention_join)(struct mb_stream *s, struct mb_view out, struct mb_view state,
                                      const struct mb_join_args *a);
 
