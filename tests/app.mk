@@ -6,7 +6,7 @@ APP_CLI = tests/cli_golden.bats tests/cli_demo.bats tests/cli_layouts.bats tests
 	tests/cli_kill.bats tests/cli_lora.bats tests/cli_models.bats tests/cli_models2.bats \
 	tests/cli_contract.bats tests/cli_apart.bats tests/cli_tools.bats tests/cli_results.bats
 APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh tests/long_goldens.sh \
-	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh
+	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh tests/long_hybrids.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
 EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/golden_table.py tests/demo.py \
