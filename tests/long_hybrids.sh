@@ -66,7 +66,7 @@ echo "routing and logits of four hybrids: same bits"
 a=("4 $T 2 $S 2" "4 $P 2" "1" "6 $P 2 --disaggregate 1:2" "8 $D 2 $T 2 $S 2")
 b=("3 $P 3" "2 $D 2" "8 $P 2 $T 2 $X 2" "2 $T 2" "5")
 stopped=0
-for i in 1 2 3 4 5 6 7 8; do
+for i in {1..30}; do
     sed "s/\"id\": *\"/&$i-/" "$top_srcdir/inputs/prompts.jsonl"
 done >"$work/long.jsonl"
 input=$work/long.jsonl
