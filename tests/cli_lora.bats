@@ -14,7 +14,3 @@ load common.bash
     run "$MOEBATCH" run -m "$models/mixtral_b" -i "$work/in.jsonl" -o "$work/q.h5" --adapter a="$models/mixtral_b"
     [ "$status" = 2 ]
 }
-
-@test "latent attention, experts and shared experts: an adapter equals merged weights" {
-    "$PYTHON3" "$top/tests/lora_merged.py" "$MOEBATCH" "$top/tests/mpirun.sh" 2 "$top/tests/data" "$work"
-}
