@@ -18,10 +18,14 @@ static struct mb_budget of_ranks(const struct mb_model *m, int32_t ranks)
 {
     int32_t owned = m->router.experts > 0 ? (m->router.experts + ranks - 1) / ranks : 0;
     enum mb_dtype t = m->auto_path == MB_PATH_F32 ? MB_F32 : MB_BF16;
-    struct mb_plan p = {.layout = {.world = ranks, .dp = 1, .pp = 1}, .nodes = 1, .alltoall = MB_A2A_FLAT, .max_num_seqs = 1, .max_batch_rows = 1, .max_len = 1,
+    int32_t first[2] = {0, m->layers};
+    struct mb_plan p = {.layout = {.world = ranks, .dp = 1, .pp = 1, .tp = 1, .sp = 1, .adp = ranks, .ep = ranks, .etp = 1, .edp = 1},
+                        .nodes = 1, .first_layer = first, .alltoall = MB_A2A_FLAT, .max_num_seqs = 1, .max_batch_rows = 1, .max_len = 1,
                         .max_pages_per_seq = 1};
     struct mb_plan_options o = {.path = t, .kv_dtype = t};
-    struct mb_budget_rank r = {.owned = owned, .node_ranks = ranks, .experts = (int64_t)owned * m->moe_layers};
+    struct mb_budget_stage all = {0, m->layers, true, true};
+    struct mb_budget_rank r = {.owned = owned, .node_ranks = ranks, .experts = (int64_t)owned * m->moe_layers,
+                               .dense = mb_budget_dense(m, &o, &all, MB_WHOLE)};
 
     return mb_budget_fixed(m, &p, &o, &r);
 }

@@ -1,9 +1,11 @@
 /* Resident memory of a rank, predicted from shapes: weights, experts, KV pages. What the engine allocates is
- * written down here once more, as formulas; mpi3_budget holds the prediction against the account of a real
+ * written down here once more, as formulas; mpi_budget holds the prediction against the account of a real
  * run. */
 #include "plan/budget.h"
 
 #define PANEL 16 /* outputs are packed in panels of 16 */
+#define LOGIT_ROWS 256
+#define LOGIT_BYTES ((int64_t)64 << 20) /* of logits at a time */
 #define BLOCK 32 /* and inputs in blocks of 32, from the start of each leaf */
 
 int64_t mb_sat_mul(int64_t a, int64_t b)
@@ -31,21 +33,47 @@ static int64_t round_up(int64_t v, int64_t to)
     return v > INT64_MAX - to ? INT64_MAX : (v + to - 1) / to * to;
 }
 
-int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, enum mb_dtype t)
+struct mb_budget_heads mb_budget_heads(const struct mb_model *m, struct mb_part_of s)
+{
+    int64_t leaf[MB_MAX_LEAVES + 1];
+    int32_t leaves = mb_k_leaves((int64_t)m->heads * m->v_dim, m->v_dim, leaf), group = m->heads / m->kv_heads;
+    int32_t a = (int32_t)(leaf[mb_share(leaves, s.r, s.of)] / m->v_dim), b = (int32_t)(leaf[mb_share(leaves, s.r + 1, s.of)] / m->v_dim);
+
+    return (struct mb_budget_heads){b - a, (b - 1) / group + 1 - a / group};
+}
+
+int64_t mb_budget_width(int64_t ffn, struct mb_part_of s)
+{
+    int64_t leaf[MB_MAX_LEAVES + 1];
+
+    if (ffn == 0)
+        return 0;
+    int32_t leaves = mb_k_leaves(ffn, mb_k_unit(ffn), leaf);
+    return leaf[mb_share(leaves, s.r + 1, s.of)] - leaf[mb_share(leaves, s.r, s.of)];
+}
+
+int64_t mb_budget_vocab(int64_t vocab, struct mb_part_of s)
+{
+    int64_t leaf = mb_vocab_leaf(vocab);
+    return mb_least(leaf * mb_share(16, s.r + 1, s.of), vocab) - mb_least(leaf * mb_share(16, s.r, s.of), vocab);
+}
+
+int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t begin[MB_MAX_LEAVES + 1] = {0, k}, padded = 0;
     int32_t leaves = unit > 0 && k > 0 ? mb_k_leaves(k, unit, begin) : 1;
+    int32_t to = unit > 0 ? (int32_t)mb_share(leaves, s.r + 1, s.of) : leaves;
 
-    for (int32_t i = 0; i < leaves; i++)
+    for (int32_t i = unit > 0 ? (int32_t)mb_share(leaves, s.r, s.of) : 0; i < to; i++)
         padded = mb_sat_add(padded, round_up(begin[i + 1] - begin[i], BLOCK));
     return mb_sat_mul(mb_sat_mul(round_up(n, PANEL), padded), mb_dtype_size(t));
 }
 
 /* gate and up (one weight of 2I outputs) and down. */
-static int64_t ffn_bytes(const struct mb_model *m, int64_t inner, enum mb_dtype t)
+static int64_t ffn_bytes(const struct mb_model *m, int64_t inner, struct mb_part_of s, enum mb_dtype t)
 {
-    return mb_sat_add(mb_budget_weight(2 * inner, m->hidden, 0, t),
-                      mb_budget_weight(m->hidden, inner, mb_k_unit(inner), t));
+    return mb_sat_add(mb_budget_weight(2 * mb_budget_width(inner, s), m->hidden, 0, MB_WHOLE, t),
+                      mb_budget_weight(m->hidden, inner, mb_k_unit(inner), s, t));
 }
 
 static int64_t f32_bytes(int64_t n)
@@ -53,46 +81,47 @@ static int64_t f32_bytes(int64_t n)
     return mb_sat_mul(n, 4);
 }
 
-int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path)
+int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb_part_of slice)
 {
-    return ffn_bytes(m, m->expert_ffn, path);
+    return ffn_bytes(m, m->expert_ffn, slice, path);
 }
 
 /* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv
  * outputs. */
-int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv, bool mtp)
+int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
 {
     int64_t keys = round_up(m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim, BLOCK);
-    int64_t width = m->mla ? keys : mb_sat_mul(m->kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
-    int64_t layers = (int64_t)m->layers + (mtp ? m->mtp_layers : 0);
+    int64_t width = m->mla ? keys : mb_sat_mul(mb_budget_heads(m, s).kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
+    int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0);
 
-    return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(kv), layers));
+    return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(o->kv_dtype), layers));
 }
 
-static int64_t mla_bytes(const struct mb_model *m, enum mb_dtype t)
+static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
 {
-    int64_t q = mb_sat_mul(m->heads, m->head_dim), latent = (int64_t)m->kv_lora + m->rope_mla;
+    int64_t heads = mb_budget_heads(m, s).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t q_in = m->q_lora > 0 ? m->q_lora : m->hidden;
     /* absorbed: W_UK^T and W_UV, one small weight per head each */
-    int64_t head =
-        mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, t), mb_budget_weight(m->v_dim, m->kv_lora, 0, t));
+    int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t), mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
 
-    return MB_SUM(m->q_lora > 0 ? mb_budget_weight(m->q_lora, m->hidden, 0, t) : 0,
-                  mb_budget_weight(q, q_in, 0, t), mb_budget_weight(latent, m->hidden, 0, t),
-                  mb_sat_mul(head, m->heads), f32_bytes((int64_t)m->q_lora + m->kv_lora));
+    return MB_SUM(m->q_lora > 0 ? mb_budget_weight(m->q_lora, m->hidden, 0, MB_WHOLE, t) : 0,
+                  mb_budget_weight(mb_sat_mul(heads, m->head_dim), q_in, 0, MB_WHOLE, t),
+                  mb_budget_weight(latent, m->hidden, 0, MB_WHOLE, t), mb_sat_mul(head, heads),
+                  f32_bytes((int64_t)m->q_lora + m->kv_lora));
 }
 
-static int64_t attention_bytes(const struct mb_model *m, enum mb_dtype t)
+static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
 {
-    int64_t q = mb_sat_mul(m->heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
-    int64_t qkv = mb_sat_add(q, mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim));
-    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(m->kv_heads, m->head_dim))
+    struct mb_budget_heads h = mb_budget_heads(m, s);
+    int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
+    int64_t qkv = mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
+    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(h.kv_heads, m->head_dim))
                     : m->qk_norm == MB_QKNORM_HEAD ? 2 * (int64_t)m->head_dim
                                                    : 0;
 
-    return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, t), m->o_bias ? f32_bytes(m->hidden) : 0,
-                  m->mla ? mla_bytes(m, t) : mb_budget_weight(qkv, m->hidden, 0, t),
-                  m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(m->heads) : 0);
+    return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, s, t), m->o_bias ? f32_bytes(m->hidden) : 0,
+                  m->mla ? mla_bytes(m, s, t) : mb_budget_weight(qkv, m->hidden, 0, MB_WHOLE, t),
+                  m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(h.heads) : 0);
 }
 
 /* The router with its biases; a model known only by its shapes has none. */
@@ -103,51 +132,100 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
     return f32_bytes(mb_sat_mul(m->router.experts, (int64_t)m->hidden + bias + choice));
 }
 
-static int64_t layer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtype t)
+static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t norms =
         f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm == MB_NORM_LAYER ? 2 : 1));
-    int64_t sum = mb_sat_add(attention_bytes(m, t), norms);
+    int64_t sum = mb_sat_add(attention_bytes(m, s, t), norms);
 
     if (!m->is_moe[layer])
-        return MB_SUM(sum, ffn_bytes(m, m->ffn, t),
-                      m->mlp_bias ? f32_bytes(2 * (int64_t)m->ffn + m->hidden) : 0);
-    return MB_SUM(sum, router_bytes(m, layer), m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, t) : 0,
+        return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t),
+                      m->mlp_bias ? f32_bytes(2 * mb_budget_width(m->ffn, s) + m->hidden) : 0);
+    return MB_SUM(sum, router_bytes(m, layer), m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, s, t) : 0,
                   m->shared_gate ? f32_bytes(m->hidden) : 0);
 }
 
-/* Everything resident but routed experts. The embedding table stays as stored; a tied LM head is a second,
- * packed copy. */
-static int64_t weight_bytes(const struct mb_model *m, enum mb_dtype t, bool mtp, int64_t experts)
+/* Embedding and head. The table stays as stored; a tied LM head is a second, packed copy. */
+static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage *g, struct mb_part_of s, bool mtp, enum mb_dtype t)
 {
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
-    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4;
-    int64_t sum = MB_SUM(mb_sat_mul(mb_sat_mul(m->vocab, m->hidden), esize),
-                         mb_budget_weight(m->vocab, m->hidden, 0, t),
-                         f32_bytes((m->norm == MB_NORM_LAYER ? 2 : 1) * (int64_t)m->hidden),
-                         m->head_bias ? f32_bytes(m->vocab) : 0);
-    int32_t layers = m->layers + (mtp ? m->mtp_layers : 0);
+    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4, cols = mb_budget_vocab(m->vocab, s);
+    int64_t sum = g->is_first || mtp ? mb_sat_mul(mb_sat_mul(cols, m->hidden), esize) : 0;
 
-    for (int32_t l = 0; l < layers; l++)
-        sum = mb_sat_add(sum, layer_bytes(m, l, t));
-    if (layers > m->layers)
-        sum = MB_SUM(sum, mb_budget_weight(m->hidden, 2 * (int64_t)m->hidden, 0, t),
-                     f32_bytes(3 * (int64_t)m->hidden));
-    if (m->expert_bias)
-        sum = mb_sat_add(sum, mb_sat_mul(experts, f32_bytes(2 * (int64_t)m->expert_ffn + m->hidden)));
+    if (!g->is_last)
+        return sum;
+    return MB_SUM(sum, mb_budget_weight(cols, m->hidden, 0, MB_WHOLE, t), m->head_bias ? f32_bytes(cols) : 0,
+                  f32_bytes((m->norm == MB_NORM_LAYER ? 2 : 1) * (int64_t)m->hidden));
+}
+
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
+{
+    bool mtp = o->mtp && m->mtp_layers > 0;
+    int64_t sum = ends_bytes(m, g, s, mtp, o->path);
+
+    for (int32_t l = g->first; l < g->last; l++)
+        sum = mb_sat_add(sum, layer_bytes(m, l, s, o->path));
+    if (mtp && g->is_last)
+        sum = MB_SUM(sum, layer_bytes(m, m->layers, s, o->path), f32_bytes(3 * (int64_t)m->hidden),
+                     mb_budget_weight(m->hidden, 2 * (int64_t)m->hidden, 0, MB_WHOLE, o->path));
     return sum;
 }
 
-struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
-                                 const struct mb_plan_options *o, const struct mb_budget_rank *r)
+/* Rows of a step whose logits are held at a time. */
+static int64_t logit_rows(const struct mb_model *m, const struct mb_plan *p)
 {
-    struct mb_budget b = {0};
+    int64_t n = mb_least(p->max_batch_rows, LOGIT_ROWS);
+    while (n > 1 && mb_sat_mul(n, 4 * (int64_t)m->vocab) > LOGIT_BYTES)
+        n /= 2;
+    return n;
+}
 
-    b.weights = mb_sat_add(weight_bytes(m, o->path, o->mtp, r->experts), r->adapters);
-    b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path));
-    b.activations = mb_budget_activations(m, p, o, r->owned);
-    b.exchange = mb_budget_exchange(m, p, o, r);
-    b.staging = mb_budget_staging(m, p, o);
-    b.kv_page_bytes = mb_budget_kv_page(m, o->kv_dtype, o->mtp);
+/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among the copies.
+ * Balanced routing gives an expert rows * k / experts of them; twice that is planned for, never more than there can be. */
+static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
+{
+    const struct mb_layout *l = &p->layout;
+    int64_t batches = (int64_t)l->adp * (l->lane_scope ? l->pp : 1), rows = mb_sat_mul(batches, p->max_batch_rows);
+
+    if (m->router.experts == 0 || owned == 0)
+        return 0;
+    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) / ((int64_t)m->router.experts * l->edp) + 1;
+    return mb_least(mb_sat_mul(rows, mb_least(m->router.k, owned)), even);
+}
+
+static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                                     const struct mb_budget_rank *r)
+{
+    const struct mb_layout *l = &p->layout;
+    bool attends = r->at.a >= 0;
+    struct mb_budget_view v = {.m = m, .p = p, .o = o, .r = r, .attends = attends, .es = mb_dtype_size(o->path),
+                               .tensor = attends ? (struct mb_part_of){r->at.t, l->tp} : (struct mb_part_of){0, l->tp},
+                               .slice = {r->at.e >= 0 ? r->at.x : 0, l->etp}, .R = attends ? p->max_batch_rows : 0};
+
+    v.last = r->at.stage == l->pp - 1;
+    v.sampler = attends && v.last && r->at.q == 0 && r->at.t == 0;
+    v.leads = mb_place_leads(&r->at);
+    v.own = (v.R + l->tp - 1) / l->tp;
+    v.pairs = r->at.e >= 0 ? expert_pairs(m, p, r->owned) : 0;
+    v.logit_rows = logit_rows(m, p);
+    return v;
+}
+
+struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                                 const struct mb_budget_rank *r)
+{
+    struct mb_budget_view v = view_of(m, p, o, r);
+    struct mb_budget_stage g = {p->first_layer[r->at.stage], p->first_layer[r->at.stage + 1], r->at.stage == 0, v.last};
+    struct mb_budget b = {0};
+    int64_t device, host;
+    int64_t biases = m->expert_bias ? f32_bytes(2 * mb_budget_width(m->expert_ffn, v.slice) + m->hidden) : 0;
+
+    mb_budget_transit(&v, &device, &host);
+    b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));
+    b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path, v.slice));
+    b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
+    b.exchange = mb_sat_add(mb_budget_exchange(&v), device);
+    b.staging = mb_sat_add(mb_budget_staging(&v), host);
+    b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

@@ -4,39 +4,78 @@
 #define MB_PLAN_BUDGET_H
 #include "plan/plan.h"
 
-/* Resident bytes of a packed GEMM weight of n outputs and k inputs in this type: outputs padded to 16, each K
- * leaf to 32. unit: 0 for one leaf, else the unit of a row-parallel weight's leaves. */
-int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, enum mb_dtype t);
-/* The GEMM weights of one routed expert; its biases count as weights. */
-int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path);
-/* One KV page of every layer. */
-int64_t mb_budget_kv_page(const struct mb_model *m, enum mb_dtype kv, bool mtp);
-
-/* A rank of a node with node_ranks ranks that owns `owned` experts at most in a layer, and `experts` of all
- * layers together; adapters: bytes of their terms. */
-struct mb_budget_rank {
-    int32_t owned, node_ranks;
-    int64_t experts, adapters;
+/* Share r of `of` ranks of what leaves divide (numerics.md, Leaves). {0, 1}: all of it. */
+struct mb_part_of {
+    int32_t r, of;
 };
-/* Resident bytes of the adapters' matrices on index: those every rank holds, and those of its own experts.
- * In budget_adapters.c. */
-int64_t mb_budget_adapters(const struct mb_model *m, const struct mb_placement *pl,
-                           const struct mb_plan_options *o, int32_t index);
-/* Room for the terms of max_batch_rows rows and of this many rows of experts; 0 without adapters. */
-int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
-                               const struct mb_plan_options *o, int64_t expert_rows);
+#define MB_WHOLE ((struct mb_part_of){0, 1})
+/* Heads of a tensor rank: query heads whose leaves of the output projection are its share, and the KV heads they read. */
+struct mb_budget_heads {
+    int32_t heads, kv_heads;
+};
+struct mb_budget_heads mb_budget_heads(const struct mb_model *m, struct mb_part_of s);
+/* Inputs of a share of a down-projection with this many. */
+int64_t mb_budget_width(int64_t ffn, struct mb_part_of s);
+/* Columns of the vocabulary of a tensor rank. */
+int64_t mb_budget_vocab(int64_t vocab, struct mb_part_of s);
+
+/* Resident bytes of a packed GEMM weight of n outputs and k inputs in this type: outputs padded to 16, each K
+ * leaf to 32. unit: 0 for one leaf, else the unit of a row-parallel weight's leaves, of which the share is counted. */
+int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t);
+/* The GEMM weights of a slice of one routed expert; its biases count as weights. */
+int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb_part_of slice);
+/* What a tensor rank of a stage with layers [first, last) keeps of everything but routed experts; the last stage has the head
+ * and an MTP module in use. O(layers of the stage). */
+struct mb_budget_stage {
+    int32_t first, last;
+    bool is_first, is_last;
+};
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s);
+/* One KV page of every layer of the stage. */
+int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s);
+
+/* What a rank keeps, counted by the caller. */
+struct mb_budget_rank {
+    struct mb_place at;
+    int32_t owned;      /* most experts in one layer */
+    int32_t node_ranks; /* of its node */
+    int64_t experts;    /* of all its layers */
+    int64_t dense;      /* mb_budget_dense; 0 where it does not attend */
+    int64_t adapters;   /* bytes of adapters' matrices */
+};
+/* Everything but KV pages (and total). Of p: layout, first_layer, nodes, alltoall, max_num_seqs, max_batch_rows, max_len,
+ * max_pages_per_seq. O(1). */
+struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                                 const struct mb_budget_rank *r);
+
+/* Resident bytes of the adapters' matrices: those of each stage's attending ranks [pp], and of each shard's experts
+ * [groups][ep], a group being a stage, or the lane under lane scope. In budget_adapters.c. */
+void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, int64_t *dense,
+                        int64_t *routed);
+/* Room for the terms of max_batch_rows rows; 0 without adapters. */
+int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o);
 /* Whether dispatched rows say which adapter is theirs. */
 bool mb_budget_tagged(const struct mb_plan_options *o);
-/* Everything but KV pages (and total). p needs world, nodes, alltoall, max_num_seqs, max_batch_rows, max_len
- * and max_pages_per_seq. */
-struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
-                                 const struct mb_plan_options *o, const struct mb_budget_rank *r);
-/* Parts of it, in budget_step.c. */
-int64_t mb_budget_activations(const struct mb_model *m, const struct mb_plan *p,
-                              const struct mb_plan_options *o, int32_t owned);
-int64_t mb_budget_exchange(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                           const struct mb_budget_rank *r);
-int64_t mb_budget_staging(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o);
+
+/* A rank's shares as the parts of the budget need them. */
+struct mb_budget_view {
+    const struct mb_model *m;
+    const struct mb_plan *p;
+    const struct mb_plan_options *o;
+    const struct mb_budget_rank *r;
+    struct mb_part_of tensor, slice;
+    bool attends, last, sampler, leads;
+    int64_t es;             /* bytes of an element of the path */
+    int64_t R, own;         /* rows of a step; those whose residual stream is kept here */
+    int64_t pairs;          /* (row, expert) pairs computed here in one exchange, planned */
+    int64_t logit_rows;     /* rows whose logits are held at a time */
+};
+/* budget_step.c */
+int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes, int64_t *expert_rows);
+int64_t mb_budget_exchange(const struct mb_budget_view *v);
+int64_t mb_budget_staging(const struct mb_budget_view *v);
+/* budget_transit.c: buffers in which a group's shares travel, on the device and on the host. */
+void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t *host);
 
 /* a * b and the sum of n values, all non-negative; INT64_MAX where they don't fit. */
 int64_t mb_sat_mul(int64_t a, int64_t b);
@@ -45,4 +84,12 @@ int64_t mb_sat_sum(const int64_t *v, int n);
 #define MB_SUM(...)                                                                                          \
     mb_sat_sum((const int64_t[]){__VA_ARGS__},                                                               \
                (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
+static inline int64_t mb_most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+static inline int64_t mb_least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 #endif

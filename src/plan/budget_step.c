@@ -1,124 +1,144 @@
-/* Memory of a step, predicted from shapes: activations, exchange, staging. */
+/* Memory of a step, predicted from shapes: activations, exchange, staging. The engine's buffers (engine/work.c, results.c,
+ * load.c) and the exchange's (comm/xchg) are written down here once more. */
 #include "plan/budget.h"
 
-#define LOGIT_ROWS 256
-#define LOGIT_BYTES ((int64_t)64 << 20) /* of logits at a time */
-#define CHUNK_BYTES ((int64_t)16 << 20) /* of a weight on its way */
-#define TOP 20                          /* most log-probabilities a row can ask for */
-#define ROWS_GROWN 64                   /* first size of the buffers of expert rows, doubled as needed */
+#define CHUNK_BYTES ((int64_t)16 << 20)  /* of a weight on its way */
+#define WINDOW_BYTES ((int64_t)4 << 20)  /* the least that is read at a time */
+#define TOP 20                           /* most log-probabilities a row can ask for */
+#define ROWS_GROWN 64                    /* first size of the buffers of expert rows, doubled as needed */
+#define ADJUST 64                        /* adjustments of sampled ids that there is room for */
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* (row, expert) pairs a rank computes in one step. Balanced routing gives rows * k; twice that is planned
- * for, never more than there can be. */
-static int64_t expert_rows(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
-{
-    int64_t worst = mb_sat_mul(mb_sat_mul(p->layout.world, p->max_batch_rows), min64(m->router.k, owned));
-    return min64(worst, mb_sat_mul(2 * (int64_t)p->max_batch_rows, m->router.k));
-}
-
-/* Rows whose logits are held at a time. */
-static int64_t logit_rows(const struct mb_model *m, const struct mb_plan *p)
-{
-    int64_t n = min64(p->max_batch_rows, LOGIT_ROWS);
-    while (n > 1 && mb_sat_mul(n, 4 * (int64_t)m->vocab) > LOGIT_BYTES)
-        n /= 2;
-    return n;
-}
-
-static int64_t mla_row(const struct mb_model *m, int64_t ts)
+static int64_t mla_row(const struct mb_model *m, int64_t heads, int64_t es)
 {
     int64_t latent = (int64_t)m->kv_lora + m->rope_mla;
-    return MB_SUM(m->q_lora * (4 + ts), mb_sat_mul(mb_sat_mul(m->heads, latent + m->kv_lora), ts),
-                  latent * 4);
+    return MB_SUM(m->q_lora * (4 + es), mb_sat_mul(mb_sat_mul(heads, latent + m->kv_lora), es), latent * 4);
 }
 
-/* One row of a step. */
-static int64_t row_bytes(const struct mb_model *m, const struct mb_plan_options *o)
+/* One row of the rank's part: what its heads and its share of the FFN make of it. */
+static int64_t part_row(const struct mb_budget_view *v)
 {
-    int64_t ts = mb_dtype_size(o->path), h = m->hidden, ffn = max64(m->ffn, m->shared_ffn);
-    int64_t q = mb_sat_mul(m->heads, m->head_dim), v = mb_sat_mul(m->heads, m->v_dim);
-    int64_t kv = m->mla ? 0 : mb_sat_mul(m->kv_heads, (int64_t)m->head_dim + m->v_dim);
-    int64_t moe_layers = (int64_t)m->moe_layers + o->mtp;
+    const struct mb_model *m = v->m;
+    struct mb_budget_heads h = mb_budget_heads(m, v->tensor);
+    int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(h.heads, m->v_dim), es = v->es, H = m->hidden;
+    int64_t qkv = m->mla ? q : mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
+    int64_t f = mb_most(mb_budget_width(m->ffn, v->tensor), mb_budget_width(m->shared_ffn, v->tensor));
+    bool tp = v->p->layout.tp > 1, sp = v->p->layout.sp > 1;
 
-    return MB_SUM(h * (16 + ts), mb_sat_mul(4, mb_sat_add(q, kv)), mb_sat_mul(ts, mb_sat_add(q, v)),
-                  ffn * (8 + ts), m->mla ? mla_row(m, ts) : 0, (int64_t)m->router.experts * 4,
-                  (int64_t)m->router.k * 8, o->mtp ? h * (4 + 2 * ts) : 0,
-                  mb_sat_mul(moe_layers * 12, m->router.k), 64);
+    return MB_SUM(tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)), mb_sat_mul(f, 8 + es),
+                  m->mla ? mla_row(m, h.heads, es) : 0, v->o->mtp ? H * (4 + 2 * es) + 4 : 0, sp ? 28 : 20,
+                  m->mla && v->o->n_adapters > 0 ? mb_sat_mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)) : 0);
 }
 
-static int64_t head_bytes(const struct mb_model *m, const struct mb_plan *p, int64_t ts)
+/* One row whose residual stream is kept here. */
+static int64_t own_row(const struct mb_budget_view *v)
 {
-    return mb_sat_mul(logit_rows(m, p),
-                      MB_SUM((int64_t)m->hidden * (4 + ts), (int64_t)m->vocab * 4, 8 * TOP + 96));
+    return MB_SUM(v->m->hidden * (16 + v->es), (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8, 8);
 }
 
-static int64_t rope_bytes(const struct mb_model *m, const struct mb_plan *p)
+static int64_t head_bytes(const struct mb_budget_view *v)
 {
-    int64_t tables = m->rope_switch > 0 ? 2 : 1;
-    return mb_sat_mul(mb_sat_mul(p->max_len + 1, m->rope_dim / 2), 8 * tables);
+    const struct mb_model *m = v->m;
+    const struct mb_layout *l = &v->p->layout;
+    int64_t H = m->hidden, cols = mb_budget_vocab(m->vocab, v->tensor);
+
+    if (!v->attends || !v->last)
+        return 0;
+    int64_t shared = MB_SUM(H * (4 + v->es), 4, l->tp > 1 ? H * v->es : 0, l->tp * l->sp > 1 ? mb_sat_mul(cols, 4) : 0);
+    int64_t drawn = MB_SUM((int64_t)m->vocab * 4, 28, 8 * TOP, (int64_t)sizeof(struct mb_sample_row));
+    return MB_SUM(mb_sat_mul(v->logit_rows, shared), v->sampler ? mb_sat_mul(v->logit_rows, drawn) : 0,
+                  v->sampler ? ADJUST * (int64_t)sizeof(struct mb_sample_adjust) : 0);
 }
 
-int64_t mb_budget_activations(const struct mb_model *m, const struct mb_plan *p,
-                              const struct mb_plan_options *o, int32_t owned)
+static int64_t rope_bytes(const struct mb_budget_view *v)
 {
-    int64_t ts = mb_dtype_size(o->path), pairs = ROWS_GROWN, want = expert_rows(m, p, owned);
-    int64_t pair = MB_SUM((int64_t)m->expert_ffn * (8 + ts), (int64_t)m->hidden * ts);
+    int64_t tables = v->m->rope_switch > 0 ? 2 : 1;
+    return mb_sat_mul(mb_sat_mul(v->p->max_len + 1, v->m->rope_dim / 2), 8 * tables);
+}
 
-    while (pairs < want)
-        pairs = mb_sat_mul(pairs, 2);
-    return MB_SUM(mb_sat_mul(row_bytes(m, o), p->max_batch_rows), head_bytes(m, p, ts), rope_bytes(m, p),
-                  mb_sat_mul(4 * (int64_t)p->max_num_seqs, p->max_pages_per_seq),
-                  m->router.experts > 0 ? mb_sat_mul(pair, pairs) : 0,
-                  mb_budget_adapter_rows(m, p, o, pairs));
+/* Routing of a step on the host, of every layer of the model. */
+static int64_t routing_bytes(const struct mb_budget_view *v)
+{
+    int64_t R = v->p->max_batch_rows, each = mb_sat_mul(R, v->m->router.k), n = mb_sat_mul((int64_t)v->m->moe_layers + v->o->mtp, each) + 1;
+    return MB_SUM(mb_sat_mul(n, v->o->save_routing ? 12 : 8), v->o->save_routing ? 0 : 4,
+                  v->p->layout.lane_scope ? mb_sat_mul(4, each + 1) : 4, 4 * R);
+}
+
+int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes, int64_t *expert_rows)
+{
+    const struct mb_model *m = v->m;
+    int64_t f = mb_budget_width(m->expert_ffn, v->slice), rows = ROWS_GROWN;
+    bool unrounded = (mb_budget_tagged(v->o) || v->p->layout.etp > 1) && v->o->path != MB_F32;
+
+    while (rows < v->pairs)
+        rows = mb_sat_mul(rows, 2);
+    *expert_rows = v->pairs > 0 ? rows : 0;
+    *expert_row_bytes = MB_SUM(mb_sat_mul(f, 8 + v->es), (int64_t)m->hidden * v->es, unrounded ? 4 * (int64_t)m->hidden : 0);
+    return MB_SUM(mb_sat_mul(part_row(v), v->R), mb_sat_mul(own_row(v), v->own), head_bytes(v), rope_bytes(v), routing_bytes(v),
+                  v->attends ? mb_sat_mul(4 * (int64_t)v->p->max_num_seqs, v->p->max_pages_per_seq) : 0,
+                  mb_sat_mul(*expert_row_bytes, *expert_rows), mb_budget_adapter_rows(m, v->p, v->o));
 }
 
 /* Bytes that a rank keeps ready for the first messages of its peers, both directions. */
-static int64_t first_messages(const struct mb_model *m, const struct mb_plan *p,
-                              const struct mb_plan_options *o, int64_t groups)
+static int64_t first_messages(const struct mb_budget_view *v, int64_t groups)
 {
-    int64_t most = mb_sat_mul(mb_sat_mul(p->max_batch_rows, 4 * (int64_t)m->hidden), max64(m->router.k, 1));
-    int64_t eager = o->eager_bytes > INT64_MAX ? INT64_MAX : (int64_t)o->eager_bytes;
+    int64_t most = mb_sat_mul(mb_sat_mul(v->p->max_batch_rows, 4 * (int64_t)v->m->hidden), mb_most(v->m->router.k, 1));
+    int64_t eager = v->o->eager_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->eager_bytes;
 
-    return mb_sat_mul(2 * (groups - 1), mb_sat_add(MB_XCHG_HEADER, min64(most, eager)));
+    return mb_sat_mul(2 * (groups - 1), mb_sat_add(MB_XCHG_HEADER, mb_least(most, eager)));
 }
 
 /* Rows sent and rows received (once each), values on the way back (f32 at most, both directions), the sorted
- * rows of the own experts, the first messages, the share of the node's shared segment. */
-int64_t mb_budget_exchange(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                           const struct mb_budget_rank *r)
+ * rows of the own experts, the first messages, the share of the node's shared segment, and what is posted between stages. */
+int64_t mb_budget_exchange(const struct mb_budget_view *v)
 {
-    int64_t groups = p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world, ts = mb_dtype_size(o->path);
-    int64_t firsts = first_messages(m, p, o, groups);
+    const struct mb_model *m = v->m;
+    const struct mb_layout *l = &v->p->layout;
+    int64_t members = mb_layout_group(l), groups = v->p->alltoall == MB_A2A_HIER ? mb_least(v->p->nodes, members) : members;
+    int64_t firsts = first_messages(v, groups), H = m->hidden;
+    int64_t line = l->tp * l->sp * l->pp > 1 ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
+                                                       v->o->save_logits ? mb_sat_mul(v->R, 4 * (int64_t)m->vocab) : 0) : 0;
 
     if (m->router.experts == 0)
-        return firsts;
-    int64_t pairs = expert_rows(m, p, r->owned),
-            there = mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path, mb_budget_tagged(o));
-    int64_t copies = mb_sat_mul(p->max_batch_rows, min64(m->router.k, groups)), back = 4 * (int64_t)m->hidden;
-    int64_t share = o->shm_bytes > INT64_MAX ? INT64_MAX : (int64_t)o->shm_bytes / r->node_ranks;
-    bool shared = p->alltoall == MB_A2A_HIER && r->node_ranks > 1;
+        return mb_sat_add(firsts, line);
+    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, H, v->o->path, mb_budget_tagged(v->o)), back = 4 * H;
+    int64_t copies = mb_sat_mul(v->own, mb_least(m->router.k, groups));
+    int64_t share = v->o->shm_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->shm_bytes / v->r->node_ranks;
+    bool shared = v->p->alltoall == MB_A2A_HIER && v->r->node_ranks > 1;
 
-    return MB_SUM(firsts, mb_sat_mul(2 * copies, mb_sat_add(there, back)),
-                  mb_sat_mul(pairs, (int64_t)m->hidden * ts + 64), shared ? share : 0);
+    return MB_SUM(firsts, line, mb_sat_mul(2 * copies, mb_sat_add(there, back)), mb_sat_mul(v->pairs, MB_SUM(there, H * v->es, back, 64)),
+                  shared ? share : 0);
 }
 
-/* While weights are read: the reader's window, a chunk, its f32 form. While steps run (not at the same time):
- * host rows. */
-int64_t mb_budget_staging(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o)
+/* Rows of a step for the results. */
+static int64_t found_bytes(const struct mb_budget_view *v)
 {
-    int64_t largest =
-        max64(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden));
-    int64_t chunk = min64(mb_sat_mul(4, largest), CHUNK_BYTES);
-    int64_t logits = o->save_logits ? mb_sat_mul(logit_rows(m, p), 4 * (int64_t)m->vocab) : 0;
+    const struct mb_layout *l = &v->p->layout;
+    int64_t R = v->p->max_batch_rows, H = v->m->hidden;
+    int64_t routes = v->o->save_routing ? mb_sat_mul(mb_sat_mul(v->m->moe_layers, R), v->m->router.k) : 0;
+    int64_t planes = v->o->save_hidden ? mb_sat_mul(mb_sat_mul(v->m->layers + 1, R), H) : 0;
+    bool alone = l->tp * l->sp * l->pp * l->etp == 1;
 
-    return MB_SUM(CHUNK_BYTES, chunk, max64(chunk, (int64_t)4 << 20), max64(rope_bytes(m, p), logits));
+    return MB_SUM(mb_sat_mul(R, 4 * (5 + 2 * TOP)), mb_sat_mul(4, planes + 1),
+                  v->leads && !alone ? mb_sat_mul(4, MB_SUM(mb_sat_mul(3, routes), planes, 4)) : 0);
+}
+
+static int64_t kept_host(const struct mb_budget_view *v)
+{
+    int64_t per = mb_sat_mul(v->m->moe_layers, v->m->router.k), L = v->logit_rows;
+    int64_t row = mb_most(mb_most(v->o->save_logits ? mb_sat_mul(L, v->m->vocab) : 0,
+                                  mb_sat_mul(v->m->hidden, v->o->save_hidden ? v->m->layers + 1 : 1)), per);
+
+    return MB_SUM(mb_sat_mul(4, row + 1), mb_sat_mul(2, 2 * per + 1), mb_sat_mul(L, 8 * TOP + 12),
+                  mb_sat_mul(L, (int64_t)sizeof(struct mb_sample_row)), found_bytes(v));
+}
+
+/* While weights are read: the reader's window, a chunk, its f32 form. While steps run: host rows of the results. The
+ * rotation tables are made before, and given back. */
+int64_t mb_budget_staging(const struct mb_budget_view *v)
+{
+    const struct mb_model *m = v->m;
+    int64_t largest = mb_sat_mul(4, mb_most(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden)));
+    int64_t chunk = mb_least(largest, CHUNK_BYTES), window = mb_most(chunk, WINDOW_BYTES);
+
+    return MB_SUM(kept_host(v), mb_most(rope_bytes(v), MB_SUM(CHUNK_BYTES, chunk, window)));
 }

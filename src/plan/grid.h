@@ -33,8 +33,14 @@ struct mb_layout_options {        /* 0: not given */
 };
 
 /* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp determines the other; all
- * others 1). The products must match exactly. Errors: MB_LAYOUT naming both values and the nearest sizes that work. Local. */
+ * others 1). The products must match exactly. Errors: MB_LAYOUT naming both values and the nearest layout that works. Local. */
 enum mb_status mb_layout_resolve(const struct mb_layout_options *o, int32_t world, struct mb_layout *out);
+/* The same without a message: why gets the reason alone. */
+#define MB_LAYOUT_TEXT 512
+enum mb_status mb_layout_try(const struct mb_layout_options *o, int32_t world, struct mb_layout *out, char why[MB_LAYOUT_TEXT]);
+/* The options that give this layout, all of them; and as a command line, without those that are at their default. */
+struct mb_layout_options mb_layout_options_of(const struct mb_layout *l);
+void mb_layout_text(const struct mb_layout *l, char out[MB_LAYOUT_TEXT]);
 
 static inline int32_t mb_layout_stage_size(const struct mb_layout *l)
 {
@@ -83,6 +89,12 @@ static inline int32_t mb_layout_part(int32_t sp, int64_t segment)
 {
     int32_t i = (int32_t)(segment % (2 * (int64_t)sp));
     return i < sp ? i : 2 * sp - 1 - i;
+}
+/* The most of n segments that one part keeps. */
+static inline int64_t mb_layout_part_most(int32_t sp, int64_t n)
+{
+    int64_t turns = n / (2 * (int64_t)sp), rest = n % (2 * (int64_t)sp);
+    return 2 * turns + (rest > sp ? 2 : rest > 0 ? 1 : 0);
 }
 /* Share r of t of n things: [n r / t, n (r + 1) / t). */
 static inline int64_t mb_share(int64_t n, int32_t r, int32_t t)

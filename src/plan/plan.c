@@ -6,6 +6,8 @@
 #include <string.h>
 #include "base/log.h"
 #include "plan/budget.h"
+#include "plan/enumerate.h"
+#include "plan/memory.h"
 
 /* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
 #define PREFILL_ROWS 256
@@ -23,7 +25,9 @@ void mb_plan_destroy(struct mb_plan *p)
     mb_placement_destroy(p->placement);
     free(p->node_of);
     free(p->first_layer);
+    free(p->kind);
     free(p->expert_bytes);
+    free(p->weight_bytes);
     free(p);
 }
 
@@ -60,14 +64,11 @@ static bool cut_stages(const struct mb_model *m, int32_t pp, double most, double
 }
 
 /* Contiguous layer ranges whose dearest is as cheap as can be. */
-static enum mb_status plan_stages(const struct mb_model *m, struct mb_plan *p)
+static void plan_stages(const struct mb_model *m, struct mb_plan *p)
 {
     int32_t pp = p->layout.pp;
     double head = (double)m->hidden * m->vocab, low = 0, high = head;
 
-    if (pp > m->layers)
-        return mb_error(MB_LAYOUT, "--pipeline-parallel-size %d, but the model has %d layers; nearest size that works: %d", (int)pp,
-                        (int)m->layers, (int)m->layers);
     for (int32_t l = 0; l < m->layers; l++)
         high += layer_cost(m, l);
     for (int i = 0; i < 60; i++) {
@@ -79,7 +80,6 @@ static enum mb_status plan_stages(const struct mb_model *m, struct mb_plan *p)
     }
     (void)cut_stages(m, pp, high, head, p->first_layer);
     p->first_layer[pp] = m->layers;
-    return MB_OK;
 }
 
 /* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several
@@ -129,141 +129,6 @@ static enum mb_status plan_placement(const struct mb_model *m, const char *how, 
     return mb_placement_load(how, layers, experts, p->layout.ep, &p->placement);
 }
 
-/* Counts the experts that every index keeps over all layers: experts_of[world], and *owned = the most one has in one layer. */
-static enum mb_status count_experts(const struct mb_model *m, const struct mb_plan *p, int64_t *experts_of, int32_t *owned)
-{
-    const struct mb_placement *pl = p->placement;
-    int32_t stages = p->layout.pp, ep = pl->ep;
-    int32_t *in_layer = calloc((size_t)ep, sizeof *in_layer);
-    int64_t *of = calloc((size_t)stages * (size_t)ep, sizeof *of); /* [stage][shard] */
-
-    *owned = 0;
-    for (int32_t l = 0, lm = 0, s = 0; in_layer != NULL && of != NULL && lm < pl->moe_layers; l++) {
-        while (s + 1 < stages && l >= p->first_layer[s + 1])
-            s++;
-        if (!m->is_moe[l])
-            continue;
-        memset(in_layer, 0, (size_t)ep * sizeof *in_layer);
-        for (int64_t i = pl->first[(int64_t)lm * pl->experts]; i < pl->first[((int64_t)lm + 1) * pl->experts]; i++) {
-            of[(int64_t)s * ep + pl->shard[i]]++;
-            if (++in_layer[pl->shard[i]] > *owned)
-                *owned = in_layer[pl->shard[i]];
-        }
-        lm++;
-    }
-    for (int32_t i = 0; in_layer != NULL && of != NULL && i < p->layout.world; i++) {
-        struct mb_place at;
-        mb_layout_place(&p->layout, i, &at);
-        for (int32_t s = 0; at.e >= 0 && s < stages; s++) {
-            if (p->layout.lane_scope || s == at.stage)
-                experts_of[i] += of[(int64_t)s * ep + at.e];
-        }
-    }
-    enum mb_status st = in_layer != NULL && of != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)p->layout.world);
-    free(in_layer);
-    free(of);
-    return st;
-}
-
-/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
- * unknown. */
-static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fraction)
-{
-    int64_t least = INT64_MAX;
-
-    for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
-        const struct mb_topo_local *l = &t->local[t->order[i]];
-        if (l->memory_bytes > 0 && l->memory_free < least)
-            least = l->memory_free;
-    }
-    if (least == INT64_MAX)
-        return least;
-    return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
-}
-
-#define GIB(bytes) ((double)(bytes) / (1 << 30))
-
-static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction,
-                             int64_t pages)
-{
-    return mb_error(
-        MB_LAYOUT,
-        "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's "
-        "ranks) but needs %.3f: weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, "
-        "%" PRId64 " KV pages %.3f; use more ranks or nodes, or lower --max-batch-rows, --max-num-seqs or "
-        "--kv-pages",
-        host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations),
-        GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
-}
-
-static int64_t fixed_total(const struct mb_budget *b)
-{
-    int64_t sum = mb_sat_add(mb_sat_add(b->weights, b->experts), mb_sat_add(b->activations, b->exchange));
-    return mb_sat_add(sum, b->staging);
-}
-
-/* Pages for one node's ranks, whose fullest needs b; lowers *pages, or refuses. */
-static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const struct mb_plan_options *o,
-                               struct mb_budget *b, int64_t *pages)
-{
-    int64_t may = rank_memory(t, node, o->memory_fraction), fixed = fixed_total(b);
-    int64_t room = may > fixed ? (may - fixed) / b->kv_page_bytes : 0;
-
-    if (o->kv_pages == 0 && room > 0 && room < *pages)
-        *pages = room;
-    int64_t used = room < 1 && o->kv_pages == 0 ? 1 : *pages; /* a refusal shows the least that would do */
-    b->kv = mb_sat_mul(used, b->kv_page_bytes);
-    b->total = mb_sat_add(fixed, b->kv);
-    return b->total <= may
-               ? MB_OK
-               : refuse(b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used);
-}
-
-/* The most pages a rank can use, or was told to use. */
-static enum mb_status most_pages(const struct mb_plan_options *o, const struct mb_plan *p, int64_t *out)
-{
-    const int64_t limit = INT32_MAX / MB_KV_BLOCK; /* slot numbers (page * 64 + offset) are i32 */
-    int64_t useful = mb_sat_mul(p->max_num_seqs, p->max_pages_per_seq);
-
-    if (o->kv_pages > limit)
-        return mb_error(MB_LAYOUT,
-                        "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
-                        o->kv_pages, limit);
-    *out = o->kv_pages > 0 ? o->kv_pages : useful < limit ? useful : limit;
-    return MB_OK;
-}
-
-/* Sizes the KV pages so that every node's fullest rank fits, and keeps the budget of the fullest rank of all.
- */
-static enum mb_status plan_memory(const struct mb_model *m, const struct mb_topo *t,
-                                  const struct mb_plan_options *o, const int64_t *experts_of, int32_t owned,
-                                  struct mb_plan *p)
-{
-    int64_t pages = 0, one = mb_budget_expert(m, o->path);
-
-    MB_TRY(most_pages(o, p, &pages));
-    for (int32_t i = 0; i < p->layout.world; i++)
-        p->expert_bytes[i] = mb_sat_mul(experts_of[i], one);
-    for (int32_t n = 0; n < t->nodes; n++) {
-        struct mb_budget_rank r = {owned, t->node_first[n + 1] - t->node_first[n], 0, 0};
-        for (int32_t i = t->node_first[n]; i < t->node_first[n + 1]; i++) {
-            struct mb_place at;
-            mb_layout_place(&p->layout, i, &at);
-            int64_t adapters = mb_budget_adapters(m, p->placement, o, at.e);
-            r.experts = experts_of[i] > r.experts ? experts_of[i] : r.experts;
-            r.adapters = adapters > r.adapters ? adapters : r.adapters;
-        }
-        struct mb_budget b = mb_budget_fixed(m, p, o, &r);
-        MB_TRY(fit_node(t, n, o, &b, &pages));
-        if (n == 0 || fixed_total(&b) > fixed_total(&p->budget))
-            p->budget = b;
-    }
-    p->kv_pages = pages;
-    p->budget.kv = mb_sat_mul(pages, p->budget.kv_page_bytes);
-    p->budget.total = mb_sat_add(fixed_total(&p->budget), p->budget.kv);
-    return MB_OK;
-}
-
 static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layout *l)
 {
     struct mb_plan *p = calloc(1, sizeof *p);
@@ -274,8 +139,10 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     p->nodes = t->nodes;
     p->node_of = calloc((size_t)t->ranks, sizeof *p->node_of);
     p->expert_bytes = calloc((size_t)t->ranks, sizeof *p->expert_bytes);
+    p->weight_bytes = calloc((size_t)t->ranks, sizeof *p->weight_bytes);
+    p->kind = calloc(2 * (size_t)l->pp, sizeof *p->kind);
     p->first_layer = calloc((size_t)l->pp + 1, sizeof *p->first_layer);
-    if (p->node_of == NULL || p->expert_bytes == NULL || p->first_layer == NULL) {
+    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->kind == NULL || p->first_layer == NULL) {
         mb_plan_destroy(p);
         return NULL;
     }
@@ -284,46 +151,71 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     return p;
 }
 
-static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t,
-                               const struct mb_plan_options *o, struct mb_plan *p)
+static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan *p,
+                               char why[MB_LAYOUT_TEXT])
 {
-    int64_t *experts_of = calloc((size_t)t->ranks, sizeof *experts_of);
-    int32_t owned = 0;
-    enum mb_status st = experts_of ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)t->ranks);
-
     p->alltoall = resolve_alltoall(t, o->alltoall);
-    if (st == MB_OK)
-        st = mb_plan_check(m, o, &p->layout);
-    if (st == MB_OK)
-        st = plan_stages(m, p);
-    if (st == MB_OK)
-        st = plan_sequences(m, o, p);
-    if (st == MB_OK)
-        st = plan_placement(m, o->placement, o->mtp, p);
-    if (st == MB_OK)
-        st = count_experts(m, p, experts_of, &owned);
-    if (st == MB_OK)
-        st = plan_memory(m, t, o, experts_of, owned, p);
-    free(experts_of);
-    return st;
+    plan_stages(m, p);
+    MB_TRY(plan_sequences(m, o, p));
+    MB_TRY(plan_placement(m, o->placement, o->mtp, p));
+    return mb_plan_memory(m, t, o, p, why);
 }
 
-enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
-                              const struct mb_plan_options *o, struct mb_plan **out)
+/* The plan of one layout. MB_LAYOUT with a reason: not logged. */
+static enum mb_status plan_layout(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                                  const struct mb_layout *l, struct mb_plan **out, char why[MB_LAYOUT_TEXT])
 {
-    struct mb_layout_options lo = o->layout;
-    struct mb_layout l;
-
-    lo.experts = m->router.experts;
-    MB_TRY(mb_layout_resolve(&lo, t->ranks, &l));
-    struct mb_plan *p = plan_alloc(t, &l);
+    why[0] = 0;
+    MB_TRY(mb_plan_refusal(m, o, l, why));
+    struct mb_plan *p = plan_alloc(t, l);
     if (p == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)t->ranks);
-    enum mb_status st = plan_all(m, t, o, p);
+    enum mb_status st = plan_all(m, t, o, p, why);
     if (st != MB_OK) {
         mb_plan_destroy(p);
         return st;
     }
     *out = p;
     return MB_OK;
+}
+
+struct trial {
+    const struct mb_model *m;
+    const struct mb_topo *t;
+    const struct mb_plan_options *o;
+};
+
+/* Whether a layout works, memory included; a placement file belongs to one size of the expert grid, so equal ranges stand for it. */
+static bool works(void *arg, const struct mb_layout *l)
+{
+    const struct trial *a = arg;
+    struct mb_plan_options o = *a->o;
+    struct mb_plan *p = NULL;
+    char why[MB_LAYOUT_TEXT];
+
+    o.placement = NULL;
+    o.usage = NULL;
+    if (plan_layout(a->m, a->t, &o, l, &p, why) != MB_OK)
+        return false;
+    mb_plan_destroy(p);
+    return true;
+}
+
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan **out)
+{
+    struct mb_layout_options lo = o->layout;
+    struct trial trial = {m, t, o};
+    char why[MB_LAYOUT_TEXT], near[MB_LAYOUT_TEXT];
+    struct mb_layout l;
+
+    lo.experts = m->router.experts;
+    enum mb_status st = mb_layout_try(&lo, t->ranks, &l, why);
+    if (st == MB_OK)
+        st = plan_layout(m, t, o, &l, out, why);
+    if (st == MB_OK || why[0] == 0)
+        return st;
+    if (!mb_layout_nearest(&lo, t->ranks, works, &trial, &l))
+        return mb_error(MB_LAYOUT, "%s; no layout of %d ranks works with these options", why, (int)t->ranks);
+    mb_layout_text(&l, near);
+    return mb_error(MB_LAYOUT, "%s; nearest layout that works: %s", why, near);
 }

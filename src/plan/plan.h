@@ -16,7 +16,7 @@ enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER };
 
 struct mb_plan_options {
     struct mb_layout_options layout; /* experts: filled in from the model */
-    int32_t segment;           /* --kv-segment */
+    int32_t segment;           /* --kv-segment; 0: MB_KV_SEGMENT */
     int32_t max_num_seqs;      /* per attention group */
     int32_t max_batch_rows;    /* rows of a step per attention group (decode rows + prefill chunk) */
     int64_t max_model_len;     /* 0: the model's */
@@ -26,10 +26,12 @@ struct mb_plan_options {
     int64_t kv_pages;          /* 0: sized from memory */
     enum mb_alltoall alltoall;
     bool mtp;                  /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
-    const char *placement;     /* "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
+    const char *placement;     /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas), "capacity", "usage", or a file */
+    int32_t redundant;         /* --num-redundant-experts: more copies of experts in each MoE layer; 0 with a file */
+    const int64_t *usage;      /* [moe layers][experts] rows sent to each so far, for "usage" and redundant; NULL: all alike */
     uint64_t shm_bytes;        /* --shm-size, per node */
     uint64_t eager_bytes;      /* --a2a-eager */
-    bool save_logits;          /* --save-logits: staging for them */
+    bool save_logits, save_routing, save_hidden; /* rows kept for the results */
     const struct mb_adapter *const *adapters; /* borrowed while the plan is made */
     int32_t n_adapters;
 };
@@ -62,7 +64,8 @@ void mb_placement_destroy(struct mb_placement *p);
 
 struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
     int64_t weights, experts, kv, activations, exchange, staging, total;
-    int64_t kv_page_bytes; /* one page over all layers */
+    int64_t kv_page_bytes;    /* one page over all layers of the rank; 0: it does not attend */
+    int64_t expert_rows, expert_row_bytes; /* in activations: buffers of experts' rows, which grow as rows arrive up to this many */
 };
 
 struct mb_plan {
@@ -72,20 +75,28 @@ struct mb_plan {
     int32_t *first_layer;          /* [pp + 1] layers of each stage; an MTP module in use belongs to the last */
     enum mb_alltoall alltoall;     /* resolved: flat or hier */
     struct mb_placement *placement;
-    int64_t kv_pages;              /* per rank */
+    int64_t kv_pages;              /* of each rank that attends */
     int32_t max_num_seqs, max_batch_rows;
     int64_t max_len;               /* longest sequence */
     int32_t max_pages_per_seq;
     struct mb_budget budget;       /* of the fullest rank */
-    int64_t *expert_bytes;         /* [world] resident expert bytes of each index */
+    struct mb_budget *kind;        /* [2 * pp] of the fullest rank of stage s: [2 s] that attends, [2 s + 1] that only holds experts */
+    int64_t *expert_bytes;         /* [world] resident bytes of routed experts of each index */
+    int64_t *weight_bytes;         /* [world] resident bytes of everything else */
 };
 /* Errors: MB_LAYOUT with both values and the nearest layout that works. */
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
                               struct mb_plan **out);
 void mb_plan_destroy(struct mb_plan *p);
+/* The budget of one index. m, t, o: those of the plan. O(layers * experts): for tests and tables. */
+enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                              int32_t index, struct mb_budget *out);
 /* Whether the program can run this layout with this model and these options: the one place that refuses compositions. MB_LAYOUT with
  * the reason and the nearest layout that works. */
 enum mb_status mb_plan_check(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l);
+/* The same without a message and without the nearest layout: why gets the reason. */
+enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l,
+                               char why[MB_LAYOUT_TEXT]);
 /* malloc'd JSON of the plan (provenance, `plan --json`). */
 char *mb_plan_json(const struct mb_plan *p);
 

@@ -3,6 +3,10 @@ libmoebatch_a_SOURCES += \
 	src/plan/grid.c \
 	src/plan/serve.h \
 	src/plan/serve.c \
+	src/plan/enumerate.h \
+	src/plan/enumerate.c \
+	src/plan/memory.h \
+	src/plan/memory.c \
 	src/plan/check.c \
 	src/plan/plan.h \
 	src/plan/plan.c \
@@ -11,5 +15,6 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget.h \
 	src/plan/budget.c \
 	src/plan/budget_step.c \
+	src/plan/budget_transit.c \
 	src/plan/budget_adapters.c \
 	src/plan/traffic.c

@@ -1,0 +1,244 @@
+/* Memory of all ranks. Ranks of one stage and tensor rank keep the same dense weights, ranks of one shard the same experts: these
+ * are counted once, and a rank's budget is then O(1). */
+#include "plan/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "plan/budget.h"
+
+#define GIB(bytes) ((double)(bytes) / (1 << 30))
+
+/* Groups: stages, or the lane under lane scope. */
+struct counts {
+    int32_t groups, ep;
+    int64_t *dense;    /* [pp][tp] */
+    int64_t *adapters; /* [pp] of attending ranks */
+    int64_t *experts;  /* [groups][ep] of all layers */
+    int64_t *routed;   /* [groups][ep] bytes of adapters' terms on them */
+    int32_t *most;     /* [groups][ep] experts in one layer, at most */
+};
+
+static void counts_fini(struct counts *c)
+{
+    free(c->dense);
+    free(c->adapters);
+    free(c->experts);
+    free(c->routed);
+    free(c->most);
+}
+
+static enum mb_status counts_alloc(const struct mb_plan *p, struct counts *c)
+{
+    const struct mb_layout *l = &p->layout;
+    size_t pp = (size_t)l->pp;
+
+    *c = (struct counts){.groups = l->lane_scope ? 1 : l->pp, .ep = l->ep};
+    size_t shards = (size_t)c->groups * (size_t)c->ep;
+    c->dense = calloc(pp * (size_t)l->tp, sizeof *c->dense);
+    c->adapters = calloc(pp, sizeof *c->adapters);
+    c->experts = calloc(shards, sizeof *c->experts);
+    c->routed = calloc(shards, sizeof *c->routed);
+    c->most = calloc(shards, sizeof *c->most);
+    return c->dense && c->adapters && c->experts && c->routed && c->most
+               ? MB_OK
+               : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)l->world);
+}
+
+static struct mb_budget_stage stage_of(const struct mb_plan *p, int32_t s)
+{
+    return (struct mb_budget_stage){p->first_layer[s], p->first_layer[s + 1], s == 0, s == p->layout.pp - 1};
+}
+
+/* Experts that each shard keeps, layer by layer. */
+static enum mb_status count_experts(const struct mb_model *m, const struct mb_plan *p, struct counts *c)
+{
+    const struct mb_placement *pl = p->placement;
+    int32_t *here = calloc((size_t)c->ep, sizeof *here), *layer = calloc((size_t)c->ep, sizeof *layer);
+
+    if (here == NULL || layer == NULL) {
+        free(here);
+        free(layer);
+        return mb_error(MB_NO_MEMORY, "no memory to plan %d experts", (int)pl->experts);
+    }
+    for (int32_t l = 0, lm = 0, s = 0; lm < pl->moe_layers; l++) {
+        while (s + 1 < p->layout.pp && l >= p->first_layer[s + 1])
+            s++;
+        if (!m->is_moe[l])
+            continue;
+        int64_t base = c->groups > 1 ? (int64_t)s * c->ep : 0;
+        for (int64_t i = pl->first[(int64_t)lm * pl->experts]; i < pl->first[((int64_t)lm + 1) * pl->experts]; i++) {
+            int32_t e = pl->shard[i];
+            here[e] = layer[e] == lm + 1 ? here[e] + 1 : 1;
+            layer[e] = lm + 1;
+            c->experts[base + e]++;
+            if (here[e] > c->most[base + e])
+                c->most[base + e] = here[e];
+        }
+        lm++;
+    }
+    free(here);
+    free(layer);
+    return MB_OK;
+}
+
+static enum mb_status count(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, struct counts *c)
+{
+    MB_TRY(counts_alloc(p, c));
+    MB_TRY(count_experts(m, p, c));
+    for (int32_t s = 0; s < p->layout.pp; s++) {
+        struct mb_budget_stage g = stage_of(p, s);
+        for (int32_t t = 0; t < p->layout.tp; t++)
+            c->dense[(int64_t)s * p->layout.tp + t] = mb_budget_dense(m, o, &g, (struct mb_part_of){t, p->layout.tp});
+    }
+    mb_budget_adapters(m, p, o, c->adapters, c->routed);
+    return MB_OK;
+}
+
+static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                                  const struct counts *c, int32_t index, int32_t node_ranks)
+{
+    struct mb_budget_rank r = {.node_ranks = node_ranks};
+
+    mb_layout_place(&p->layout, index, &r.at);
+    if (r.at.a >= 0) {
+        r.dense = c->dense[(int64_t)r.at.stage * p->layout.tp + r.at.t];
+        r.adapters = c->adapters[r.at.stage];
+    }
+    if (r.at.e >= 0) {
+        int64_t shard = (c->groups > 1 ? (int64_t)r.at.stage * c->ep : 0) + r.at.e;
+        r.owned = c->most[shard];
+        r.experts = c->experts[shard];
+        r.adapters = mb_sat_add(r.adapters, c->routed[shard]);
+    }
+    return mb_budget_fixed(m, p, o, &r);
+}
+
+static int64_t fixed_total(const struct mb_budget *b)
+{
+    return MB_SUM(b->weights, b->experts, b->activations, b->exchange, b->staging);
+}
+
+static void with_pages(struct mb_budget *b, int64_t pages)
+{
+    b->kv = mb_sat_mul(pages, b->kv_page_bytes);
+    b->total = mb_sat_add(fixed_total(b), b->kv);
+}
+
+/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
+ * unknown. */
+static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fraction)
+{
+    int64_t least = INT64_MAX;
+
+    for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
+        const struct mb_topo_local *l = &t->local[t->order[i]];
+        if (l->memory_bytes > 0 && l->memory_free < least)
+            least = l->memory_free;
+    }
+    if (least == INT64_MAX)
+        return least;
+    return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
+}
+
+static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction, int64_t pages,
+                             char why[MB_LAYOUT_TEXT])
+{
+    snprintf(why, MB_LAYOUT_TEXT,
+             "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's ranks) but needs %.3f: "
+             "weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, %" PRId64 " KV pages %.3f; use more ranks or "
+             "nodes, or lower --max-batch-rows, --max-num-seqs or --kv-pages",
+             host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations), GIB(b->exchange),
+             GIB(b->staging), pages, GIB(b->kv));
+    return MB_LAYOUT;
+}
+
+/* The most pages a rank can use, or was told to use. */
+static enum mb_status most_pages(const struct mb_plan_options *o, const struct mb_plan *p, int64_t *out)
+{
+    const int64_t limit = INT32_MAX / MB_KV_BLOCK; /* slot numbers (page * 64 + offset) are i32 */
+    int64_t seg = o->segment > 0 ? o->segment : MB_KV_SEGMENT;
+    int64_t part = mb_sat_mul(mb_layout_part_most(p->layout.sp, (p->max_len + seg - 1) / seg), (seg + MB_KV_BLOCK - 1) / MB_KV_BLOCK);
+    int64_t useful = mb_sat_mul(p->max_num_seqs, mb_least(part, p->max_pages_per_seq));
+
+    if (o->kv_pages > limit)
+        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address", o->kv_pages, limit);
+    *out = o->kv_pages > 0 ? o->kv_pages : mb_least(useful, limit);
+    return MB_OK;
+}
+
+/* Lowers *pages to what the ranks of a node have room for, or refuses. A rank that does not attend has no pages. */
+static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const struct mb_model *m, const struct mb_plan_options *o,
+                               const struct counts *c, struct mb_plan *p, int64_t *pages, char why[MB_LAYOUT_TEXT])
+{
+    int64_t may = rank_memory(t, node, o->memory_fraction);
+    int32_t ranks = t->node_first[node + 1] - t->node_first[node];
+
+    for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
+        struct mb_budget b = budget_of(m, p, o, c, i, ranks);
+        int64_t fixed = fixed_total(&b), room = may > fixed && b.kv_page_bytes > 0 ? (may - fixed) / b.kv_page_bytes : 0;
+        if (o->kv_pages == 0 && room > 0 && room < *pages)
+            *pages = room;
+        int64_t used = b.kv_page_bytes == 0 ? 0 : room < 1 && o->kv_pages == 0 ? 1 : *pages; /* a refusal shows the least that would do */
+        with_pages(&b, used);
+        if (b.total > may)
+            return refuse(&b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used, why);
+        p->expert_bytes[i] = b.experts;
+        p->weight_bytes[i] = b.weights;
+    }
+    return MB_OK;
+}
+
+/* The fullest rank of all, and of each kind, once the pages are known. */
+static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, const struct mb_plan_options *o, const struct counts *c,
+                         struct mb_plan *p)
+{
+    for (int32_t i = 0; i < p->layout.world; i++) {
+        struct mb_place at;
+        int32_t node = p->node_of[i];
+        struct mb_budget b = budget_of(m, p, o, c, i, t->node_first[node + 1] - t->node_first[node]);
+        mb_layout_place(&p->layout, i, &at);
+        struct mb_budget *kind = &p->kind[2 * at.stage + (at.a < 0)];
+        with_pages(&b, p->kv_pages);
+        if (b.total > kind->total)
+            *kind = b;
+        if (b.total > p->budget.total)
+            p->budget = b;
+    }
+}
+
+enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan *p,
+                              char why[MB_LAYOUT_TEXT])
+{
+    struct counts c = {0};
+    int64_t pages = 0;
+    enum mb_status st = most_pages(o, p, &pages);
+
+    if (st == MB_OK)
+        st = count(m, p, o, &c);
+    for (int32_t n = 0; n < t->nodes && st == MB_OK; n++)
+        st = fit_node(t, n, m, o, &c, p, &pages, why);
+    if (st == MB_OK) {
+        p->kv_pages = pages;
+        keep_fullest(t, m, o, &c, p);
+    }
+    counts_fini(&c);
+    return st;
+}
+
+enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                              int32_t index, struct mb_budget *out)
+{
+    struct counts c = {0};
+    enum mb_status st = count(m, p, o, &c);
+    int32_t node = p->node_of[index];
+
+    if (st == MB_OK) {
+        *out = budget_of(m, p, o, &c, index, t->node_first[node + 1] - t->node_first[node]);
+        with_pages(out, p->kv_pages);
+    }
+    counts_fini(&c);
+    return st;
+}
