@@ -1,6 +1,6 @@
-/* The memory a plan predicts for the fullest rank, against the account of engines that load models and run:
- * what is resident (weights, experts, KV pages) must be exact, what depends on the routing must be covered
- * and not far off. */
+/* The memory a plan predicts for every rank, against the account of engines that load models and run, in many layouts: what is
+ * resident (weights, experts, KV pages) must be exact, and so must the rows of a step for the size to which the buffers of
+ * experts' rows have grown; what travels must be covered. */
 #include "device/ops.h"
 #include "engine/engine.h"
 #include "mpi_comm.h"
@@ -124,31 +124,51 @@ struct kase {
     const char *adapter[2]; /* of tests/data/lora; loaded, and named by every request */
 };
 
-static void compare(struct mb_comm *c, const struct kase *k, const struct mb_plan *p,
+/* A layout, of one number of ranks. */
+struct split {
+    int32_t ranks;
+    const char *model;
+    enum mb_dtype path;
+    struct mb_layout_options l;
+};
+
+/* Buffers of experts' rows grow by doubling with the rows that the routing sends: the prediction with the size they got. */
+static bool activations_of(const struct mb_budget *b, int64_t peak)
+{
+    int64_t rest = b->activations - b->expert_rows * b->expert_row_bytes, n = peak - rest;
+
+    if (peak == b->activations || n == 0)
+        return true;
+    for (int64_t rows = 64; rows < b->expert_rows; rows *= 2) {
+        if (n == rows * b->expert_row_bytes)
+            return true;
+    }
+    return false;
+}
+
+/* On every rank: what is resident, and the rows of a step, exactly; what travels is covered. */
+static void compare(struct mb_comm *c, const struct kase *k, const struct mb_budget *b, const struct mb_plan *p, int32_t index,
                     const struct mb_mem *mem)
 {
-    const struct mb_budget *b = &p->budget;
-    int64_t peak[MB_MEM_COUNT];
-
-    for (int i = 0; i < MB_MEM_COUNT; i++)
-        peak[i] = mem->peak[i];
-    CHECK(mb_comm_max_i64(c, peak, MB_MEM_COUNT, "peaks") == MB_OK);
+    const _Atomic int64_t *peak = mem->peak;
     int64_t moving = peak[MB_MEM_EXCHANGE] + peak[MB_MEM_STAGING], planned = b->exchange + b->staging;
-    if (mb_comm_rank(c) == 0)
-        printf("%-16s %s%s: weights %lld/%lld experts %lld/%lld kv %lld/%lld activations %lld/%lld exchange "
-               "+ staging "
-               "%lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : k->adapter[0] ? " adapters" : "",
-               (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights, (long long)peak[MB_MEM_EXPERTS],
-               (long long)b->experts, (long long)peak[MB_MEM_KV], (long long)b->kv,
-               (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving,
-               (long long)planned);
-    CHECK(peak[MB_MEM_WEIGHTS] == b->weights);
-    CHECK(peak[MB_MEM_EXPERTS] == b->experts);
-    CHECK(peak[MB_MEM_KV] == b->kv);
-    CHECK(peak[MB_MEM_ACTIVATIONS] <= b->activations);
-    CHECK(peak[MB_MEM_ACTIVATIONS] >= b->activations / 2);
-    CHECK(moving <= planned);
+    const struct mb_layout *l = &p->layout;
+
+    bool ok = peak[MB_MEM_WEIGHTS] == b->weights && peak[MB_MEM_EXPERTS] == b->experts && peak[MB_MEM_KV] == b->kv &&
+              activations_of(b, peak[MB_MEM_ACTIVATIONS]) && moving <= planned && p->weight_bytes[index] == b->weights &&
+              p->expert_bytes[index] == b->experts;
+    if (mb_comm_rank(c) == 0 || !ok)
+        printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights %lld/%lld experts %lld/%lld "
+               "kv %lld/%lld activations %lld/%lld exchange + staging %lld/%lld\n",
+               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : k->adapter[0] ? " adapters" : "", l->dp, l->pp, l->tp, l->sp,
+               l->adp, l->ep, l->etp, l->edp, l->lane_scope ? " lane" : "", l->attn, l->expert, index, (long long)peak[MB_MEM_WEIGHTS],
+               (long long)b->weights, (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV], (long long)b->kv,
+               (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving, (long long)planned);
+    fflush(stdout);
+    int64_t bad = !ok;
+    CHECK(mb_comm_max_i64(c, &bad, 1, "the comparison") == MB_OK);
+    CHECK(bad == 0);
+    CHECK(p->budget.total >= b->total && p->budget.weights >= 0);
 }
 
 /* The case's adapters, opened as rank 0 of a job does; returns how many. */
@@ -164,7 +184,7 @@ static int32_t open_adapters(const struct kase *k, const struct mb_model *m, str
     return n;
 }
 
-static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k)
+static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k, const struct mb_layout_options *layout)
 {
     static const struct mb_source_ops source_ops = {few_next};
     static const struct mb_sink_ops sink_ops = {count_begin, count_token, count_bulk, count_done, count_step};
@@ -180,7 +200,9 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
     int32_t adapters = open_adapters(k, m, adapter);
-    struct mb_plan_options po = {.max_num_seqs = 4,
+    struct mb_plan_options po = {.layout = layout != NULL ? *layout : (struct mb_layout_options){0},
+                                 .segment = 64,
+                                 .max_num_seqs = 4,
                                  .max_batch_rows = 32,
                                  .max_model_len = 100,
                                  .path = k->path,
@@ -205,7 +227,7 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                   .mem = &mem,
                                   .path = k->path,
                                   .kv_dtype = k->path,
-                                  .segment = MB_KV_SEGMENT,
+                                  .segment = 64,
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
                                   .adapters = (const struct mb_adapter *const *)adapter,
@@ -215,12 +237,16 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[t->index_of[mb_comm_rank(c)]]);
     struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c), adapters};
+    struct mb_place at;
+    struct mb_budget b;
+    mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
+    CHECK(mb_plan_budget(p, m, t, &po, at.index, &b) == MB_OK);
     struct count sink = {{&sink_ops}, 0, 0};
     CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
-    CHECK(sink.rows == REQUESTS && sink.errors == 0);
+    CHECK(sink.rows == (mb_place_leads(&at) ? REQUESTS : 0) && sink.errors == 0);
     mb_engine_destroy(e);
     ops->close(dev);
-    compare(c, k, p, &mem);
+    compare(c, k, &b, p, at.index, &mem);
     CHECK(mb_mem_total(&mem) == 0); /* and everything was given back */
     mb_plan_destroy(p);
     mb_adapter_destroy(adapter[0]);
@@ -246,12 +272,42 @@ int main(int argc, char **argv)
         {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {experts, attn}},
         {"qwen3moe_b", MB_BF16, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
     };
+    static const struct split splits[] = {
+        {3, "mixtral_a", MB_F32, {.tp = 3}},
+        {3, "deepseekv3_a", MB_BF16, {.etp = 3}},
+        {3, "dbrx_a", MB_F32, {.attn = 2, .expert = 1}},
+        {4, "mixtral_a", MB_BF16, {.tp = 2, .etp = 2}},
+        {4, "mixtral_a", MB_F32, {.sp = 2, .edp = 2}},
+        {4, "mixtral_a", MB_F32, {.dp = 2, .tp = 2}},
+        {4, "mixtral_a", MB_F32, {.pp = 2, .lane_scope = true}},
+        {4, "qwen3moe_b", MB_F32, {.tp = 4}},
+        {4, "qwen3moe_b", MB_BF16, {.pp = 2, .sp = 2}},
+        {4, "deepseekv3_a", MB_F32, {.tp = 2, .sp = 2}},
+        {4, "deepseekv3_a", MB_BF16, {.tp = 2, .attn = 2, .expert = 2, .etp = 2}},
+        {4, "dbrx_a", MB_BF16, {.sp = 4}},
+        {4, "olmoe_a", MB_F32, {.tp = 2, .pp = 2}},
+        {4, "olmoe_a", MB_BF16, {.tp = 4}},
+        {4, "gptoss_a", MB_F32, {.tp = 2, .etp = 2}},
+        {4, "gptoss_a", MB_BF16, {.edp = 2, .attn = 2, .expert = 2}},
+        {4, "qwen2moe_a", MB_F32, {.tp = 2, .sp = 2, .etp = 4}},
+        {4, "grok1_a", MB_BF16, {.pp = 2, .tp = 2, .lane_scope = true}},
+        {4, "phimoe_a", MB_F32, {.dp = 2, .etp = 2}},
+        {8, "mixtral_a", MB_F32, {.dp = 2, .pp = 2, .tp = 2}},
+        {8, "deepseekv3_a", MB_F32, {.pp = 2, .tp = 2, .sp = 2, .lane_scope = true}},
+        {8, "qwen3moe_b", MB_BF16, {.tp = 2, .sp = 2, .ep = 2, .etp = 2}},
+        {8, "dbrx_a", MB_F32, {.pp = 2, .attn = 2, .expert = 2, .tp = 2, .etp = 2, .lane_scope = true}},
+    };
     MPI_Init(&argc, &argv);
     struct mb_comm *c = test_comm(50, NULL);
     struct mb_topo *t = topology(c);
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        run_case(c, t, &cases[i]);
+    for (size_t i = 0; mb_comm_size(c) <= 3 && i < sizeof cases / sizeof *cases; i++)
+        run_case(c, t, &cases[i], NULL);
+    for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
+        const struct kase k = {splits[i].model, splits[i].path, i % 2 ? MB_A2A_HIER : MB_A2A_FLAT, false, {0}};
+        if (splits[i].ranks == mb_comm_size(c))
+            run_case(c, t, &k, &splits[i].l);
+    }
     mb_topo_destroy(t);
     mb_comm_destroy(c);
     MPI_Finalize();

@@ -1,10 +1,16 @@
 # tests of src/plan
-TESTS_UNIT += tests/unit_plan
+TESTS_UNIT += tests/unit_plan tests/unit_layouts
+tests_unit_layouts_SOURCES = tests/unit_layouts.c
+tests_unit_layouts_LDADD = $(TEST_LIBS)
 tests_unit_plan_SOURCES = tests/unit_plan.c
 tests_unit_plan_LDADD = $(TEST_LIBS)
 # the prediction of memory against engines that run
-TESTS_MPI += tests/mpi1_budget tests/mpi3_budget
+TESTS_MPI += tests/mpi1_budget tests/mpi3_budget tests/mpi4_budget tests/mpi8_budget
 tests_mpi1_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
 tests_mpi1_budget_LDADD = $(TEST_LIBS)
 tests_mpi3_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
 tests_mpi3_budget_LDADD = $(TEST_LIBS)
+tests_mpi4_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi4_budget_LDADD = $(TEST_LIBS)
+tests_mpi8_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi8_budget_LDADD = $(TEST_LIBS)

@@ -135,7 +135,7 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
 static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t norms =
-        f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm == MB_NORM_LAYER ? 2 : 1));
+        f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
     int64_t sum = mb_sat_add(attention_bytes(m, s, t), norms);
 
     if (!m->is_moe[layer])
@@ -155,7 +155,7 @@ static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage
     if (!g->is_last)
         return sum;
     return MB_SUM(sum, mb_budget_weight(cols, m->hidden, 0, MB_WHOLE, t), m->head_bias ? f32_bytes(cols) : 0,
-                  f32_bytes((m->norm == MB_NORM_LAYER ? 2 : 1) * (int64_t)m->hidden));
+                  f32_bytes((m->norm_bias ? 2 : 1) * (int64_t)m->hidden));
 }
 
 int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
@@ -180,7 +180,8 @@ static int64_t logit_rows(const struct mb_model *m, const struct mb_plan *p)
     return n;
 }
 
-/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among the copies.
+/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among the copies (a sequence
+ * group's rows may all be those of one part, and so go to one copy).
  * Balanced routing gives an expert rows * k / experts of them; twice that is planned for, never more than there can be. */
 static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
 {
@@ -189,7 +190,7 @@ static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, i
 
     if (m->router.experts == 0 || owned == 0)
         return 0;
-    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) / ((int64_t)m->router.experts * l->edp) + 1;
+    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) / ((int64_t)m->router.experts * (l->sp == 1 ? l->edp : 1)) + 1;
     return mb_least(mb_sat_mul(rows, mb_least(m->router.k, owned)), even);
 }
 

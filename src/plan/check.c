@@ -44,14 +44,14 @@ static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
     return MB_OK;
 }
 
-static enum mb_status check_experts(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l, char *why)
+static enum mb_status check_experts(const struct mb_model *m, const struct mb_layout *l, char *why)
 {
     int64_t pad = 1;
 
     if (m->moe_layers == 0) {
-        if (l->etp > 1 || l->edp > 1 || l->attn > 0 || l->lane_scope || o->redundant > 0)
-            return no(why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane, --disaggregate and "
-                           "--num-redundant-experts need experts, and the model is dense");
+        if (l->etp > 1 || l->edp > 1 || l->attn > 0 || l->lane_scope)
+            return no(why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane and "
+                           "--disaggregate need experts, and the model is dense");
         return MB_OK;
     }
     if (l->etp > 1)
@@ -73,7 +73,7 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
         return no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MOST_PARTS);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
-    MB_TRY(check_experts(m, o, l, why));
+    MB_TRY(check_experts(m, l, why));
     if (o->mtp && (l->tp > 1 || l->sp > 1 || l->pp > 1 || l->attn > 0))
         return no(why, "--save-logits=all runs the model's MTP module, which needs --tensor-parallel-size, --sequence-parallel-size and "
                        "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or give --save-logits=last)", (int)l->tp,

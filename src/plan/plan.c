@@ -194,7 +194,6 @@ static bool works(void *arg, const struct mb_layout *l)
     char why[MB_LAYOUT_TEXT];
 
     o.placement = NULL;
-    o.usage = NULL;
     if (plan_layout(a->m, a->t, &o, l, &p, why) != MB_OK)
         return false;
     mb_plan_destroy(p);

@@ -26,9 +26,7 @@ struct mb_plan_options {
     int64_t kv_pages;          /* 0: sized from memory */
     enum mb_alltoall alltoall;
     bool mtp;                  /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
-    const char *placement;     /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas), "capacity", "usage", or a file */
-    int32_t redundant;         /* --num-redundant-experts: more copies of experts in each MoE layer; 0 with a file */
-    const int64_t *usage;      /* [moe layers][experts] rows sent to each so far, for "usage" and redundant; NULL: all alike */
+    const char *placement;     /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
     uint64_t shm_bytes;        /* --shm-size, per node */
     uint64_t eager_bytes;      /* --a2a-eager */
     bool save_logits, save_routing, save_hidden; /* rows kept for the results */
