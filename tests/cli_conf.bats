@@ -44,7 +44,7 @@ load common.bash
 @test "impossible layouts exit 2, name both values and what would work" {
     run ranks 3 run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/r.h5" --expert-parallel-size 2
     [ "$status" -eq 2 ]
-    grep -q -e "--expert-parallel-size 2 .*does not divide the 3 ranks.*nearest size that works: 3" <<<"$output"
+    grep -q -e "--expert-parallel-size 2 .*does not divide the 3 ranks.*nearest layout that works: 3 ranks with --expert-parallel-size 3" <<<"$output"
     run "$MOEBATCH" run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/r.h5" --kv-pages 30000000
     [ "$status" -eq 2 ]
     grep -q "but needs .*30000000 KV pages" <<<"$output"

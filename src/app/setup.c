@@ -146,6 +146,8 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
                                 .save_logits = c->save_logits[0] != 0,
+                                .save_routing = c->save_routing,
+                                .save_hidden = c->save_hidden,
                                 .mtp = a->model->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
