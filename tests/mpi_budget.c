@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "mpi_comm.h"
 #include "plan/plan.h"
+#include "quiet_sink.h"
 
 #define PROMPT 50
 #define REQUESTS 6
@@ -59,29 +60,6 @@ struct count {
     int32_t rows, errors;
 };
 
-static enum mb_status count_begin(struct mb_sink *s, const struct mb_request *req, int32_t choice,
-                                  int64_t max_rows, int32_t *handle)
-{
-    (void)s, (void)req, (void)choice, (void)max_rows;
-    *handle = 0;
-    return MB_OK;
-}
-
-static enum mb_status count_token(struct mb_sink *s, int32_t handle, int64_t index, int32_t id, bool journal,
-                                  bool *stop)
-{
-    (void)s, (void)handle, (void)index, (void)id, (void)journal;
-    *stop = false;
-    return MB_OK;
-}
-
-static enum mb_status count_bulk(struct mb_sink *s, int32_t handle, enum mb_bulk_kind kind, int64_t row,
-                                 int64_t n, const void *data)
-{
-    (void)s, (void)handle, (void)kind, (void)row, (void)n, (void)data;
-    return MB_OK;
-}
-
 static enum mb_status count_done(struct mb_sink *s, int32_t handle, struct mb_record *rec)
 {
     struct count *c = (struct count *)s;
@@ -90,12 +68,6 @@ static enum mb_status count_done(struct mb_sink *s, int32_t handle, struct mb_re
     c->rows++;
     c->errors += rec->status != MB_ROW_OK;
     mb_record_fini(rec);
-    return MB_OK;
-}
-
-static enum mb_status count_step(struct mb_sink *s)
-{
-    (void)s;
     return MB_OK;
 }
 
@@ -187,7 +159,7 @@ static int32_t open_adapters(const struct kase *k, const struct mb_model *m, str
 static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k, const struct mb_layout_options *layout)
 {
     static const struct mb_source_ops source_ops = {few_next};
-    static const struct mb_sink_ops sink_ops = {count_begin, count_token, count_bulk, count_done, count_step};
+    static const struct mb_sink_ops sink_ops = {quiet_begin, quiet_token, quiet_bulk, count_done, quiet_step};
     struct mb_mem mem = {0};
     struct mb_model *m = NULL;
     struct mb_plan *p = NULL;

@@ -6,11 +6,11 @@ tests_unit_plan_SOURCES = tests/unit_plan.c
 tests_unit_plan_LDADD = $(TEST_LIBS)
 # the prediction of memory against engines that run
 TESTS_MPI += tests/mpi1_budget tests/mpi3_budget tests/mpi4_budget tests/mpi8_budget
-tests_mpi1_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi1_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink.h
 tests_mpi1_budget_LDADD = $(TEST_LIBS)
-tests_mpi3_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi3_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink.h
 tests_mpi3_budget_LDADD = $(TEST_LIBS)
-tests_mpi4_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi4_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink.h
 tests_mpi4_budget_LDADD = $(TEST_LIBS)
-tests_mpi8_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h
+tests_mpi8_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink.h
 tests_mpi8_budget_LDADD = $(TEST_LIBS)

@@ -276,6 +276,8 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
     row(r, "time", "%s, weights read in %s; a rank: compute %.1f s, exchange %.1f s (waiting %.1f s)",
         mb_text_duration(seconds, whole), mb_text_duration(e->load_seconds, load), c->seconds_compute * per,
         c->seconds_exchange * per, c->seconds_wait * per);
+    if (c->seconds_stage_wait > 0)
+        row(r, "pipeline", "a rank waited %.1f s for rows of the stage before", c->seconds_stage_wait * per);
     row(r, "tokens", "%" PRId64 " of prompts, %" PRId64 " generated; %s tokens/s, %s generated/s",
         c->prompt_tokens, c->output_tokens,
         mb_text_rate((double)(c->prompt_tokens + c->output_tokens) / busy, rate),

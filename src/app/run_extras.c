@@ -175,6 +175,7 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
         const char *path;
         size_t at;
     } cols[] = {COLUMN("/physical/rows", counters.expert_rows), COLUMN("/physical/expert_bytes", expert_bytes),
+                COLUMN("/physical/group_bytes", counters.group_bytes), COLUMN("/physical/group_messages", counters.group_messages),
                 COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
                 COLUMN("/metrics/idle_steps", counters.idle_steps),
                 COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
@@ -245,6 +246,7 @@ static void sum_up(struct mb_job_state *j, const struct report_msg *all)
         j->end.sum.seconds_compute += all[r].counters.seconds_compute;
         j->end.sum.seconds_exchange += all[r].counters.seconds_exchange;
         j->end.sum.seconds_wait += all[r].counters.seconds_wait;
+        j->end.sum.seconds_stage_wait += all[r].counters.seconds_stage_wait;
         if (all[r].peak_bytes > j->end.peak_bytes)
             j->end.peak_bytes = all[r].peak_bytes;
     }

@@ -2,7 +2,6 @@
 #include "comm/group.h"
 
 #include <limits.h>
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include "base/log.h"
@@ -126,18 +125,10 @@ enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_byte
     return MB_OK;
 }
 
-bool mb_comm_waiting(struct mb_comm *c, int from, int tag)
-{
-    int here = 0;
-
-    mb_mpi_check(c, MPI_Iprobe(from, TAG_POST + tag, c->mpi, &here, MPI_STATUS_IGNORE), "MPI_Iprobe");
-    return here != 0;
-}
-
 void mb_comm_moved(const struct mb_comm *c, int64_t *bytes, int64_t *messages)
 {
-    *bytes = c->moved_bytes;
-    *messages = c->moved_messages;
+    *bytes += c->moved_bytes;
+    *messages += c->moved_messages;
 }
 
 enum mb_status mb_comm_meet(struct mb_comm *c, enum mb_status (*idle)(void *arg), void *arg)

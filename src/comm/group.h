@@ -21,9 +21,7 @@ enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, cons
 enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n);
 /* Waits for the next message from a rank and replaces out by it. Local, but for the sender. */
 enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out, const struct mb_where *at);
-/* Whether a message is there to be taken. Local. */
-bool mb_comm_waiting(struct mb_comm *c, int from, int tag);
-/* Bytes and messages sent by swap and post. Local. */
+/* Adds the bytes and messages that swap and post have sent. Local. */
 void mb_comm_moved(const struct mb_comm *c, int64_t *bytes, int64_t *messages);
 /* A barrier whose waiters stay useful: calls idle(arg) again and again while others are still at work, for as long as that takes (their
  * own waits have deadlines). An error of idle is kept and returned at the end. Collective over c. */

@@ -63,8 +63,8 @@ const struct mb_opt mb_opts[] = {
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
     {STRING("placement", placement, "uniform"), .metavar = "uniform|scattered|FILE", .section = MB_SEC_LAYOUT,
      .commands = JOBS,
-     .help = "which rank holds which expert: equal ranges, round robin, or a JSON file {\"owner\": [[rank of each expert] "
-             "per MoE layer]}"},
+     .help = "which rank holds which expert: equal ranges, round robin, or a JSON file {\"owner\": [[expert-parallel index "
+             "of each expert, or a list of several] per MoE layer]}"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = JOBS,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "

@@ -99,7 +99,7 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     const struct mb_ops *ops = e->o.ops;
     const struct mb_layer *y = &e->w.layer[l];
     const struct mb_batch *b = &e->batch;
-    const struct mb_share_of_heads *s = &e->t.h;
+    const struct mb_part_heads *s = &e->t.h;
     int64_t M = h.rows, qn = (int64_t)s->heads * m->head_dim, kn = (int64_t)s->kv_heads * m->head_dim;
     int64_t vn = (int64_t)s->kv_heads * m->v_dim;
     struct mb_view qkv = mb_rows_of(e->work.qkv, M, qn + kn + vn, MB_F32);

@@ -1,6 +1,7 @@
 /* The batch of a step on every rank of its attention group: the leader's integers, and each rank's share of the rows. */
 #include <string.h>
 #include "base/log.h"
+#include "base/wire.h"
 #include "engine/work.h"
 
 #define TAG_HEADER 1
@@ -137,24 +138,26 @@ static enum mb_status pack(const struct mb_engine *e, bool sampler, struct mb_by
     const struct mb_batch *b = &e->batch;
     size_t n = (size_t)b->rows;
     struct header h = {e->step, e->flags, (int32_t)e->status, b->rows, b->seqs, b->n_out, sampler ? b->adj.n : -1};
+    struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
-    MB_TRY(mb_bytes_put(out, &h, sizeof h));
-    MB_TRY(mb_bytes_put(out, b->ids, 4 * n));
-    MB_TRY(mb_bytes_put(out, b->pos, 4 * n));
-    MB_TRY(mb_bytes_put(out, b->rope, 4 * n));
-    MB_TRY(mb_bytes_put(out, b->row_seq, 4 * n));
-    MB_TRY(mb_bytes_put(out, b->tag, 2 * n));
+    mb_wire_put(&o, &h, sizeof h);
+    mb_wire_put(&o, b->ids, 4 * n);
+    mb_wire_put(&o, b->pos, 4 * n);
+    mb_wire_put(&o, b->rope, 4 * n);
+    mb_wire_put(&o, b->row_seq, 4 * n);
+    mb_wire_put(&o, b->tag, 2 * n);
     for (int32_t s = 0; s < b->seqs; s++) {
         int32_t pages = pages_of(b, s);
-        MB_TRY(mb_bytes_put(out, &pages, sizeof pages));
-        MB_TRY(mb_bytes_put(out, b->page_table + (int64_t)s * b->max_pages, 4 * (size_t)pages));
+        mb_wire_put_i32(&o, pages);
+        mb_wire_put(&o, b->page_table + (int64_t)s * b->max_pages, 4 * (size_t)pages);
     }
-    MB_TRY(mb_bytes_put(out, b->out, sizeof *b->out * (size_t)b->n_out));
-    if (!sampler)
-        return MB_OK;
-    MB_TRY(mb_bytes_put(out, b->sample, sizeof *b->sample * (size_t)b->n_out));
-    return mb_bytes_put(out, b->adj.v, sizeof *b->adj.v * (size_t)b->adj.n);
+    mb_wire_put(&o, b->out, sizeof *b->out * (size_t)b->n_out);
+    if (sampler) {
+        mb_wire_put(&o, b->sample, sizeof *b->sample * (size_t)b->n_out);
+        mb_wire_put(&o, b->adj.v, sizeof *b->adj.v * (size_t)b->adj.n);
+    }
+    return o.st;
 }
 
 enum mb_status mb_batch_post(struct mb_engine *e)
@@ -174,60 +177,49 @@ enum mb_status mb_batch_post(struct mb_engine *e)
     return mb_comm_post(e->t.line, sampler, TAG_HEADER, e->transit.msg.data, e->transit.msg.len);
 }
 
-struct cursor {
-    const uint8_t *p;
-    size_t left;
-};
-
-static bool get(struct cursor *c, void *to, size_t n)
-{
-    if (n > c->left)
-        return false;
-    if (n > 0)
-        memcpy(to, c->p, n);
-    c->p += n;
-    c->left -= n;
-    return true;
-}
-
-static bool get_rows(struct mb_batch *b, struct cursor *c)
+static void get_rows(struct mb_batch *b, struct mb_wire *w)
 {
     size_t n = (size_t)b->rows;
 
-    if (!get(c, b->ids, 4 * n) || !get(c, b->pos, 4 * n) || !get(c, b->rope, 4 * n) || !get(c, b->row_seq, 4 * n) ||
-        !get(c, b->tag, 2 * n))
-        return false;
+    mb_wire_get(w, b->ids, 4 * n);
+    mb_wire_get(w, b->pos, 4 * n);
+    mb_wire_get(w, b->rope, 4 * n);
+    mb_wire_get(w, b->row_seq, 4 * n);
+    mb_wire_get(w, b->tag, 2 * n);
     for (int32_t s = 0; s < b->seqs; s++) {
-        int32_t pages;
-        if (!get(c, &pages, sizeof pages) || pages < 0 || pages > b->max_pages ||
-            !get(c, b->page_table + (int64_t)s * b->max_pages, 4 * (size_t)pages))
-            return false;
+        int32_t pages = mb_wire_i32(w);
+        w->bad |= pages < 0 || pages > b->max_pages;
+        if (!w->bad)
+            mb_wire_get(w, b->page_table + (int64_t)s * b->max_pages, 4 * (size_t)pages);
     }
-    return get(c, b->out, sizeof *b->out * (size_t)b->n_out);
+    mb_wire_get(w, b->out, sizeof *b->out * (size_t)b->n_out);
 }
 
-static bool get_sampling(struct mb_batch *b, int32_t n_adj, struct cursor *c)
+static enum mb_status get_sampling(struct mb_batch *b, int32_t n_adj, struct mb_wire *w)
 {
     if (n_adj > b->adj.cap) {
         void *p = mb_grow(NULL, MB_MEM_OTHER, b->adj.v, (size_t)n_adj, sizeof *b->adj.v);
         if (p == NULL)
-            return false;
+            return mb_error(MB_NO_MEMORY, "no memory for %d adjustments of logits", n_adj);
         b->adj.v = p;
         b->adj.cap = n_adj;
     }
     b->adj.n = n_adj;
-    return get(c, b->sample, sizeof *b->sample * (size_t)b->n_out) && get(c, b->adj.v, sizeof *b->adj.v * (size_t)n_adj);
+    mb_wire_get(w, b->sample, sizeof *b->sample * (size_t)b->n_out);
+    mb_wire_get(w, b->adj.v, sizeof *b->adj.v * (size_t)n_adj);
+    return MB_OK;
 }
 
 enum mb_status mb_batch_take(struct mb_engine *e)
 {
     struct mb_batch *b = &e->batch;
     struct mb_where at = {"the step header", e->step, -1};
-    struct header h = {0};
+    struct header h;
 
     MB_TRY(mb_comm_take(e->t.line, 0, TAG_HEADER, &e->transit.msg, &at));
-    struct cursor c = {e->transit.msg.data, e->transit.msg.len};
-    if (!get(&c, &h, sizeof h) || h.step != e->step || h.rows < 0 || h.rows > e->o.plan->max_batch_rows || h.seqs < 0 ||
+    struct mb_wire w = mb_wire_of(e->transit.msg.data, e->transit.msg.len);
+    mb_wire_get(&w, &h, sizeof h);
+    if (w.bad || h.step != e->step || h.rows < 0 || h.rows > e->o.plan->max_batch_rows || h.seqs < 0 ||
         h.seqs > e->o.plan->max_num_seqs || h.n_out < 0 || h.n_out > h.rows)
         return mb_error(MB_BUG, "step %lld got a header of step %lld with %d rows; ranks are out of step", (long long)e->step,
                         (long long)h.step, h.rows);
@@ -237,8 +229,11 @@ enum mb_status mb_batch_take(struct mb_engine *e)
     b->rows = h.rows;
     b->seqs = h.seqs;
     b->n_out = h.n_out;
-    if (!get_rows(b, &c) || (h.n_adj >= 0 && !get_sampling(b, h.n_adj, &c)) || c.left != 0)
-        return mb_error(MB_BUG, "the header of step %lld is cut short, or memory ran out", (long long)e->step);
+    get_rows(b, &w);
+    if (h.n_adj >= 0)
+        MB_TRY(get_sampling(b, h.n_adj, &w));
+    if (w.bad || w.n != 0)
+        return mb_error(MB_BUG, "the header of step %lld has not the size that it says", (long long)e->step);
     mb_batch_share(e, b);
     return MB_OK;
 }

@@ -149,14 +149,15 @@ static uint32_t own_flags(const struct mb_engine *e)
     return flags;
 }
 
-int64_t mb_engine_tick(const struct mb_engine *e)
+/* The number of a step in the exchange: under lane scope all stages meet in ticks. */
+static int64_t tick(const struct mb_engine *e)
 {
     return e->t.l.lane_scope ? e->step + e->t.at.stage : e->step;
 }
 
 void mb_engine_mine(const struct mb_engine *e, int32_t layer, struct mb_xchg_head *out)
 {
-    *out = (struct mb_xchg_head){.step = mb_engine_tick(e), .layer = e->t.l.lane_scope ? e->exchange : layer, .status = e->status,
+    *out = (struct mb_xchg_head){.step = tick(e), .layer = e->t.l.lane_scope ? e->exchange : layer, .status = e->status,
                                  .flags = e->flags};
 }
 
@@ -234,21 +235,27 @@ static enum mb_status compute(struct mb_engine *e, bool active, struct mb_sink *
     return e->t.last_stage ? mb_head_run(e, sink) : MB_OK;
 }
 
+static void no_rows(struct mb_engine *e)
+{
+    e->batch.rows = e->batch.seqs = e->batch.n_out = e->batch.n_part = e->batch.n_own = e->batch.own0 = e->batch.n_runs = 0;
+    e->flags = 0;
+}
+
 /* The next step of a leader: requests in, a batch, its header down the line. Where nothing can run before results are back, those come
  * first; under lane scope the stages behind need this one's exchanges, so it goes on without rows. */
 static enum mb_status lead(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
 {
     for (;;) {
-        if (e->status == MB_OK && e->end_step < 0)
+        if (e->status == MB_OK)
             e->status = mb_sched_fill(e, src, sink);
         if (e->status == MB_OK)
             e->status = mb_sched_batch(e);
-        if (e->status != MB_OK || e->end_step >= 0 || e->batch.rows > 0 || e->n_flights == 0 || e->t.l.lane_scope)
+        if (e->status != MB_OK || e->batch.rows > 0 || e->n_flights == 0 || e->t.l.lane_scope)
             break;
         e->status = mb_results_take(e, sink);
     }
     if (e->status != MB_OK)
-        e->batch.rows = e->batch.n_out = e->batch.seqs = e->batch.n_part = e->batch.n_own = 0;
+        no_rows(e);
     e->flags = own_flags(e);
     struct mb_flight *f = &e->flight[(e->first_flight + e->n_flights) % e->depth];
     if (e->batch.rows == 0)
@@ -279,12 +286,6 @@ static enum mb_status conclude(struct mb_engine *e, struct mb_sink *sink)
             e->status = mb_sched_retire(e, f, sink);
     }
     return e->status;
-}
-
-static void no_rows(struct mb_engine *e)
-{
-    e->batch.rows = e->batch.seqs = e->batch.n_out = e->batch.n_part = e->batch.n_own = e->batch.own0 = e->batch.n_runs = 0;
-    e->flags = 0;
 }
 
 /* active: the step has a header (under lane scope a stage joins the exchanges of ticks that are not its steps). */
@@ -402,6 +403,11 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)
     memcpy(out->combine_bytes, x.combine_bytes, sizeof x.combine_bytes);
     memcpy(out->combine_messages, x.combine_messages, sizeof x.combine_messages);
     out->seconds_wait = x.seconds_wait;
+    const struct mb_comm *group[] = {e->t.tp, e->t.sp, e->t.att, e->t.line, e->t.etp};
+    for (size_t i = 0; i < sizeof group / sizeof group[0]; i++) {
+        if (group[i] != NULL)
+            mb_comm_moved(group[i], &out->group_bytes, &out->group_messages);
+    }
     mb_ctl_counts(e->o.comm, &out->control_bytes, &out->control_messages);
 }
 

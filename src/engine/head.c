@@ -133,7 +133,7 @@ static enum mb_status collect(struct mb_engine *e, struct piece *p, const struct
 
     for (int32_t r = 0; r < n; r++) {
         int64_t v0, v1;
-        mb_team_vocab(e->o.model->vocab, r % tp, tp, &v0, &v1);
+        mb_part_vocab(e->o.model->vocab, r % tp, tp, &v0, &v1);
         int64_t size = sampler ? count_rows(w, p->n, r / tp, -1) * (v1 - v0) : 0;
         e->transit.in[r] = (struct mb_piece){recv, (uint64_t)size * 4};
         e->transit.out[r] = (struct mb_piece){(void *)mine, r == 0 ? (uint64_t)own * 4 : 0};
@@ -142,7 +142,7 @@ static enum mb_status collect(struct mb_engine *e, struct piece *p, const struct
     MB_TRY(mb_comm_swap(e->t.att, e->transit.out, e->transit.in, &at));
     for (int32_t r = 0; sampler && r < n; r++) {
         int64_t v0, v1;
-        mb_team_vocab(e->o.model->vocab, r % tp, tp, &v0, &v1);
+        mb_part_vocab(e->o.model->vocab, r % tp, tp, &v0, &v1);
         MB_TRY(place(e, p, w, r / tp, v0, v1, r == 0 ? mine : e->transit.in[r].p));
     }
     return MB_OK;

@@ -282,18 +282,6 @@ enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struc
 
 /* ---------------------------------------------------------------- row-parallel weights */
 
-int32_t mb_leaf_nodes(int32_t S, int32_t r, int32_t t, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES])
-{
-    int32_t pos[MB_MAX_LEAVES];
-    uint8_t held[MB_MAX_LEAVES];
-
-    for (int32_t i = 0; i < S; i++) {
-        pos[i] = i;
-        held[i] = i >= mb_share(S, r, t) && i < mb_share(S, r + 1, t);
-    }
-    return mb_tree_maximal(pos, held, S, first, count);
-}
-
 struct rowpar_dst {
     struct mb_rowpar *w;
     struct mb_part part[MB_MAX_NODES];
@@ -322,7 +310,7 @@ enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bo
     out->leaves = mb_k_leaves(t->k, unit, leaf);
     out->k0 = leaf[mb_share(out->leaves, r, s)];
     out->k1 = leaf[mb_share(out->leaves, r + 1, s)];
-    int32_t n = mb_leaf_nodes(out->leaves, r, s, first, count);
+    int32_t n = mb_part_nodes(out->leaves, r, s, first, count);
     if (n > MB_MAX_NODES)
         return mb_error(MB_BUG, "a share of %d leaves in %d nodes", out->leaves, n);
     for (int32_t i = 0; i < n; i++) {

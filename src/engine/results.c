@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/wire.h"
 #include "engine/work.h"
 
 #define TAG_RESULT 3
@@ -91,19 +92,18 @@ static int32_t widest(const struct mb_batch *b)
     return n;
 }
 
-static enum mb_status pack_draws(const struct mb_found *f, int32_t n, int32_t top_n, struct mb_bytes *out)
+static void pack_draws(const struct mb_found *f, int32_t n, int32_t top_n, struct mb_wire_out *o)
 {
     size_t bytes = 4 * (size_t)n;
 
-    MB_TRY(mb_bytes_put(out, f->drawn, bytes));
-    MB_TRY(mb_bytes_put(out, f->best, bytes));
-    MB_TRY(mb_bytes_put(out, f->bad, bytes));
-    MB_TRY(mb_bytes_put(out, f->lp, bytes));
+    mb_wire_put(o, f->drawn, bytes);
+    mb_wire_put(o, f->best, bytes);
+    mb_wire_put(o, f->bad, bytes);
+    mb_wire_put(o, f->lp, bytes);
     for (int32_t i = 0; top_n > 0 && i < n; i++) {
-        MB_TRY(mb_bytes_put(out, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)top_n));
-        MB_TRY(mb_bytes_put(out, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)top_n));
+        mb_wire_put(o, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)top_n);
+        mb_wire_put(o, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)top_n);
     }
-    return MB_OK;
 }
 
 /* The layers whose planes this rank has: MoE layers [*lm0, *lm1), residual streams [*h0, *h1). */
@@ -121,20 +121,19 @@ static void planes_of(const struct mb_engine *e, int32_t stage, int32_t *lm0, in
     *h1 = first[stage + 1] + 1;
 }
 
-static enum mb_status pack_rows(const struct mb_engine *e, struct mb_bytes *out)
+static void pack_rows(const struct mb_engine *e, struct mb_wire_out *o)
 {
     int64_t k = e->o.model->router.k, H = e->o.model->hidden, R = e->work.max_rows, n = e->batch.n_own;
     int32_t lm0, lm1, h0, h1;
 
     planes_of(e, e->t.at.stage, &lm0, &lm1, &h0, &h1);
     for (int32_t lm = lm0; e->o.save_routing && lm < lm1; lm++) {
-        MB_TRY(mb_bytes_put(out, e->work.h_experts + lm * R * k, (size_t)(4 * n * k)));
-        MB_TRY(mb_bytes_put(out, e->work.h_served + lm * R * k, (size_t)(4 * n * k)));
-        MB_TRY(mb_bytes_put(out, e->work.h_weights + lm * R * k, (size_t)(4 * n * k)));
+        mb_wire_put(o, e->work.h_experts + lm * R * k, (size_t)(4 * n * k));
+        mb_wire_put(o, e->work.h_served + lm * R * k, (size_t)(4 * n * k));
+        mb_wire_put(o, e->work.h_weights + lm * R * k, (size_t)(4 * n * k));
     }
     for (int32_t h = h0; e->o.save_hidden && h < h1; h++)
-        MB_TRY(mb_bytes_put(out, e->work.h_hidden + h * R * H, (size_t)(4 * n * H)));
-    return MB_OK;
+        mb_wire_put(o, e->work.h_hidden + h * R * H, (size_t)(4 * n * H));
 }
 
 static enum mb_status pack(struct mb_engine *e, struct mb_bytes *out)
@@ -142,18 +141,18 @@ static enum mb_status pack(struct mb_engine *e, struct mb_bytes *out)
     const struct mb_found *f = &e->found;
     const struct mb_batch *b = &e->batch;
     struct result r = {e->step, b->n_own, samples(e) ? b->n_out : 0, samples(e) ? widest(b) : 0, 0, e->transit.result.len};
+    struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
-    MB_TRY(mb_bytes_put(out, &r, sizeof r));
-    for (int32_t i = 0; i < b->n_own; i++) {
-        int32_t row = mb_own_row(b, i);
-        MB_TRY(mb_bytes_put(out, &row, sizeof row));
-    }
+    mb_wire_put(&o, &r, sizeof r);
     for (int32_t i = 0; i < b->n_own; i++)
-        MB_TRY(mb_bytes_put(out, &f->bad_layer[mb_own_row(b, i)], 4));
-    MB_TRY(pack_draws(f, r.n_draw, r.top_n, out));
-    MB_TRY(pack_rows(e, out));
-    return mb_bytes_put(out, e->transit.result.data, e->transit.result.len);
+        mb_wire_put_i32(&o, mb_own_row(b, i));
+    for (int32_t i = 0; i < b->n_own; i++)
+        mb_wire_put_i32(&o, f->bad_layer[mb_own_row(b, i)]);
+    pack_draws(f, r.n_draw, r.top_n, &o);
+    pack_rows(e, &o);
+    mb_wire_put(&o, e->transit.result.data, e->transit.result.len);
+    return o.st;
 }
 
 /* The leader's own results go the same way, to itself: steps overlap. */
@@ -168,57 +167,32 @@ enum mb_status mb_results_post(struct mb_engine *e)
 
 /* ---------------------------------------------------------------- arrived */
 
-struct cursor {
-    const uint8_t *p;
-    size_t left;
-};
-
-static const void *next(struct cursor *c, size_t n)
-{
-    const void *p = c->p;
-
-    if (n > c->left)
-        return NULL;
-    c->p += n;
-    c->left -= n;
-    return p;
-}
-
-static bool get(struct cursor *c, void *to, size_t n)
-{
-    const void *p = next(c, n);
-
-    if (p != NULL && n > 0)
-        memcpy(to, p, n);
-    return p != NULL;
-}
-
-static bool get_draws(struct mb_found *f, const struct result *r, struct cursor *c)
+static void get_draws(struct mb_found *f, const struct result *r, struct mb_wire *w)
 {
     size_t n = 4 * (size_t)r->n_draw;
 
     if (r->n_draw == 0)
-        return true;
-    if (!get(c, f->drawn, n) || !get(c, f->best, n) || !get(c, f->bad, n) || !get(c, f->lp, n))
-        return false;
+        return;
+    mb_wire_get(w, f->drawn, n);
+    mb_wire_get(w, f->best, n);
+    mb_wire_get(w, f->bad, n);
+    mb_wire_get(w, f->lp, n);
     for (int32_t i = 0; r->top_n > 0 && i < r->n_draw; i++) {
-        if (!get(c, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)r->top_n) || !get(c, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)r->top_n))
-            return false;
+        mb_wire_get(w, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)r->top_n);
+        mb_wire_get(w, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)r->top_n);
     }
-    return true;
 }
 
 /* One plane of `width` words a row, from the sender's rows to those of the batch. */
-static bool get_plane(struct cursor *c, void *to, const int32_t *rows, int32_t n, int64_t width)
+static void get_plane(struct mb_wire *w, void *to, const int32_t *rows, int32_t n, int64_t width)
 {
-    const uint8_t *p = next(c, (size_t)(4 * n * width));
+    const uint8_t *p = mb_wire_skip(w, (size_t)(4 * n * width));
 
     for (int32_t i = 0; p != NULL && i < n; i++)
         memcpy((uint8_t *)to + rows[i] * width * 4, p + i * width * 4, (size_t)width * 4);
-    return p != NULL;
 }
 
-static bool get_planes(struct mb_engine *e, int32_t stage, const int32_t *rows, int32_t n, struct cursor *c)
+static void get_planes(struct mb_engine *e, int32_t stage, const int32_t *rows, int32_t n, struct mb_wire *w)
 {
     struct mb_found *f = &e->found;
     int64_t k = e->o.model->router.k, H = e->o.model->hidden, R = e->work.max_rows;
@@ -226,15 +200,12 @@ static bool get_planes(struct mb_engine *e, int32_t stage, const int32_t *rows, 
 
     planes_of(e, stage, &lm0, &lm1, &h0, &h1);
     for (int32_t lm = lm0; e->o.save_routing && lm < lm1; lm++) {
-        if (!get_plane(c, f->experts + lm * R * k, rows, n, k) || !get_plane(c, f->served + lm * R * k, rows, n, k) ||
-            !get_plane(c, f->weights + lm * R * k, rows, n, k))
-            return false;
+        get_plane(w, f->experts + lm * R * k, rows, n, k);
+        get_plane(w, f->served + lm * R * k, rows, n, k);
+        get_plane(w, f->weights + lm * R * k, rows, n, k);
     }
-    for (int32_t h = h0; e->o.save_hidden && h < h1; h++) {
-        if (!get_plane(c, f->hidden + h * R * H, rows, n, H))
-            return false;
-    }
-    return true;
+    for (int32_t h = h0; e->o.save_hidden && h < h1; h++)
+        get_plane(w, f->hidden + h * R * H, rows, n, H);
 }
 
 static bool rows_ok(const int32_t *rows, int32_t n, int32_t all)
@@ -246,27 +217,28 @@ static bool rows_ok(const int32_t *rows, int32_t n, int32_t all)
     return true;
 }
 
-/* One rank's message into e->found. Its logits come last: *logits. */
-static bool unpack(struct mb_engine *e, const struct mb_flight *f, int32_t stage, struct cursor *c, struct cursor *logits)
+/* One rank's message into e->found. w is left at its logits, which come last. */
+static bool unpack(struct mb_engine *e, const struct mb_flight *f, int32_t stage, struct mb_wire *w)
 {
     struct mb_found *found = &e->found;
     struct result r;
 
-    if (!get(c, &r, sizeof r) || r.step != f->step || r.n_own < 0 || r.n_own > f->rows || (r.n_draw != 0 && r.n_draw != f->n_out) || r.top_n < 0 || r.top_n > MB_MAX_TOP)
+    mb_wire_get(w, &r, sizeof r);
+    if (w->bad || r.step != f->step || r.n_own < 0 || r.n_own > f->rows || (r.n_draw != 0 && r.n_draw != f->n_out) || r.top_n < 0 ||
+        r.top_n > MB_MAX_TOP)
         return false;
-    const int32_t *rows = next(c, 4 * (size_t)r.n_own), *bad = next(c, 4 * (size_t)r.n_own);
-    if (rows == NULL || bad == NULL || !rows_ok(rows, r.n_own, f->rows))
+    const int32_t *rows = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
+    const int32_t *bad = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
+    if (w->bad || !rows_ok(rows, r.n_own, f->rows))
         return false;
     for (int32_t i = 0; i < r.n_own; i++) {
         int32_t *first = &found->bad_layer[rows[i]];
         if (bad[i] >= 0 && (*first < 0 || bad[i] < *first))
             *first = bad[i];
     }
-    if (!get_draws(found, &r, c) || !get_planes(e, stage, rows, r.n_own, c) || c->left != r.logits)
-        return false;
-    if (r.logits > 0)
-        *logits = *c;
-    return true;
+    get_draws(found, &r, w);
+    get_planes(e, stage, rows, r.n_own, w);
+    return !w->bad && w->n == r.logits;
 }
 
 /* Whether the results keep the logits of this row of a flight. */
@@ -295,14 +267,14 @@ enum mb_status mb_results_logits(struct mb_engine *e, int32_t i, const float *z,
 }
 
 /* Logits of the flight's rows that the results keep, in order. */
-static enum mb_status save_logits(struct mb_engine *e, const struct mb_flight *f, struct cursor *c, struct mb_sink *sink)
+static enum mb_status save_logits(struct mb_engine *e, const struct mb_flight *f, struct mb_wire *w, struct mb_sink *sink)
 {
     size_t row = sizeof(float) * (size_t)e->o.model->vocab;
 
-    for (int32_t i = 0; c->left > 0 && i < f->n_out; i++) {
+    for (int32_t i = 0; w->n > 0 && i < f->n_out; i++) {
         if (!kept(e, f, i))
             continue;
-        const void *z = next(c, row);
+        const uint8_t *z = mb_wire_skip(w, row);
         if (z == NULL)
             return mb_error(MB_BUG, "the logits of step %lld are cut short", (long long)f->step);
         memcpy(e->work.h_rows, z, row);
@@ -321,13 +293,12 @@ enum mb_status mb_results_take(struct mb_engine *e, struct mb_sink *sink)
     mb_found_reset(e, f->rows);
     for (int32_t i = 1; i <= n; i++) { /* the rank that samples is the first of the last stage; its logits are used at once */
         int32_t r = i % n;
-        struct cursor c, logits = {NULL, 0};
         MB_TRY(mb_comm_take(e->t.line, r, TAG_RESULT, &e->transit.msg, &at));
-        c = (struct cursor){e->transit.msg.data, e->transit.msg.len};
-        if (!unpack(e, f, r / per, &c, &logits))
+        struct mb_wire w = mb_wire_of(e->transit.msg.data, e->transit.msg.len);
+        if (!unpack(e, f, r / per, &w))
             return mb_error(MB_BUG, "rank %d sent results of step %lld that make no sense", mb_comm_world_rank(e->t.line, r),
                             (long long)f->step);
-        MB_TRY(save_logits(e, f, &logits, sink));
+        MB_TRY(save_logits(e, f, &w, sink));
     }
     e->counters.seconds_exchange += mb_now() - t0;
     MB_TRY(mb_results_use(e, f, sink));

@@ -140,7 +140,7 @@ static struct nodes all_nodes(int32_t leaves, int32_t members)
     int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
 
     for (int32_t m = 0; m < members; m++) {
-        int32_t n = mb_leaf_nodes(leaves, m, members, first, count);
+        int32_t n = mb_part_nodes(leaves, m, members, first, count);
         all.first_of[m] = all.n;
         for (int32_t i = 0; i < n; i++)
             all.pos[all.n++] = first[i];
@@ -254,7 +254,7 @@ static int64_t ids_of(const struct mb_engine *e, int32_t t, int64_t a, int64_t b
 {
     int64_t v0, v1, n = 0;
 
-    mb_team_vocab(e->o.model->vocab, t, e->t.l.tp, &v0, &v1);
+    mb_part_vocab(e->o.model->vocab, t, e->t.l.tp, &v0, &v1);
     for (int64_t i = a; i < b; i++) {
         int32_t id = e->batch.p_ids[i];
         if (id < v0 || id >= v1)
@@ -307,7 +307,7 @@ enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x)
     int32_t *row = ids + all + 1;
     for (int32_t m = 0; m < s.n; m++) {
         int64_t v0, v1, got = ids_of(e, m, a, b, NULL), k = 0;
-        mb_team_vocab(e->o.model->vocab, m, s.n, &v0, &v1);
+        mb_part_vocab(e->o.model->vocab, m, s.n, &v0, &v1);
         e->transit.in[m] = (struct mb_piece){recv + n * H * 4, (uint64_t)(got * H * 4)};
         for (int64_t i = a; i < b; i++) {
             if (e->batch.p_ids[i] >= v0 && e->batch.p_ids[i] < v1)
@@ -335,7 +335,7 @@ enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x)
 static void place_squares(const struct mb_engine *e, int32_t m, const float *from, int64_t rows, float *q, float *k)
 {
     const struct mb_model *model = e->o.model;
-    struct mb_share_of_heads h = mb_team_heads(model, m, e->t.l.tp);
+    struct mb_part_heads h = mb_part_heads(model, m, e->t.l.tp);
 
     for (int64_t i = 0; i < rows; i++) {
         memcpy(q + i * model->heads + h.head0, from + i * h.heads, sizeof(float) * (size_t)h.heads);
@@ -359,12 +359,12 @@ enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, 
 {
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
-    const struct mb_share_of_heads *h = &e->t.h;
+    const struct mb_part_heads *h = &e->t.h;
     int64_t M = q.rows, own = M * (h->heads + h->kv_heads), all = 0, at[MB_MAX_LEAVES + 1];
     struct mb_split s = mb_share_tp(e, at);
 
     for (int32_t t = 0; t < s.n; t++) {
-        struct mb_share_of_heads o = mb_team_heads(m, t, s.n);
+        struct mb_part_heads o = mb_part_heads(m, t, s.n);
         all += M * (o.heads + o.kv_heads);
     }
     float *send = mb_transit_host(e, &e->transit.send, (uint64_t)own * 4), *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)all * 4);
@@ -376,7 +376,7 @@ enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, 
     MB_TRY(ops->square(e->stream, mb_view_of(d, (uint64_t)(M * h->heads * 4), M, h->kv_heads, MB_F32), k));
     MB_TRY(ops->copy_out(e->stream, send, mb_rows_of(d, 1, own, MB_F32)));
     for (int32_t t = 0; t < s.n; t++) {
-        struct mb_share_of_heads o = mb_team_heads(m, t, s.n);
+        struct mb_part_heads o = mb_part_heads(m, t, s.n);
         e->transit.out[t] = (struct mb_piece){send, (uint64_t)own * 4};
         e->transit.in[t] = (struct mb_piece){to, (uint64_t)(M * (o.heads + o.kv_heads)) * 4};
         to += M * (o.heads + o.kv_heads);

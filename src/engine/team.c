@@ -5,37 +5,6 @@
 #include <string.h>
 #include "base/log.h"
 
-struct mb_share_of_heads mb_team_heads(const struct mb_model *m, int32_t t, int32_t n)
-{
-    int64_t leaf[MB_MAX_LEAVES + 1];
-    int32_t S = mb_k_leaves((int64_t)m->heads * m->v_dim, m->v_dim, leaf), group = m->heads / m->kv_heads;
-    struct mb_share_of_heads h;
-
-    h.head0 = (int32_t)(leaf[mb_share(S, t, n)] / m->v_dim);
-    h.heads = (int32_t)(leaf[mb_share(S, t + 1, n)] / m->v_dim) - h.head0;
-    h.kv0 = h.head0 / group;
-    h.kv_heads = (h.head0 + h.heads - 1) / group + 1 - h.kv0;
-    return h;
-}
-
-int64_t mb_team_width(int64_t ffn, int32_t t, int32_t n)
-{
-    int64_t leaf[MB_MAX_LEAVES + 1];
-
-    if (ffn == 0)
-        return 0;
-    int32_t S = mb_k_leaves(ffn, mb_k_unit(ffn), leaf);
-    return leaf[mb_share(S, (t < 0 ? 0 : t) + 1, n)] - leaf[mb_share(S, t < 0 ? 0 : t, n)];
-}
-
-void mb_team_vocab(int64_t vocab, int32_t t, int32_t n, int64_t *v0, int64_t *v1)
-{
-    int64_t leaf = mb_vocab_leaf(vocab), a = leaf * mb_share(16, t, n), b = leaf * mb_share(16, t + 1, n);
-
-    *v0 = a < vocab ? a : vocab;
-    *v1 = b < vocab ? b : vocab;
-}
-
 int32_t mb_team_index_of(const struct mb_team *t, int32_t member)
 {
     return t->at.index - t->at.member + member;
@@ -120,7 +89,7 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
     t->last_stage = t->at.stage == l->pp - 1;
     t->first_layer = o->plan->first_layer[t->at.stage];
     t->last_layer = o->plan->first_layer[t->at.stage + 1];
-    t->h = mb_team_heads(o->model, t->attends ? t->at.t : 0, l->tp);
+    t->h = mb_part_heads(o->model, t->attends ? t->at.t : 0, l->tp);
     enum mb_status st = make_pools(t, o->model);
     if (st == MB_OK)
         st = make_serve(t, o);

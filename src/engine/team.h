@@ -5,16 +5,13 @@
 #include "comm/comm.h"
 #include "comm/group.h"
 #include "engine/engine.h"
+#include "plan/parts.h"
 #include "plan/serve.h"
 
 /* Query heads that share a pool of KV pages: tensor parallelism may cut a KV head's queries apart. */
 struct mb_pool {
     int32_t head, heads;     /* own query heads [head, head + heads), counted from the rank's first */
     int32_t kv_head, kv_heads; /* counted from the rank's first KV head */
-};
-struct mb_share_of_heads {
-    int32_t head0, heads;    /* query heads of this rank */
-    int32_t kv0, kv_heads;   /* KV heads that they read */
 };
 
 struct mb_team {
@@ -31,7 +28,7 @@ struct mb_team {
     bool joined;             /* a failure of one rank is known to all by the exchange: one lane, and every group one rank */
     int32_t first_layer, last_layer; /* [first, last); without the MTP module */
     bool first_stage, last_stage;
-    struct mb_share_of_heads h;
+    struct mb_part_heads h;
     struct mb_pool *pool;
     int32_t n_pools;
     int32_t n_exchanges, id_base;
@@ -42,12 +39,6 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
 /* Frees the communicators too if `together`: then it is collective over world. */
 void mb_team_fini(struct mb_team *t, bool together);
 
-/* Heads of tensor rank t of n: those whose leaves of the output projection are its share (numerics.md, Leaves). Pure. */
-struct mb_share_of_heads mb_team_heads(const struct mb_model *m, int32_t t, int32_t n);
-/* Inputs of share t of n of a down-projection with this many (numerics.md, Leaves). Pure. */
-int64_t mb_team_width(int64_t ffn, int32_t t, int32_t n);
-/* Columns of the vocabulary of tensor rank t of n: its share of the 16 leaves. Pure. */
-void mb_team_vocab(int64_t vocab, int32_t t, int32_t n, int64_t *v0, int64_t *v1);
 /* World rank of an exchange group's member, as an index in topology order. */
 int32_t mb_team_index_of(const struct mb_team *t, int32_t member);
 #endif

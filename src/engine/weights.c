@@ -127,7 +127,7 @@ static enum mb_status take_kv_b_any(struct mb_loader *L, void *arg, int64_t n0, 
 static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
-    const struct mb_share_of_heads *h = &L->t->h;
+    const struct mb_part_heads *h = &L->t->h;
     int64_t q0 = (int64_t)h->head0 * m->head_dim, q1 = q0 + (int64_t)h->heads * m->head_dim;
     const struct mb_stack qa = {MB_T_Q_A, 0, 0, -1}, kva = {MB_T_KV_A, 0, 0, -1};
     const struct mb_stack q = {m->q_lora > 0 ? MB_T_Q_BPROJ : MB_T_Q, 0, q0, q1};
@@ -154,7 +154,7 @@ static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_lay
 static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
-    const struct mb_share_of_heads *h = &L->t->h;
+    const struct mb_part_heads *h = &L->t->h;
     int64_t q0 = (int64_t)h->head0 * m->head_dim, q1 = q0 + (int64_t)h->heads * m->head_dim;
     int64_t k0 = (int64_t)h->kv0 * m->head_dim, k1 = k0 + (int64_t)h->kv_heads * m->head_dim;
     int64_t v0 = (int64_t)h->kv0 * m->v_dim, v1 = v0 + (int64_t)h->kv_heads * m->v_dim;
@@ -204,7 +204,7 @@ static enum mb_status load_ends(struct mb_loader *L)
     const struct mb_tensor *e = mb_load_find(L, MB_T_EMBED, -1, -1), *h = mb_load_find(L, MB_T_HEAD, -1, -1);
     struct mb_weights *w = L->w;
 
-    mb_team_vocab(m->vocab, L->t->at.t, L->t->l.tp, &w->v0, &w->v1);
+    mb_part_vocab(m->vocab, L->t->at.t, L->t->l.tp, &w->v0, &w->v1);
     const struct mb_part rows = {w->v0, w->v1, 0, e->k};
     if (L->t->first_stage || w->layers > m->layers) { /* the MTP module embeds, too */
         MB_TRY(mb_load_vec_create(L, w->v1 - w->v0, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &w->embed));

@@ -21,9 +21,6 @@ struct mb_rowpar {
     int32_t leaves;                   /* of the whole weight */
     int64_t k0, k1;                   /* inputs of this rank */
 };
-/* Maximal nodes of share r of t of S leaves: first leaf and number of leaves of each; returns how many. Pure. */
-int32_t mb_leaf_nodes(int32_t S, int32_t r, int32_t t, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES]);
-
 /* A gated FFN: gate and up stacked as one weight [2I, H] (outputs are independent, so stacking changes no bit). */
 struct mb_ffn {
     struct mb_weight *gate_up;

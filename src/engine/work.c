@@ -28,12 +28,13 @@ static int64_t max64(int64_t a, int64_t b)
 static enum mb_status device_rows(struct mb_engine *e)
 {
     const struct mb_model *m = e->o.model;
-    const struct mb_share_of_heads *s = &e->t.h;
+    const struct mb_part_heads *s = &e->t.h;
     struct mb_work *w = &e->work;
+    int32_t t = e->t.attends ? e->t.at.t : 0;
     int64_t R = e->t.attends ? w->max_rows : 0, H = m->hidden, es = mb_dtype_size(e->o.path), tp = e->t.l.tp;
     int64_t own = (R + tp - 1) / tp, q = (int64_t)s->heads * m->head_dim, v = (int64_t)s->heads * m->v_dim;
     int64_t qkv = m->mla ? q : q + (int64_t)s->kv_heads * (m->head_dim + m->v_dim);
-    int64_t f = max64(mb_team_width(m->ffn, e->t.at.t, e->t.l.tp), mb_team_width(m->shared_ffn, e->t.at.t, e->t.l.tp)), mla = m->mla;
+    int64_t f = max64(mb_part_width(m->ffn, t, e->t.l.tp), mb_part_width(m->shared_ffn, t, e->t.l.tp)), mla = m->mla;
     const struct need n[] = {
         {&w->x, own * H * 4}, {&w->h, own * H * es}, {&w->raw, own * H * 4}, {&w->t, own * H * 4}, {&w->routed, own * H * 4},
         {&w->h_part, tp > 1 ? R * H * es : 0}, {&w->qkv, R * qkv * 4}, {&w->q, R * q * es}, {&w->attn, R * v * es},
@@ -58,7 +59,7 @@ static enum mb_status device_head(struct mb_engine *e)
     int64_t P = e->t.attends && e->t.last_stage ? w->logit_rows : 0, es = mb_dtype_size(e->o.path), v0, v1;
     int64_t S = e->t.at.q == 0 && e->t.at.t == 0 ? P : 0;
 
-    mb_team_vocab(m->vocab, e->t.attends ? e->t.at.t : 0, e->t.l.tp, &v0, &v1);
+    mb_part_vocab(m->vocab, e->t.attends ? e->t.at.t : 0, e->t.l.tp, &v0, &v1);
     const struct need n[] = {
         {&w->hx, P * m->hidden * 4}, {&w->hn, P * m->hidden * es}, {&w->idx, P * 4},
         {&w->hn2, e->t.l.tp > 1 ? P * m->hidden * es : 0}, {&w->logits_part, e->t.att != NULL ? P * (v1 - v0) * 4 : 0},
@@ -166,7 +167,7 @@ enum mb_status mb_work_experts(struct mb_engine *e, int64_t rows)
     struct mb_work *w = &e->work;
     const struct mb_model *m = e->o.model;
     int64_t es = mb_dtype_size(e->o.path), cap = w->e_rows ? w->e_rows : 64;
-    int64_t f = mb_team_width(m->expert_ffn, e->t.serves ? e->t.at.x : 0, e->t.l.etp);
+    int64_t f = mb_part_width(m->expert_ffn, e->t.serves ? e->t.at.x : 0, e->t.l.etp);
     bool f32_first = (e->expert_lora || e->t.l.etp > 1) && e->o.path != MB_F32;
 
     if (rows <= w->e_rows)

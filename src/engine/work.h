@@ -20,7 +20,6 @@ struct mb_out {
 
 /* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step header. Decode rows first,
  * then prefill chunks; a sequence's rows are contiguous, positions ascending. */
-#define MB_MAX_PARTS 1024 /* ranks of a sequence group, at most */
 struct mb_batch {
     int32_t rows, seqs;
     int32_t *ids, *pos, *rope, *row_seq; /* [max_rows] */
@@ -265,7 +264,6 @@ void mb_engine_must(const struct mb_engine *e, enum mb_status st);
 /* engine.c: looks at the heads of an exchange; what this rank says in one. */
 void mb_engine_heads(struct mb_engine *e, const struct mb_xchg_head *heads);
 void mb_engine_mine(const struct mb_engine *e, int32_t layer, struct mb_xchg_head *out);
-int64_t mb_engine_tick(const struct mb_engine *e);
 /* head.c: logits of the rows that need them, scores, draws: into e->found of the rank that samples */
 enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink);
 /* save.c: routing and residual stream of a flight to the sink */

@@ -15,7 +15,8 @@ struct mb_counters {
     int64_t combine_bytes[MB_LINK_COUNT], combine_messages[MB_LINK_COUNT];
     int64_t control_bytes, control_messages;
     int64_t weight_bytes_read, weight_bytes_received;
-    double seconds_stage_wait; /* for the rows of the pipeline stage before */
-    double seconds_compute, seconds_exchange, seconds_wait, seconds_io;
+    int64_t group_bytes, group_messages;   /* inside attention groups and slices of experts */
+    /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
+    double seconds_compute, seconds_exchange, seconds_wait, seconds_stage_wait;
 };
 #endif

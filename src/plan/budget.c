@@ -33,31 +33,6 @@ static int64_t round_up(int64_t v, int64_t to)
     return v > INT64_MAX - to ? INT64_MAX : (v + to - 1) / to * to;
 }
 
-struct mb_budget_heads mb_budget_heads(const struct mb_model *m, struct mb_part_of s)
-{
-    int64_t leaf[MB_MAX_LEAVES + 1];
-    int32_t leaves = mb_k_leaves((int64_t)m->heads * m->v_dim, m->v_dim, leaf), group = m->heads / m->kv_heads;
-    int32_t a = (int32_t)(leaf[mb_share(leaves, s.r, s.of)] / m->v_dim), b = (int32_t)(leaf[mb_share(leaves, s.r + 1, s.of)] / m->v_dim);
-
-    return (struct mb_budget_heads){b - a, (b - 1) / group + 1 - a / group};
-}
-
-int64_t mb_budget_width(int64_t ffn, struct mb_part_of s)
-{
-    int64_t leaf[MB_MAX_LEAVES + 1];
-
-    if (ffn == 0)
-        return 0;
-    int32_t leaves = mb_k_leaves(ffn, mb_k_unit(ffn), leaf);
-    return leaf[mb_share(leaves, s.r + 1, s.of)] - leaf[mb_share(leaves, s.r, s.of)];
-}
-
-int64_t mb_budget_vocab(int64_t vocab, struct mb_part_of s)
-{
-    int64_t leaf = mb_vocab_leaf(vocab);
-    return mb_least(leaf * mb_share(16, s.r + 1, s.of), vocab) - mb_least(leaf * mb_share(16, s.r, s.of), vocab);
-}
-
 int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t begin[MB_MAX_LEAVES + 1] = {0, k}, padded = 0;
@@ -72,7 +47,7 @@ int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s
 /* gate and up (one weight of 2I outputs) and down. */
 static int64_t ffn_bytes(const struct mb_model *m, int64_t inner, struct mb_part_of s, enum mb_dtype t)
 {
-    return mb_sat_add(mb_budget_weight(2 * mb_budget_width(inner, s), m->hidden, 0, MB_WHOLE, t),
+    return mb_sat_add(mb_budget_weight(2 * mb_part_width(inner, s.r, s.of), m->hidden, 0, MB_WHOLE, t),
                       mb_budget_weight(m->hidden, inner, mb_k_unit(inner), s, t));
 }
 
@@ -91,7 +66,7 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb
 int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
 {
     int64_t keys = round_up(m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim, BLOCK);
-    int64_t width = m->mla ? keys : mb_sat_mul(mb_budget_heads(m, s).kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
+    int64_t width = m->mla ? keys : mb_sat_mul(mb_part_heads(m, s.r, s.of).kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
     int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0);
 
     return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(o->kv_dtype), layers));
@@ -99,7 +74,7 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
 
 static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
 {
-    int64_t heads = mb_budget_heads(m, s).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
+    int64_t heads = mb_part_heads(m, s.r, s.of).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t q_in = m->q_lora > 0 ? m->q_lora : m->hidden;
     /* absorbed: W_UK^T and W_UV, one small weight per head each */
     int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t), mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
@@ -112,7 +87,7 @@ static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_
 
 static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
 {
-    struct mb_budget_heads h = mb_budget_heads(m, s);
+    struct mb_part_heads h = mb_part_heads(m, s.r, s.of);
     int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
     int64_t qkv = mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
     int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(h.kv_heads, m->head_dim))
@@ -140,7 +115,7 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_pa
 
     if (!m->is_moe[layer])
         return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t),
-                      m->mlp_bias ? f32_bytes(2 * mb_budget_width(m->ffn, s) + m->hidden) : 0);
+                      m->mlp_bias ? f32_bytes(2 * mb_part_width(m->ffn, s.r, s.of) + m->hidden) : 0);
     return MB_SUM(sum, router_bytes(m, layer), m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, s, t) : 0,
                   m->shared_gate ? f32_bytes(m->hidden) : 0);
 }
@@ -149,7 +124,7 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_pa
 static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage *g, struct mb_part_of s, bool mtp, enum mb_dtype t)
 {
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
-    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4, cols = mb_budget_vocab(m->vocab, s);
+    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4, cols = mb_columns(m->vocab, s);
     int64_t sum = g->is_first || mtp ? mb_sat_mul(mb_sat_mul(cols, m->hidden), esize) : 0;
 
     if (!g->is_last)
@@ -219,7 +194,7 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
     struct mb_budget_stage g = {p->first_layer[r->at.stage], p->first_layer[r->at.stage + 1], r->at.stage == 0, v.last};
     struct mb_budget b = {0};
     int64_t device, host;
-    int64_t biases = m->expert_bias ? f32_bytes(2 * mb_budget_width(m->expert_ffn, v.slice) + m->hidden) : 0;
+    int64_t biases = m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
 
     mb_budget_transit(&v, &device, &host);
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));

@@ -2,6 +2,7 @@
  * of wrapping. Pure, Local. */
 #ifndef MB_PLAN_BUDGET_H
 #define MB_PLAN_BUDGET_H
+#include "plan/parts.h"
 #include "plan/plan.h"
 
 /* Share r of `of` ranks of what leaves divide (numerics.md, Leaves). {0, 1}: all of it. */
@@ -9,15 +10,13 @@ struct mb_part_of {
     int32_t r, of;
 };
 #define MB_WHOLE ((struct mb_part_of){0, 1})
-/* Heads of a tensor rank: query heads whose leaves of the output projection are its share, and the KV heads they read. */
-struct mb_budget_heads {
-    int32_t heads, kv_heads;
-};
-struct mb_budget_heads mb_budget_heads(const struct mb_model *m, struct mb_part_of s);
-/* Inputs of a share of a down-projection with this many. */
-int64_t mb_budget_width(int64_t ffn, struct mb_part_of s);
 /* Columns of the vocabulary of a tensor rank. */
-int64_t mb_budget_vocab(int64_t vocab, struct mb_part_of s);
+static inline int64_t mb_columns(int64_t vocab, struct mb_part_of s)
+{
+    int64_t v0, v1;
+    mb_part_vocab(vocab, s.r, s.of, &v0, &v1);
+    return v1 - v0;
+}
 
 /* Resident bytes of a packed GEMM weight of n outputs and k inputs in this type: outputs padded to 16, each K
  * leaf to 32. unit: 0 for one leaf, else the unit of a row-parallel weight's leaves, of which the share is counted. */

@@ -18,10 +18,10 @@ static int64_t mla_row(const struct mb_model *m, int64_t heads, int64_t es)
 static int64_t part_row(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
-    struct mb_budget_heads h = mb_budget_heads(m, v->tensor);
+    struct mb_part_heads h = mb_part_heads(m, v->tensor.r, v->tensor.of);
     int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(h.heads, m->v_dim), es = v->es, H = m->hidden;
     int64_t qkv = m->mla ? q : mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
-    int64_t f = mb_most(mb_budget_width(m->ffn, v->tensor), mb_budget_width(m->shared_ffn, v->tensor));
+    int64_t f = mb_most(mb_part_width(m->ffn, v->tensor.r, v->tensor.of), mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
     bool tp = v->p->layout.tp > 1, sp = v->p->layout.sp > 1;
 
     return MB_SUM(tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)), mb_sat_mul(f, 8 + es),
@@ -39,7 +39,7 @@ static int64_t head_bytes(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
     const struct mb_layout *l = &v->p->layout;
-    int64_t H = m->hidden, cols = mb_budget_vocab(m->vocab, v->tensor);
+    int64_t H = m->hidden, cols = mb_columns(m->vocab, v->tensor);
 
     if (!v->attends || !v->last)
         return 0;
@@ -66,7 +66,7 @@ static int64_t routing_bytes(const struct mb_budget_view *v)
 int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes, int64_t *expert_rows)
 {
     const struct mb_model *m = v->m;
-    int64_t f = mb_budget_width(m->expert_ffn, v->slice), rows = ROWS_GROWN;
+    int64_t f = mb_part_width(m->expert_ffn, v->slice.r, v->slice.of), rows = ROWS_GROWN;
     bool unrounded = (mb_budget_tagged(v->o) || v->p->layout.etp > 1) && v->o->path != MB_F32;
 
     while (rows < v->pairs)

@@ -5,17 +5,12 @@
 /* Maximal nodes of a share of so many leaves, and of all shares together. */
 static int64_t nodes_of(int32_t leaves, struct mb_part_of s, int64_t *all)
 {
-    int32_t pos[MB_MAX_LEAVES], first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
-    uint8_t held[MB_MAX_LEAVES];
+    int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
     int64_t here = 0;
 
     *all = 0;
     for (int32_t r = 0; r < s.of; r++) {
-        for (int32_t i = 0; i < leaves; i++) {
-            pos[i] = i;
-            held[i] = i >= mb_share(leaves, r, s.of) && i < mb_share(leaves, r + 1, s.of);
-        }
-        int32_t n = mb_tree_maximal(pos, held, leaves, first, count);
+        int32_t n = mb_part_nodes(leaves, r, s.of, first, count);
         *all += n;
         here = r == s.r ? n : here;
     }
@@ -75,7 +70,7 @@ static void head(const struct mb_budget_view *v, struct transit *t)
 {
     if (!v->last)
         return;
-    grow(&t->z, mb_sat_mul(mb_sat_mul(v->logit_rows, mb_budget_vocab(v->m->vocab, v->tensor)), 4));
+    grow(&t->z, mb_sat_mul(mb_sat_mul(v->logit_rows, mb_columns(v->m->vocab, v->tensor)), 4));
     grow(&t->recv, v->sampler ? mb_sat_mul(v->logit_rows, 4 * (int64_t)v->m->vocab) : 0);
 }
 
@@ -85,7 +80,7 @@ static void segments(const struct mb_budget_view *v, struct transit *t)
 {
     const struct mb_model *m = v->m;
     int64_t seg = v->o->segment > 0 ? v->o->segment : MB_KV_SEGMENT, all = (v->p->max_len + seg - 1) / seg;
-    int64_t mine = mb_most(1, mb_layout_part_most(v->p->layout.sp, all)), heads = mb_budget_heads(m, v->tensor).heads;
+    int64_t mine = mb_most(1, mb_layout_part_most(v->p->layout.sp, all)), heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
     int64_t q = mb_sat_mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim);
     int64_t state = mb_sat_mul(mb_sat_mul(heads, (int64_t)(m->mla ? m->kv_lora : m->v_dim) + 2), 4);
     int64_t items = mb_sat_mul(v->R, mine), cells = mb_sat_mul(v->R, all);

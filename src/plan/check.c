@@ -1,23 +1,7 @@
-/* The composition checker: which layouts the program runs, with the reason and the nearest one that works where it does not. */
+/* The composition checker: which layouts the program runs, with the reason where it does not. */
 #include "plan/plan.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include "base/log.h"
-#include "plan/enumerate.h"
-
-#define MOST_IDS 65536  /* an expert's number in an exchange is a u16 */
-#define MOST_PARTS 1024 /* of a sequence */
-
-__attribute__((format(printf, 2, 3))) static enum mb_status no(char *why, const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    vsnprintf(why, MB_LAYOUT_TEXT, format, ap);
-    va_end(ap);
-    return MB_LAYOUT;
-}
+#define MOST_IDS 65536 /* an expert's number in an exchange is a u16 */
 
 /* A size that may not exceed the leaves of the sums it splits. */
 static enum mb_status leaves(char *why, const char *option, int32_t size, const char *what, int64_t k, int64_t unit)
@@ -26,7 +10,7 @@ static enum mb_status leaves(char *why, const char *option, int32_t size, const 
     int32_t s = k > 0 ? mb_k_leaves(k, unit, begin) : size;
 
     if (size > s)
-        return no(why, "%s %d is more than the %d leaves of %s (%lld inputs)", option, (int)size, (int)s, what, (long long)k);
+        return mb_layout_no(why, "%s %d is more than the %d leaves of %s (%lld inputs)", option, (int)size, (int)s, what, (long long)k);
     return MB_OK;
 }
 
@@ -35,7 +19,7 @@ static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
     const char *o = "--tensor-parallel-size";
 
     if (tp > MB_MAX_LEAVES)
-        return no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp, MB_MAX_LEAVES);
+        return mb_layout_no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp, MB_MAX_LEAVES);
     MB_TRY(leaves(why, o, tp, "the attention output", (int64_t)m->heads * m->v_dim, m->v_dim));
     if (m->moe_layers < m->layers && m->ffn > 0)
         MB_TRY(leaves(why, o, tp, "the dense FFN", m->ffn, mb_k_unit(m->ffn)));
@@ -50,7 +34,7 @@ static enum mb_status check_experts(const struct mb_model *m, const struct mb_la
 
     if (m->moe_layers == 0) {
         if (l->etp > 1 || l->edp > 1 || l->attn > 0 || l->lane_scope)
-            return no(why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane and "
+            return mb_layout_no(why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane and "
                            "--disaggregate need experts, and the model is dense");
         return MB_OK;
     }
@@ -59,7 +43,7 @@ static enum mb_status check_experts(const struct mb_model *m, const struct mb_la
     while (l->lane_scope && pad < m->router.experts)
         pad *= 2;
     if (l->lane_scope && l->pp * pad > MOST_IDS)
-        return no(why, "--expert-scope lane with --pipeline-parallel-size %d: %lld numbers for experts in an exchange, at most %d", (int)l->pp,
+        return mb_layout_no(why, "--expert-scope lane with --pipeline-parallel-size %d: %lld numbers for experts in an exchange, at most %d", (int)l->pp,
                   (long long)(l->pp * pad), MOST_IDS);
     return MB_OK;
 }
@@ -68,45 +52,18 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
                                char why[MB_LAYOUT_TEXT])
 {
     if (l->pp > m->layers)
-        return no(why, "--pipeline-parallel-size %d, but the model has %d layers", (int)l->pp, (int)m->layers);
-    if (l->sp > MOST_PARTS)
-        return no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MOST_PARTS);
+        return mb_layout_no(why, "--pipeline-parallel-size %d, but the model has %d layers", (int)l->pp, (int)m->layers);
+    if (l->sp > MB_MAX_PARTS)
+        return mb_layout_no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MB_MAX_PARTS);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
     MB_TRY(check_experts(m, l, why));
     if (o->mtp && (l->tp > 1 || l->sp > 1 || l->pp > 1 || l->attn > 0))
-        return no(why, "--save-logits=all runs the model's MTP module, which needs --tensor-parallel-size, --sequence-parallel-size and "
+        return mb_layout_no(why, "--save-logits=all runs the model's MTP module, which needs --tensor-parallel-size, --sequence-parallel-size and "
                        "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or give --save-logits=last)", (int)l->tp,
                   (int)l->sp, (int)l->pp);
     if (o->n_adapters > 0 && (l->tp > 1 || l->etp > 1))
-        return no(why, "--adapter with --tensor-parallel-size %d and --expert-tensor-parallel-size %d: adapters need 1 and 1", (int)l->tp,
+        return mb_layout_no(why, "--adapter with --tensor-parallel-size %d and --expert-tensor-parallel-size %d: adapters need 1 and 1", (int)l->tp,
                   (int)l->etp);
     return MB_OK;
-}
-
-struct of_model {
-    const struct mb_model *m;
-    const struct mb_plan_options *o;
-};
-
-static bool works(void *arg, const struct mb_layout *l)
-{
-    const struct of_model *a = arg;
-    char why[MB_LAYOUT_TEXT];
-    return mb_plan_refusal(a->m, a->o, l, why) == MB_OK;
-}
-
-enum mb_status mb_plan_check(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l)
-{
-    char why[MB_LAYOUT_TEXT], near[MB_LAYOUT_TEXT];
-    struct mb_layout_options want = mb_layout_options_of(l);
-    struct of_model a = {m, o};
-    struct mb_layout n;
-
-    if (mb_plan_refusal(m, o, l, why) == MB_OK)
-        return MB_OK;
-    if (!mb_layout_nearest(&want, l->world, works, &a, &n))
-        return mb_error(MB_LAYOUT, "%s; no layout of %d ranks works with these options", why, (int)l->world);
-    mb_layout_text(&n, near);
-    return mb_error(MB_LAYOUT, "%s; nearest layout that works: %s", why, near);
 }

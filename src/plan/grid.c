@@ -3,10 +3,8 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include "base/log.h"
-#include "plan/enumerate.h"
 
-__attribute__((format(printf, 2, 3))) static enum mb_status no(char *why, const char *format, ...)
+enum mb_status mb_layout_no(char *why, const char *format, ...)
 {
     va_list ap;
 
@@ -22,9 +20,9 @@ static enum mb_status fill(const char *whole, int32_t n, const char *a, int32_t 
     if (*x == 0 && n % y_times == 0)
         *x = (int32_t)(n / y_times);
     if (*x == 0)
-        return no(why, "%s has %d ranks, which cannot be divided by %lld, the product of the other sizes", whole, (int)n, (long long)y_times);
+        return mb_layout_no(why, "%s has %d ranks, which cannot be divided by %lld, the product of the other sizes", whole, (int)n, (long long)y_times);
     if (*x * y_times != n)
-        return no(why, "%s has %d ranks, but %s %d times the other sizes (%lld) is %lld", whole, (int)n, a, (int)*x, (long long)y_times,
+        return mb_layout_no(why, "%s has %d ranks, but %s %d times the other sizes (%lld) is %lld", whole, (int)n, a, (int)*x, (long long)y_times,
                   (long long)(*x * y_times));
     return MB_OK;
 }
@@ -41,10 +39,10 @@ static enum mb_status ep_of(const struct mb_layout_options *o, int32_t *ep, char
     if (o->experts_per_gpu <= 0)
         return MB_OK;
     if (o->experts == 0)
-        return no(why, "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out", (int)o->experts_per_gpu);
+        return mb_layout_no(why, "--num-experts-per-gpu %d, but the model is dense (it has no experts); leave it out", (int)o->experts_per_gpu);
     int32_t n = (int32_t)(((int64_t)o->experts + o->experts_per_gpu - 1) / o->experts_per_gpu);
     if (o->ep > 0 && o->ep != n)
-        return no(why, "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; give one of the two",
+        return mb_layout_no(why, "--expert-parallel-size %d contradicts --num-experts-per-gpu %d: %d experts need a size of %d; give one of the two",
                   (int)o->ep, (int)o->experts_per_gpu, (int)o->experts, (int)n);
     *ep = n;
     return MB_OK;
@@ -60,7 +58,7 @@ static enum mb_status experts_of(const struct mb_layout_options *o, int32_t n, s
     if (l->ep == 0)
         return fill("the expert grid", n, "--expert-parallel-size", &l->ep, (int64_t)l->etp * l->edp, why);
     if (l->edp == 0 && n % ((int64_t)l->ep * l->etp) != 0)
-        return no(why, "--expert-parallel-size %d times --expert-tensor-parallel-size %d does not divide the %d ranks that hold experts",
+        return mb_layout_no(why, "--expert-parallel-size %d times --expert-tensor-parallel-size %d does not divide the %d ranks that hold experts",
                   (int)l->ep, (int)l->etp, (int)n);
     return fill("the expert grid", n, "--expert-data-parallel-size", &l->edp, (int64_t)l->ep * l->etp, why);
 }
@@ -72,31 +70,18 @@ enum mb_status mb_layout_try(const struct mb_layout_options *o, int32_t world, s
     int64_t outer = (int64_t)l.dp * l.pp;
 
     if (outer > world || world % outer != 0)
-        return no(why, "--data-parallel-size %d times --pipeline-parallel-size %d does not divide %d ranks", (int)l.dp, (int)l.pp, (int)world);
+        return mb_layout_no(why, "--data-parallel-size %d times --pipeline-parallel-size %d does not divide %d ranks", (int)l.dp, (int)l.pp, (int)world);
     int32_t stage = mb_layout_stage_size(&l);
     if ((o->attn > 0) != (o->expert > 0) || (o->attn > 0 && (int64_t)o->attn + o->expert != stage))
-        return no(why, "--disaggregate %d:%d, but a stage has %d ranks: the two must be at least 1 and add up to it", (int)o->attn,
+        return mb_layout_no(why, "--disaggregate %d:%d, but a stage has %d ranks: the two must be at least 1 and add up to it", (int)o->attn,
                   (int)o->expert, (int)stage);
     if ((int64_t)l.tp * l.sp > mb_layout_attn(&l))
-        return no(why, "--tensor-parallel-size %d times --sequence-parallel-size %d is more than the %d ranks of a stage that attend",
+        return mb_layout_no(why, "--tensor-parallel-size %d times --sequence-parallel-size %d is more than the %d ranks of a stage that attend",
                   (int)l.tp, (int)l.sp, (int)mb_layout_attn(&l));
     MB_TRY(fill("the attention grid", mb_layout_attn(&l), "--attention-data-parallel-size", &l.adp, (int64_t)l.tp * l.sp, why));
     MB_TRY(experts_of(o, mb_layout_expert(&l) * (l.lane_scope ? l.pp : 1), &l, why));
     *out = l;
     return MB_OK;
-}
-
-enum mb_status mb_layout_resolve(const struct mb_layout_options *o, int32_t world, struct mb_layout *out)
-{
-    char why[MB_LAYOUT_TEXT], near[MB_LAYOUT_TEXT];
-    struct mb_layout l;
-
-    if (mb_layout_try(o, world, out, why) == MB_OK)
-        return MB_OK;
-    if (!mb_layout_nearest(o, world, NULL, NULL, &l))
-        return mb_error(MB_LAYOUT, "%s", why);
-    mb_layout_text(&l, near);
-    return mb_error(MB_LAYOUT, "%s; nearest layout that works: %s", why, near);
 }
 
 struct mb_layout_options mb_layout_options_of(const struct mb_layout *l)

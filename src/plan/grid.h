@@ -32,15 +32,17 @@ struct mb_layout_options {        /* 0: not given */
     int32_t attn, expert;
 };
 
-/* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp determines the other; all
- * others 1). The products must match exactly. Errors: MB_LAYOUT naming both values and the nearest layout that works. Local. */
-enum mb_status mb_layout_resolve(const struct mb_layout_options *o, int32_t world, struct mb_layout *out);
-/* The same without a message: why gets the reason alone. */
+#define MB_MAX_PARTS 1024 /* ranks of a sequence group, at most */
 #define MB_LAYOUT_TEXT 512
+
+/* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp determines the other; all
+ * others 1). The products must match exactly, else MB_LAYOUT, not logged: why gets the reason, naming both values. Local. */
 enum mb_status mb_layout_try(const struct mb_layout_options *o, int32_t world, struct mb_layout *out, char why[MB_LAYOUT_TEXT]);
 /* The options that give this layout, all of them; and as a command line, without those that are at their default. */
 struct mb_layout_options mb_layout_options_of(const struct mb_layout *l);
 void mb_layout_text(const struct mb_layout *l, char out[MB_LAYOUT_TEXT]);
+/* Writes a reason into why (MB_LAYOUT_TEXT bytes) and returns MB_LAYOUT: how a layout is refused while others are still tried. */
+enum mb_status mb_layout_no(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline int32_t mb_layout_stage_size(const struct mb_layout *l)
 {

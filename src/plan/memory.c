@@ -3,7 +3,6 @@
 #include "plan/memory.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -146,13 +145,12 @@ static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fractio
 static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction, int64_t pages,
                              char why[MB_LAYOUT_TEXT])
 {
-    snprintf(why, MB_LAYOUT_TEXT,
-             "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's ranks) but needs %.3f: "
+    return mb_layout_no(
+             why, "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's ranks) but needs %.3f: "
              "weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, %" PRId64 " KV pages %.3f; use more ranks or "
              "nodes, or lower --max-batch-rows, --max-num-seqs or --kv-pages",
              host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations), GIB(b->exchange),
              GIB(b->staging), pages, GIB(b->kv));
-    return MB_LAYOUT;
 }
 
 /* The most pages a rank can use, or was told to use. */

@@ -72,7 +72,8 @@ enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32
     return one_holder(moe_layers, experts, ep, true, out);
 }
 
-enum mb_status mb_placement_of(int32_t moe_layers, int32_t experts, int32_t ep, const uint8_t *holders, struct mb_placement **out)
+/* From holders[(lm * experts + e) * ep + r] != 0: ep index r holds expert e. */
+static enum mb_status of_holders(int32_t moe_layers, int32_t experts, int32_t ep, const uint8_t *holders, struct mb_placement **out)
 {
     int64_t n = (int64_t)moe_layers * experts, total = 0;
 
@@ -152,7 +153,7 @@ enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t e
     for (int32_t lm = 0; lm < moe_layers && st == MB_OK; lm++)
         st = read_layer(path, json_array_get(owner, (size_t)lm), lm, experts, ep, holders + lm * layer);
     if (st == MB_OK)
-        st = mb_placement_of(moe_layers, experts, ep, holders, out);
+        st = of_holders(moe_layers, experts, ep, holders, out);
     mb_free(holders);
     json_decref(doc);
     return st;

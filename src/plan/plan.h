@@ -53,8 +53,6 @@ static inline const int32_t *mb_placement_holders(const struct mb_placement *p, 
 int32_t mb_placement_owned(const struct mb_placement *p, int32_t lm, int32_t r, int32_t *out);
 enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
 enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep, struct mb_placement **out);
-/* From holders[(lm * experts + e) * ep + r] != 0: ep index r holds expert e; each has at least one. Errors: MB_LAYOUT, MB_NO_MEMORY. */
-enum mb_status mb_placement_of(int32_t moe_layers, int32_t experts, int32_t ep, const uint8_t *holders, struct mb_placement **out);
 /* JSON file {"owner": [[ep index of each expert, or a list of several] per MoE layer]}. */
 enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t experts, int32_t ep,
                                  struct mb_placement **out);
@@ -89,10 +87,8 @@ void mb_plan_destroy(struct mb_plan *p);
 /* The budget of one index. m, t, o: those of the plan. O(layers * experts): for tests and tables. */
 enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
                               int32_t index, struct mb_budget *out);
-/* Whether the program can run this layout with this model and these options: the one place that refuses compositions. MB_LAYOUT with
- * the reason and the nearest layout that works. */
-enum mb_status mb_plan_check(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l);
-/* The same without a message and without the nearest layout: why gets the reason. */
+/* Whether the program can run this layout with this model and these options: the one place that refuses compositions (memory is
+ * another: memory.h). MB_LAYOUT, not logged: why gets the reason. check.c */
 enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l,
                                char why[MB_LAYOUT_TEXT]);
 /* malloc'd JSON of the plan (provenance, `plan --json`). */

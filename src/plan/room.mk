@@ -1,6 +1,8 @@
 libmoebatch_a_SOURCES += \
 	src/plan/grid.h \
 	src/plan/grid.c \
+	src/plan/parts.h \
+	src/plan/parts.c \
 	src/plan/serve.h \
 	src/plan/serve.c \
 	src/plan/enumerate.h \
