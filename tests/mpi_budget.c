@@ -1,6 +1,6 @@
-/* The memory a plan predicts for every rank, against the account of engines that load models and run, in many layouts: what is
- * resident (weights, experts, KV pages) must be exact, and so must the rows of a step for the size to which the buffers of
- * experts' rows have grown; what travels must be covered. */
+/* The memory a plan predicts for every rank, against the account of engines that load models and run, in many
+ * layouts: what is resident (weights, experts, KV pages) must be exact, and so must the rows of a step for
+ * the size to which the buffers of experts' rows have grown; what travels must be covered. */
 #include "device/ops.h"
 #include "engine/engine.h"
 #include "mpi_comm.h"
@@ -92,7 +92,7 @@ struct kase {
     const char *model;
     enum mb_dtype path;
     enum mb_alltoall how;
-    bool mtp; /* save logits, and run the MTP module */
+    bool mtp;               /* save logits, and run the MTP module */
     const char *adapter[2]; /* of tests/data/lora; loaded, and named by every request */
 };
 
@@ -104,7 +104,8 @@ struct split {
     struct mb_layout_options l;
 };
 
-/* Buffers of experts' rows grow by doubling with the rows that the routing sends: the prediction with the size they got. */
+/* Buffers of experts' rows grow by doubling with the rows that the routing sends: the prediction with the
+ * size they got. */
 static bool activations_of(const struct mb_budget *b, int64_t peak)
 {
     int64_t rest = b->activations - b->expert_rows * b->expert_row_bytes, n = peak - rest;
@@ -119,23 +120,29 @@ static bool activations_of(const struct mb_budget *b, int64_t peak)
 }
 
 /* On every rank: what is resident, and the rows of a step, exactly; what travels is covered. */
-static void compare(struct mb_comm *c, const struct kase *k, const struct mb_budget *b, const struct mb_plan *p, int32_t index,
-                    const struct mb_mem *mem)
+static void compare(struct mb_comm *c, const struct kase *k, const struct mb_budget *b,
+                    const struct mb_plan *p, int32_t index, const struct mb_mem *mem)
 {
     const _Atomic int64_t *peak = mem->peak;
     int64_t moving = peak[MB_MEM_EXCHANGE] + peak[MB_MEM_STAGING], planned = b->exchange + b->staging;
     const struct mb_layout *l = &p->layout;
 
-    bool ok = peak[MB_MEM_WEIGHTS] == b->weights && peak[MB_MEM_EXPERTS] == b->experts && peak[MB_MEM_KV] == b->kv &&
-              activations_of(b, peak[MB_MEM_ACTIVATIONS]) && moving <= planned && p->weight_bytes[index] == b->weights &&
-              p->expert_bytes[index] == b->experts;
+    bool ok = peak[MB_MEM_WEIGHTS] == b->weights && peak[MB_MEM_EXPERTS] == b->experts &&
+              peak[MB_MEM_KV] == b->kv && activations_of(b, peak[MB_MEM_ACTIVATIONS]) && moving <= planned &&
+              p->weight_bytes[index] == b->weights && p->expert_bytes[index] == b->experts;
     if (mb_comm_rank(c) == 0 || !ok)
-        printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights %lld/%lld experts %lld/%lld "
+        printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
+               "%lld/%lld experts %lld/%lld "
                "kv %lld/%lld activations %lld/%lld exchange + staging %lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : "bf16", k->mtp ? " mtp" : k->adapter[0] ? " adapters" : "", l->dp, l->pp, l->tp, l->sp,
-               l->adp, l->ep, l->etp, l->edp, l->lane_scope ? " lane" : "", l->attn, l->expert, index, (long long)peak[MB_MEM_WEIGHTS],
-               (long long)b->weights, (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV], (long long)b->kv,
-               (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations, (long long)moving, (long long)planned);
+               k->model, k->path == MB_F32 ? "f32" : "bf16",
+               k->mtp          ? " mtp"
+               : k->adapter[0] ? " adapters"
+                               : "",
+               l->dp, l->pp, l->tp, l->sp, l->adp, l->ep, l->etp, l->edp, l->lane_scope ? " lane" : "",
+               l->attn, l->expert, index, (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights,
+               (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV],
+               (long long)b->kv, (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations,
+               (long long)moving, (long long)planned);
     fflush(stdout);
     int64_t bad = !ok;
     CHECK(mb_comm_max_i64(c, &bad, 1, "the comparison") == MB_OK);
@@ -156,7 +163,8 @@ static int32_t open_adapters(const struct kase *k, const struct mb_model *m, str
     return n;
 }
 
-static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k, const struct mb_layout_options *layout)
+static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct kase *k,
+                     const struct mb_layout_options *layout)
 {
     static const struct mb_source_ops source_ops = {few_next};
     static const struct mb_sink_ops sink_ops = {quiet_begin, quiet_token, quiet_bulk, count_done, quiet_step};
@@ -276,7 +284,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; mb_comm_size(c) <= 3 && i < sizeof cases / sizeof *cases; i++)
         run_case(c, t, &cases[i], NULL);
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
-        const struct kase k = {splits[i].model, splits[i].path, i % 2 ? MB_A2A_HIER : MB_A2A_FLAT, false, {0}};
+        const struct kase k = {
+            splits[i].model, splits[i].path, i % 2 ? MB_A2A_HIER : MB_A2A_FLAT, false, {0}};
         if (splits[i].ranks == mb_comm_size(c))
             run_case(c, t, &k, &splits[i].l);
     }

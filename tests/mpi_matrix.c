@@ -1,8 +1,9 @@
-/* Every legal layout of up to 8 ranks gives the same bits. Layouts are all products of sizes that the two grids allow, generated here
- * by trying; each is planned, its communicators and engine are made and torn down anew, and the records of one job are compared with
- * those of one rank. Memory must be given back each time.
+/* Every legal layout of up to 8 ranks gives the same bits. Layouts are all products of sizes that the two
+ * grids allow, generated here by trying; each is planned, its communicators and engine are made and torn down
+ * anew, and the records of one job are compared with those of one rank. Memory must be given back each time.
  *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE]
- * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope and disaggregated ones). */
+ * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope
+ * and disaggregated ones). */
 #include "base/hash.h"
 #include "device/ops.h"
 #include "engine/engine.h"
@@ -54,7 +55,8 @@ static struct mb_request *request(int32_t i)
     return r;
 }
 
-static enum mb_status some_next(struct mb_source *s, int32_t room, struct mb_request **out, int32_t *n, enum mb_source_state *state)
+static enum mb_status some_next(struct mb_source *s, int32_t room, struct mb_request **out, int32_t *n,
+                                enum mb_source_state *state)
 {
     struct some *f = (struct some *)s;
 
@@ -123,8 +125,19 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
     struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = path};
 
     CHECK(ops->open(&d, &dev) == MB_OK);
-    struct mb_engine_options o = {.model = model, .topo = t, .plan = p, .ops = ops, .dev = dev, .comm = c, .mem = &mem, .path = path,
-                                  .kv_dtype = path, .segment = SEGMENT, .shm_bytes = 1 << 20, .eager_bytes = 4096, .seed = 5};
+    struct mb_engine_options o = {.model = model,
+                                  .topo = t,
+                                  .plan = p,
+                                  .ops = ops,
+                                  .dev = dev,
+                                  .comm = c,
+                                  .mem = &mem,
+                                  .path = path,
+                                  .kv_dtype = path,
+                                  .segment = SEGMENT,
+                                  .shm_bytes = 1 << 20,
+                                  .eager_bytes = 4096,
+                                  .seed = 5};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
     struct some source = {{&source_ops}, at.lane * p->layout.adp + at.a, mb_layout_leaders(&p->layout)};
@@ -139,13 +152,23 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
     return v[0];
 }
 
-/* Makes the plan on every rank of c; NULL where the layout is refused (all ranks agree, for it is a pure function). */
+/* Makes the plan on every rank of c; NULL where the layout is refused (all ranks agree, for it is a pure
+ * function). */
 static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_options *l)
 {
     struct mb_plan *p = NULL;
-    struct mb_plan_options o = {.layout = *l, .max_num_seqs = 6, .max_batch_rows = 200, .max_model_len = 1200, .path = path,
-                                .kv_dtype = path, .memory_fraction = 0.9, .shm_bytes = 1 << 20, .eager_bytes = 4096,
-                                .segment = SEGMENT, .kv_pages = 60, .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
+    struct mb_plan_options o = {.layout = *l,
+                                .max_num_seqs = 6,
+                                .max_batch_rows = 200,
+                                .max_model_len = 1200,
+                                .path = path,
+                                .kv_dtype = path,
+                                .memory_fraction = 0.9,
+                                .shm_bytes = 1 << 20,
+                                .eager_bytes = 4096,
+                                .segment = SEGMENT,
+                                .kv_pages = 60,
+                                .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
 
     mb_log_set_quiet(true);
     enum mb_status st = mb_plan_create(model, t, &o, &p);
@@ -179,8 +202,10 @@ static void one(struct walk *w, const struct mb_layout_options *l)
         if (w->digest == 0)
             w->digest = got;
         if (got != w->digest)
-            fprintf(stderr, "ranks %d: dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d: other bits\n", w->ranks, q->dp, q->pp,
-                    q->tp, q->sp, q->adp, q->ep, q->etp, q->edp, q->lane_scope ? " lane" : "", q->attn, q->expert);
+            fprintf(stderr,
+                    "ranks %d: dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d: other bits\n",
+                    w->ranks, q->dp, q->pp, q->tp, q->sp, q->adp, q->ep, q->etp, q->edp,
+                    q->lane_scope ? " lane" : "", q->attn, q->expert);
         CHECK(got == w->digest);
         w->ran++;
         mb_plan_destroy(p);
@@ -259,7 +284,8 @@ int main(int argc, char **argv)
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
     CHECK(mb_model_open(dir, 0, &model) == MB_OK);
     path = strcmp(argv[2], "f32") == 0 ? MB_F32 : MB_BF16;
-    struct walk w = {.stride = atoi(argv[4]), .first = atoi(argv[5]), .wide = argc > 6 && strcmp(argv[6], "wide") == 0};
+    struct walk w = {
+        .stride = atoi(argv[4]), .first = atoi(argv[5]), .wide = argc > 6 && strcmp(argv[6], "wide") == 0};
     t0 = mb_now();
     w.digest = reference();
     for (int32_t n = 1; n <= atoi(argv[3]); n++) {
@@ -272,8 +298,8 @@ int main(int argc, char **argv)
         CHECK(mb_comm_barrier(world, "layouts of a number of ranks") == MB_OK);
     }
     if (mb_comm_rank(world) == 0)
-        printf("%s %s: %d layouts, %d refused, one digest %014llx, %.1f s\n", argv[1], argv[2], w.ran, w.refused,
-               (unsigned long long)w.digest, mb_now() - t0);
+        printf("%s %s: %d layouts, %d refused, one digest %014llx, %.1f s\n", argv[1], argv[2], w.ran,
+               w.refused, (unsigned long long)w.digest, mb_now() - t0);
     CHECK(w.ran > 0 || mb_comm_rank(world) > 0);
     mb_model_destroy(model);
     test_no_shm_left(world);

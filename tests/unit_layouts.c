@@ -1,4 +1,5 @@
-/* Every layout of a few ranks: enumerated, placed, checked against four models; refusals name a layout that works. */
+/* Every layout of a few ranks: enumerated, placed, checked against four models; refusals name a layout that
+ * works. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -86,8 +87,12 @@ static void test_refusals(void **state)
 
     for (int32_t world = 1; world <= 8; world++)
         for (int32_t code = 0; code < 4 * 4 * 4 * 4 * 4 * 4; code++) {
-            struct mb_layout_options o = {.dp = code % 4, .pp = code / 4 % 4, .tp = code / 16 % 4, .sp = code / 64 % 4,
-                                          .ep = code / 256 % 4, .etp = code / 1024 % 4};
+            struct mb_layout_options o = {.dp = code % 4,
+                                          .pp = code / 4 % 4,
+                                          .tp = code / 16 % 4,
+                                          .sp = code / 64 % 4,
+                                          .ep = code / 256 % 4,
+                                          .etp = code / 1024 % 4};
             if (mb_layout_try(&o, world, &l, why) == MB_OK)
                 continue;
             refused++;
@@ -112,7 +117,8 @@ static bool works(void *arg, const struct mb_layout *l)
     return mb_plan_refusal(a->m, a->o, l, why) == MB_OK;
 }
 
-/* Every tuple up to 8 ranks is accepted, or refused with a layout that is accepted. The basic ones are as many as the matrix runs. */
+/* Every tuple up to 8 ranks is accepted, or refused with a layout that is accepted. The basic ones are as
+ * many as the matrix runs. */
 static void test_models(void **state)
 {
     (void)state;

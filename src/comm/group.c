@@ -19,11 +19,12 @@ struct mb_posted {
 
 static enum mb_status too_large(const struct mb_where *at, uint64_t n)
 {
-    return mb_error(MB_BUG, "%s in step %lld moves %llu bytes at once; lower --max-batch-rows", at->what, (long long)at->step,
-                    (unsigned long long)n);
+    return mb_error(MB_BUG, "%s in step %lld moves %llu bytes at once; lower --max-batch-rows", at->what,
+                    (long long)at->step, (unsigned long long)n);
 }
 
-enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv, const struct mb_where *at)
+enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
+                            const struct mb_where *at)
 {
     struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer};
     MPI_Request *rq = c->swap;
@@ -35,10 +36,13 @@ enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, cons
         if (recv[from].n > INT_MAX || send[to].n > INT_MAX)
             return too_large(at, recv[from].n > send[to].n ? recv[from].n : send[to].n);
         if (recv[from].n > 0)
-            mb_mpi_check(c, MPI_Irecv(recv[from].p, (int)recv[from].n, MPI_BYTE, from, TAG_SWAP, c->mpi, &rq[n++]), "MPI_Irecv");
+            mb_mpi_check(
+                c, MPI_Irecv(recv[from].p, (int)recv[from].n, MPI_BYTE, from, TAG_SWAP, c->mpi, &rq[n++]),
+                "MPI_Irecv");
         if (send[to].n == 0)
             continue;
-        mb_mpi_check(c, MPI_Isend(send[to].p, (int)send[to].n, MPI_BYTE, to, TAG_SWAP, c->mpi, &rq[n++]), "MPI_Isend");
+        mb_mpi_check(c, MPI_Isend(send[to].p, (int)send[to].n, MPI_BYTE, to, TAG_SWAP, c->mpi, &rq[n++]),
+                     "MPI_Isend");
         c->moved_bytes += (int64_t)send[to].n;
         c->moved_messages++;
     }
@@ -104,11 +108,13 @@ static bool arrived(void *arg)
     struct probe *p = arg;
     int here = 0;
 
-    mb_mpi_check(p->c, MPI_Improbe(p->from, TAG_POST + p->tag, p->c->mpi, &here, &p->m, &p->s), "MPI_Improbe");
+    mb_mpi_check(p->c, MPI_Improbe(p->from, TAG_POST + p->tag, p->c->mpi, &here, &p->m, &p->s),
+                 "MPI_Improbe");
     return here != 0;
 }
 
-enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out, const struct mb_where *at)
+enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out,
+                            const struct mb_where *at)
 {
     struct mb_wait_for w = {"a message from another rank", at->what, at->step, at->layer};
     struct probe p = {.c = c, .from = from, .tag = tag};

@@ -1,5 +1,6 @@
-/* What the ranks of a small group (tensor-parallel, sequence-parallel, a pipeline) say to each other inside a step: pieces whose sizes
- * both sides know, and messages of any size that wait for their receiver. All through the one waiting function. */
+/* What the ranks of a small group (tensor-parallel, sequence-parallel, a pipeline) say to each other inside a
+ * step: pieces whose sizes both sides know, and messages of any size that wait for their receiver. All
+ * through the one waiting function. */
 #ifndef MB_COMM_GROUP_H
 #define MB_COMM_GROUP_H
 #include "comm/comm.h"
@@ -14,16 +15,21 @@ struct mb_piece {
     void *p;
     uint64_t n; /* bytes; 0: nothing is sent */
 };
-/* Sends send[r] to each rank r of c and gets recv[r] from it; both sides know the sizes. The own pieces are left alone. The buffers are
- * free when it returns. Errors: MB_BUG (a piece of 2 GiB or more). Collective over c. */
-enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv, const struct mb_where *at);
-/* Copies data and sends it in the background; messages between two ranks with one tag arrive in order. tag: 1 .. 8. Local. */
+/* Sends send[r] to each rank r of c and gets recv[r] from it; both sides know the sizes. The own pieces are
+ * left alone. The buffers are free when it returns. Errors: MB_BUG (a piece of 2 GiB or more). Collective
+ * over c. */
+enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
+                            const struct mb_where *at);
+/* Copies data and sends it in the background; messages between two ranks with one tag arrive in order. tag: 1
+ * .. 8. Local. */
 enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n);
 /* Waits for the next message from a rank and replaces out by it. Local, but for the sender. */
-enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out, const struct mb_where *at);
+enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out,
+                            const struct mb_where *at);
 /* Adds the bytes and messages that swap and post have sent. Local. */
 void mb_comm_moved(const struct mb_comm *c, int64_t *bytes, int64_t *messages);
-/* A barrier whose waiters stay useful: calls idle(arg) again and again while others are still at work, for as long as that takes (their
- * own waits have deadlines). An error of idle is kept and returned at the end. Collective over c. */
+/* A barrier whose waiters stay useful: calls idle(arg) again and again while others are still at work, for as
+ * long as that takes (their own waits have deadlines). An error of idle is kept and returned at the end.
+ * Collective over c. */
 enum mb_status mb_comm_meet(struct mb_comm *c, enum mb_status (*idle)(void *arg), void *arg);
 #endif

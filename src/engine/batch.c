@@ -1,4 +1,5 @@
-/* The batch of a step on every rank of its attention group: the leader's integers, and each rank's share of the rows. */
+/* The batch of a step on every rank of its attention group: the leader's integers, and each rank's share of
+ * the rows. */
 #include <string.h>
 #include "base/log.h"
 #include "base/wire.h"
@@ -22,10 +23,12 @@ enum mb_status mb_batch_create(struct mb_engine *e, struct mb_batch *b)
     b->out = mb_zalloc(mem, MB_MEM_REQUESTS, rows, sizeof *b->out);
     b->sample = mb_zalloc(mem, MB_MEM_REQUESTS, rows, sizeof *b->sample);
     b->g_at = mb_zalloc(mem, MB_MEM_REQUESTS, sp + 1 + (sp > 1 ? 2 * rows : 0), sizeof(int32_t));
-    if (b->ids == NULL || b->page_table == NULL || b->run == NULL || b->tag == NULL || b->out == NULL || b->sample == NULL ||
-        b->g_at == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
-    int32_t **list[] = {&b->pos, &b->rope, &b->row_seq, &b->part_row, &b->p_ids, &b->p_pos, &b->p_rope, &b->p_slot, &b->p_seq};
+    if (b->ids == NULL || b->page_table == NULL || b->run == NULL || b->tag == NULL || b->out == NULL ||
+        b->sample == NULL || b->g_at == NULL)
+        return mb_error(MB_NO_MEMORY,
+                        "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
+    int32_t **list[] = {&b->pos,   &b->rope,   &b->row_seq, &b->part_row, &b->p_ids,
+                        &b->p_pos, &b->p_rope, &b->p_slot,  &b->p_seq};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         *list[i] = b->ids + (i + 1) * rows;
     b->own_tag = b->tag + rows;
@@ -137,7 +140,8 @@ static enum mb_status pack(const struct mb_engine *e, bool sampler, struct mb_by
 {
     const struct mb_batch *b = &e->batch;
     size_t n = (size_t)b->rows;
-    struct header h = {e->step, e->flags, (int32_t)e->status, b->rows, b->seqs, b->n_out, sampler ? b->adj.n : -1};
+    struct header h = {e->step, e->flags, (int32_t)e->status,     b->rows,
+                       b->seqs, b->n_out, sampler ? b->adj.n : -1};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -221,8 +225,8 @@ enum mb_status mb_batch_take(struct mb_engine *e)
     mb_wire_get(&w, &h, sizeof h);
     if (w.bad || h.step != e->step || h.rows < 0 || h.rows > e->o.plan->max_batch_rows || h.seqs < 0 ||
         h.seqs > e->o.plan->max_num_seqs || h.n_out < 0 || h.n_out > h.rows)
-        return mb_error(MB_BUG, "step %lld got a header of step %lld with %d rows; ranks are out of step", (long long)e->step,
-                        (long long)h.step, h.rows);
+        return mb_error(MB_BUG, "step %lld got a header of step %lld with %d rows; ranks are out of step",
+                        (long long)e->step, (long long)h.step, h.rows);
     e->flags = h.flags;
     if (e->status == MB_OK && h.status != MB_OK)
         e->status = MB_PEER;

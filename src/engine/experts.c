@@ -1,4 +1,5 @@
-/* The routed experts that a rank serves in an exchange: whole ones, or slices that a group of ranks completes together. */
+/* The routed experts that a rank serves in an exchange: whole ones, or slices that a group of ranks completes
+ * together. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -6,7 +7,8 @@
 
 /* ---------------------------------------------------------------- which experts */
 
-/* Exchange j of a step meets layers of this stage, or of every stage under lane scope; their ids ascend by stage, then expert. */
+/* Exchange j of a step meets layers of this stage, or of every stage under lane scope; their ids ascend by
+ * stage, then expert. */
 static enum mb_status list_served(struct mb_engine *e, int32_t j, struct mb_served *s)
 {
     int32_t n = 0;
@@ -48,14 +50,14 @@ void mb_experts_destroy(struct mb_engine *e)
 
 /* ---------------------------------------------------------------- rows and groups */
 
-/* The rows of one exchange: blocks of the members of the slice group (one block where experts are whole), in each block the rows of
- * expert i are [begin[i], begin[i + 1]) from the block's first. */
+/* The rows of one exchange: blocks of the members of the slice group (one block where experts are whole), in
+ * each block the rows of expert i are [begin[i], begin[i + 1]) from the block's first. */
 struct blocks {
     const struct mb_served *s;
-    int32_t n;              /* blocks */
-    const int64_t *at;      /* [n + 1] */
-    const int64_t *begin;   /* [n][experts + 1] */
-    int64_t width;          /* of gate and of up here */
+    int32_t n;            /* blocks */
+    const int64_t *at;    /* [n + 1] */
+    const int64_t *begin; /* [n][experts + 1] */
+    int64_t width;        /* of gate and of up here */
 };
 
 static const struct mb_ffn *ffn_of(const struct mb_engine *e, const struct mb_served *s, int32_t i)
@@ -63,7 +65,8 @@ static const struct mb_ffn *ffn_of(const struct mb_engine *e, const struct mb_se
     return &e->w.layer[s->layer[i]].expert[s->index[i]];
 }
 
-/* Groups of one GEMM over all experts: gate and up (node < 0), or node `node` of down, with its bias if it is wanted. */
+/* Groups of one GEMM over all experts: gate and up (node < 0), or node `node` of down, with its bias if it is
+ * wanted. */
 static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t node, bool bias)
 {
     int32_t n = 0;
@@ -75,8 +78,10 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
             if (begin[i + 1] == begin[i])
                 continue;
             struct mb_gemm_group *g = &e->work.groups[n++];
-            *g = (struct mb_gemm_group){.w = node < 0 ? f->gate_up : f->down.w[node], .row0 = b->at[k] + begin[i],
-                                        .rows = begin[i + 1] - begin[i], .x_col = node < 0 ? 0 : f->down.x_col[node]};
+            *g = (struct mb_gemm_group){.w = node < 0 ? f->gate_up : f->down.w[node],
+                                        .row0 = b->at[k] + begin[i],
+                                        .rows = begin[i + 1] - begin[i],
+                                        .x_col = node < 0 ? 0 : f->down.x_col[node]};
             if (bias)
                 g->bias = node < 0 ? f->gate_up_b.view : f->down_b.view;
         }
@@ -84,9 +89,10 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
     return n;
 }
 
-/* Terms of adapters: dispatched rows of one expert are sorted by their adapter. part 0: gate and up into out from x; 1: down. */
-static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, int part,
-                                    struct mb_view out, struct mb_view x)
+/* Terms of adapters: dispatched rows of one expert are sorted by their adapter. part 0: gate and up into out
+ * from x; 1: down. */
+static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatched *d,
+                                    const struct mb_served *s, int part, struct mb_view out, struct mb_view x)
 {
     int64_t width = e->o.model->expert_ffn;
 
@@ -111,7 +117,8 @@ static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatc
 
 /* ---------------------------------------------------------------- whole experts */
 
-static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b, struct mb_view y)
+static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b,
+                                struct mb_view y)
 {
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
@@ -134,7 +141,8 @@ static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched 
 /* ---------------------------------------------------------------- slices */
 
 /* begin[] of every member of the slice group, and the rows of each: at[]. */
-static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatched *d, int64_t *begin, int64_t *at)
+static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatched *d, int64_t *begin,
+                                    int64_t *at)
 {
     struct mb_where where = {"rows of expert slices", e->step, -1};
     int32_t n = e->t.l.etp, me = e->t.at.x;
@@ -153,7 +161,8 @@ static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatc
 }
 
 /* Node values of the slice for all rows. */
-static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, struct mb_view x, struct mb_buf **parts)
+static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, struct mb_view x,
+                                  struct mb_buf **parts)
 {
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
@@ -165,7 +174,8 @@ static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, s
         return MB_NO_MEMORY;
     if (rows == 0)
         return MB_OK;
-    struct mb_view gu = mb_rows_of(e->work.e_gu, rows, 2 * b->width, MB_F32), a = mb_rows_of(e->work.e_act, rows, b->width, e->o.path);
+    struct mb_view gu = mb_rows_of(e->work.e_gu, rows, 2 * b->width, MB_F32),
+                   a = mb_rows_of(e->work.e_act, rows, b->width, e->o.path);
     MB_TRY(ops->gemm(e->stream, gu, x, e->work.groups, make_groups(e, b, -1, true)));
     MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
     for (int32_t i = 0; i < w->n; i++) {
@@ -175,12 +185,15 @@ static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, s
     return MB_OK;
 }
 
-/* Every member of the group computes its slice for the rows of all; the tree over the leaves is completed where a row was sent. */
-static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s)
+/* Every member of the group computes its slice for the rows of all; the tree over the leaves is completed
+ * where a row was sent. */
+static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched *d,
+                                 const struct mb_served *s)
 {
     const struct mb_ops *ops = e->o.ops;
     int32_t n = e->t.l.etp;
-    int64_t at[MB_MAX_LEAVES + 1], *begin = mb_transit_host(e, &e->transit.ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
+    int64_t at[MB_MAX_LEAVES + 1],
+        *begin = mb_transit_host(e, &e->transit.ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
     struct mb_split split = {e->t.etp, n, e->t.at.x, at};
     struct mb_buf *parts;
 
@@ -191,11 +204,14 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
     MB_TRY(gather_counts(e, d, begin, at));
     struct blocks b = {s, n, at, begin, ffn_of(e, s, 0)->width};
     MB_TRY(mb_work_experts(e, at[n]));
-    struct mb_buf *xb = mb_transit_dev(e, &e->transit.gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
+    struct mb_buf *xb =
+        mb_transit_dev(e, &e->transit.gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
     if (xb == NULL)
         return MB_NO_MEMORY;
-    struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype), y = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
-    struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, e->o.model->hidden, MB_F32);
+    struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype),
+                   y = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+    struct mb_view f =
+        e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, e->o.model->hidden, MB_F32);
     MB_TRY(mb_share_gather(e, &split, all, d->x, -1));
     MB_TRY(slice_nodes(e, &b, all, &parts));
     MB_TRY(mb_share_fold(e, &split, &ffn_of(e, s, 0)->down, f, parts, -1));

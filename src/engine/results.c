@@ -1,4 +1,5 @@
-/* What a step found out: from every rank of the attention group to its leader, and there into sequences and records. */
+/* What a step found out: from every rank of the attention group to its leader, and there into sequences and
+ * records. */
 #include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
@@ -29,7 +30,9 @@ static enum mb_status wide_arrays(struct mb_engine *e, size_t rows)
     f->served = mb_zalloc(e->o.mem, MB_MEM_STAGING, routes + 1, sizeof(int32_t));
     f->weights = mb_zalloc(e->o.mem, MB_MEM_STAGING, routes + 1, sizeof(float));
     f->hidden = mb_zalloc(e->o.mem, MB_MEM_STAGING, planes + 1, sizeof(float));
-    return f->experts && f->served && f->weights && f->hidden ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the rows of a step");
+    return f->experts && f->served && f->weights && f->hidden
+               ? MB_OK
+               : mb_error(MB_NO_MEMORY, "no memory for the rows of a step");
 }
 
 enum mb_status mb_found_create(struct mb_engine *e)
@@ -75,7 +78,7 @@ void mb_found_reset(struct mb_engine *e, int32_t rows)
 struct result {
     int64_t step;
     int32_t n_own, n_draw, top_n, unused; /* n_draw: rows with logits, of the rank that samples, else 0 */
-    uint64_t logits;                     /* bytes of logits behind everything else */
+    uint64_t logits;                      /* bytes of logits behind everything else */
 };
 
 static bool samples(const struct mb_engine *e)
@@ -107,7 +110,8 @@ static void pack_draws(const struct mb_found *f, int32_t n, int32_t top_n, struc
 }
 
 /* The layers whose planes this rank has: MoE layers [*lm0, *lm1), residual streams [*h0, *h1). */
-static void planes_of(const struct mb_engine *e, int32_t stage, int32_t *lm0, int32_t *lm1, int32_t *h0, int32_t *h1)
+static void planes_of(const struct mb_engine *e, int32_t stage, int32_t *lm0, int32_t *lm1, int32_t *h0,
+                      int32_t *h1)
 {
     const int32_t *first = e->o.plan->first_layer;
 
@@ -140,7 +144,8 @@ static enum mb_status pack(struct mb_engine *e, struct mb_bytes *out)
 {
     const struct mb_found *f = &e->found;
     const struct mb_batch *b = &e->batch;
-    struct result r = {e->step, b->n_own, samples(e) ? b->n_out : 0, samples(e) ? widest(b) : 0, 0, e->transit.result.len};
+    struct result r = {
+        e->step, b->n_own, samples(e) ? b->n_out : 0, samples(e) ? widest(b) : 0, 0, e->transit.result.len};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -224,8 +229,8 @@ static bool unpack(struct mb_engine *e, const struct mb_flight *f, int32_t stage
     struct result r;
 
     mb_wire_get(w, &r, sizeof r);
-    if (w->bad || r.step != f->step || r.n_own < 0 || r.n_own > f->rows || (r.n_draw != 0 && r.n_draw != f->n_out) || r.top_n < 0 ||
-        r.top_n > MB_MAX_TOP)
+    if (w->bad || r.step != f->step || r.n_own < 0 || r.n_own > f->rows ||
+        (r.n_draw != 0 && r.n_draw != f->n_out) || r.top_n < 0 || r.top_n > MB_MAX_TOP)
         return false;
     const int32_t *rows = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
     const int32_t *bad = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
@@ -244,17 +249,20 @@ static bool unpack(struct mb_engine *e, const struct mb_flight *f, int32_t stage
 /* Whether the results keep the logits of this row of a flight. */
 static bool kept(const struct mb_engine *e, const struct mb_flight *f, int32_t i)
 {
-    return e->o.save_logits == MB_LOGITS_ALL || (e->o.save_logits == MB_LOGITS_LAST && f->out_pos[i] >= f->out_seq[i]->n_prompt - 1);
+    return e->o.save_logits == MB_LOGITS_ALL ||
+           (e->o.save_logits == MB_LOGITS_LAST && f->out_pos[i] >= f->out_seq[i]->n_prompt - 1);
 }
 
-static enum mb_status sink_logits(struct mb_engine *e, const struct mb_flight *f, int32_t i, const float *z, struct mb_sink *sink)
+static enum mb_status sink_logits(struct mb_engine *e, const struct mb_flight *f, int32_t i, const float *z,
+                                  struct mb_sink *sink)
 {
     const struct mb_seq *q = f->out_seq[i];
     int64_t at = f->out_pos[i] - q->job->req->hidden;
 
     if (e->o.save_logits == MB_LOGITS_LAST)
         at = 0; /* each later row replaces the one before: the last one stays */
-    return q->handle >= 0 && at >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_LOGITS, at, 1, z) : MB_OK;
+    return q->handle >= 0 && at >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_LOGITS, at, 1, z)
+                                                 : MB_OK;
 }
 
 enum mb_status mb_results_logits(struct mb_engine *e, int32_t i, const float *z, struct mb_sink *sink)
@@ -263,11 +271,13 @@ enum mb_status mb_results_logits(struct mb_engine *e, int32_t i, const float *z,
 
     if (!e->batch.out[i].keep)
         return MB_OK;
-    return f != NULL ? sink_logits(e, f, i, z, sink) : mb_bytes_put(&e->transit.result, z, sizeof(float) * (size_t)e->o.model->vocab);
+    return f != NULL ? sink_logits(e, f, i, z, sink)
+                     : mb_bytes_put(&e->transit.result, z, sizeof(float) * (size_t)e->o.model->vocab);
 }
 
 /* Logits of the flight's rows that the results keep, in order. */
-static enum mb_status save_logits(struct mb_engine *e, const struct mb_flight *f, struct mb_wire *w, struct mb_sink *sink)
+static enum mb_status save_logits(struct mb_engine *e, const struct mb_flight *f, struct mb_wire *w,
+                                  struct mb_sink *sink)
 {
     size_t row = sizeof(float) * (size_t)e->o.model->vocab;
 
@@ -291,13 +301,14 @@ enum mb_status mb_results_take(struct mb_engine *e, struct mb_sink *sink)
     double t0 = mb_now();
 
     mb_found_reset(e, f->rows);
-    for (int32_t i = 1; i <= n; i++) { /* the rank that samples is the first of the last stage; its logits are used at once */
+    for (int32_t i = 1; i <= n;
+         i++) { /* the rank that samples is the first of the last stage; its logits are used at once */
         int32_t r = i % n;
         MB_TRY(mb_comm_take(e->t.line, r, TAG_RESULT, &e->transit.msg, &at));
         struct mb_wire w = mb_wire_of(e->transit.msg.data, e->transit.msg.len);
         if (!unpack(e, f, r / per, &w))
-            return mb_error(MB_BUG, "rank %d sent results of step %lld that make no sense", mb_comm_world_rank(e->t.line, r),
-                            (long long)f->step);
+            return mb_error(MB_BUG, "rank %d sent results of step %lld that make no sense",
+                            mb_comm_world_rank(e->t.line, r), (long long)f->step);
         MB_TRY(save_logits(e, f, &w, sink));
     }
     e->counters.seconds_exchange += mb_now() - t0;
@@ -320,7 +331,8 @@ static bool ends(const struct mb_engine *e, const struct mb_seq *q, int32_t id)
 }
 
 /* One output token, forced or new: its log-probability, its end conditions. */
-static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q, int64_t pos, struct mb_sink *sink)
+static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q, int64_t pos,
+                                struct mb_sink *sink)
 {
     const struct mb_found *f = &e->found;
     int64_t index = pos - (q->n_prompt - 1);
@@ -328,9 +340,11 @@ static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q
     int32_t id = f->drawn[i], n = q->job->req->top_n;
 
     if (forced && q->ids[pos + 1] != id)
-        return mb_error(MB_CORRUPT, "request %s choice %d: output token %lld was %d in the journal and is %d now; the journal, the "
-                        "model or this machine's arithmetic is damaged", q->job->req->id.data, q->choice, (long long)index,
-                        q->ids[pos + 1], id);
+        return mb_error(
+            MB_CORRUPT,
+            "request %s choice %d: output token %lld was %d in the journal and is %d now; the journal, the "
+            "model or this machine's arithmetic is damaged",
+            q->job->req->id.data, q->choice, (long long)index, q->ids[pos + 1], id);
     if (!forced)
         MB_TRY(mb_seq_push(q, id));
     q->out_lp[index] = f->lp[i];
@@ -356,7 +370,8 @@ static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q
     return MB_OK;
 }
 
-static enum mb_status take_row(struct mb_engine *e, const struct mb_flight *f, int32_t i, struct mb_sink *sink)
+static enum mb_status take_row(struct mb_engine *e, const struct mb_flight *f, int32_t i,
+                               struct mb_sink *sink)
 {
     struct mb_seq *q = f->out_seq[i];
     int64_t pos = f->out_pos[i];

@@ -1,21 +1,24 @@
-/* Attention over a sequence group: every rank keeps some KV segments of every sequence. The queries of all parts go to all ranks; each
- * computes the states of its segments, joined as far as the tree rule allows, and sends them to the part that a row belongs to, which
- * completes the tree (numerics.md, KV). */
+/* Attention over a sequence group: every rank keeps some KV segments of every sequence. The queries of all
+ * parts go to all ranks; each computes the states of its segments, joined as far as the tree rule allows, and
+ * sends them to the part that a row belongs to, which completes the tree (numerics.md, KV). */
 #include <string.h>
 #include "base/log.h"
 #include "engine/work.h"
 
-/* The integers of one step and window. Rows are in the order of parts (batch.g_at). Lists lie one behind the other on the device. */
+/* The integers of one step and window. Rows are in the order of parts (batch.g_at). Lists lie one behind the
+ * other on the device. */
 struct lists {
-    int64_t items, nodes, fin, mine; /* items and nodes of all rows here; nodes from all ranks of the own part's rows; these rows */
+    int64_t items, nodes, fin,
+        mine; /* items and nodes of all rows here; nodes from all ranks of the own part's rows; these rows */
     int32_t *item_off, *item_seg, *node_off, *node_src, *node_pos, *fin_off, *fin_src, *fin_pos;
     int64_t node_at[MB_MAX_PARTS + 1]; /* nodes here, by part of their rows */
     int64_t from_at[MB_MAX_PARTS + 1]; /* nodes of the own part's rows, by the rank that makes them */
 };
 
-/* Nodes of one row that one part of the group makes: their first segments into pos, their numbers of segments into count. */
-static int32_t row_nodes(const struct mb_engine *e, int32_t part, int32_t lo, int32_t hi, int32_t *seg, uint8_t *held, int32_t *first,
-                         int32_t *count)
+/* Nodes of one row that one part of the group makes: their first segments into pos, their numbers of segments
+ * into count. */
+static int32_t row_nodes(const struct mb_engine *e, int32_t part, int32_t lo, int32_t hi, int32_t *seg,
+                         uint8_t *held, int32_t *first, int32_t *count)
 {
     int32_t n = hi - lo + 1;
 
@@ -69,7 +72,8 @@ static void list_here(const struct mb_engine *e, int32_t window, const struct sc
     l->node_off[l->nodes] = (int32_t)l->items;
 }
 
-/* The nodes of the own part's rows: rank after rank as they arrive, and for each row in the order of segments. */
+/* The nodes of the own part's rows: rank after rank as they arrive, and for each row in the order of
+ * segments. */
 static void list_mine(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
 {
     const struct mb_batch *b = &e->batch;
@@ -142,7 +146,8 @@ static enum mb_status make_lists(struct mb_engine *e, int32_t window, struct lis
 }
 
 /* n integers to a place of the device's list; *at moves on. */
-static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, const int32_t *from, int64_t n, struct mb_view *out)
+static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, const int32_t *from, int64_t n,
+                          struct mb_view *out)
 {
     *out = mb_view_of(d, (uint64_t)*at * 4, n, 1, MB_I32);
     *at += n;
@@ -150,8 +155,9 @@ static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, co
 }
 
 /* States of the own segments for all rows, joined to nodes. */
-static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb_pool *p, const struct lists *l, struct mb_view q,
-                             struct mb_buf *ints, int64_t *at, struct mb_view *nodes)
+static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb_pool *p,
+                             const struct lists *l, struct mb_view q, struct mb_buf *ints, int64_t *at,
+                             struct mb_view *nodes)
 {
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
@@ -183,7 +189,8 @@ static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb
 }
 
 /* Nodes to the parts whose rows they belong to. got: those of the own part's rows. */
-static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struct lists *l, struct mb_view nodes, struct mb_view got)
+static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struct lists *l,
+                                 struct mb_view nodes, struct mb_view got)
 {
     const struct mb_ops *ops = e->o.ops;
     int32_t sp = e->t.l.sp, me = e->t.at.q;
@@ -197,8 +204,10 @@ static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struc
     if (l->nodes > 0)
         MB_TRY(ops->copy_out(e->stream, send, nodes));
     for (int32_t p = 0; p < sp; p++) {
-        e->transit.out[p] = (struct mb_piece){send + l->node_at[p] * row, (uint64_t)((l->node_at[p + 1] - l->node_at[p]) * row)};
-        e->transit.in[p] = (struct mb_piece){recv + l->from_at[p] * row, (uint64_t)((l->from_at[p + 1] - l->from_at[p]) * row)};
+        e->transit.out[p] = (struct mb_piece){send + l->node_at[p] * row,
+                                              (uint64_t)((l->node_at[p + 1] - l->node_at[p]) * row)};
+        e->transit.in[p] = (struct mb_piece){recv + l->from_at[p] * row,
+                                             (uint64_t)((l->from_at[p + 1] - l->from_at[p]) * row)};
     }
     MB_TRY(mb_comm_swap(e->t.sp, e->transit.out, e->transit.in, &where));
     if (e->transit.in[me].n > 0)
@@ -206,8 +215,8 @@ static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struc
     return l->fin > 0 ? ops->copy_in(e->stream, got, recv) : MB_OK;
 }
 
-static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const struct mb_pool *p, const struct lists *l, struct mb_view out,
-                                  struct mb_view q)
+static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const struct mb_pool *p,
+                                  const struct lists *l, struct mb_view out, struct mb_view q)
 {
     const struct mb_model *m = e->o.model;
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
@@ -229,14 +238,16 @@ static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const stru
     MB_TRY(put(e, d, &at, l->fin_off, l->mine + 1, &j.item_off));
     MB_TRY(put(e, d, &at, l->fin_src, l->fin, &j.src));
     MB_TRY(put(e, d, &at, l->fin_pos, l->fin, &j.pos));
-    return e->o.ops->attention_join(e->stream, mb_view_cols(out, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
+    return e->o.ops->attention_join(
+        e->stream, mb_view_cols(out, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
 }
 
 enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_view out, struct mb_view q)
 {
     int64_t d = q.cols / e->t.h.heads, at[MB_MAX_PARTS + 1];
     struct mb_split s = {e->t.sp, e->t.l.sp, e->t.at.q, at};
-    struct mb_buf *qb = mb_transit_dev(e, &e->transit.q_all, (uint64_t)(e->batch.rows * q.cols * mb_dtype_size(q.dtype)));
+    struct mb_buf *qb =
+        mb_transit_dev(e, &e->transit.q_all, (uint64_t)(e->batch.rows * q.cols * mb_dtype_size(q.dtype)));
     struct lists l;
 
     if (qb == NULL)

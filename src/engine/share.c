@@ -1,4 +1,5 @@
-/* Rows and sums that a group divides: gathers, trees completed by a row's owner, the embedding by vocabulary. */
+/* Rows and sums that a group divides: gathers, trees completed by a row's owner, the embedding by vocabulary.
+ */
 #include <string.h>
 #include "base/log.h"
 #include "engine/work.h"
@@ -57,8 +58,9 @@ enum mb_status mb_transit_create(struct mb_engine *e)
 void mb_transit_destroy(struct mb_engine *e)
 {
     struct mb_transit *t = &e->transit;
-    struct mb_grown *host[] = {&t->send, &t->recv, &t->ints, &t->z}, *dev[] = {&t->parts, &t->inner, &t->idx, &t->gathered, &t->square,
-                                                                             &t->state, &t->nodes, &t->q_all};
+    struct mb_grown *host[] = {&t->send, &t->recv, &t->ints, &t->z},
+                    *dev[] = {&t->parts,  &t->inner, &t->idx,   &t->gathered,
+                              &t->square, &t->state, &t->nodes, &t->q_all};
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
         e->o.ops->host_free(e->o.dev, host[i]->p);
     for (size_t i = 0; i < sizeof dev / sizeof dev[0]; i++)
@@ -92,10 +94,12 @@ static enum mb_status swap(struct mb_engine *e, const struct mb_split *s, const 
 
 /* ---------------------------------------------------------------- rows */
 
-enum mb_status mb_share_gather(struct mb_engine *e, const struct mb_split *s, struct mb_view all, struct mb_view mine, int32_t layer)
+enum mb_status mb_share_gather(struct mb_engine *e, const struct mb_split *s, struct mb_view all,
+                               struct mb_view mine, int32_t layer)
 {
     const struct mb_ops *ops = e->o.ops;
-    int64_t row = mine.cols * mb_dtype_size(mine.dtype), a = s->at[s->me], b = s->at[s->me + 1], n = s->at[s->n];
+    int64_t row = mine.cols * mb_dtype_size(mine.dtype), a = s->at[s->me], b = s->at[s->me + 1],
+            n = s->at[s->n];
     uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)((b - a) * row));
     uint8_t *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)(n * row));
 
@@ -149,13 +153,15 @@ static struct nodes all_nodes(int32_t leaves, int32_t members)
     return all;
 }
 
-static struct mb_view node_rows(struct mb_buf *parts, int64_t node, int64_t all, int64_t at, int64_t rows, int64_t cols)
+static struct mb_view node_rows(struct mb_buf *parts, int64_t node, int64_t all, int64_t at, int64_t rows,
+                                int64_t cols)
 {
     return mb_view_of(parts, (uint64_t)((node * all + at) * cols * 4), rows, cols, MB_F32);
 }
 
 /* Row i's items: the node values of row i, node by node. */
-static enum mb_status fold_nodes(struct mb_engine *e, const struct nodes *nd, struct mb_view out, struct mb_buf *inner)
+static enum mb_status fold_nodes(struct mb_engine *e, const struct nodes *nd, struct mb_view out,
+                                 struct mb_buf *inner)
 {
     int64_t rows = out.rows, items = rows * nd->n, total = rows + 1 + 3 * items;
     int32_t *h = mb_transit_host(e, &e->transit.send, (uint64_t)total * 4);
@@ -183,9 +189,10 @@ static enum mb_status fold_nodes(struct mb_engine *e, const struct nodes *nd, st
     return e->o.ops->fold(e->stream, out, &a);
 }
 
-/* Sends each member the node values of its rows; what comes is put side by side into inner, in the order of leaves. */
-static enum mb_status swap_nodes(struct mb_engine *e, const struct mb_split *s, const struct nodes *nd, struct mb_buf *parts,
-                                 struct mb_buf *inner, int64_t cols, int32_t layer)
+/* Sends each member the node values of its rows; what comes is put side by side into inner, in the order of
+ * leaves. */
+static enum mb_status swap_nodes(struct mb_engine *e, const struct mb_split *s, const struct nodes *nd,
+                                 struct mb_buf *parts, struct mb_buf *inner, int64_t cols, int32_t layer)
 {
     const struct mb_ops *ops = e->o.ops;
     int32_t here = nd->first_of[s->me + 1] - nd->first_of[s->me];
@@ -215,8 +222,8 @@ static enum mb_status swap_nodes(struct mb_engine *e, const struct mb_split *s, 
     return MB_OK;
 }
 
-enum mb_status mb_share_fold(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out,
-                             struct mb_buf *parts, int32_t layer)
+enum mb_status mb_share_fold(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w,
+                             struct mb_view out, struct mb_buf *parts, int32_t layer)
 {
     struct nodes nd = all_nodes(w->leaves, s->n);
     struct mb_buf *inner = mb_transit_dev(e, &e->transit.inner, (uint64_t)(nd.n * out.rows * out.cols * 4));
@@ -227,8 +234,8 @@ enum mb_status mb_share_fold(struct mb_engine *e, const struct mb_split *s, cons
     return out.rows > 0 ? fold_nodes(e, &nd, out, inner) : MB_OK;
 }
 
-enum mb_status mb_share_gemm(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out, struct mb_view x,
-                             struct mb_view bias, int32_t layer)
+enum mb_status mb_share_gemm(struct mb_engine *e, const struct mb_split *s, const struct mb_rowpar *w,
+                             struct mb_view out, struct mb_view x, struct mb_view bias, int32_t layer)
 {
     const struct mb_ops *ops = e->o.ops;
 
@@ -249,7 +256,8 @@ enum mb_status mb_share_gemm(struct mb_engine *e, const struct mb_split *s, cons
 
 /* ---------------------------------------------------------------- embedding */
 
-/* Part rows [a, b) whose ids lie in tensor rank t's vocabulary: how many; the ids, counted from its first, go to ids. */
+/* Part rows [a, b) whose ids lie in tensor rank t's vocabulary: how many; the ids, counted from its first, go
+ * to ids. */
 static int64_t ids_of(const struct mb_engine *e, int32_t t, int64_t a, int64_t b, int32_t *ids)
 {
     int64_t v0, v1, n = 0;
@@ -278,7 +286,8 @@ static enum mb_status look_up(struct mb_engine *e, const struct mb_split *s, int
         return MB_NO_MEMORY;
     if (n > 0) {
         MB_TRY(ops->copy_in(e->stream, mb_rows_of(d, n, 1, MB_I32), ids));
-        MB_TRY(ops->embed(e->stream, mb_rows_of(g, n, H, MB_F32), e->w.embed.view, mb_rows_of(d, n, 1, MB_I32), e->o.model->embed_scale));
+        MB_TRY(ops->embed(e->stream, mb_rows_of(g, n, H, MB_F32), e->w.embed.view,
+                          mb_rows_of(d, n, 1, MB_I32), e->o.model->embed_scale));
         MB_TRY(ops->copy_out(e->stream, send, mb_rows_of(g, n, H, MB_F32)));
     }
     for (int32_t m = 0; m < s->n; m++) {
@@ -295,7 +304,8 @@ enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x)
     int64_t at[MB_MAX_LEAVES + 1], H = x.cols, n = 0;
 
     if (e->t.l.tp == 1)
-        return x.rows > 0 ? ops->embed(e->stream, x, e->w.embed.view, e->batch.d_ids, e->o.model->embed_scale) : MB_OK;
+        return x.rows > 0 ? ops->embed(e->stream, x, e->w.embed.view, e->batch.d_ids, e->o.model->embed_scale)
+                          : MB_OK;
     struct mb_split s = mb_share_tp(e, at);
     int64_t all = at[s.n], a = at[s.me], b = at[s.me + 1];
     uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)(all * H * 4 + 4));
@@ -331,20 +341,23 @@ enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x)
 
 /* ---------------------------------------------------------------- whole-vector norms */
 
-/* Squares of one member into the columns of its heads; a KV head that several hold comes from the lowest (all have the same bits). */
-static void place_squares(const struct mb_engine *e, int32_t m, const float *from, int64_t rows, float *q, float *k)
+/* Squares of one member into the columns of its heads; a KV head that several hold comes from the lowest (all
+ * have the same bits). */
+static void place_squares(const struct mb_engine *e, int32_t m, const float *from, int64_t rows, float *q,
+                          float *k)
 {
     const struct mb_model *model = e->o.model;
     struct mb_part_heads h = mb_part_heads(model, m, e->t.l.tp);
 
     for (int64_t i = 0; i < rows; i++) {
         memcpy(q + i * model->heads + h.head0, from + i * h.heads, sizeof(float) * (size_t)h.heads);
-        memcpy(k + i * model->kv_heads + h.kv0, from + rows * h.heads + i * h.kv_heads, sizeof(float) * (size_t)h.kv_heads);
+        memcpy(k + i * model->kv_heads + h.kv0, from + rows * h.heads + i * h.kv_heads,
+               sizeof(float) * (size_t)h.kv_heads);
     }
 }
 
-static enum mb_status norm_by_sums(struct mb_engine *e, struct mb_view x, const float *sums, int32_t leaves, int64_t n,
-                                   const struct mb_vec *w)
+static enum mb_status norm_by_sums(struct mb_engine *e, struct mb_view x, const float *sums, int32_t leaves,
+                                   int64_t n, const struct mb_vec *w)
 {
     struct mb_buf *d = mb_transit_dev(e, &e->transit.inner, (uint64_t)(x.rows * leaves * 4));
 
@@ -367,8 +380,10 @@ enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, 
         struct mb_part_heads o = mb_part_heads(m, t, s.n);
         all += M * (o.heads + o.kv_heads);
     }
-    float *send = mb_transit_host(e, &e->transit.send, (uint64_t)own * 4), *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)all * 4);
-    float *sums = mb_transit_host(e, &e->transit.ints, (uint64_t)(M * (m->heads + m->kv_heads)) * 4), *to = recv;
+    float *send = mb_transit_host(e, &e->transit.send, (uint64_t)own * 4),
+          *recv = mb_transit_host(e, &e->transit.recv, (uint64_t)all * 4);
+    float *sums = mb_transit_host(e, &e->transit.ints, (uint64_t)(M * (m->heads + m->kv_heads)) * 4),
+          *to = recv;
     struct mb_buf *d = mb_transit_dev(e, &e->transit.square, (uint64_t)own * 4);
     if (send == NULL || recv == NULL || sums == NULL || d == NULL)
         return MB_NO_MEMORY;
@@ -385,5 +400,6 @@ enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, 
     for (int32_t t = 0; t < s.n; t++)
         place_squares(e, t, t == s.me ? send : e->transit.in[t].p, M, sums, sums + M * m->heads);
     MB_TRY(norm_by_sums(e, q, sums, m->heads, (int64_t)m->heads * m->head_dim, &e->w.layer[l].q_norm));
-    return norm_by_sums(e, k, sums + M * m->heads, m->kv_heads, (int64_t)m->kv_heads * m->head_dim, &e->w.layer[l].k_norm);
+    return norm_by_sums(e, k, sums + M * m->heads, m->kv_heads, (int64_t)m->kv_heads * m->head_dim,
+                        &e->w.layer[l].k_norm);
 }

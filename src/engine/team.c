@@ -10,7 +10,8 @@ int32_t mb_team_index_of(const struct mb_team *t, int32_t member)
     return t->at.index - t->at.member + member;
 }
 
-/* One pool if every KV head has the same number of own query heads, else one per KV head. MLA has one KV head for all. */
+/* One pool if every KV head has the same number of own query heads, else one per KV head. MLA has one KV head
+ * for all. */
 static enum mb_status make_pools(struct mb_team *t, const struct mb_model *m)
 {
     int32_t group = m->heads / m->kv_heads, end = t->h.head0 + t->h.heads;
@@ -54,7 +55,8 @@ static enum mb_status make_groups(struct mb_team *t)
     const struct mb_layout *l = &t->l;
     const struct mb_place *p = &t->at;
     bool in = p->a >= 0;
-    int32_t stage = p->lane * l->pp + p->stage, att = stage * l->adp + p->a, per = l->tp * l->sp, at = p->q * l->tp + p->t;
+    int32_t stage = p->lane * l->pp + p->stage, att = stage * l->adp + p->a, per = l->tp * l->sp,
+            at = p->q * l->tp + p->t;
 
     MB_TRY(split(t, per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->line));
     MB_TRY(split(t, per, in ? att : -1, at, &t->att));
@@ -100,7 +102,8 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
 void mb_team_fini(struct mb_team *t, bool together)
 {
     /* in the order in which all ranks made them: destroying is collective in each */
-    struct mb_comm *c[] = {t->etp, t->sp, t->tp, t->att, t->line, t->xg_owned ? t->xg : NULL, t->peers_owned ? t->peers : NULL};
+    struct mb_comm *c[] = {
+        t->etp, t->sp, t->tp, t->att, t->line, t->xg_owned ? t->xg : NULL, t->peers_owned ? t->peers : NULL};
 
     for (size_t i = 0; together && i < sizeof c / sizeof c[0]; i++)
         mb_comm_destroy(c[i]);

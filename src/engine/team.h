@@ -1,5 +1,5 @@
-/* Where a rank stands in the job while the engine runs: its place in the two grids, the communicators of its groups, its shares of heads,
- * layers and sums, and who serves which expert in each exchange of a step. */
+/* Where a rank stands in the job while the engine runs: its place in the two grids, the communicators of its
+ * groups, its shares of heads, layers and sums, and who serves which expert in each exchange of a step. */
 #ifndef MB_ENGINE_TEAM_H
 #define MB_ENGINE_TEAM_H
 #include "comm/comm.h"
@@ -10,22 +10,25 @@
 
 /* Query heads that share a pool of KV pages: tensor parallelism may cut a KV head's queries apart. */
 struct mb_pool {
-    int32_t head, heads;     /* own query heads [head, head + heads), counted from the rank's first */
+    int32_t head, heads;       /* own query heads [head, head + heads), counted from the rank's first */
     int32_t kv_head, kv_heads; /* counted from the rank's first KV head */
 };
 
 struct mb_team {
     struct mb_layout l;
     struct mb_place at;
-    struct mb_comm *world;   /* borrowed */
-    /* NULL where the group has one rank. xg: the exchange group (never NULL). line: all ranks of an attention group, stage by stage,
-     * its leader first; att: those of the own stage. */
+    struct mb_comm *world; /* borrowed */
+    /* NULL where the group has one rank. xg: the exchange group (never NULL). line: all ranks of an attention
+     * group, stage by stage, its leader first; att: those of the own stage. */
     struct mb_comm *xg, *line, *att, *tp, *sp, *etp;
-    struct mb_comm *peers;   /* ranks of all lanes that hold the dense weights of this stage; NULL: this rank does not attend */
+    struct mb_comm *peers; /* ranks of all lanes that hold the dense weights of this stage; NULL: this rank
+                              does not attend */
     bool xg_owned, peers_owned;
     bool attends, serves, leads;
-    bool alone;              /* its attention group is this rank, and so is its slice of experts: as if there were no groups */
-    bool joined;             /* a failure of one rank is known to all by the exchange: one lane, and every group one rank */
+    bool alone;  /* its attention group is this rank, and so is its slice of experts: as if there were no
+                    groups */
+    bool joined; /* a failure of one rank is known to all by the exchange: one lane, and every group one rank
+                  */
     int32_t first_layer, last_layer; /* [first, last); without the MTP module */
     bool first_stage, last_stage;
     struct mb_part_heads h;

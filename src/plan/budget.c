@@ -6,7 +6,7 @@
 #define PANEL 16 /* outputs are packed in panels of 16 */
 #define LOGIT_ROWS 256
 #define LOGIT_BYTES ((int64_t)64 << 20) /* of logits at a time */
-#define BLOCK 32 /* and inputs in blocks of 32, from the start of each leaf */
+#define BLOCK 32                        /* and inputs in blocks of 32, from the start of each leaf */
 
 int64_t mb_sat_mul(int64_t a, int64_t b)
 {
@@ -63,10 +63,13 @@ int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb
 
 /* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv
  * outputs. */
-int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
+int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o,
+                          const struct mb_budget_stage *g, struct mb_part_of s)
 {
     int64_t keys = round_up(m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim, BLOCK);
-    int64_t width = m->mla ? keys : mb_sat_mul(mb_part_heads(m, s.r, s.of).kv_heads, mb_sat_add(keys, round_up(m->v_dim, PANEL)));
+    int64_t width = m->mla ? keys
+                           : mb_sat_mul(mb_part_heads(m, s.r, s.of).kv_heads,
+                                        mb_sat_add(keys, round_up(m->v_dim, PANEL)));
     int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0);
 
     return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(o->kv_dtype), layers));
@@ -77,7 +80,8 @@ static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_
     int64_t heads = mb_part_heads(m, s.r, s.of).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t q_in = m->q_lora > 0 ? m->q_lora : m->hidden;
     /* absorbed: W_UK^T and W_UV, one small weight per head each */
-    int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t), mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
+    int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t),
+                              mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
 
     return MB_SUM(m->q_lora > 0 ? mb_budget_weight(m->q_lora, m->hidden, 0, MB_WHOLE, t) : 0,
                   mb_budget_weight(mb_sat_mul(heads, m->head_dim), q_in, 0, MB_WHOLE, t),
@@ -109,8 +113,7 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
 
 static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
-    int64_t norms =
-        f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
+    int64_t norms = f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
     int64_t sum = mb_sat_add(attention_bytes(m, s, t), norms);
 
     if (!m->is_moe[layer])
@@ -121,10 +124,12 @@ static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_pa
 }
 
 /* Embedding and head. The table stays as stored; a tied LM head is a second, packed copy. */
-static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage *g, struct mb_part_of s, bool mtp, enum mb_dtype t)
+static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage *g, struct mb_part_of s,
+                          bool mtp, enum mb_dtype t)
 {
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
-    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4, cols = mb_columns(m->vocab, s);
+    int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4,
+            cols = mb_columns(m->vocab, s);
     int64_t sum = g->is_first || mtp ? mb_sat_mul(mb_sat_mul(cols, m->hidden), esize) : 0;
 
     if (!g->is_last)
@@ -133,7 +138,8 @@ static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage
                   f32_bytes((m->norm_bias ? 2 : 1) * (int64_t)m->hidden));
 }
 
-int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s)
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o,
+                        const struct mb_budget_stage *g, struct mb_part_of s)
 {
     bool mtp = o->mtp && m->mtp_layers > 0;
     int64_t sum = ends_bytes(m, g, s, mtp, o->path);
@@ -155,28 +161,38 @@ static int64_t logit_rows(const struct mb_model *m, const struct mb_plan *p)
     return n;
 }
 
-/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among the copies (a sequence
- * group's rows may all be those of one part, and so go to one copy).
- * Balanced routing gives an expert rows * k / experts of them; twice that is planned for, never more than there can be. */
+/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among
+ * the copies (a sequence group's rows may all be those of one part, and so go to one copy). Balanced routing
+ * gives an expert rows * k / experts of them; twice that is planned for, never more than there can be. */
 static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
 {
     const struct mb_layout *l = &p->layout;
-    int64_t batches = (int64_t)l->adp * (l->lane_scope ? l->pp : 1), rows = mb_sat_mul(batches, p->max_batch_rows);
+    int64_t batches = (int64_t)l->adp * (l->lane_scope ? l->pp : 1),
+            rows = mb_sat_mul(batches, p->max_batch_rows);
 
     if (m->router.experts == 0 || owned == 0)
         return 0;
-    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) / ((int64_t)m->router.experts * (l->sp == 1 ? l->edp : 1)) + 1;
+    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) /
+                       ((int64_t)m->router.experts * (l->sp == 1 ? l->edp : 1)) +
+                   1;
     return mb_least(mb_sat_mul(rows, mb_least(m->router.k, owned)), even);
 }
 
-static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                                     const struct mb_budget_rank *r)
+static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_plan *p,
+                                     const struct mb_plan_options *o, const struct mb_budget_rank *r)
 {
     const struct mb_layout *l = &p->layout;
     bool attends = r->at.a >= 0;
-    struct mb_budget_view v = {.m = m, .p = p, .o = o, .r = r, .attends = attends, .es = mb_dtype_size(o->path),
-                               .tensor = attends ? (struct mb_part_of){r->at.t, l->tp} : (struct mb_part_of){0, l->tp},
-                               .slice = {r->at.e >= 0 ? r->at.x : 0, l->etp}, .R = attends ? p->max_batch_rows : 0};
+    struct mb_budget_view v = {.m = m,
+                               .p = p,
+                               .o = o,
+                               .r = r,
+                               .attends = attends,
+                               .es = mb_dtype_size(o->path),
+                               .tensor = attends ? (struct mb_part_of){r->at.t, l->tp}
+                                                 : (struct mb_part_of){0, l->tp},
+                               .slice = {r->at.e >= 0 ? r->at.x : 0, l->etp},
+                               .R = attends ? p->max_batch_rows : 0};
 
     v.last = r->at.stage == l->pp - 1;
     v.sampler = attends && v.last && r->at.q == 0 && r->at.t == 0;
@@ -187,14 +203,16 @@ static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_p
     return v;
 }
 
-struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                                 const struct mb_budget_rank *r)
+struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
+                                 const struct mb_plan_options *o, const struct mb_budget_rank *r)
 {
     struct mb_budget_view v = view_of(m, p, o, r);
-    struct mb_budget_stage g = {p->first_layer[r->at.stage], p->first_layer[r->at.stage + 1], r->at.stage == 0, v.last};
+    struct mb_budget_stage g = {p->first_layer[r->at.stage], p->first_layer[r->at.stage + 1],
+                                r->at.stage == 0, v.last};
     struct mb_budget b = {0};
     int64_t device, host;
-    int64_t biases = m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
+    int64_t biases =
+        m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
 
     mb_budget_transit(&v, &device, &host);
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));

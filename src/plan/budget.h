@@ -19,19 +19,22 @@ static inline int64_t mb_columns(int64_t vocab, struct mb_part_of s)
 }
 
 /* Resident bytes of a packed GEMM weight of n outputs and k inputs in this type: outputs padded to 16, each K
- * leaf to 32. unit: 0 for one leaf, else the unit of a row-parallel weight's leaves, of which the share is counted. */
+ * leaf to 32. unit: 0 for one leaf, else the unit of a row-parallel weight's leaves, of which the share is
+ * counted. */
 int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t);
 /* The GEMM weights of a slice of one routed expert; its biases count as weights. */
 int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb_part_of slice);
-/* What a tensor rank of a stage with layers [first, last) keeps of everything but routed experts; the last stage has the head
- * and an MTP module in use. O(layers of the stage). */
+/* What a tensor rank of a stage with layers [first, last) keeps of everything but routed experts; the last
+ * stage has the head and an MTP module in use. O(layers of the stage). */
 struct mb_budget_stage {
     int32_t first, last;
     bool is_first, is_last;
 };
-int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s);
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o,
+                        const struct mb_budget_stage *g, struct mb_part_of s);
 /* One KV page of every layer of the stage. */
-int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g, struct mb_part_of s);
+int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o,
+                          const struct mb_budget_stage *g, struct mb_part_of s);
 
 /* What a rank keeps, counted by the caller. */
 struct mb_budget_rank {
@@ -42,17 +45,18 @@ struct mb_budget_rank {
     int64_t dense;      /* mb_budget_dense; 0 where it does not attend */
     int64_t adapters;   /* bytes of adapters' matrices */
 };
-/* Everything but KV pages (and total). Of p: layout, first_layer, nodes, alltoall, max_num_seqs, max_batch_rows, max_len,
- * max_pages_per_seq. O(1). */
-struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                                 const struct mb_budget_rank *r);
+/* Everything but KV pages (and total). Of p: layout, first_layer, nodes, alltoall, max_num_seqs,
+ * max_batch_rows, max_len, max_pages_per_seq. O(1). */
+struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
+                                 const struct mb_plan_options *o, const struct mb_budget_rank *r);
 
-/* Resident bytes of the adapters' matrices: those of each stage's attending ranks [pp], and of each shard's experts
- * [groups][ep], a group being a stage, or the lane under lane scope. In budget_adapters.c. */
-void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, int64_t *dense,
-                        int64_t *routed);
+/* Resident bytes of the adapters' matrices: those of each stage's attending ranks [pp], and of each shard's
+ * experts [groups][ep], a group being a stage, or the lane under lane scope. In budget_adapters.c. */
+void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                        int64_t *dense, int64_t *routed);
 /* Room for the terms of max_batch_rows rows; 0 without adapters. */
-int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o);
+int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
+                               const struct mb_plan_options *o);
 /* Whether dispatched rows say which adapter is theirs. */
 bool mb_budget_tagged(const struct mb_plan_options *o);
 
@@ -64,13 +68,14 @@ struct mb_budget_view {
     const struct mb_budget_rank *r;
     struct mb_part_of tensor, slice;
     bool attends, last, sampler, leads;
-    int64_t es;             /* bytes of an element of the path */
-    int64_t R, own;         /* rows of a step; those whose residual stream is kept here */
-    int64_t pairs;          /* (row, expert) pairs computed here in one exchange, planned */
-    int64_t logit_rows;     /* rows whose logits are held at a time */
+    int64_t es;         /* bytes of an element of the path */
+    int64_t R, own;     /* rows of a step; those whose residual stream is kept here */
+    int64_t pairs;      /* (row, expert) pairs computed here in one exchange, planned */
+    int64_t logit_rows; /* rows whose logits are held at a time */
 };
 /* budget_step.c */
-int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes, int64_t *expert_rows);
+int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes,
+                              int64_t *expert_rows);
 int64_t mb_budget_exchange(const struct mb_budget_view *v);
 int64_t mb_budget_staging(const struct mb_budget_view *v);
 /* budget_transit.c: buffers in which a group's shares travel, on the device and on the host. */

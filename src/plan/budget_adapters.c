@@ -31,15 +31,16 @@ static int32_t stage_of(const struct mb_plan *p, int32_t layer)
     return s;
 }
 
-void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, int64_t *dense,
-                        int64_t *routed)
+void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                        int64_t *dense, int64_t *routed)
 {
     for (int32_t k = 0; k < o->n_adapters; k++) {
         const struct mb_adapter *a = o->adapters[k];
         for (int64_t i = 0; i < a->n_loras; i++) {
             const struct mb_tensor *ta = &a->loras[i].a, *tb = &a->loras[i].b;
             int32_t s = stage_of(p, ta->layer), n;
-            int64_t bytes = ta->role == MB_T_KV_B ? kv_b_bytes(m, ta->n, o->path) : pair_bytes(ta->n, ta->k, tb->n, o->path);
+            int64_t bytes = ta->role == MB_T_KV_B ? kv_b_bytes(m, ta->n, o->path)
+                                                  : pair_bytes(ta->n, ta->k, tb->n, o->path);
             if (!mb_role_of_expert((enum mb_role)ta->role)) {
                 dense[s] = mb_sat_add(dense[s], bytes);
                 continue;
@@ -72,7 +73,8 @@ static int64_t widest(const struct mb_model *m)
 }
 
 /* Input and term in f32, A x in f32 for each leaf of K and once in the type of the path. */
-int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o)
+int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
+                               const struct mb_plan_options *o)
 {
     int64_t r = 0;
 
@@ -80,5 +82,6 @@ int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p
         return 0;
     for (int32_t i = 0; i < o->n_adapters; i++)
         r = mb_most(r, o->adapters[i]->rank);
-    return mb_sat_mul(mb_sat_add(mb_sat_mul(widest(m), 8), mb_sat_mul(r, 4 * (MB_MAX_LEAVES + 1))), p->max_batch_rows);
+    return mb_sat_mul(mb_sat_add(mb_sat_mul(widest(m), 8), mb_sat_mul(r, 4 * (MB_MAX_LEAVES + 1))),
+                      p->max_batch_rows);
 }

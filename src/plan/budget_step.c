@@ -1,12 +1,12 @@
-/* Memory of a step, predicted from shapes: activations, exchange, staging. The engine's buffers (engine/work.c, results.c,
- * load.c) and the exchange's (comm/xchg) are written down here once more. */
+/* Memory of a step, predicted from shapes: activations, exchange, staging. The engine's buffers
+ * (engine/work.c, results.c, load.c) and the exchange's (comm/xchg) are written down here once more. */
 #include "plan/budget.h"
 
-#define CHUNK_BYTES ((int64_t)16 << 20)  /* of a weight on its way */
-#define WINDOW_BYTES ((int64_t)4 << 20)  /* the least that is read at a time */
-#define TOP 20                           /* most log-probabilities a row can ask for */
-#define ROWS_GROWN 64                    /* first size of the buffers of expert rows, doubled as needed */
-#define ADJUST 64                        /* adjustments of sampled ids that there is room for */
+#define CHUNK_BYTES ((int64_t)16 << 20) /* of a weight on its way */
+#define WINDOW_BYTES ((int64_t)4 << 20) /* the least that is read at a time */
+#define TOP 20                          /* most log-probabilities a row can ask for */
+#define ROWS_GROWN 64                   /* first size of the buffers of expert rows, doubled as needed */
+#define ADJUST 64                       /* adjustments of sampled ids that there is room for */
 
 static int64_t mla_row(const struct mb_model *m, int64_t heads, int64_t es)
 {
@@ -19,20 +19,24 @@ static int64_t part_row(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
     struct mb_part_heads h = mb_part_heads(m, v->tensor.r, v->tensor.of);
-    int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(h.heads, m->v_dim), es = v->es, H = m->hidden;
+    int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(h.heads, m->v_dim), es = v->es,
+            H = m->hidden;
     int64_t qkv = m->mla ? q : mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
-    int64_t f = mb_most(mb_part_width(m->ffn, v->tensor.r, v->tensor.of), mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
+    int64_t f = mb_most(mb_part_width(m->ffn, v->tensor.r, v->tensor.of),
+                        mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
     bool tp = v->p->layout.tp > 1, sp = v->p->layout.sp > 1;
 
-    return MB_SUM(tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)), mb_sat_mul(f, 8 + es),
-                  m->mla ? mla_row(m, h.heads, es) : 0, v->o->mtp ? H * (4 + 2 * es) + 4 : 0, sp ? 28 : 20,
-                  m->mla && v->o->n_adapters > 0 ? mb_sat_mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)) : 0);
+    return MB_SUM(
+        tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)), mb_sat_mul(f, 8 + es),
+        m->mla ? mla_row(m, h.heads, es) : 0, v->o->mtp ? H * (4 + 2 * es) + 4 : 0, sp ? 28 : 20,
+        m->mla && v->o->n_adapters > 0 ? mb_sat_mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)) : 0);
 }
 
 /* One row whose residual stream is kept here. */
 static int64_t own_row(const struct mb_budget_view *v)
 {
-    return MB_SUM(v->m->hidden * (16 + v->es), (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8, 8);
+    return MB_SUM(v->m->hidden * (16 + v->es), (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8,
+                  8);
 }
 
 static int64_t head_bytes(const struct mb_budget_view *v)
@@ -43,7 +47,8 @@ static int64_t head_bytes(const struct mb_budget_view *v)
 
     if (!v->attends || !v->last)
         return 0;
-    int64_t shared = MB_SUM(H * (4 + v->es), 4, l->tp > 1 ? H * v->es : 0, l->tp * l->sp > 1 ? mb_sat_mul(cols, 4) : 0);
+    int64_t shared =
+        MB_SUM(H * (4 + v->es), 4, l->tp > 1 ? H * v->es : 0, l->tp * l->sp > 1 ? mb_sat_mul(cols, 4) : 0);
     int64_t drawn = MB_SUM((int64_t)m->vocab * 4, 28, 8 * TOP, (int64_t)sizeof(struct mb_sample_row));
     return MB_SUM(mb_sat_mul(v->logit_rows, shared), v->sampler ? mb_sat_mul(v->logit_rows, drawn) : 0,
                   v->sampler ? ADJUST * (int64_t)sizeof(struct mb_sample_adjust) : 0);
@@ -58,7 +63,8 @@ static int64_t rope_bytes(const struct mb_budget_view *v)
 /* Routing of a step on the host, of every layer of the model. */
 static int64_t routing_bytes(const struct mb_budget_view *v)
 {
-    int64_t R = v->p->max_batch_rows, each = mb_sat_mul(R, v->m->router.k), n = mb_sat_mul((int64_t)v->m->moe_layers + v->o->mtp, each) + 1;
+    int64_t R = v->p->max_batch_rows, each = mb_sat_mul(R, v->m->router.k),
+            n = mb_sat_mul((int64_t)v->m->moe_layers + v->o->mtp, each) + 1;
     return MB_SUM(mb_sat_mul(n, v->o->save_routing ? 12 : 8), v->o->save_routing ? 0 : 4,
                   v->p->layout.lane_scope ? mb_sat_mul(4, each + 1) : 4, 4 * R);
 }
@@ -72,8 +78,10 @@ int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_ro
     while (rows < v->pairs)
         rows = mb_sat_mul(rows, 2);
     *expert_rows = v->pairs > 0 ? rows : 0;
-    *expert_row_bytes = MB_SUM(mb_sat_mul(f, 8 + v->es), (int64_t)m->hidden * v->es, unrounded ? 4 * (int64_t)m->hidden : 0);
-    return MB_SUM(mb_sat_mul(part_row(v), v->R), mb_sat_mul(own_row(v), v->own), head_bytes(v), rope_bytes(v), routing_bytes(v),
+    *expert_row_bytes =
+        MB_SUM(mb_sat_mul(f, 8 + v->es), (int64_t)m->hidden * v->es, unrounded ? 4 * (int64_t)m->hidden : 0);
+    return MB_SUM(mb_sat_mul(part_row(v), v->R), mb_sat_mul(own_row(v), v->own), head_bytes(v), rope_bytes(v),
+                  routing_bytes(v),
                   v->attends ? mb_sat_mul(4 * (int64_t)v->p->max_num_seqs, v->p->max_pages_per_seq) : 0,
                   mb_sat_mul(*expert_row_bytes, *expert_rows), mb_budget_adapter_rows(m, v->p, v->o));
 }
@@ -81,32 +89,38 @@ int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_ro
 /* Bytes that a rank keeps ready for the first messages of its peers, both directions. */
 static int64_t first_messages(const struct mb_budget_view *v, int64_t groups)
 {
-    int64_t most = mb_sat_mul(mb_sat_mul(v->p->max_batch_rows, 4 * (int64_t)v->m->hidden), mb_most(v->m->router.k, 1));
+    int64_t most =
+        mb_sat_mul(mb_sat_mul(v->p->max_batch_rows, 4 * (int64_t)v->m->hidden), mb_most(v->m->router.k, 1));
     int64_t eager = v->o->eager_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->eager_bytes;
 
     return mb_sat_mul(2 * (groups - 1), mb_sat_add(MB_XCHG_HEADER, mb_least(most, eager)));
 }
 
 /* Rows sent and rows received (once each), values on the way back (f32 at most, both directions), the sorted
- * rows of the own experts, the first messages, the share of the node's shared segment, and what is posted between stages. */
+ * rows of the own experts, the first messages, the share of the node's shared segment, and what is posted
+ * between stages. */
 int64_t mb_budget_exchange(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
     const struct mb_layout *l = &v->p->layout;
-    int64_t members = mb_layout_group(l), groups = v->p->alltoall == MB_A2A_HIER ? mb_least(v->p->nodes, members) : members;
+    int64_t members = mb_layout_group(l),
+            groups = v->p->alltoall == MB_A2A_HIER ? mb_least(v->p->nodes, members) : members;
     int64_t firsts = first_messages(v, groups), H = m->hidden;
-    int64_t line = l->tp * l->sp * l->pp > 1 ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
-                                                       v->o->save_logits ? mb_sat_mul(v->R, 4 * (int64_t)m->vocab) : 0) : 0;
+    int64_t line = l->tp * l->sp * l->pp > 1
+                       ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
+                                v->o->save_logits ? mb_sat_mul(v->R, 4 * (int64_t)m->vocab) : 0)
+                       : 0;
 
     if (m->router.experts == 0)
         return mb_sat_add(firsts, line);
-    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, H, v->o->path, mb_budget_tagged(v->o)), back = 4 * H;
+    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, H, v->o->path, mb_budget_tagged(v->o)),
+            back = 4 * H;
     int64_t copies = mb_sat_mul(v->own, mb_least(m->router.k, groups));
     int64_t share = v->o->shm_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->shm_bytes / v->r->node_ranks;
     bool shared = v->p->alltoall == MB_A2A_HIER && v->r->node_ranks > 1;
 
-    return MB_SUM(firsts, line, mb_sat_mul(2 * copies, mb_sat_add(there, back)), mb_sat_mul(v->pairs, MB_SUM(there, H * v->es, back, 64)),
-                  shared ? share : 0);
+    return MB_SUM(firsts, line, mb_sat_mul(2 * copies, mb_sat_add(there, back)),
+                  mb_sat_mul(v->pairs, MB_SUM(there, H * v->es, back, 64)), shared ? share : 0);
 }
 
 /* Rows of a step for the results. */
@@ -126,18 +140,20 @@ static int64_t kept_host(const struct mb_budget_view *v)
 {
     int64_t per = mb_sat_mul(v->m->moe_layers, v->m->router.k), L = v->logit_rows;
     int64_t row = mb_most(mb_most(v->o->save_logits ? mb_sat_mul(L, v->m->vocab) : 0,
-                                  mb_sat_mul(v->m->hidden, v->o->save_hidden ? v->m->layers + 1 : 1)), per);
+                                  mb_sat_mul(v->m->hidden, v->o->save_hidden ? v->m->layers + 1 : 1)),
+                          per);
 
     return MB_SUM(mb_sat_mul(4, row + 1), mb_sat_mul(2, 2 * per + 1), mb_sat_mul(L, 8 * TOP + 12),
                   mb_sat_mul(L, (int64_t)sizeof(struct mb_sample_row)), found_bytes(v));
 }
 
-/* While weights are read: the reader's window, a chunk, its f32 form. While steps run: host rows of the results. The
- * rotation tables are made before, and given back. */
+/* While weights are read: the reader's window, a chunk, its f32 form. While steps run: host rows of the
+ * results. The rotation tables are made before, and given back. */
 int64_t mb_budget_staging(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
-    int64_t largest = mb_sat_mul(4, mb_most(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden)));
+    int64_t largest = mb_sat_mul(
+        4, mb_most(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden)));
     int64_t chunk = mb_least(largest, CHUNK_BYTES), window = mb_most(chunk, WINDOW_BYTES);
 
     return MB_SUM(kept_host(v), mb_most(rope_bytes(v), MB_SUM(CHUNK_BYTES, chunk, window)));

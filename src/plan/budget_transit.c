@@ -1,5 +1,6 @@
-/* Memory in which the shares of a group travel (engine/share.c, segments.c, head.c, experts.c): rows gathered over tensor ranks,
- * tree nodes of shared sums, states of KV segments, slices of experts. Each buffer is as large as its largest use. */
+/* Memory in which the shares of a group travel (engine/share.c, segments.c, head.c, experts.c): rows gathered
+ * over tensor ranks, tree nodes of shared sums, states of KV segments, slices of experts. Each buffer is as
+ * large as its largest use. */
 #include "plan/budget.h"
 
 /* Maximal nodes of a share of so many leaves, and of all shares together. */
@@ -34,7 +35,7 @@ static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t 
     }
 }
 
-struct transit { /* bytes, by buffer */
+struct transit {                                                      /* bytes, by buffer */
     int64_t parts, inner, idx, gathered, square, q_all, state, nodes; /* device */
     int64_t send, recv, ints, z;                                      /* host */
 };
@@ -74,13 +75,14 @@ static void head(const struct mb_budget_view *v, struct transit *t)
     grow(&t->recv, v->sampler ? mb_sat_mul(v->logit_rows, 4 * (int64_t)v->m->vocab) : 0);
 }
 
-/* Every row may look at as many segments as its sequence can have; a part makes the states of its own, and completes those of
- * its own rows from all. */
+/* Every row may look at as many segments as its sequence can have; a part makes the states of its own, and
+ * completes those of its own rows from all. */
 static void segments(const struct mb_budget_view *v, struct transit *t)
 {
     const struct mb_model *m = v->m;
     int64_t seg = v->o->segment > 0 ? v->o->segment : MB_KV_SEGMENT, all = (v->p->max_len + seg - 1) / seg;
-    int64_t mine = mb_most(1, mb_layout_part_most(v->p->layout.sp, all)), heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
+    int64_t mine = mb_most(1, mb_layout_part_most(v->p->layout.sp, all)),
+            heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
     int64_t q = mb_sat_mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim);
     int64_t state = mb_sat_mul(mb_sat_mul(heads, (int64_t)(m->mla ? m->kv_lora : m->v_dim) + 2), 4);
     int64_t items = mb_sat_mul(v->R, mine), cells = mb_sat_mul(v->R, all);
@@ -98,7 +100,8 @@ static void slices(const struct mb_budget_view *v, struct transit *t)
 {
     const struct mb_model *m = v->m;
     int64_t begin[MB_MAX_LEAVES + 1], all, row = mb_sat_mul(m->hidden, 4), es = v->es;
-    int64_t here = nodes_of(mb_k_leaves(m->expert_ffn, mb_k_unit(m->expert_ffn), begin), v->slice, &all), P = v->pairs;
+    int64_t here = nodes_of(mb_k_leaves(m->expert_ffn, mb_k_unit(m->expert_ffn), begin), v->slice, &all),
+            P = v->pairs;
 
     grow(&t->parts, mb_sat_mul(mb_sat_mul(here, P), row));
     grow(&t->inner, mb_sat_mul(mb_sat_mul(all, P), row));
@@ -106,7 +109,8 @@ static void slices(const struct mb_budget_view *v, struct transit *t)
     grow(&t->gathered, mb_sat_mul(P, (int64_t)m->hidden * es));
     grow(&t->send, mb_sat_mul(mb_sat_mul(here, P), row));
     grow(&t->recv, mb_sat_mul(mb_sat_mul(all, P), row));
-    grow(&t->ints, mb_sat_mul(8 * (int64_t)v->slice.of, mb_sat_mul(v->r->owned, v->p->layout.lane_scope ? v->p->layout.pp : 1) + 1));
+    grow(&t->ints, mb_sat_mul(8 * (int64_t)v->slice.of,
+                              mb_sat_mul(v->r->owned, v->p->layout.lane_scope ? v->p->layout.pp : 1) + 1));
 }
 
 void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t *host)

@@ -4,13 +4,15 @@
 #define MOST_IDS 65536 /* an expert's number in an exchange is a u16 */
 
 /* A size that may not exceed the leaves of the sums it splits. */
-static enum mb_status leaves(char *why, const char *option, int32_t size, const char *what, int64_t k, int64_t unit)
+static enum mb_status leaves(char *why, const char *option, int32_t size, const char *what, int64_t k,
+                             int64_t unit)
 {
     int64_t begin[MB_MAX_LEAVES + 1];
     int32_t s = k > 0 ? mb_k_leaves(k, unit, begin) : size;
 
     if (size > s)
-        return mb_layout_no(why, "%s %d is more than the %d leaves of %s (%lld inputs)", option, (int)size, (int)s, what, (long long)k);
+        return mb_layout_no(why, "%s %d is more than the %d leaves of %s (%lld inputs)", option, (int)size,
+                            (int)s, what, (long long)k);
     return MB_OK;
 }
 
@@ -19,7 +21,8 @@ static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
     const char *o = "--tensor-parallel-size";
 
     if (tp > MB_MAX_LEAVES)
-        return mb_layout_no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp, MB_MAX_LEAVES);
+        return mb_layout_no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp,
+                            MB_MAX_LEAVES);
     MB_TRY(leaves(why, o, tp, "the attention output", (int64_t)m->heads * m->v_dim, m->v_dim));
     if (m->moe_layers < m->layers && m->ffn > 0)
         MB_TRY(leaves(why, o, tp, "the dense FFN", m->ffn, mb_k_unit(m->ffn)));
@@ -34,36 +37,46 @@ static enum mb_status check_experts(const struct mb_model *m, const struct mb_la
 
     if (m->moe_layers == 0) {
         if (l->etp > 1 || l->edp > 1 || l->attn > 0 || l->lane_scope)
-            return mb_layout_no(why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane and "
-                           "--disaggregate need experts, and the model is dense");
+            return mb_layout_no(
+                why, "--expert-tensor-parallel-size, --expert-data-parallel-size, --expert-scope lane and "
+                     "--disaggregate need experts, and the model is dense");
         return MB_OK;
     }
     if (l->etp > 1)
-        MB_TRY(leaves(why, "--expert-tensor-parallel-size", l->etp, "an expert", m->expert_ffn, mb_k_unit(m->expert_ffn)));
+        MB_TRY(leaves(why, "--expert-tensor-parallel-size", l->etp, "an expert", m->expert_ffn,
+                      mb_k_unit(m->expert_ffn)));
     while (l->lane_scope && pad < m->router.experts)
         pad *= 2;
     if (l->lane_scope && l->pp * pad > MOST_IDS)
-        return mb_layout_no(why, "--expert-scope lane with --pipeline-parallel-size %d: %lld numbers for experts in an exchange, at most %d", (int)l->pp,
-                  (long long)(l->pp * pad), MOST_IDS);
+        return mb_layout_no(why,
+                            "--expert-scope lane with --pipeline-parallel-size %d: %lld numbers for experts "
+                            "in an exchange, at most %d",
+                            (int)l->pp, (long long)(l->pp * pad), MOST_IDS);
     return MB_OK;
 }
 
-enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l,
-                               char why[MB_LAYOUT_TEXT])
+enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o,
+                               const struct mb_layout *l, char why[MB_LAYOUT_TEXT])
 {
     if (l->pp > m->layers)
-        return mb_layout_no(why, "--pipeline-parallel-size %d, but the model has %d layers", (int)l->pp, (int)m->layers);
+        return mb_layout_no(why, "--pipeline-parallel-size %d, but the model has %d layers", (int)l->pp,
+                            (int)m->layers);
     if (l->sp > MB_MAX_PARTS)
         return mb_layout_no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MB_MAX_PARTS);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
     MB_TRY(check_experts(m, l, why));
     if (o->mtp && (l->tp > 1 || l->sp > 1 || l->pp > 1 || l->attn > 0))
-        return mb_layout_no(why, "--save-logits=all runs the model's MTP module, which needs --tensor-parallel-size, --sequence-parallel-size and "
-                       "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or give --save-logits=last)", (int)l->tp,
-                  (int)l->sp, (int)l->pp);
+        return mb_layout_no(why,
+                            "--save-logits=all runs the model's MTP module, which needs "
+                            "--tensor-parallel-size, --sequence-parallel-size and "
+                            "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or "
+                            "give --save-logits=last)",
+                            (int)l->tp, (int)l->sp, (int)l->pp);
     if (o->n_adapters > 0 && (l->tp > 1 || l->etp > 1))
-        return mb_layout_no(why, "--adapter with --tensor-parallel-size %d and --expert-tensor-parallel-size %d: adapters need 1 and 1", (int)l->tp,
-                  (int)l->etp);
+        return mb_layout_no(why,
+                            "--adapter with --tensor-parallel-size %d and --expert-tensor-parallel-size %d: "
+                            "adapters need 1 and 1",
+                            (int)l->tp, (int)l->etp);
     return MB_OK;
 }

@@ -138,7 +138,8 @@ struct candidate {
     struct mb_layout l;
 };
 
-/* Doublings or halvings between a size asked for and one that works; sizes that were left out follow freely. */
+/* Doublings or halvings between a size asked for and one that works; sizes that were left out follow freely.
+ */
 static double doublings(int32_t asked, int32_t is)
 {
     return fabs(log2((double)(asked > 0 ? asked : 1) / is));
@@ -146,8 +147,8 @@ static double doublings(int32_t asked, int32_t is)
 
 static double distance(const struct mb_layout_options *o, const struct mb_layout *l)
 {
-    double d = doublings(o->dp, l->dp) + doublings(o->pp, l->pp) + doublings(o->tp, l->tp) + doublings(o->sp, l->sp) +
-               doublings(o->etp, l->etp);
+    double d = doublings(o->dp, l->dp) + doublings(o->pp, l->pp) + doublings(o->tp, l->tp) +
+               doublings(o->sp, l->sp) + doublings(o->etp, l->etp);
 
     d += o->adp > 0 ? doublings(o->adp, l->adp) : 0;
     d += o->ep > 0 ? doublings(o->ep, l->ep) : 0;
@@ -168,7 +169,10 @@ static int by_distance(const void *a, const void *b)
 static struct candidate *candidates(const struct mb_layout_options *o, int32_t world, int64_t *count)
 {
     bool split = o->attn > 0 || o->expert > 0;
-    struct mb_layout_walk w = {.world = world, .lane = o->lane_scope, .split = split, .attn = split ? (o->attn > 0 ? o->attn : 1) : 0,
+    struct mb_layout_walk w = {.world = world,
+                               .lane = o->lane_scope,
+                               .split = split,
+                               .attn = split ? (o->attn > 0 ? o->attn : 1) : 0,
                                .expert = split ? (o->expert > 0 ? o->expert : 1) : 0};
     struct candidate *c = NULL;
     struct mb_layout l;
@@ -193,8 +197,8 @@ static struct candidate *candidates(const struct mb_layout_options *o, int32_t w
 
 #define MOST_TRIALS 4096 /* a refusal answers within a second */
 
-bool mb_layout_nearest(const struct mb_layout_options *o, int32_t world, bool (*accept)(void *arg, const struct mb_layout *l), void *arg,
-                       struct mb_layout *out)
+bool mb_layout_nearest(const struct mb_layout_options *o, int32_t world,
+                       bool (*accept)(void *arg, const struct mb_layout *l), void *arg, struct mb_layout *out)
 {
     int64_t n = 0;
     struct candidate *c = candidates(o, world, &n);

@@ -1,14 +1,14 @@
-/* The two grids of a job: which rank does what. Pure integers, the same on every rank; a rank's own place costs O(1), the members of
- * its groups O(group). Local.
+/* The two grids of a job: which rank does what. Pure integers, the same on every rank; a rank's own place
+ * costs O(1), the members of its groups O(group). Local.
  *
- * A job is dp independent lanes of pp pipeline stages. A stage's ranks are seen as two grids: attention tp x sp x adp (heads x parts
- * of a sequence x independent batches) and experts ep x etp x edp (shards x slices of one expert x copies). Ranks are named by their
- * index in topology order:
- *     index = (lane * pp + stage) * stage_size + s
- *     attention  s = (a * sp + q) * tp + t            s < attn ranks of the stage
- *     experts    n = (c * ep + e) * etp + x           n: number among the expert ranks of the exchange group
- * The exchange group of a rank is its stage, or its lane under lane scope ("pattern 2"); a member's number in it is its index less
- * the group's first. Disaggregated: the first attn ranks of a stage attend, the next expert ranks hold experts, none does both. */
+ * A job is dp independent lanes of pp pipeline stages. A stage's ranks are seen as two grids: attention tp x
+ * sp x adp (heads x parts of a sequence x independent batches) and experts ep x etp x edp (shards x slices of
+ * one expert x copies). Ranks are named by their index in topology order: index = (lane * pp + stage) *
+ * stage_size + s attention  s = (a * sp + q) * tp + t            s < attn ranks of the stage experts    n =
+ * (c * ep + e) * etp + x           n: number among the expert ranks of the exchange group The exchange group
+ * of a rank is its stage, or its lane under lane scope ("pattern 2"); a member's number in it is its index
+ * less the group's first. Disaggregated: the first attn ranks of a stage attend, the next expert ranks hold
+ * experts, none does both. */
 #ifndef MB_PLAN_GRID_H
 #define MB_PLAN_GRID_H
 #include <stdbool.h>
@@ -16,18 +16,18 @@
 #include "base/status.h"
 
 struct mb_layout {
-    int32_t world;                /* dp * pp * stage_size */
+    int32_t world; /* dp * pp * stage_size */
     int32_t dp, pp;
     int32_t tp, sp, adp;
-    int32_t ep, etp, edp;         /* of the exchange group */
-    bool lane_scope;              /* experts of all stages lie on all ranks of the lane */
-    int32_t attn, expert;         /* --disaggregate A:X, ranks of each kind per stage; 0, 0: every rank does both */
+    int32_t ep, etp, edp; /* of the exchange group */
+    bool lane_scope;      /* experts of all stages lie on all ranks of the lane */
+    int32_t attn, expert; /* --disaggregate A:X, ranks of each kind per stage; 0, 0: every rank does both */
 };
 
-struct mb_layout_options {        /* 0: not given */
+struct mb_layout_options { /* 0: not given */
     int32_t dp, pp, tp, sp, adp, ep, etp, edp;
-    int32_t experts_per_gpu;      /* ep = ceil(experts / n) */
-    int32_t experts;              /* of the model; 0: dense */
+    int32_t experts_per_gpu; /* ep = ceil(experts / n) */
+    int32_t experts;         /* of the model; 0: dense */
     bool lane_scope;
     int32_t attn, expert;
 };
@@ -35,13 +35,17 @@ struct mb_layout_options {        /* 0: not given */
 #define MB_MAX_PARTS 1024 /* ranks of a sequence group, at most */
 #define MB_LAYOUT_TEXT 512
 
-/* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp determines the other; all
- * others 1). The products must match exactly, else MB_LAYOUT, not logged: why gets the reason, naming both values. Local. */
-enum mb_status mb_layout_try(const struct mb_layout_options *o, int32_t world, struct mb_layout *out, char why[MB_LAYOUT_TEXT]);
-/* The options that give this layout, all of them; and as a command line, without those that are at their default. */
+/* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp
+ * determines the other; all others 1). The products must match exactly, else MB_LAYOUT, not logged: why gets
+ * the reason, naming both values. Local. */
+enum mb_status mb_layout_try(const struct mb_layout_options *o, int32_t world, struct mb_layout *out,
+                             char why[MB_LAYOUT_TEXT]);
+/* The options that give this layout, all of them; and as a command line, without those that are at their
+ * default. */
 struct mb_layout_options mb_layout_options_of(const struct mb_layout *l);
 void mb_layout_text(const struct mb_layout *l, char out[MB_LAYOUT_TEXT]);
-/* Writes a reason into why (MB_LAYOUT_TEXT bytes) and returns MB_LAYOUT: how a layout is refused while others are still tried. */
+/* Writes a reason into why (MB_LAYOUT_TEXT bytes) and returns MB_LAYOUT: how a layout is refused while others
+ * are still tried. */
 enum mb_status mb_layout_no(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline int32_t mb_layout_stage_size(const struct mb_layout *l)
@@ -64,16 +68,17 @@ static inline int32_t mb_layout_group(const struct mb_layout *l)
 }
 
 struct mb_place {
-    int32_t index;                /* in topology order */
+    int32_t index; /* in topology order */
     int32_t lane, stage, s;
-    int32_t a, q, t;              /* attention grid; a < 0: this rank does not attend */
-    int32_t group;                /* exchange groups are numbered: lane * pp + stage, or lane */
-    int32_t member;               /* number in the exchange group */
-    int32_t c, e, x;              /* expert grid; e < 0: holds no experts by role */
+    int32_t a, q, t; /* attention grid; a < 0: this rank does not attend */
+    int32_t group;   /* exchange groups are numbered: lane * pp + stage, or lane */
+    int32_t member;  /* number in the exchange group */
+    int32_t c, e, x; /* expert grid; e < 0: holds no experts by role */
 };
 void mb_layout_place(const struct mb_layout *l, int32_t index, struct mb_place *out);
 /* The index of a rank from its lane, stage and attention coordinates. */
-int32_t mb_layout_index(const struct mb_layout *l, int32_t lane, int32_t stage, int32_t a, int32_t q, int32_t t);
+int32_t mb_layout_index(const struct mb_layout *l, int32_t lane, int32_t stage, int32_t a, int32_t q,
+                        int32_t t);
 /* The member of an exchange group at expert coordinates (c, e, x). */
 int32_t mb_layout_member(const struct mb_layout *l, int32_t c, int32_t e, int32_t x);
 /* Leads its attention group: schedules, reads requests, writes the journal. */
@@ -86,7 +91,8 @@ static inline int32_t mb_layout_leaders(const struct mb_layout *l)
     return l->dp * l->adp;
 }
 
-/* The part of sequence parallelism that keeps KV segment i: z(i mod 2 sp), z = 0 .. sp-1, sp-1 .. 0 (balances causal work). */
+/* The part of sequence parallelism that keeps KV segment i: z(i mod 2 sp), z = 0 .. sp-1, sp-1 .. 0 (balances
+ * causal work). */
 static inline int32_t mb_layout_part(int32_t sp, int64_t segment)
 {
     int32_t i = (int32_t)(segment % (2 * (int64_t)sp));

@@ -1,5 +1,5 @@
-/* Memory of all ranks. Ranks of one stage and tensor rank keep the same dense weights, ranks of one shard the same experts: these
- * are counted once, and a rank's budget is then O(1). */
+/* Memory of all ranks. Ranks of one stage and tensor rank keep the same dense weights, ranks of one shard the
+ * same experts: these are counted once, and a rank's budget is then O(1). */
 #include "plan/memory.h"
 
 #include <inttypes.h>
@@ -68,7 +68,8 @@ static enum mb_status count_experts(const struct mb_model *m, const struct mb_pl
         if (!m->is_moe[l])
             continue;
         int64_t base = c->groups > 1 ? (int64_t)s * c->ep : 0;
-        for (int64_t i = pl->first[(int64_t)lm * pl->experts]; i < pl->first[((int64_t)lm + 1) * pl->experts]; i++) {
+        for (int64_t i = pl->first[(int64_t)lm * pl->experts]; i < pl->first[((int64_t)lm + 1) * pl->experts];
+             i++) {
             int32_t e = pl->shard[i];
             here[e] = layer[e] == lm + 1 ? here[e] + 1 : 1;
             layer[e] = lm + 1;
@@ -83,21 +84,24 @@ static enum mb_status count_experts(const struct mb_model *m, const struct mb_pl
     return MB_OK;
 }
 
-static enum mb_status count(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, struct counts *c)
+static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
+                            const struct mb_plan_options *o, struct counts *c)
 {
     MB_TRY(counts_alloc(p, c));
     MB_TRY(count_experts(m, p, c));
     for (int32_t s = 0; s < p->layout.pp; s++) {
         struct mb_budget_stage g = stage_of(p, s);
         for (int32_t t = 0; t < p->layout.tp; t++)
-            c->dense[(int64_t)s * p->layout.tp + t] = mb_budget_dense(m, o, &g, (struct mb_part_of){t, p->layout.tp});
+            c->dense[(int64_t)s * p->layout.tp + t] =
+                mb_budget_dense(m, o, &g, (struct mb_part_of){t, p->layout.tp});
     }
     mb_budget_adapters(m, p, o, c->adapters, c->routed);
     return MB_OK;
 }
 
-static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                                  const struct counts *c, int32_t index, int32_t node_ranks)
+static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p,
+                                  const struct mb_plan_options *o, const struct counts *c, int32_t index,
+                                  int32_t node_ranks)
 {
     struct mb_budget_rank r = {.node_ranks = node_ranks};
 
@@ -142,15 +146,17 @@ static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fractio
     return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
 }
 
-static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction, int64_t pages,
-                             char why[MB_LAYOUT_TEXT])
+static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction,
+                             int64_t pages, char why[MB_LAYOUT_TEXT])
 {
-    return mb_layout_no(
-             why, "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided by the node's ranks) but needs %.3f: "
-             "weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, %" PRId64 " KV pages %.3f; use more ranks or "
-             "nodes, or lower --max-batch-rows, --max-num-seqs or --kv-pages",
-             host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts), GIB(b->activations), GIB(b->exchange),
-             GIB(b->staging), pages, GIB(b->kv));
+    return mb_layout_no(why,
+                        "a rank on %s may use %.3f GiB (--gpu-memory-utilization %g of what is free, divided "
+                        "by the node's ranks) but needs %.3f: "
+                        "weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, %" PRId64
+                        " KV pages %.3f; use more ranks or "
+                        "nodes, or lower --max-batch-rows, --max-num-seqs or --kv-pages",
+                        host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts),
+                        GIB(b->activations), GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
 }
 
 /* The most pages a rank can use, or was told to use. */
@@ -158,31 +164,40 @@ static enum mb_status most_pages(const struct mb_plan_options *o, const struct m
 {
     const int64_t limit = INT32_MAX / MB_KV_BLOCK; /* slot numbers (page * 64 + offset) are i32 */
     int64_t seg = o->segment > 0 ? o->segment : MB_KV_SEGMENT;
-    int64_t part = mb_sat_mul(mb_layout_part_most(p->layout.sp, (p->max_len + seg - 1) / seg), (seg + MB_KV_BLOCK - 1) / MB_KV_BLOCK);
+    int64_t part = mb_sat_mul(mb_layout_part_most(p->layout.sp, (p->max_len + seg - 1) / seg),
+                              (seg + MB_KV_BLOCK - 1) / MB_KV_BLOCK);
     int64_t useful = mb_sat_mul(p->max_num_seqs, mb_least(part, p->max_pages_per_seq));
 
     if (o->kv_pages > limit)
-        return mb_error(MB_LAYOUT, "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address", o->kv_pages, limit);
+        return mb_error(MB_LAYOUT,
+                        "--kv-pages %" PRId64 " is more than the %" PRId64 " pages a rank can address",
+                        o->kv_pages, limit);
     *out = o->kv_pages > 0 ? o->kv_pages : mb_least(useful, limit);
     return MB_OK;
 }
 
-/* Lowers *pages to what the ranks of a node have room for, or refuses. A rank that does not attend has no pages. */
-static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const struct mb_model *m, const struct mb_plan_options *o,
-                               const struct counts *c, struct mb_plan *p, int64_t *pages, char why[MB_LAYOUT_TEXT])
+/* Lowers *pages to what the ranks of a node have room for, or refuses. A rank that does not attend has no
+ * pages. */
+static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const struct mb_model *m,
+                               const struct mb_plan_options *o, const struct counts *c, struct mb_plan *p,
+                               int64_t *pages, char why[MB_LAYOUT_TEXT])
 {
     int64_t may = rank_memory(t, node, o->memory_fraction);
     int32_t ranks = t->node_first[node + 1] - t->node_first[node];
 
     for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
         struct mb_budget b = budget_of(m, p, o, c, i, ranks);
-        int64_t fixed = fixed_total(&b), room = may > fixed && b.kv_page_bytes > 0 ? (may - fixed) / b.kv_page_bytes : 0;
+        int64_t fixed = fixed_total(&b),
+                room = may > fixed && b.kv_page_bytes > 0 ? (may - fixed) / b.kv_page_bytes : 0;
         if (o->kv_pages == 0 && room > 0 && room < *pages)
             *pages = room;
-        int64_t used = b.kv_page_bytes == 0 ? 0 : room < 1 && o->kv_pages == 0 ? 1 : *pages; /* a refusal shows the least that would do */
+        int64_t used = b.kv_page_bytes == 0           ? 0
+                       : room < 1 && o->kv_pages == 0 ? 1
+                                                      : *pages; /* a refusal shows the least that would do */
         with_pages(&b, used);
         if (b.total > may)
-            return refuse(&b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used, why);
+            return refuse(&b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used,
+                          why);
         p->expert_bytes[i] = b.experts;
         p->weight_bytes[i] = b.weights;
     }
@@ -190,8 +205,8 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
 }
 
 /* The fullest rank of all, and of each kind, once the pages are known. */
-static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, const struct mb_plan_options *o, const struct counts *c,
-                         struct mb_plan *p)
+static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, const struct mb_plan_options *o,
+                         const struct counts *c, struct mb_plan *p)
 {
     for (int32_t i = 0; i < p->layout.world; i++) {
         struct mb_place at;
@@ -207,8 +222,8 @@ static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, cons
     }
 }
 
-enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan *p,
-                              char why[MB_LAYOUT_TEXT])
+enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT])
 {
     struct counts c = {0};
     int64_t pages = 0;
@@ -226,8 +241,8 @@ enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
     return st;
 }
 
-enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                              int32_t index, struct mb_budget *out)
+enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, int32_t index, struct mb_budget *out)
 {
     struct counts c = {0};
     enum mb_status st = count(m, p, o, &c);

@@ -3,8 +3,9 @@
 #define MB_PLAN_MEMORY_H
 #include "plan/plan.h"
 
-/* Sets kv_pages, budget, kind, expert_bytes and weight_bytes of p from everything else in it. MB_LAYOUT, not logged, with the
- * reason in why, where a rank needs more than it may use (no reason: it was logged). O(ranks + layers * experts). */
-enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan *p,
-                              char why[MB_LAYOUT_TEXT]);
+/* Sets kv_pages, budget, kind, expert_bytes and weight_bytes of p from everything else in it. MB_LAYOUT, not
+ * logged, with the reason in why, where a rank needs more than it may use (no reason: it was logged). O(ranks
+ * + layers * experts). */
+enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT]);
 #endif

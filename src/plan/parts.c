@@ -32,7 +32,8 @@ void mb_part_vocab(int64_t vocab, int32_t r, int32_t of, int64_t *v0, int64_t *v
     *v1 = b < vocab ? b : vocab;
 }
 
-int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES])
+int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEAVES],
+                      int32_t count[MB_MAX_LEAVES])
 {
     int32_t pos[MB_MAX_LEAVES];
     uint8_t held[MB_MAX_LEAVES];

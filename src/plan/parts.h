@@ -1,5 +1,6 @@
-/* Shares of what leaves divide (numerics.md, Leaves): rank r of `of` ranks has leaves [S r / of, S (r + 1) / of) of each sum, and the
- * heads, widths and columns that belong to them. What the engine loads and what the budget predicts come from here. Pure, Local. */
+/* Shares of what leaves divide (numerics.md, Leaves): rank r of `of` ranks has leaves [S r / of, S (r + 1) /
+ * of) of each sum, and the heads, widths and columns that belong to them. What the engine loads and what the
+ * budget predicts come from here. Pure, Local. */
 #ifndef MB_PLAN_PARTS_H
 #define MB_PLAN_PARTS_H
 #include "base/numerics.h"
@@ -16,5 +17,6 @@ int64_t mb_part_width(int64_t ffn, int32_t r, int32_t of);
 /* Columns [v0, v1) of the vocabulary: whole leaves, maybe none. */
 void mb_part_vocab(int64_t vocab, int32_t r, int32_t of, int64_t *v0, int64_t *v1);
 /* Maximal tree nodes of the share of S leaves: first leaf and number of leaves of each; returns how many. */
-int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEAVES], int32_t count[MB_MAX_LEAVES]);
+int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEAVES],
+                      int32_t count[MB_MAX_LEAVES]);
 #endif

@@ -35,14 +35,17 @@ void mb_plan_destroy(struct mb_plan *p)
 static double layer_cost(const struct mb_model *m, int32_t l)
 {
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
-    double attn = m->mla ? h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) + 2 * v * m->kv_lora + v * h
+    double attn = m->mla ? h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
+                               2 * v * m->kv_lora + v * h
                          : h * (q + (double)m->kv_heads * (m->head_dim + m->v_dim)) + v * h;
-    double ffn = m->is_moe[l] ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
-                              : 3.0 * h * m->ffn;
+    double ffn = m->is_moe[l]
+                     ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
+                     : 3.0 * h * m->ffn;
     return attn + ffn;
 }
 
-/* Whether stages of at most `most` can hold all layers, one at least each; notes the boundaries. The last stage also has the head. */
+/* Whether stages of at most `most` can hold all layers, one at least each; notes the boundaries. The last
+ * stage also has the head. */
 static bool cut_stages(const struct mb_model *m, int32_t pp, double most, double head, int32_t *first)
 {
     int32_t s = 0;
@@ -142,7 +145,8 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     p->weight_bytes = calloc((size_t)t->ranks, sizeof *p->weight_bytes);
     p->kind = calloc(2 * (size_t)l->pp, sizeof *p->kind);
     p->first_layer = calloc((size_t)l->pp + 1, sizeof *p->first_layer);
-    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->kind == NULL || p->first_layer == NULL) {
+    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->kind == NULL ||
+        p->first_layer == NULL) {
         mb_plan_destroy(p);
         return NULL;
     }
@@ -151,8 +155,8 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     return p;
 }
 
-static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan *p,
-                               char why[MB_LAYOUT_TEXT])
+static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t,
+                               const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT])
 {
     p->alltoall = resolve_alltoall(t, o->alltoall);
     plan_stages(m, p);
@@ -162,8 +166,9 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
 }
 
 /* The plan of one layout. MB_LAYOUT with a reason: not logged. */
-static enum mb_status plan_layout(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
-                                  const struct mb_layout *l, struct mb_plan **out, char why[MB_LAYOUT_TEXT])
+static enum mb_status plan_layout(const struct mb_model *m, const struct mb_topo *t,
+                                  const struct mb_plan_options *o, const struct mb_layout *l,
+                                  struct mb_plan **out, char why[MB_LAYOUT_TEXT])
 {
     why[0] = 0;
     MB_TRY(mb_plan_refusal(m, o, l, why));
@@ -185,7 +190,8 @@ struct trial {
     const struct mb_plan_options *o;
 };
 
-/* Whether a layout works, memory included; a placement file belongs to one size of the expert grid, so equal ranges stand for it. */
+/* Whether a layout works, memory included; a placement file belongs to one size of the expert grid, so equal
+ * ranges stand for it. */
 static bool works(void *arg, const struct mb_layout *l)
 {
     const struct trial *a = arg;
@@ -200,7 +206,8 @@ static bool works(void *arg, const struct mb_layout *l)
     return true;
 }
 
-enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o, struct mb_plan **out)
+enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
+                              const struct mb_plan_options *o, struct mb_plan **out)
 {
     struct mb_layout_options lo = o->layout;
     struct trial trial = {m, t, o};

@@ -13,10 +13,11 @@ static json_t *ints(const int32_t *v, int64_t n)
 
 static json_t *sizes(const struct mb_layout *l)
 {
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i}", "world", l->world, "lanes", l->dp, "stages",
-                     l->pp, "stage_size", mb_layout_stage_size(l), "tp", l->tp, "sp", l->sp, "adp", l->adp, "ep", l->ep, "etp", l->etp,
-                     "edp", l->edp, "expert_scope", l->lane_scope ? "lane" : "stage", "attention_ranks", mb_layout_attn(l),
-                     "expert_ranks", mb_layout_expert(l));
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i}", "world", l->world,
+                     "lanes", l->dp, "stages", l->pp, "stage_size", mb_layout_stage_size(l), "tp", l->tp,
+                     "sp", l->sp, "adp", l->adp, "ep", l->ep, "etp", l->etp, "edp", l->edp, "expert_scope",
+                     l->lane_scope ? "lane" : "stage", "attention_ranks", mb_layout_attn(l), "expert_ranks",
+                     mb_layout_expert(l));
 }
 
 static json_t *budget(const struct mb_budget *b)
@@ -53,13 +54,14 @@ char *mb_plan_json(const struct mb_plan *p)
     json_t *bytes = json_array();
     for (int32_t i = 0; i < p->layout.world; i++)
         json_array_append_new(bytes, json_integer((json_int_t)p->expert_bytes[i]));
-    json_t *doc = json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:i, s:o}", "sizes", sizes(&p->layout),
-                            "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of", ints(p->node_of, p->layout.world), "alltoall",
-                            p->alltoall == MB_A2A_HIER ? "hier" : "flat", "max_num_seqs", p->max_num_seqs,
-                            "max_batch_rows", p->max_batch_rows, "max_len", (json_int_t)p->max_len,
-                            "kv_pages", (json_int_t)p->kv_pages, "max_pages_per_seq", p->max_pages_per_seq,
-                            "budget", budget(&p->budget), "expert_bytes", bytes, "placement_revision",
-                            (int)p->placement->revision, "owner", owners(p->placement));
+    json_t *doc =
+        json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:i, s:o}", "sizes",
+                  sizes(&p->layout), "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of",
+                  ints(p->node_of, p->layout.world), "alltoall", p->alltoall == MB_A2A_HIER ? "hier" : "flat",
+                  "max_num_seqs", p->max_num_seqs, "max_batch_rows", p->max_batch_rows, "max_len",
+                  (json_int_t)p->max_len, "kv_pages", (json_int_t)p->kv_pages, "max_pages_per_seq",
+                  p->max_pages_per_seq, "budget", budget(&p->budget), "expert_bytes", bytes,
+                  "placement_revision", (int)p->placement->revision, "owner", owners(p->placement));
     char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     return text;

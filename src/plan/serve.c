@@ -75,7 +75,8 @@ static int by_number(const void *a, const void *b)
     return *(const int32_t *)a - *(const int32_t *)b;
 }
 
-/* Appends the members that serve expert e of MoE layer lm: every copy and every slice of each shard that holds it. */
+/* Appends the members that serve expert e of MoE layer lm: every copy and every slice of each shard that
+ * holds it. */
 static int32_t add_members(const struct mb_plan *p, int32_t lm, int32_t e, int32_t *out)
 {
     const struct mb_layout *l = &p->layout;
@@ -116,8 +117,8 @@ static struct mb_serve *serve_alloc(const struct mb_plan *p, int32_t ids, int32_
     return v;
 }
 
-/* One pass over the ids of a group's exchange, in which id / pad is the entry of lm[] with its MoE layer (negative: none): counts
- * (v NULL) or fills. Returns the total. */
+/* One pass over the ids of a group's exchange, in which id / pad is the entry of lm[] with its MoE layer
+ * (negative: none): counts (v NULL) or fills. Returns the total. */
 static int32_t walk(const struct mb_plan *p, int32_t ids, int32_t pad, const int32_t *lm, struct mb_serve *v)
 {
     int32_t at = 0;
@@ -134,7 +135,8 @@ static int32_t walk(const struct mb_plan *p, int32_t ids, int32_t pad, const int
     return at;
 }
 
-static enum mb_status create(const struct mb_plan *p, int32_t ids, int32_t pad, const int32_t *lm, int32_t first, struct mb_serve **out)
+static enum mb_status create(const struct mb_plan *p, int32_t ids, int32_t pad, const int32_t *lm,
+                             int32_t first, struct mb_serve **out)
 {
     struct mb_serve *v = serve_alloc(p, ids, walk(p, ids, pad, lm, NULL), first);
 
@@ -145,8 +147,8 @@ static enum mb_status create(const struct mb_plan *p, int32_t ids, int32_t pad, 
     return MB_OK;
 }
 
-enum mb_status mb_serve_create(const struct mb_plan *p, const struct mb_model *m, int32_t lane, int32_t stage, int32_t j,
-                               struct mb_serve **out)
+enum mb_status mb_serve_create(const struct mb_plan *p, const struct mb_model *m, int32_t lane, int32_t stage,
+                               int32_t j, struct mb_serve **out)
 {
     const struct mb_layout *l = &p->layout;
     int32_t base, stages = l->lane_scope ? l->pp : 1, ids = mb_serve_ids(p, stage, &base);
