@@ -24,3 +24,19 @@ matrix() {
 @test "lane scope and ranks of their own for experts" {
     matrix mixtral_a f32 6 61 2 wide
 }
+
+@test "a job with two stages of two tensor ranks: the bits of one rank, and what its groups moved" {
+    for l in "1" "4 --tensor-parallel-size 2 --pipeline-parallel-size 2"; do
+        set -- $l
+        n=$1
+        shift
+        ranks "$n" run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/$n.h5" --dtype bf16 --save-routing "$@"
+    done
+    [ "$(digest "$work/1.h5")" = "$(digest "$work/4.h5")" ]
+    "$PYTHON3" - "$work" <<'END'
+import sys, h5py
+one, four = (h5py.File(f"{sys.argv[1]}/{n}.h5")["physical"] for n in (1, 4))
+assert list(one["group_bytes"][:]) == [0] and list(one["group_messages"][:]) == [0]
+assert (four["group_bytes"][:] > 0).all() and (four["group_messages"][:] > 0).all()
+END
+}
