@@ -42,6 +42,8 @@ for i in range(times):
         jobs.send(pid, getattr(signal, name))
     code = end(p, f"stop {i}")
     codes[name][code] = codes[name].get(code, 0) + 1
+    if code == -signal.SIGUSR1 and os.path.exists(out):
+        code = 0  # the job was over, its results in place, and mpirun itself no longer caught signals
     if code not in (0, 75):
         sys.exit(f"stop {i}: exit {code}\n" + open(log).read()[-3000:])
     if code == 75 and end(start(rng.choice([1, 2, 3, 4]), "--resume"), f"resume {i}") != 0:

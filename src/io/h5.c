@@ -410,6 +410,27 @@ enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to
     return e < 0 ? failed(to, new_path, "copying", true) : MB_OK;
 }
 
+enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const char *skip, struct mb_h5 *to,
+                                  const char *new_group)
+{
+    H5G_info_t g;
+    char name[128], old[256], new[256];
+
+    if (H5Gget_info_by_name(from->id, group, &g, H5P_DEFAULT) < 0)
+        return failed(from, group, "reading", false);
+    for (hsize_t i = 0; i < g.nlinks; i++) {
+        ssize_t n = H5Lget_name_by_idx(from->id, group, H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
+        if (n < 0 || (size_t)n >= sizeof name)
+            return failed(from, group, "reading", false);
+        if (strcmp(name, skip) == 0)
+            continue;
+        snprintf(old, sizeof old, "%.100s/%s", group, name);
+        snprintf(new, sizeof new, "%.100s/%s", new_group, name);
+        MB_TRY(mb_h5_copy(from, old, to, new));
+    }
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- attributes */
 static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *name, hid_t type, const void *value)
 {

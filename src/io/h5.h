@@ -63,6 +63,9 @@ enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type
 
 /* Copies a group or dataset, with all that is in it, from one file into another under another path. Serial files. */
 enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to, const char *new_path);
+/* Copies every member of a group but `skip` into another group, which is made. */
+enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const char *skip, struct mb_h5 *to,
+                                  const char *new_group);
 
 /* Attributes of the object at path ("/" is the file). */
 enum mb_status mb_h5_attr_text(struct mb_h5 *h, const char *path, const char *name, const char *value);

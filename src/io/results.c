@@ -437,24 +437,15 @@ enum mb_status mb_results_requests(struct mb_results *r, uint64_t *out)
 
 enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, const char *name)
 {
-    /* the group it goes into, and what is left of its path there */
-    static const struct {
-        const char *group, *rest;
-    } what[] = {{"/provenance", ""},
-                {"/metrics", ""},
-                {"/health", ""},
-                {"/physical", "/rows"},
-                {"/physical", "/expert_bytes"},
-                {"/physical", "/exchange_bytes"},
-                {"/physical", "/exchange_messages"},
-                {"/physical", "/links"}};
-    for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
-        char from[128], path[128];
-        snprintf(from, sizeof from, "%s%s", what[i].group, what[i].rest);
-        if (!mb_h5_has(r->h, from))
+    static const char *const groups[] = {"/provenance", "/metrics", "/health", "/physical"};
+    char path[128];
+
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        if (!mb_h5_has(r->h, groups[i]))
             continue;
-        snprintf(path, sizeof path, "%s/%s%s", what[i].group, name, what[i].rest);
-        MB_TRY(mb_h5_copy(r->h, from, to, path));
+        snprintf(path, sizeof path, "%s/%s", groups[i], name);
+        MB_TRY(strcmp(groups[i], "/physical") == 0 ? mb_h5_copy_members(r->h, groups[i], "rank", to, path)
+                                                   : mb_h5_copy(r->h, groups[i], to, path));
     }
     return MB_OK;
 }
