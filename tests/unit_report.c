@@ -227,6 +227,29 @@ static void test_result(void **state)
                         "go on with: moebatch run --resume\n");
 }
 
+/* Three stages, two leaders with 8 steps each in 15 ticks each; four ranks in two lanes. */
+static void test_groups(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+    struct mb_report_end e = {.output = "R.h5", .ranks = 4, .lanes = 2, .stages = 3, .leaders = 2};
+
+    e.sum.pipeline_ticks = 30;
+    e.sum.pipeline_steps = 16;
+    e.sum.seconds_stage_wait = 2;
+    e.sum.seconds_run = 40;
+    e.sum.seconds_tail = 3;
+    start(&r, &s, false, 0, 0);
+    mb_report_result(&r, 10, &e);
+    assert_non_null(strstr(s.text,
+                           "pipeline  : a stage idled in 14 of 30 ticks (46.7 %; (S-1)/(m+S-1) is 20.0 %), a "
+                           "rank waited 0.5 s for rows of the stage before\n"));
+    assert_non_null(
+        strstr(s.text, "lanes     : a rank idled 0.8 s (7.5 %) at the end, when the other lanes still had "
+                       "requests\n"));
+}
+
 static void test_imbalance(void **state)
 {
     (void)state;
@@ -241,9 +264,9 @@ static void test_imbalance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),     cmocka_unit_test(test_lines),  cmocka_unit_test(test_eta),
-        cmocka_unit_test(test_terminal),  cmocka_unit_test(test_header), cmocka_unit_test(test_result),
-        cmocka_unit_test(test_imbalance),
+        cmocka_unit_test(test_texts),    cmocka_unit_test(test_lines),     cmocka_unit_test(test_eta),
+        cmocka_unit_test(test_terminal), cmocka_unit_test(test_header),    cmocka_unit_test(test_result),
+        cmocka_unit_test(test_groups),   cmocka_unit_test(test_imbalance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -267,6 +267,19 @@ static void traffic_row(struct mb_report *r, const struct mb_counters *c)
         row(r, "exchanged", "%s", text);
 }
 
+/* Idle ticks counted, beside those that m steps need in any case to fill and drain S stages. */
+static void pipeline_row(struct mb_report *r, const struct mb_report_end *e)
+{
+    const struct mb_counters *c = &e->sum;
+    int64_t fill = (int64_t)(e->stages - 1) * e->leaders, m = c->pipeline_steps, ticks = c->pipeline_ticks;
+
+    row(r, "pipeline",
+        "a stage idled in %" PRId64 " of %" PRId64 " ticks (%.1f %%; (S-1)/(m+S-1) is %.1f %%), a rank waited "
+        "%.1f s for rows of the stage before",
+        ticks - m, ticks, ticks > 0 ? 100.0 * (double)(ticks - m) / (double)ticks : 0.0,
+        m > 0 ? 100.0 * (double)fill / (double)(m + fill) : 0.0, c->seconds_stage_wait / (e->ranks > 0 ? e->ranks : 1));
+}
+
 static void time_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
 {
     char whole[MB_TEXT_CAP], load[MB_TEXT_CAP], rate[MB_TEXT_CAP], out[MB_TEXT_CAP];
@@ -276,8 +289,11 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
     row(r, "time", "%s, weights read in %s; a rank: compute %.1f s, exchange %.1f s (waiting %.1f s)",
         mb_text_duration(seconds, whole), mb_text_duration(e->load_seconds, load), c->seconds_compute * per,
         c->seconds_exchange * per, c->seconds_wait * per);
-    if (c->seconds_stage_wait > 0)
-        row(r, "pipeline", "a rank waited %.1f s for rows of the stage before", c->seconds_stage_wait * per);
+    if (e->stages > 1)
+        pipeline_row(r, e);
+    if (e->lanes > 1)
+        row(r, "lanes", "a rank idled %.1f s (%.1f %%) at the end, when the other lanes still had requests",
+            c->seconds_tail * per, c->seconds_run > 0 ? 100 * c->seconds_tail / c->seconds_run : 0.0);
     row(r, "tokens", "%" PRId64 " of prompts, %" PRId64 " generated; %s tokens/s, %s generated/s",
         c->prompt_tokens, c->output_tokens,
         mb_text_rate((double)(c->prompt_tokens + c->output_tokens) / busy, rate),

@@ -65,7 +65,7 @@ struct mb_report_end {
     struct mb_counters sum; /* over all ranks */
     int64_t peak_bytes;     /* of the rank that used most memory */
     double load_seconds;    /* reading weights */
-    int32_t ranks;
+    int32_t ranks, lanes, stages, leaders;
     const char *resume; /* the command that goes on, or NULL */
 };
 /* The result block. */

@@ -178,6 +178,8 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
                 COLUMN("/physical/group_bytes", counters.group_bytes), COLUMN("/physical/group_messages", counters.group_messages),
                 COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
                 COLUMN("/metrics/idle_steps", counters.idle_steps),
+                COLUMN("/physical/attention_flops", counters.attention_flops), COLUMN("/physical/kv_bytes", counters.kv_bytes),
+                COLUMN("/metrics/pipeline_ticks", counters.pipeline_ticks), COLUMN("/metrics/pipeline_steps", counters.pipeline_steps),
                 COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
                 COLUMN("/metrics/weight_bytes_read", counters.weight_bytes_read),
                 COLUMN("/metrics/weight_bytes_received", counters.weight_bytes_received)};
@@ -222,6 +224,25 @@ static enum mb_status usage(struct mb_extras *x, const struct mb_job_state *j, c
     return mb_extras_put(x, "/metrics/expert_usage", MB_H5_I64, 2, dims, sum, "rows");
 }
 
+/* Rows that each rank's experts were sent, [ranks][MoE layers]. Collective. */
+static enum mb_status layer_rows(struct mb_job_state *j)
+{
+    uint64_t dims[2] = {(uint64_t)j->app.size, (uint64_t)j->app.model->moe_layers};
+    const int64_t *mine = mb_engine_layer_rows(j->app.engine);
+
+    if (mine == NULL)
+        return MB_OK;
+    int64_t *all = malloc(sizeof *all * (size_t)(dims[0] * dims[1]));
+    enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for the rows of %d ranks", j->app.size) : MB_OK;
+    st = mb_comm_agree(j->app.comm, st, "rows of ranks");
+    if (st == MB_OK)
+        st = mb_comm_allgather(j->app.comm, mine, sizeof *mine * dims[1], all, "rows of ranks");
+    if (st == MB_OK && j->app.rank == 0)
+        st = mb_extras_put(&j->extras, "/physical/layer_rows", MB_H5_I64, 2, dims, all, "rows");
+    free(all);
+    return st;
+}
+
 static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
 {
     memset(m, 0, sizeof *m);
@@ -247,11 +268,16 @@ static void sum_up(struct mb_job_state *j, const struct report_msg *all)
         j->end.sum.seconds_exchange += all[r].counters.seconds_exchange;
         j->end.sum.seconds_wait += all[r].counters.seconds_wait;
         j->end.sum.seconds_stage_wait += all[r].counters.seconds_stage_wait;
+        j->end.sum.seconds_run += all[r].counters.seconds_run;
+        j->end.sum.seconds_tail += all[r].counters.seconds_tail;
         if (all[r].peak_bytes > j->end.peak_bytes)
             j->end.peak_bytes = all[r].peak_bytes;
     }
     j->end.load_seconds = j->load_seconds;
     j->end.ranks = j->app.size;
+    j->end.lanes = j->app.plan->layout.dp;
+    j->end.stages = j->app.plan->layout.pp;
+    j->end.leaders = mb_layout_leaders(&j->app.plan->layout);
 }
 
 static enum mb_status extras_of(struct mb_job_state *j, const struct report_msg *all, const int64_t *sum)
@@ -290,6 +316,9 @@ enum mb_status mb_job_gather(struct mb_job_state *j)
         sum_up(j, all);
         st = extras_of(j, all, sum);
     }
+    st = mb_comm_agree(j->app.comm, st, "gathering counters");
+    if (st == MB_OK)
+        st = layer_rows(j);
     free(all);
     free(sum);
     return mb_comm_agree(j->app.comm, st, "gathering counters");

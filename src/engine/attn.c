@@ -1,6 +1,7 @@
 /* The attention block of one layer: grouped-query attention, or DeepSeek's latent attention in absorbed form (numerics.md,
  * MLA). Formulas: reference SPEC 3.1 and 3.3. */
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 static struct mb_gemm_group whole(const struct mb_weight *w, int64_t rows, struct mb_view bias)
@@ -54,6 +55,7 @@ static enum mb_status attend(struct mb_engine *e, int32_t l, struct mb_view out,
     for (int32_t i = 0; i < e->t.n_pools; i++) {
         const struct mb_pool *p = &e->t.pool[i];
         struct mb_attn_args a = mb_attn_args_of(e, l, p, mb_view_cols(q, p->head * d, p->heads * d));
+        mb_count_attention(e, &a, d, dv);
         MB_TRY(e->o.ops->attention(e->stream, mb_view_cols(out, p->head * dv, p->heads * dv), &a));
     }
     return MB_OK;
@@ -64,6 +66,7 @@ static enum mb_status append(struct mb_engine *e, int32_t l, struct mb_view k, s
 {
     const struct mb_model *m = e->o.model;
 
+    mb_count_append(e, k, v);
     for (int32_t i = 0; i < e->t.n_pools; i++) {
         const struct mb_pool *p = &e->t.pool[i];
         MB_TRY(e->o.ops->kv_append(e->stream, e->kv[l * e->t.n_pools + i],
@@ -154,6 +157,7 @@ static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
     MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h, 0));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
+    mb_count_append(e, kva, MB_NO_VIEW);
     return ops->kv_append(e->stream, e->kv[l * e->t.n_pools], kva, MB_NO_VIEW, e->batch.d_slot);
 }
 

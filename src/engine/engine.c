@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 /* Pages of the own layers, for every pool of heads. The MTP module's layer comes last. */
@@ -261,6 +262,7 @@ static enum mb_status lead(struct mb_engine *e, struct mb_source *src, struct mb
     if (e->batch.rows == 0)
         f->rows = f->seqs = f->n_out = 0;
     f->step = e->step;
+    f->tick = mb_count_tick(e, e->batch.rows > 0);
     e->n_flights++;
     return e->t.line != NULL ? mb_batch_post(e) : MB_OK;
 }
@@ -377,13 +379,18 @@ static enum mb_status run_steps(struct mb_engine *e, struct mb_source *src, stru
 
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
 {
+    double t0 = mb_now();
     enum mb_status st = run_steps(e, src, sink);
+    double t1 = mb_now();
 
+    e->counters.seconds_run += t1 - t0;
     if (st != MB_OK)
         return e->peers_status != MB_OK ? st : failed(e, st);
     bool stopped = e->peers_stop && !e->peers_idle;
     if (e->t.l.dp > 1) /* the other lanes may be at work, and ask this rank for requests */
         MB_TRY(mb_comm_meet(e->o.comm, idle_tick, e));
+    e->counters.seconds_tail += mb_now() - t1;
+    e->counters.seconds_run += mb_now() - t1;
     return stopped ? MB_STOP : MB_OK;
 }
 
@@ -414,6 +421,11 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)
 const int64_t *mb_engine_usage(const struct mb_engine *e)
 {
     return e->o.model->moe_layers > 0 ? e->work.usage : NULL;
+}
+
+const int64_t *mb_engine_layer_rows(const struct mb_engine *e)
+{
+    return e->o.model->moe_layers > 0 ? e->work.layer_rows : NULL;
 }
 
 int64_t mb_engine_expert_bytes(const struct mb_engine *e)

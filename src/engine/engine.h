@@ -51,6 +51,8 @@ bool mb_engine_agreed(const struct mb_engine *e);
 void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out);
 /* Rows that this rank sent to each expert, [moe_layers][experts]; NULL for a dense model. Owned by the engine. */
 const int64_t *mb_engine_usage(const struct mb_engine *e);
+/* (row, expert) pairs that this rank's experts were sent, [moe_layers]; NULL for a dense model. The engine's. */
+const int64_t *mb_engine_layer_rows(const struct mb_engine *e);
 int64_t mb_engine_expert_bytes(const struct mb_engine *e); /* resident routed-expert bytes of this rank */
 /* Requests under way and waiting here, for the progress line. */
 void mb_engine_load(const struct mb_engine *e, int32_t *running, int64_t *kv_pages_used);

@@ -234,6 +234,8 @@ enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d
     MB_TRY(mb_work_experts(e, d->rows));
     *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
     e->counters.expert_rows += d->rows;
+    for (int32_t i = 0; i < s->n; i++)
+        e->work.layer_rows[e->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
     if (e->t.etp != NULL) {
         MB_TRY(run_slices(e, d, s)); /* it may have grown the buffers */
         *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);

@@ -314,6 +314,7 @@ enum mb_status mb_results_take(struct mb_engine *e, struct mb_sink *sink)
     e->counters.seconds_exchange += mb_now() - t0;
     MB_TRY(mb_results_use(e, f, sink));
     MB_TRY(mb_sched_retire(e, f, sink));
+    e->results_tick = f->tick;
     e->first_flight = (e->first_flight + 1) % e->depth;
     e->n_flights--;
     return MB_OK;

@@ -4,6 +4,8 @@ libmoebatch_a_SOURCES += \
 	src/engine/team.h \
 	src/engine/team.c \
 	src/engine/work.h \
+	src/engine/count.h \
+	src/engine/count.c \
 	src/engine/batch.c \
 	src/engine/results.c \
 	src/engine/share.c \

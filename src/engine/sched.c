@@ -12,6 +12,9 @@ static enum mb_status flights_create(struct mb_engine *e)
     size_t rows = (size_t)e->o.plan->max_batch_rows, seqs = (size_t)e->o.plan->max_num_seqs;
 
     e->depth = e->t.l.pp;
+    e->stage_tick = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)e->depth, sizeof *e->stage_tick);
+    if (e->stage_tick == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d stages", e->depth);
     e->flight = mb_zalloc(e->o.mem, MB_MEM_REQUESTS, (size_t)e->depth, sizeof *e->flight);
     for (int32_t i = 0; e->flight != NULL && i < e->depth; i++) {
         struct mb_flight *f = &e->flight[i];
@@ -75,6 +78,7 @@ void mb_sched_destroy(struct mb_engine *e)
         mb_free(e->free_page[p]);
     mb_free(e->free_page);
     mb_free(e->n_free_page);
+    mb_free(e->stage_tick);
     for (int32_t i = 0; i < e->depth && e->flight != NULL; i++) {
         mb_free(e->flight[i].seq);
         mb_free(e->flight[i].seq_pos);

@@ -3,6 +3,7 @@
  * sends them to the part that a row belongs to, which completes the tree (numerics.md, KV). */
 #include <string.h>
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 /* The integers of one step and window. Rows are in the order of parts (batch.g_at). Lists lie one behind the
@@ -154,6 +155,18 @@ static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, co
     return n > 0 ? e->o.ops->copy_in(e->stream, *out, from) : MB_OK;
 }
 
+/* The work of the items: each is a row with one segment, of which it sees a part. width: of a head's key and
+ * value. */
+static void count_keys(struct mb_engine *e, const struct mb_attn_args *a, const struct lists *l, int64_t width)
+{
+    int64_t keys = 0, S = e->o.segment;
+
+    for (int32_t r = 0; r < e->batch.rows; r++)
+        for (int32_t i = l->item_off[r]; i < l->item_off[r + 1]; i++)
+            keys += mb_count_keys(a->window, e->batch.g_pos[r], l->item_seg[i] * S, (l->item_seg[i] + 1) * S);
+    e->counters.attention_flops += 2 * keys * a->heads * width;
+}
+
 /* States of the own segments for all rows, joined to nodes. */
 static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb_pool *p,
                              const struct lists *l, struct mb_view q, struct mb_buf *ints, int64_t *at,
@@ -179,6 +192,7 @@ static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb
     a.seq = e->batch.d_g_seq;
     MB_TRY(put(e, ints, at, l->item_off, e->batch.rows + 1, &off));
     MB_TRY(put(e, ints, at, l->item_seg, l->items, &seg));
+    count_keys(e, &a, l, q.cols / p->heads + dv);
     MB_TRY(ops->attention_parts(e->stream, state, &a, off, seg));
     if (l->nodes == l->items)
         return ops->copy(e->stream, *nodes, state);

@@ -88,6 +88,7 @@ static enum mb_status host_arrays(struct mb_engine *e)
     w->h_weights = mb_zalloc(mem, MB_MEM_ACTIVATIONS, routes + 1, sizeof(float));
     w->h_served = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->o.save_routing ? routes + 1 : 1, sizeof(int32_t));
     w->usage = mb_zalloc(mem, MB_MEM_OTHER, (size_t)((m->moe_layers + 1) * m->router.experts + 1), sizeof(int64_t));
+    w->layer_rows = mb_zalloc(mem, MB_MEM_OTHER, (size_t)m->moe_layers + 1, sizeof(int64_t));
     w->h_bad = mb_zalloc(mem, MB_MEM_ACTIVATIONS, (size_t)w->max_rows, sizeof(int32_t));
     w->h_rows = mb_zalloc(mem, MB_MEM_STAGING, row + 1, sizeof(float));
     w->h_hidden = mb_zalloc(mem, MB_MEM_STAGING, planes + 1, sizeof(float));
@@ -97,7 +98,7 @@ static enum mb_status host_arrays(struct mb_engine *e)
     w->h_where = mb_zalloc(mem, MB_MEM_STAGING, 3 * (size_t)w->logit_rows, sizeof(int32_t));
     w->h_srows = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows, sizeof *w->h_srows);
     w->groups = mb_zalloc(mem, MB_MEM_OTHER, (size_t)groups, sizeof *w->groups);
-    if (!w->h_experts || !w->h_ids || !w->h_weights || !w->h_served || !w->usage || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 ||
+    if (!w->h_experts || !w->h_ids || !w->h_weights || !w->h_served || !w->usage || !w->layer_rows || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 ||
         !w->h_i32 || !w->h_f32 || !w->h_where || !w->h_srows || !w->groups)
         return mb_error(MB_NO_MEMORY, "no memory for the host side of a step of %lld rows", (long long)w->max_rows);
     return MB_OK;
@@ -152,7 +153,7 @@ void mb_work_destroy(struct mb_engine *e)
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
                              w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
-    void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->usage, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
+    void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->usage, w->layer_rows, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
                     w->h_srows, w->h_ids, w->h_where};
     for (size_t i = 0; i < sizeof bufs / sizeof bufs[0]; i++)
         e->o.ops->buf_free(bufs[i]);

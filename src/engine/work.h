@@ -51,7 +51,7 @@ static inline int32_t mb_own_row(const struct mb_batch *b, int32_t i)
 
 /* What the leader keeps of a step until its results are back. */
 struct mb_flight {
-    int64_t step;
+    int64_t step, tick;           /* tick: when its results are there */
     int32_t rows, seqs, n_out;
     struct mb_seq **seq;          /* [max_seqs] */
     int32_t *seq_row, *seq_rows;  /* [max_seqs] first row in the batch, rows */
@@ -101,6 +101,7 @@ struct mb_work {
     float *h_weights;
     int32_t *h_served;
     int64_t *usage;               /* [moe layers + 1][experts] rows sent to each expert so far */
+    int64_t *layer_rows;          /* [moe layers + 1] rows that this rank's experts were sent so far */
     int32_t *h_bad;               /* [max_rows] */
     float *h_hidden;              /* [layers + 1][max_rows][hidden] under --save-hidden */
     float *h_rows;                /* staging for bulk rows */
@@ -157,6 +158,8 @@ struct mb_engine {
     bool source_ended;
     int32_t **free_page;          /* [sp] stacks */
     int32_t *n_free_page;         /* [sp] */
+    int64_t *stage_tick;          /* [pp] of a leader: ticks until each stage has done its last step */
+    int64_t results_tick;         /* ticks until the results that it last waited for were there */
     struct mb_flight *flight;     /* ring of depth */
     int32_t depth, first_flight, n_flights; /* depth: steps under way at once, one per stage */
     /* this step */

@@ -11,6 +11,10 @@ struct mb_counters {
     int64_t steps, rows, idle_steps;
     int64_t empty_steps; /* nobody had rows: one exchange carries the headers, then the step ends */
     int64_t expert_rows;                   /* (row, expert) pairs this rank's experts served */
+    int64_t attention_flops; /* queries with their visible keys and values */
+    int64_t kv_bytes;        /* of keys and values put into pages */
+    int64_t pipeline_ticks, pipeline_steps; /* of a leader: ticks until the last step with rows has left the last
+                                               stage, and steps with rows: a stage idles in the others */
     int64_t dispatch_bytes[MB_LINK_COUNT], dispatch_messages[MB_LINK_COUNT];
     int64_t combine_bytes[MB_LINK_COUNT], combine_messages[MB_LINK_COUNT];
     int64_t control_bytes, control_messages;
@@ -18,5 +22,6 @@ struct mb_counters {
     int64_t group_bytes, group_messages;   /* inside attention groups and slices of experts */
     /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
     double seconds_compute, seconds_exchange, seconds_wait, seconds_stage_wait;
+    double seconds_run, seconds_tail; /* in the engine; of these at the end, waiting for the other lanes */
 };
 #endif

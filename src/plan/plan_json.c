@@ -11,6 +11,14 @@ static json_t *ints(const int32_t *v, int64_t n)
     return a;
 }
 
+static json_t *wide(const int64_t *v, int64_t n)
+{
+    json_t *a = json_array();
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(a, json_integer((json_int_t)v[i]));
+    return a;
+}
+
 static json_t *sizes(const struct mb_layout *l)
 {
     return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i}", "world", l->world,
@@ -51,17 +59,15 @@ static json_t *owners(const struct mb_placement *pl)
 
 char *mb_plan_json(const struct mb_plan *p)
 {
-    json_t *bytes = json_array();
-    for (int32_t i = 0; i < p->layout.world; i++)
-        json_array_append_new(bytes, json_integer((json_int_t)p->expert_bytes[i]));
-    json_t *doc =
-        json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:i, s:o}", "sizes",
-                  sizes(&p->layout), "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of",
-                  ints(p->node_of, p->layout.world), "alltoall", p->alltoall == MB_A2A_HIER ? "hier" : "flat",
-                  "max_num_seqs", p->max_num_seqs, "max_batch_rows", p->max_batch_rows, "max_len",
-                  (json_int_t)p->max_len, "kv_pages", (json_int_t)p->kv_pages, "max_pages_per_seq",
-                  p->max_pages_per_seq, "budget", budget(&p->budget), "expert_bytes", bytes,
-                  "placement_revision", (int)p->placement->revision, "owner", owners(p->placement));
+    json_t *doc = json_pack(
+        "{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:o, s:i, s:o}", "sizes", sizes(&p->layout),
+        "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of", ints(p->node_of, p->layout.world),
+        "alltoall", p->alltoall == MB_A2A_HIER ? "hier" : "flat", "max_num_seqs", p->max_num_seqs,
+        "max_batch_rows", p->max_batch_rows, "max_len", (json_int_t)p->max_len, "kv_pages",
+        (json_int_t)p->kv_pages, "max_pages_per_seq", p->max_pages_per_seq, "budget", budget(&p->budget),
+        "weight_bytes", wide(p->weight_bytes, p->layout.world), "expert_bytes",
+        wide(p->expert_bytes, p->layout.world), "placement_revision", (int)p->placement->revision, "owner",
+        owners(p->placement));
     char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     return text;
