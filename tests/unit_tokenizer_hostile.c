@@ -302,6 +302,29 @@ static void test_expansion(void **state)
     free(many);
 }
 
+/* Steps that find empty places everywhere: each makes some eighty times the text of the one before, which a bound of
+ * hundreds of megabytes let run for half a minute. */
+static void test_empty_matches(void **state)
+{
+    (void)state;
+    char json[8192], many[81];
+    struct mb_ids ids = {0};
+    size_t n = (size_t)sprintf(json, "%s,\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[", AB);
+
+    memset(many, 'l', 80);
+    many[80] = '\0';
+    for (int i = 0; i < 4; i++)
+        n += (size_t)sprintf(json + n, "%s{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {0,}\"},\"content\":\"%s\"}",
+                             i > 0 ? "," : "", many);
+    sprintf(json + n, "]}}");
+    struct mb_tokenizer *t = load(json);
+    double s = mb_clock_of(CLOCK_PROCESS_CPUTIME_ID);
+    assert_int_equal(mb_tokenizer_encode(t, "a text of one line", 18, true, &ids), MB_REQUEST);
+    assert_true(mb_clock_of(CLOCK_PROCESS_CPUTIME_ID) - s < 5); /* milliseconds; half a minute without the bound */
+    free(ids.v);
+    mb_tokenizer_destroy(t);
+}
+
 /* One pre-token of megabytes: with a merge that always applies, and one that moves from right to left. */
 static void test_long_word(void **state)
 {
@@ -334,7 +357,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary),   cmocka_unit_test(test_merges),    cmocka_unit_test(test_added),
         cmocka_unit_test(test_mechanisms),   cmocka_unit_test(test_depth),     cmocka_unit_test(test_damage),
         cmocka_unit_test(test_regex_limits), cmocka_unit_test(test_long_word),
-        cmocka_unit_test(test_expansion),
+        cmocka_unit_test(test_expansion), cmocka_unit_test(test_empty_matches),
     };
     return cmocka_run_group_tests_name("tokenizer, hostile", tests, setup, teardown);
 }

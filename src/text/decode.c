@@ -27,6 +27,9 @@ struct mb_decoder {
 
 static enum mb_status emit(struct mb_decoder *d, int step, const char *s, size_t n);
 
+/* Bytes that the Replace steps of a decoder may make of one token. */
+#define DECODED_MOST mb_replace_most(16384)
+
 /* The end of the chain: drops what the context had already said, character by character. */
 static enum mb_status deliver(struct mb_decoder *d, const char *s, size_t n)
 {
@@ -105,7 +108,7 @@ static enum mb_status put_replace(struct mb_decoder *d, int i, const char *s, si
         MB_TRY(mb_search_next(&f, &d->work, &found, &from, &to));
         if (!found)
             break;
-        MB_TRY(mb_replace_fits(tmp->len, from - done + t->text.len));
+        MB_TRY(mb_replace_fits(tmp->len, from - done + t->text.len, DECODED_MOST));
         MB_TRY(mb_bytes_put(tmp, s + done, from - done));
         MB_TRY(mb_bytes_put(tmp, t->text.data, t->text.len));
         done = to;

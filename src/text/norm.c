@@ -63,22 +63,23 @@ static enum mb_status strip(const struct mb_norm *t, const char *s, size_t n, bo
     return mb_bytes_put(out, s + from, n - from);
 }
 
-enum mb_status mb_replace_fits(size_t have, size_t more)
+enum mb_status mb_replace_fits(size_t have, size_t more, size_t most)
 {
-    return more <= MB_REPLACE_MAX && have <= MB_REPLACE_MAX - more ? MB_OK : MB_REQUEST;
+    return more <= most && have <= most - more ? MB_OK : MB_REQUEST;
 }
 
-static enum mb_status replace(const struct mb_norm *t, const char *s, size_t n, struct mb_work *w,
+/* most: bytes that may be made of s */
+static enum mb_status replace(const struct mb_norm *t, const char *s, size_t n, size_t most, struct mb_work *w,
                               bool *first, struct mb_bytes *out)
 {
     struct mb_search f = {&t->pattern, s, n, 0, SIZE_MAX};
-    size_t done = 0, from, to;
+    size_t done = 0, from, to, before = out->len;
     for (;;) {
         bool found;
         MB_TRY(mb_search_next(&f, w, &found, &from, &to));
         if (!found)
             break;
-        MB_TRY(mb_replace_fits(out->len, from - done + t->text.len));
+        MB_TRY(mb_replace_fits(out->len - before, from - done + t->text.len, most));
         MB_TRY(mb_bytes_put(out, s + done, from - done));
         MB_TRY(mb_bytes_put(out, t->text.data, t->text.len));
         if (from == 0 && to > 0 && t->text.len == 0)
@@ -88,8 +89,8 @@ static enum mb_status replace(const struct mb_norm *t, const char *s, size_t n, 
     return mb_bytes_put(out, s + done, n - done);
 }
 
-static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, struct mb_work *w, bool *first,
-                          struct mb_bytes *out)
+static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, size_t most, struct mb_work *w,
+                          bool *first, struct mb_bytes *out)
 {
     switch (t->kind) {
     case MB_NORM_NFC:
@@ -107,7 +108,7 @@ static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, stru
             MB_TRY(mb_bytes_put(out, t->text.data, t->text.len));
         return mb_bytes_put(out, s, n);
     case MB_NORM_REPLACE:
-        return replace(t, s, n, w, first, out);
+        return replace(t, s, n, most, w, first, out);
     case MB_NORM_STRIP:
         return strip(t, s, n, first, out);
     case MB_NORM_STRIP_ACCENTS:
@@ -123,13 +124,15 @@ static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, stru
 enum mb_status mb_norm_apply(const struct mb_norm *steps, int n, const char *in, size_t len,
                              struct mb_work *w, bool *first, struct mb_bytes *out)
 {
+    size_t most = mb_replace_most(len);
+
     if (n == 0)
         return mb_bytes_put(out, in, len);
     for (int i = 0; i < n; i++) {
         struct mb_bytes *to = i == n - 1 ? out : &w->tmp[i & 1];
         if (i < n - 1)
             to->len = 0;
-        MB_TRY(one(&steps[i], in, len, w, first, to));
+        MB_TRY(one(&steps[i], in, len, most, w, first, to));
         in = (const char *)to->data;
         len = to->len;
     }

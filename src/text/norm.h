@@ -30,10 +30,14 @@ struct mb_norm {
     const struct mb_spm *spm; /* not owned */
 };
 void mb_norm_fini(struct mb_norm *s);
-/* Bytes that the Replace steps of a tokenizer file may make of one text: far above what files mean, far below memory. */
-#define MB_REPLACE_MAX ((size_t)256 << 20)
+/* Bytes that the Replace steps of a tokenizer file may make of a text of n bytes: far above what files mean, and little enough
+ * that chained steps fill neither memory nor hours. */
+static inline size_t mb_replace_most(size_t n)
+{
+    return n > SIZE_MAX / 64 - 1024 ? SIZE_MAX : 64 * (n + 1024);
+}
 /* MB_REQUEST where a text outgrows it. */
-enum mb_status mb_replace_fits(size_t have, size_t more);
+enum mb_status mb_replace_fits(size_t have, size_t more, size_t most);
 /* Applies steps[0 .. n) to in[0 .. len) and appends the result to out. *first is cleared if the result no
  * longer begins where the input did. Errors: MB_REQUEST (a search or a replacement exceeds its limits),
  * MB_NO_MEMORY. */

@@ -147,7 +147,12 @@ static void decode(const struct mb_tokenizer *t, const struct mb_ids *ids)
     struct mb_bytes whole = {0}, parts = {0};
     struct mb_decoder *d = NULL;
 
-    if (mb_tokenizer_decode(t, ids->v, ids->n, false, &whole) != MB_OK)
+    enum mb_status st = mb_tokenizer_decode(t, ids->v, ids->n, false, &whole);
+    if (st == MB_REQUEST) { /* Replace steps that make too much of it */
+        mb_bytes_fini(&whole);
+        return;
+    }
+    if (st != MB_OK)
         abort();
     whole.len = 0;
     if (mb_tokenizer_decode(t, ids->v, ids->n, true, &whole) != MB_OK || mb_decoder_create(t, &d) != MB_OK)

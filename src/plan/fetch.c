@@ -1,0 +1,279 @@
+/* Who serves an expert in one exchange, and where it is fetched. */
+#include "plan/fetch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+/* A copy that would save bytes. */
+struct mb_fetch_choice {
+    int64_t gain;
+    int32_t id, member;
+};
+
+static size_t at(const struct mb_fetch *f, int32_t member, int32_t id)
+{
+    return (size_t)member * (size_t)f->ids + (size_t)id;
+}
+
+void mb_fetch_destroy(struct mb_fetch *f)
+{
+    if (f == NULL)
+        return;
+    mb_serve_destroy(f->serve);
+    free(f->item);
+    free(f->rows);
+    free(f->keep);
+    free(f->used);
+    free(f->sends);
+    free(f->next);
+    free(f->choice);
+    free(f);
+}
+
+static struct mb_serve *serve_room(const struct mb_serve *owners)
+{
+    struct mb_serve *v = calloc(1, sizeof *v);
+    size_t ids = (size_t)owners->ids, members = (size_t)owners->members;
+
+    if (v == NULL)
+        return NULL;
+    v->ids = owners->ids;
+    v->members = owners->members;
+    v->first = calloc(ids + 1, sizeof *v->first);
+    v->member = calloc(ids * members + 1, sizeof *v->member);
+    v->node = calloc(members, sizeof *v->node);
+    if (v->first == NULL || v->member == NULL || v->node == NULL) {
+        mb_serve_destroy(v);
+        return NULL;
+    }
+    memcpy(v->node, owners->node, members * sizeof *v->node);
+    return v;
+}
+
+enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **out)
+{
+    struct mb_fetch *f = calloc(1, sizeof *f);
+    size_t members = (size_t)owners->members, cells = (size_t)owners->ids * members;
+
+    if (f == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
+    f->ids = owners->ids;
+    f->members = owners->members;
+    f->serve = serve_room(owners);
+    f->item = calloc(cells, sizeof *f->item);
+    f->rows = calloc(cells, sizeof *f->rows);
+    f->keep = calloc(cells, 1);
+    f->used = calloc(members, sizeof *f->used);
+    f->sends = calloc(members, sizeof *f->sends);
+    f->next = calloc(members, sizeof *f->next);
+    f->choice = calloc(cells, sizeof *f->choice);
+    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL ||
+        f->sends == NULL || f->next == NULL || f->choice == NULL) {
+        mb_fetch_destroy(f);
+        return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
+    }
+    *out = f;
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- what was said */
+
+static int64_t rows_of(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id)
+{
+    return in->said[at(f, member, id)] >> 1;
+}
+
+static bool resident(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id)
+{
+    return in->said[at(f, member, id)] & 1;
+}
+
+static bool owns(const struct mb_serve *v, int32_t member, int32_t id)
+{
+    for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+        if (v->member[i] == member)
+            return true;
+    }
+    return false;
+}
+
+static bool active(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id)
+{
+    for (int32_t m = 0; m < f->members; m++) {
+        if (rows_of(f, in, m, id) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Room that owners need for what anybody has rows for. */
+static void keep_owned(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    const struct mb_serve *v = in->owners;
+
+    memset(f->keep, 0, (size_t)f->members * (size_t)f->ids);
+    memset(f->used, 0, (size_t)f->members * sizeof *f->used);
+    for (int32_t id = 0; id < f->ids; id++) {
+        if (!active(f, in, id))
+            continue;
+        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            f->keep[at(f, v->member[i], id)] = 1;
+            f->used[v->member[i]]++;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- copies */
+
+static void offer(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t member, int32_t id,
+                  int64_t rows)
+{
+    int64_t gain = rows * in->row_bytes - (resident(f, in, member, id) ? 0 : in->expert_bytes);
+
+    if (gain > 0)
+        f->choice[(*n)++] = (struct mb_fetch_choice){gain, id, member};
+}
+
+/* A node without an owner: one member for all of its rows, the one where the expert is resident, else the one
+ * with the most rows. Members of a node are neighbours, [a, b). */
+static void offer_node(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t a, int32_t b,
+                       int32_t id)
+{
+    int32_t best = a;
+    int64_t sum = 0;
+
+    for (int32_t m = a; m < b; m++) {
+        bool here = resident(f, in, m, id), there = resident(f, in, best, id);
+        sum += rows_of(f, in, m, id);
+        if (here != there ? here : rows_of(f, in, m, id) > rows_of(f, in, best, id))
+            best = m;
+    }
+    offer(f, in, n, best, id, sum);
+}
+
+static void offer_all(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t id)
+{
+    const struct mb_serve *v = in->owners;
+
+    for (int32_t a = 0, b; a < f->members; a = b) {
+        bool owner = false;
+        for (b = a; b < f->members && v->node[b] == v->node[a]; b++)
+            owner |= owns(v, b, id);
+        if (!owner) {
+            offer_node(f, in, n, a, b, id);
+            continue;
+        }
+        for (int32_t m = a; m < b; m++) {
+            if (!owns(v, m, id))
+                offer(f, in, n, m, id, rows_of(f, in, m, id));
+        }
+    }
+}
+
+static int by_gain(const void *a, const void *b)
+{
+    const struct mb_fetch_choice *x = a, *y = b;
+
+    if (x->gain != y->gain)
+        return x->gain > y->gain ? -1 : 1;
+    return x->id != y->id ? x->id - y->id : x->member - y->member;
+}
+
+/* The copies that save most first, as far as caches have room. */
+static void choose_copies(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    int32_t n = 0;
+
+    for (int32_t id = 0; id < f->ids; id++) {
+        if (in->owners->first[id + 1] > in->owners->first[id])
+            offer_all(f, in, &n, id);
+    }
+    qsort(f->choice, (size_t)n, sizeof *f->choice, by_gain);
+    for (int32_t i = 0; i < n; i++) {
+        const struct mb_fetch_choice *c = &f->choice[i];
+        if (f->used[c->member] >= in->room[c->member])
+            continue;
+        f->keep[at(f, c->member, c->id)] = 1;
+        f->used[c->member]++;
+    }
+}
+
+/* ---------------------------------------------------------------- who serves */
+
+static void make_serve(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    int32_t n = 0;
+
+    for (int32_t id = 0; id < f->ids; id++) {
+        f->serve->first[id] = n;
+        if (in->owners->first[id + 1] == in->owners->first[id])
+            continue;
+        for (int32_t m = 0; m < f->members; m++) {
+            if (f->keep[at(f, m, id)] || owns(in->owners, m, id))
+                f->serve->member[n++] = m;
+        }
+    }
+    f->serve->first[f->ids] = n;
+}
+
+static void count_served(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    memset(f->rows, 0, (size_t)f->members * (size_t)f->ids * sizeof *f->rows);
+    for (int32_t m = 0; m < f->members; m++) {
+        for (int32_t id = 0; id < f->ids; id++) {
+            int64_t rows = rows_of(f, in, m, id);
+            if (rows > 0)
+                f->rows[at(f, mb_serve_pick(f->serve, id, m), id)] += (int32_t)rows;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- where from */
+
+/* A member that keeps the expert through this exchange: of the same node if there is one, the least busy. */
+static int32_t source(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t to, int32_t id)
+{
+    const int32_t *node = f->serve->node;
+    int32_t best = -1;
+
+    for (int32_t m = 0; m < f->members; m++) {
+        if (m == to || !f->keep[at(f, m, id)] || !resident(f, in, m, id))
+            continue;
+        bool near = node[m] == node[to], best_near = best >= 0 && node[best] == node[to];
+        if (best < 0 || (near != best_near ? near : f->sends[m] < f->sends[best]))
+            best = m;
+    }
+    return best;
+}
+
+static void make_items(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    f->n = f->rounds = 0;
+    memset(f->sends, 0, (size_t)f->members * sizeof *f->sends);
+    memset(f->next, 0, (size_t)f->members * sizeof *f->next);
+    for (int32_t id = 0; id < f->ids; id++) {
+        for (int32_t m = 0; m < f->members; m++) {
+            if (f->rows[at(f, m, id)] == 0 || resident(f, in, m, id))
+                continue;
+            struct mb_fetch_item *x = &f->item[f->n++];
+            *x = (struct mb_fetch_item){id, m, source(f, in, m, id), 0};
+            if (x->from < 0)
+                continue;
+            x->round = f->next[m] > f->next[x->from] ? f->next[m] : f->next[x->from];
+            f->next[m] = f->next[x->from] = x->round + 1;
+            f->sends[x->from]++;
+            f->rounds = x->round + 1 > f->rounds ? x->round + 1 : f->rounds;
+        }
+    }
+}
+
+void mb_fetch_plan(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    keep_owned(f, in);
+    if (in->copies)
+        choose_copies(f, in);
+    make_serve(f, in);
+    count_served(f, in);
+    make_items(f, in);
+}
