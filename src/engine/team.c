@@ -85,8 +85,8 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
     t->attends = t->at.a >= 0;
     t->serves = t->at.e >= 0;
     t->leads = mb_place_leads(&t->at);
-    t->alone = l->tp * l->sp * l->pp == 1 && l->etp == 1;
-    t->joined = t->alone && l->dp == 1;
+    t->alone = l->tp * l->sp * l->pp == 1;
+    t->joined = t->alone && l->etp == 1 && l->dp == 1;
     t->first_stage = t->at.stage == 0;
     t->last_stage = t->at.stage == l->pp - 1;
     t->first_layer = o->plan->first_layer[t->at.stage];

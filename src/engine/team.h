@@ -25,8 +25,7 @@ struct mb_team {
                               does not attend */
     bool xg_owned, peers_owned;
     bool attends, serves, leads;
-    bool alone;  /* its attention group is this rank, and so is its slice of experts: as if there were no
-                    groups */
+    bool alone;  /* its attention group is this rank: own rows are all rows, and there is no line */
     bool joined; /* a failure of one rank is known to all by the exchange: one lane, and every group one rank
                   */
     int32_t first_layer, last_layer; /* [first, last); without the MTP module */

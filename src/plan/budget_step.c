@@ -130,7 +130,7 @@ static int64_t found_bytes(const struct mb_budget_view *v)
     int64_t R = v->p->max_batch_rows, H = v->m->hidden;
     int64_t routes = v->o->save_routing ? mb_sat_mul(mb_sat_mul(v->m->moe_layers, R), v->m->router.k) : 0;
     int64_t planes = v->o->save_hidden ? mb_sat_mul(mb_sat_mul(v->m->layers + 1, R), H) : 0;
-    bool alone = l->tp * l->sp * l->pp * l->etp == 1;
+    bool alone = l->tp * l->sp * l->pp == 1;
 
     return MB_SUM(mb_sat_mul(R, 4 * (5 + 2 * TOP)), mb_sat_mul(4, planes + 1),
                   v->leads && !alone ? mb_sat_mul(4, MB_SUM(mb_sat_mul(3, routes), planes, 4)) : 0);
