@@ -53,14 +53,14 @@ same "TP with hier and small steps" 4 $T 2 --alltoall hier --max-batch-rows 5 --
 
 # what is saved beside the rows
 whole=$(job 1 f32 --overwrite --save-routing --save-logits)
-for l in "4 $T 2 $S 2" "4 $P 2 $T 2" "4 $P 2 --expert-scope lane" "3 --disaggregate 1:2"; do
+for l in "4 $T 2 $S 2" "4 $P 2 $T 2" "4 $P 2 --expert-scope lane" "3 --disaggregate 1:2" "4 $X 2"; do
     set -- $l
     n=$1
     shift
     d=$(job "$n" f32 --overwrite --save-routing --save-logits "$@") || { echo "$d"; exit 1; }
     [ "$d" = "$whole" ] || { echo "with routing and logits on $n ranks, $*: other bits"; exit 1; }
 done
-echo "routing and logits of four hybrids: same bits"
+echo "routing and logits of five hybrids: same bits"
 
 # stopped in one layout, resumed in another
 a=("4 $T 2 $S 2" "4 $P 2" "1" "6 $P 2 --disaggregate 1:2" "8 $D 2 $T 2 $S 2")

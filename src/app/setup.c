@@ -151,6 +151,8 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .mtp = a->model->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
+                                .usage = a->usage,
+                                .redundant = (int32_t)c->num_redundant_experts,
                                 .shm_bytes = (uint64_t)c->shm_size,
                                 .eager_bytes = (uint64_t)c->a2a_eager,
                                 .adapters = (const struct mb_adapter *const *)a->adapter,
@@ -174,6 +176,7 @@ enum mb_status mb_app_plan(struct mb_app *a)
     MB_TRY(mb_app_adapters(a));
     MB_TRY(choose_path(a));
     MB_TRY(share_topology(a));
+    MB_TRY(mb_app_usage(a));
     MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
     MB_TRY(mb_app_stage(a));
     return mb_comm_agree(a->comm, load_tokenizer(a), "loading the tokenizer");
@@ -239,6 +242,7 @@ void mb_app_end(struct mb_app *a)
 {
     mb_tokenizer_destroy(a->tok);
     mb_plan_destroy(a->plan);
+    free(a->usage);
     mb_topo_destroy(a->topo);
     free(a->hwloc_xml);
     mb_app_adapters_free(a);

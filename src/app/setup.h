@@ -28,6 +28,7 @@ struct mb_app {
     char *adapter_text; /* what the names point into */
     struct mb_topo *topo;
     char *hwloc_xml;
+    int64_t *usage; /* [moe layers][experts] of --expert-usage, or NULL */
     struct mb_plan *plan;
     enum mb_dtype path, kv;
     char path_name[160]; /* numeric path: what must not change on resume */
@@ -45,6 +46,8 @@ enum mb_status mb_app_plan(struct mb_app *a);
 /* --adapter. Collective over world. adapters.c */
 enum mb_status mb_app_adapters(struct mb_app *a);
 void mb_app_adapters_free(struct mb_app *a);
+/* --expert-usage. Collective over world. usage.c */
+enum mb_status mb_app_usage(struct mb_app *a);
 /* --stage: the model's files to node-local storage. Collective over world. stage.c */
 enum mb_status mb_app_stage(struct mb_app *a);
 /* Opens the device. Collective over world. */

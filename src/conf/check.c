@@ -62,10 +62,14 @@ static enum mb_status check_disaggregate(struct mb_conf *c)
 
     if (!given(c->disaggregate))
         return MB_OK;
-    bool digits = strspn(c->disaggregate, "0123456789:") == strlen(c->disaggregate) && strlen(c->disaggregate) <= 15;
-    if (!digits || sscanf(c->disaggregate, "%d:%d%n", &a, &x, &used) != 2 || c->disaggregate[used] != '\0' || a < 1 || x < 1)
-        return mb_error(MB_USAGE, "--disaggregate '%s' is not A:X, ranks that attend and ranks that hold experts, as in 4:4",
-                        c->disaggregate);
+    bool digits =
+        strspn(c->disaggregate, "0123456789:") == strlen(c->disaggregate) && strlen(c->disaggregate) <= 15;
+    if (!digits || sscanf(c->disaggregate, "%d:%d%n", &a, &x, &used) != 2 || c->disaggregate[used] != '\0' ||
+        a < 1 || x < 1)
+        return mb_error(
+            MB_USAGE,
+            "--disaggregate '%s' is not A:X, ranks that attend and ranks that hold experts, as in 4:4",
+            c->disaggregate);
     c->disaggregate_attention = a;
     c->disaggregate_experts = x;
     return MB_OK;
@@ -78,6 +82,19 @@ static enum mb_status same_file(const char *a, const char *name_a, const char *b
     return MB_OK;
 }
 
+/* What a placement is made from. */
+static enum mb_status check_placement(const struct mb_conf *c)
+{
+    bool usage = strcmp(c->placement, "usage") == 0, made = usage || strcmp(c->placement, "capacity") == 0;
+
+    if (usage && !given(c->expert_usage))
+        return mb_error(MB_USAGE, "--placement usage needs --expert-usage, the results of an earlier job");
+    if (!made && (given(c->expert_usage) || c->num_redundant_experts > 0))
+        return mb_error(MB_USAGE, "%s belongs to --placement usage or capacity, not %s",
+                        given(c->expert_usage) ? "--expert-usage" : "--num-redundant-experts", c->placement);
+    return MB_OK;
+}
+
 static enum mb_status check_job(struct mb_conf *c)
 {
     MB_TRY(need(c, c->model, "a model (-m)"));
@@ -87,6 +104,7 @@ static enum mb_status check_job(struct mb_conf *c)
     MB_TRY(same_file(c->openai_output, "--openai-output", c->output, "--output"));
     MB_TRY(same_file(c->openai_output, "--openai-output", c->input, "--input"));
     MB_TRY(check_disaggregate(c));
+    MB_TRY(check_placement(c));
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
     if (c->kv_segment % MB_KV_BLOCK != 0)

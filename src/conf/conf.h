@@ -28,7 +28,9 @@ struct mb_conf {
     char *expert_scope;        /* stage, lane */
     char *disaggregate;        /* "" or A:X */
     int32_t disaggregate_attention, disaggregate_experts; /* the same as numbers; 0, 0 where not given */
-    char *placement;           /* uniform, scattered, or a file */
+    char *placement;           /* uniform, scattered, usage, capacity, or a file */
+    char *expert_usage;        /* "" or the results of an earlier job */
+    int64_t num_redundant_experts;
     char *alltoall;            /* auto, flat, hier */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
     double gpu_memory_utilization;

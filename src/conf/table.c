@@ -61,10 +61,17 @@ const struct mb_opt mb_opts[] = {
      .help = "of the ranks of each stage A attend and X hold experts, instead of doing both"},
     {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
-    {STRING("placement", placement, "uniform"), .metavar = "uniform|scattered|FILE", .section = MB_SEC_LAYOUT,
+    {STRING("placement", placement, "uniform"), .metavar = "HOW", .section = MB_SEC_LAYOUT,
      .commands = JOBS,
-     .help = "which rank holds which expert: equal ranges, round robin, or a JSON file {\"owner\": [[expert-parallel index "
-             "of each expert, or a list of several] per MoE layer]}"},
+     .help = "which rank holds which expert: uniform (equal ranges), scattered (round robin), usage (equal rows by "
+             "--expert-usage), capacity (by the memory of ranks; rows by --expert-usage), or a JSON file {\"owner\": "
+             "[[expert-parallel index of each expert, or a list of several] per MoE layer]}"},
+    {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5", .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "results of an earlier job with this model, which say how often each expert was chosen; for --placement "
+             "usage and capacity"},
+    {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own; for "
+             "--placement usage and capacity"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = JOBS,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "

@@ -146,6 +146,36 @@ static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fractio
     return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
 }
 
+enum mb_status mb_plan_capacity(const struct mb_model *m, const struct mb_topo *t,
+                                const struct mb_plan_options *o, const struct mb_plan *p, int64_t *capacity)
+{
+    const struct mb_layout *l = &p->layout;
+    int64_t *dense = calloc((size_t)l->pp * (size_t)l->tp, sizeof *dense);
+    bool known = true;
+
+    if (dense == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)l->world);
+    for (int32_t i = 0; i < l->pp * l->tp; i++) {
+        struct mb_budget_stage g = stage_of(p, i / l->tp);
+        dense[i] = mb_budget_dense(m, o, &g, (struct mb_part_of){i % l->tp, l->tp});
+    }
+    for (int32_t e = 0; e < l->ep; e++)
+        capacity[e] = INT64_MAX;
+    for (int32_t i = 0; i < l->world; i++) {
+        struct mb_place at;
+        mb_layout_place(l, i, &at);
+        int64_t may = rank_memory(t, p->node_of[i], o->memory_fraction),
+                left = may - (at.a >= 0 ? dense[at.stage * l->tp + at.t] : 0);
+        known &= may < INT64_MAX;
+        if (at.e >= 0 && left < capacity[at.e])
+            capacity[at.e] = left > 0 ? left : 1;
+    }
+    for (int32_t e = 0; e < l->ep && !known; e++)
+        capacity[e] = 1;
+    free(dense);
+    return MB_OK;
+}
+
 static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char *host, double fraction,
                              int64_t pages, char why[MB_LAYOUT_TEXT])
 {

@@ -8,4 +8,10 @@
  * + layers * experts). */
 enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
                               const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT]);
+
+/* What each ep index has for experts, in bytes: the least, over the ranks that hold its shards, of what a
+ * rank may use less its other weights; 1 where nothing is left, and for all where a rank's memory is not
+ * known. capacity: [ep]. */
+enum mb_status mb_plan_capacity(const struct mb_model *m, const struct mb_topo *t,
+                                const struct mb_plan_options *o, const struct mb_plan *p, int64_t *capacity);
 #endif

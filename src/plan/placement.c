@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/json.h"
 #include "base/log.h"
+#include "plan/makers.h"
 
 #define PLACEMENT_FILE_MAX ((uint64_t)64 << 20)
 
@@ -23,8 +24,7 @@ static enum mb_status no_memory(int32_t moe_layers, int32_t experts)
                     (int)moe_layers);
 }
 
-/* Room for `holders` entries in all; first[] is zero. */
-static struct mb_placement *placement_alloc(int32_t moe_layers, int32_t experts, int32_t ep, int64_t holders)
+struct mb_placement *mb_placement_alloc(int32_t moe_layers, int32_t experts, int32_t ep, int64_t holders)
 {
     struct mb_placement *p = calloc(1, sizeof *p);
 
@@ -51,7 +51,7 @@ static enum mb_status one_holder(int32_t moe_layers, int32_t experts, int32_t ep
                                  struct mb_placement **out)
 {
     int64_t n = (int64_t)moe_layers * experts;
-    struct mb_placement *p = placement_alloc(moe_layers, experts, ep, n);
+    struct mb_placement *p = mb_placement_alloc(moe_layers, experts, ep, n);
 
     if (p == NULL)
         return no_memory(moe_layers, experts);
@@ -84,7 +84,7 @@ static enum mb_status of_holders(int32_t moe_layers, int32_t experts, int32_t ep
 
     for (int64_t i = 0; i < n * ep; i++)
         total += holders[i] != 0;
-    struct mb_placement *p = placement_alloc(moe_layers, experts, ep, total);
+    struct mb_placement *p = mb_placement_alloc(moe_layers, experts, ep, total);
     if (p == NULL)
         return no_memory(moe_layers, experts);
     for (int64_t i = 0, at = 0; i < n; i++) {

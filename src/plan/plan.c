@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "plan/budget.h"
 #include "plan/enumerate.h"
+#include "plan/makers.h"
 #include "plan/memory.h"
 
 /* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
@@ -120,15 +121,51 @@ static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_p
     return MB_OK;
 }
 
-static enum mb_status plan_placement(const struct mb_model *m, const char *how, bool mtp, struct mb_plan *p)
+static bool is_maker(const char *how)
 {
-    int32_t layers = m->moe_layers + (mtp && m->mtp_layers > 0 && m->is_moe[m->layers] ? 1 : 0),
+    return how != NULL && (strcmp(how, "usage") == 0 || strcmp(how, "capacity") == 0);
+}
+
+/* By usage, or by the memory that shards have. */
+static enum mb_status make_placement(const struct mb_model *m, const struct mb_topo *t,
+                                     const struct mb_plan_options *o, int32_t layers, bool by_capacity,
+                                     struct mb_plan *p, char why[MB_LAYOUT_TEXT])
+{
+    struct mb_maker k = {.moe_layers = layers,
+                         .experts = m->router.experts,
+                         .ep = p->layout.ep,
+                         .redundant = o->redundant,
+                         .usage = o->usage,
+                         .usage_layers = m->moe_layers};
+    int64_t *capacity = calloc((size_t)k.ep, sizeof *capacity);
+    enum mb_status st = capacity == NULL ? mb_error(MB_NO_MEMORY, "no memory for a placement") : MB_OK;
+
+    if (st == MB_OK && by_capacity) {
+        st = mb_plan_capacity(m, t, o, p, capacity);
+        k.capacity = capacity;
+    }
+    if (st == MB_OK)
+        st = mb_placement_make(&k, &p->placement, why);
+    free(capacity);
+    return st;
+}
+
+static enum mb_status plan_placement(const struct mb_model *m, const struct mb_topo *t,
+                                     const struct mb_plan_options *o, struct mb_plan *p,
+                                     char why[MB_LAYOUT_TEXT])
+{
+    int32_t layers = m->moe_layers + (o->mtp && m->mtp_layers > 0 && m->is_moe[m->layers] ? 1 : 0),
             experts = m->router.experts;
+    const char *how = o->placement;
 
     if (how == NULL || strcmp(how, "uniform") == 0)
         return mb_placement_uniform(layers, experts, p->layout.ep, &p->placement);
     if (strcmp(how, "scattered") == 0)
         return mb_placement_scattered(layers, experts, p->layout.ep, &p->placement);
+    if (is_maker(how) && experts > 0)
+        return make_placement(m, t, o, layers, strcmp(how, "capacity") == 0, p, why);
+    if (is_maker(how))
+        return mb_layout_no(why, "--placement %s places experts, and the model is dense; leave it out", how);
     return mb_placement_load(how, layers, experts, p->layout.ep, &p->placement);
 }
 
@@ -161,7 +198,7 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
     p->alltoall = resolve_alltoall(t, o->alltoall);
     plan_stages(m, p);
     MB_TRY(plan_sequences(m, o, p));
-    MB_TRY(plan_placement(m, o->placement, o->mtp, p));
+    MB_TRY(plan_placement(m, t, o, p, why));
     return mb_plan_memory(m, t, o, p, why);
 }
 
@@ -199,7 +236,8 @@ static bool works(void *arg, const struct mb_layout *l)
     struct mb_plan *p = NULL;
     char why[MB_LAYOUT_TEXT];
 
-    o.placement = NULL;
+    if (!is_maker(o.placement))
+        o.placement = NULL;
     if (plan_layout(a->m, a->t, &o, l, &p, why) != MB_OK)
         return false;
     mb_plan_destroy(p);

@@ -27,9 +27,12 @@ struct mb_plan_options {
     int64_t kv_pages;       /* 0: sized from memory */
     enum mb_alltoall alltoall;
     bool mtp; /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
-    const char
-        *placement; /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas), or a file */
-    uint64_t shm_bytes;                          /* --shm-size, per node */
+    const char *placement; /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas),
+                              "usage", "capacity" (plan/makers.h), or a file */
+    const int64_t
+        *usage;         /* [MoE layers of the model][experts] for these makers; NULL: not known. Borrowed. */
+    int32_t redundant;  /* --num-redundant-experts, for these makers */
+    uint64_t shm_bytes; /* --shm-size, per node */
     uint64_t eager_bytes;                        /* --a2a-eager */
     bool save_logits, save_routing, save_hidden; /* rows kept for the results */
     const struct mb_adapter *const *adapters;    /* borrowed while the plan is made */

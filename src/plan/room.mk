@@ -8,6 +8,8 @@ libmoebatch_a_SOURCES += \
 	src/plan/enumerate.h \
 	src/plan/enumerate.c \
 	src/plan/memory.h \
+	src/plan/makers.h \
+	src/plan/makers.c \
 	src/plan/memory.c \
 	src/plan/check.c \
 	src/plan/plan.h \
