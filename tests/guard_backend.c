@@ -321,6 +321,7 @@ const struct mb_ops guard_ops = {
     .zero = guard_zero,
     .weight_create = mb_cpu_weight_create,
     .weight_put = mb_cpu_weight_put,
+    .weight_get = mb_cpu_weight_get,
     .weight_bytes = mb_cpu_weight_bytes,
     .weight_free = mb_cpu_weight_free,
     .kv_create = mb_cpu_kv_create,

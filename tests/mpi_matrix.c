@@ -3,7 +3,8 @@
  * anew, and the records of one job are compared with those of one rank. Memory must be given back each time.
  *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE]
  * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope
- * and disaggregated ones). */
+ * and disaggregated ones), zero or zerowide (the same layouts with caches of experts, from an eighth of a
+ * share to all). */
 #include "base/hash.h"
 #include "device/ops.h"
 #include "engine/engine.h"
@@ -17,6 +18,7 @@
 static struct mb_comm *world;
 static struct mb_model *model;
 static enum mb_dtype path;
+static int64_t fetched[4]; /* experts that were there, came from ranks and from files; rows kept */
 
 /* ---------------------------------------------------------------- the job */
 
@@ -137,6 +139,8 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
                                   .segment = SEGMENT,
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
+                                  .min_experts = p->cache != NULL && p->cache[0] > 8 ? 1 : 0,
+                                  .prefetch = p->cache != NULL ? 2 : 0,
                                   .seed = 5};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
@@ -146,6 +150,14 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
     int64_t v[2] = {sink.hash, sink.rows};
     CHECK(mb_comm_sum_i64(c, v, 2, "digest") == MB_OK);
     CHECK(v[1] == REQUESTS + 1);
+    struct mb_counters n;
+    mb_engine_counters(e, &n);
+    if (p->cache != NULL)
+        CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[at.index]);
+    fetched[0] += n.cache_hits;
+    fetched[1] += n.fetched_peer;
+    fetched[2] += n.fetched_file;
+    fetched[3] += n.rows_kept;
     mb_engine_destroy(e);
     ops->close(dev);
     CHECK(mb_mem_total(&mem) == 0);
@@ -154,7 +166,7 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
 
 /* Makes the plan on every rank of c; NULL where the layout is refused (all ranks agree, for it is a pure
  * function). */
-static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_options *l)
+static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_options *l, int32_t zero)
 {
     struct mb_plan *p = NULL;
     struct mb_plan_options o = {.layout = *l,
@@ -168,6 +180,7 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
                                 .eager_bytes = 4096,
                                 .segment = SEGMENT,
                                 .kv_pages = 60,
+                                .zero = zero,
                                 .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
 
     mb_log_set_quiet(true);
@@ -182,18 +195,19 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
 struct walk {
     int number, ran, refused, stride, first, ranks;
     int64_t digest;
-    bool wide;
+    bool wide, zero;
     struct mb_comm *c; /* the first `ranks` ranks; NULL on others */
 };
 
 static void one(struct walk *w, const struct mb_layout_options *l)
 {
+    static const int32_t percent[] = {12, 100, 30, 250, 60, 1000, 400};
     int number = w->number++;
 
     if (w->c == NULL || number % w->stride != w->first)
         return;
     struct mb_topo *t = topology(w->ranks, number);
-    struct mb_plan *p = plan_of(t, l);
+    struct mb_plan *p = plan_of(t, l, w->zero ? percent[number % 7] : 0);
     if (p == NULL) {
         w->refused++;
     } else {
@@ -284,8 +298,10 @@ int main(int argc, char **argv)
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
     CHECK(mb_model_open(dir, 0, &model) == MB_OK);
     path = strcmp(argv[2], "f32") == 0 ? MB_F32 : MB_BF16;
-    struct walk w = {
-        .stride = atoi(argv[4]), .first = atoi(argv[5]), .wide = argc > 6 && strcmp(argv[6], "wide") == 0};
+    struct walk w = {.stride = atoi(argv[4]),
+                     .first = atoi(argv[5]),
+                     .wide = argc > 6 && strstr(argv[6], "wide") != NULL,
+                     .zero = argc > 6 && strncmp(argv[6], "zero", 4) == 0};
     t0 = mb_now();
     w.digest = reference();
     for (int32_t n = 1; n <= atoi(argv[3]); n++) {
@@ -297,6 +313,11 @@ int main(int argc, char **argv)
         mb_comm_destroy(w.c);
         CHECK(mb_comm_barrier(world, "layouts of a number of ranks") == MB_OK);
     }
+    CHECK(mb_comm_sum_i64(world, fetched, 4, "counts") == MB_OK);
+    CHECK(!w.zero || (fetched[0] > 0 && fetched[1] > 0 && fetched[2] > 0 && fetched[3] > 0));
+    if (mb_comm_rank(world) == 0 && w.zero)
+        printf("experts on demand: %lld were there, %lld came from ranks, %lld from files; %lld rows kept\n",
+               (long long)fetched[0], (long long)fetched[1], (long long)fetched[2], (long long)fetched[3]);
     if (mb_comm_rank(world) == 0)
         printf("%s %s: %d layouts, %d refused, one digest %014llx, %.1f s\n", argv[1], argv[2], w.ran,
                w.refused, (unsigned long long)w.digest, mb_now() - t0);

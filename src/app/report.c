@@ -300,6 +300,23 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
         mb_text_rate((double)c->output_tokens / busy, out));
 }
 
+/* What ZeRO-inference fetched and kept. */
+static void cache_row(struct mb_report *r, const struct mb_counters *c)
+{
+    int64_t fetched = c->fetched_peer + c->fetched_file, needed = c->cache_hits + fetched;
+    char b[MB_TEXT_CAP], read[64] = "";
+
+    if (needed == 0)
+        return;
+    if (c->prefetched > 0)
+        snprintf(read, sizeof read, " (%" PRId64 " announced)", c->prefetched);
+    row(r, "experts",
+        "%.1f %% of %" PRId64 " were there when needed; %" PRId64 " came from other ranks, %" PRId64
+        " from files%s, %s; %" PRId64 " rows stayed where a copy came",
+        100.0 * (double)c->cache_hits / (double)needed, needed, c->fetched_peer, c->fetched_file, read,
+        mb_text_bytes(c->fetched_bytes, b), c->rows_kept);
+}
+
 void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e)
 {
     const struct mb_progress *p = &e->progress;
@@ -315,6 +332,7 @@ void mb_report_result(struct mb_report *r, double now, const struct mb_report_en
         row(r, "requests", "%" PRId64 " done, %" PRId64 " error rows", p->done, p->errors);
     time_rows(r, now - r->start, e);
     traffic_row(r, &e->sum);
+    cache_row(r, &e->sum);
     if (p->imbalance > 0 && e->ranks > 1)
         row(r, "balance", "the most loaded rank (%d) served %.2f times the mean", (int)p->worst_rank,
             p->imbalance);

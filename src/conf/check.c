@@ -75,6 +75,17 @@ static enum mb_status check_disaggregate(struct mb_conf *c)
     return MB_OK;
 }
 
+static enum mb_status check_zero(const struct mb_conf *c)
+{
+    if (c->zero_inference == 0 && (c->min_experts > 0 || c->prefetch > 0))
+        return mb_error(MB_USAGE, "%s belongs to --zero-inference; add --zero-inference PERCENT",
+                        c->min_experts > 0 ? "--min-experts" : "--prefetch");
+    if (c->zero_inference > 0 && given(c->stage))
+        return mb_error(MB_USAGE, "--stage copies what a node reads at the start, and under --zero-inference it may read any "
+                                  "expert later; give one of them");
+    return MB_OK;
+}
+
 static enum mb_status same_file(const char *a, const char *name_a, const char *b, const char *name_b)
 {
     if (given(a) && strcmp(a, b) == 0)
@@ -105,6 +116,7 @@ static enum mb_status check_job(struct mb_conf *c)
     MB_TRY(same_file(c->openai_output, "--openai-output", c->input, "--input"));
     MB_TRY(check_disaggregate(c));
     MB_TRY(check_placement(c));
+    MB_TRY(check_zero(c));
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
     if (c->kv_segment % MB_KV_BLOCK != 0)

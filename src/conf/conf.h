@@ -31,6 +31,7 @@ struct mb_conf {
     char *placement;           /* uniform, scattered, usage, capacity, or a file */
     char *expert_usage;        /* "" or the results of an earlier job */
     int64_t num_redundant_experts;
+    int64_t zero_inference, min_experts, prefetch;
     char *alltoall;            /* auto, flat, hier */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
     double gpu_memory_utilization;

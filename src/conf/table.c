@@ -72,6 +72,16 @@ const struct mb_opt mb_opts[] = {
     {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = JOBS,
      .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own; for "
              "--placement usage and capacity"},
+    {.name = "zero-inference", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 100000, .metavar = "PERCENT",
+     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "experts stay in the files and come when they are needed, from ranks that have them or from the files; a rank keeps "
+             "PERCENT of an even share of them (below 100: less memory; above: copies where rows would move more bytes than "
+             "the expert); 0: every rank keeps its experts"},
+    {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "with --zero-inference: experts of each layer that stay on a rank; 0: an even part of what it keeps"},
+    {INT("prefetch", prefetch, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "with --zero-inference: experts of the next layer, the most used, whose file parts are announced to the system while "
+             "a layer is computed"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = JOBS,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "

@@ -212,6 +212,7 @@ const struct mb_ops mb_cpu_ops = {
     .zero = mb_cpu_zero,
     .weight_create = mb_cpu_weight_create,
     .weight_put = mb_cpu_weight_put,
+    .weight_get = mb_cpu_weight_get,
     .weight_bytes = mb_cpu_weight_bytes,
     .weight_free = mb_cpu_weight_free,
     .kv_create = mb_cpu_kv_create,

@@ -96,6 +96,7 @@ enum mb_status mb_cpu_zero(struct mb_stream *s, struct mb_view dst);
 enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d,
                                     struct mb_weight **out);
 enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
 uint64_t mb_cpu_weight_bytes(const struct mb_weight *w);
 void mb_cpu_weight_free(struct mb_weight *w);
 /* cpu_kv.c */

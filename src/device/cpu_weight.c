@@ -159,3 +159,44 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
     mb_cpu_run(w->dev, (n0 + m->n - 1) / MB_PANEL - n0 / MB_PANEL + 1, 4, put_panels, &p);
     return MB_OK;
 }
+
+/* ---------------------------------------------------------------- get */
+struct get {
+    const struct mb_weight *w;
+    int64_t n0;
+    char *dst;
+};
+
+/* Items: rows. */
+static void get_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const struct get *g = arg;
+    const struct mb_weight *w = g->w;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t row = g->n0 + i, lane = row % MB_PANEL;
+        const unsigned char *panel = w->data + row / MB_PANEL * w->panel_bytes;
+        const float *f = (const float *)(const void *)panel;
+        const uint16_t *h = (const uint16_t *)(const void *)panel;
+        char *to = g->dst + i * w->desc.k * mb_dtype_size(w->desc.dtype);
+        for (int32_t leaf = 0; leaf < w->desc.leaves; leaf++) {
+            int64_t place = mb_weight_place(w, leaf, w->desc.leaf[leaf]);
+            for (int64_t k = w->desc.leaf[leaf]; k < w->desc.leaf[leaf + 1]; k++, place++) {
+                if (w->desc.dtype == MB_F32)
+                    memcpy(to + k * 4, &f[place * MB_PANEL + lane], 4);
+                else
+                    memcpy(to + k * 2, &h[place / 2 * (2 * MB_PANEL) + lane * 2 + place % 2], 2);
+            }
+        }
+    }
+}
+
+enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst)
+{
+    if (n0 < 0 || n < 0 || n0 > w->desc.n - n)
+        return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n, w->desc.n);
+    struct get g = {w, n0, dst};
+    if (n > 0)
+        mb_cpu_run(w->dev, n, 16, get_rows, &g);
+    return MB_OK;
+}

@@ -224,6 +224,9 @@ struct mb_ops {
      * (f16, bf16, fp8 go through f32; RNE). Synchronous. */
     enum mb_status (*weight_create)(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
     enum mb_status (*weight_put)(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+    /* The reverse of put: rows [n0, n0 + n) as packed rows of k elements of the weight's dtype, on the host. What put rounded
+     * comes back as it was rounded. */
+    enum mb_status (*weight_get)(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
     uint64_t (*weight_bytes)(const struct mb_weight *w); /* resident bytes */
     void (*weight_free)(struct mb_weight *w);
 

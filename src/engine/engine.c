@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "engine/count.h"
 #include "engine/work.h"
+#include "engine/zero.h"
 
 /* Pages of the own layers, for every pool of heads. The MTP module's layer comes last. */
 static enum mb_status kv_create(struct mb_engine *e)
@@ -91,6 +92,8 @@ enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_eng
         st = mb_lora_load(e);
     if (st == MB_OK)
         st = mb_comm_agree(o->comm, xchg_create(e), "the exchange");
+    if (st == MB_OK)
+        st = mb_zero_create(e);
     if (st != MB_OK) {
         mb_engine_destroy(e);
         return st;
@@ -105,6 +108,7 @@ void mb_engine_destroy(struct mb_engine *e)
 {
     if (e == NULL)
         return;
+    mb_zero_destroy(e);
     mb_xchg_destroy(e->xchg);
     mb_lora_destroy(e);
     mb_sched_destroy(e);
@@ -426,6 +430,11 @@ const int64_t *mb_engine_usage(const struct mb_engine *e)
 const int64_t *mb_engine_layer_rows(const struct mb_engine *e)
 {
     return e->o.model->moe_layers > 0 ? e->work.layer_rows : NULL;
+}
+
+const int64_t *mb_engine_zero(const struct mb_engine *e)
+{
+    return mb_zero_counts(e);
 }
 
 int64_t mb_engine_expert_bytes(const struct mb_engine *e)

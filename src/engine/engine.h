@@ -30,6 +30,7 @@ struct mb_engine_options {
     const struct mb_adapter *const *adapters; /* borrowed; requests name them */
     const char *const *adapter_names;
     int32_t n_adapters;
+    int32_t min_experts, prefetch; /* under ZeRO-inference (plan->cache) */
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */
@@ -53,6 +54,10 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out);
 const int64_t *mb_engine_usage(const struct mb_engine *e);
 /* (row, expert) pairs that this rank's experts were sent, [moe_layers]; NULL for a dense model. The engine's. */
 const int64_t *mb_engine_layer_rows(const struct mb_engine *e);
+/* Under ZeRO-inference what was counted for each MoE layer, [moe layers of the placement][MB_ENGINE_ZERO_COUNTS] in the order
+ * of engine/zero.h; NULL without. Owned by the engine. */
+#define MB_ENGINE_ZERO_COUNTS 6
+const int64_t *mb_engine_zero(const struct mb_engine *e);
 int64_t mb_engine_expert_bytes(const struct mb_engine *e); /* resident routed-expert bytes of this rank */
 /* Requests under way and waiting here, for the progress line. */
 void mb_engine_load(const struct mb_engine *e, int32_t *running, int64_t *kv_pages_used);

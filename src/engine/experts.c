@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "engine/work.h"
+#include "engine/zero.h"
 
 /* ---------------------------------------------------------------- which experts */
 
@@ -62,7 +63,12 @@ struct blocks {
 
 static const struct mb_ffn *ffn_of(const struct mb_engine *e, const struct mb_served *s, int32_t i)
 {
-    return &e->w.layer[s->layer[i]].expert[s->index[i]];
+    return s->ffn != NULL ? s->ffn[i] : &e->w.layer[s->layer[i]].expert[s->index[i]];
+}
+
+static bool picked(const struct mb_served *s, int32_t i)
+{
+    return s->pick == NULL || s->pick[i];
 }
 
 /* Groups of one GEMM over all experts: gate and up (node < 0), or node `node` of down, with its bias if it is
@@ -74,9 +80,9 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
     for (int32_t k = 0; k < b->n; k++) {
         const int64_t *begin = b->begin + (int64_t)k * (b->s->n + 1);
         for (int32_t i = 0; i < b->s->n; i++) {
-            const struct mb_ffn *f = ffn_of(e, b->s, i);
-            if (begin[i + 1] == begin[i])
+                        if (begin[i + 1] == begin[i] || !picked(b->s, i))
                 continue;
+            const struct mb_ffn *f = ffn_of(e, b->s, i);
             struct mb_gemm_group *g = &e->work.groups[n++];
             *g = (struct mb_gemm_group){.w = node < 0 ? f->gate_up : f->down.w[node],
                                         .row0 = b->at[k] + begin[i],
@@ -97,7 +103,7 @@ static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatc
     int64_t width = e->o.model->expert_ffn;
 
     for (int32_t i = 0; i < d->n_experts; i++) {
-        for (int64_t r = d->begin[i], end; r < d->begin[i + 1]; r = end) {
+        for (int64_t r = d->begin[i], end; picked(s, i) && r < d->begin[i + 1]; r = end) {
             for (end = r + 1; end < d->begin[i + 1] && d->tag[end] == d->tag[r]; end++)
                 ;
             struct mb_lora_run run = {(int32_t)d->tag[r] - 1, r, end - r};
@@ -117,6 +123,35 @@ static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatc
 
 /* ---------------------------------------------------------------- whole experts */
 
+static enum mb_status activate(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, struct mb_view a,
+                               struct mb_view gu)
+{
+    const struct mb_model *m = e->o.model;
+
+    if (s->pick == NULL)
+        return e->o.ops->act(e->stream, a, gu, m->act, m->act_limit);
+    for (int32_t i = 0; i < s->n; i++) {
+        int64_t r = d->begin[i], n = d->begin[i + 1] - r;
+        if (n > 0 && s->pick[i])
+            MB_TRY(e->o.ops->act(e->stream, mb_view_rows(a, r, n), mb_view_rows(gu, r, n), m->act, m->act_limit));
+    }
+    return MB_OK;
+}
+
+/* y = f, rounded */
+static enum mb_status round_rows(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, struct mb_view y,
+                                 struct mb_view f)
+{
+    if (s->pick == NULL)
+        return e->o.ops->copy(e->stream, y, f);
+    for (int32_t i = 0; i < s->n; i++) {
+        int64_t r = d->begin[i], n = d->begin[i + 1] - r;
+        if (n > 0 && s->pick[i])
+            MB_TRY(e->o.ops->copy(e->stream, mb_view_rows(y, r, n), mb_view_rows(f, r, n)));
+    }
+    return MB_OK;
+}
+
 static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b,
                                 struct mb_view y)
 {
@@ -128,14 +163,25 @@ static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched 
     MB_TRY(ops->gemm(e->stream, gu, d->x, e->work.groups, make_groups(e, b, -1, true)));
     if (e->expert_lora)
         MB_TRY(adapter_terms(e, d, b->s, 0, gu, d->x));
-    MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
+    MB_TRY(activate(e, d, b->s, a, gu));
     int32_t n = make_groups(e, b, 0, true);
     if (!e->expert_lora)
         return ops->gemm(e->stream, y, a, e->work.groups, n);
     struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, m->hidden, MB_F32);
     MB_TRY(ops->gemm(e->stream, f, a, e->work.groups, n));
     MB_TRY(adapter_terms(e, d, b->s, 1, f, a));
-    return e->o.path == MB_F32 ? MB_OK : ops->copy(e->stream, y, f);
+        return e->o.path == MB_F32 ? MB_OK : round_rows(e, d, b->s, y, f);
+}
+
+/* Experts that are read on demand are computed as they come. */
+static enum mb_status run_on_demand(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b,
+                                    struct mb_view y)
+{
+    enum mb_status st;
+
+    while (mb_zero_pick(e, &st))
+        MB_TRY(run_whole(e, d, b, y));
+    return st;
 }
 
 /* ---------------------------------------------------------------- slices */
@@ -226,7 +272,7 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
 
 enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d, struct mb_view *out)
 {
-    const struct mb_served *s = &e->served[e->exchange - 1];
+    const struct mb_served *s = e->zero != NULL ? mb_zero_served(e) : &e->served[e->exchange - 1];
     const int64_t at[2] = {0, d->rows};
 
     if (s->n != d->n_experts)
@@ -243,6 +289,6 @@ enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d
     }
     if (d->rows == 0)
         return MB_OK;
-    struct blocks b = {s, 1, at, d->begin, ffn_of(e, s, 0)->width};
-    return run_whole(e, d, &b, *out);
+    struct blocks b = {s, 1, at, d->begin, e->o.model->expert_ffn};
+        return e->zero != NULL ? run_on_demand(e, d, &b, *out) : run_whole(e, d, &b, *out);
 }

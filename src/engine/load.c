@@ -300,12 +300,11 @@ static enum mb_status take_rowpar(struct mb_loader *L, void *arg, int64_t n0, co
     return MB_OK;
 }
 
-enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
-                              enum mb_mem_cat cat, struct mb_rowpar *out)
+enum mb_status mb_load_rowpar_create(struct mb_loader *L, const struct mb_tensor *t, int64_t unit, int32_t r, int32_t s,
+                                     enum mb_mem_cat cat, struct mb_rowpar *out)
 {
     int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
     int64_t leaf[MB_MAX_LEAVES + 1];
-    struct rowpar_dst dst = {.w = out};
 
     out->leaves = mb_k_leaves(t->k, unit, leaf);
     out->k0 = leaf[mb_share(out->leaves, r, s)];
@@ -318,11 +317,26 @@ enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bo
         struct mb_weight_desc d = {.n = t->n, .k = b - a, .dtype = L->o->path, .leaves = count[i], .cat = cat};
         for (int32_t j = 0; j <= count[i]; j++)
             d.leaf[j] = leaf[first[i] + j] - a;
-        dst.part[i] = (struct mb_part){0, t->n, a, b};
         out->pos[i] = first[i];
         out->x_col[i] = a - out->k0;
         out->n = i + 1;
         MB_TRY(create(L, &d, &out->w[i]));
     }
+    return MB_OK;
+}
+
+enum mb_status mb_load_rowpar_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_rowpar *w)
+{
+    struct rowpar_dst dst = {.w = w};
+
+    for (int32_t i = 0; i < w->n; i++)
+        dst.part[i] = (struct mb_part){0, t->n, w->k0 + w->x_col[i], i + 1 < w->n ? w->k0 + w->x_col[i + 1] : w->k1};
     return mb_load_each(L, t, shared, take_rowpar, &dst);
+}
+
+enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
+                              enum mb_mem_cat cat, struct mb_rowpar *out)
+{
+    MB_TRY(mb_load_rowpar_create(L, t, unit, r, s, cat, out));
+    return mb_load_rowpar_put(L, t, shared, out);
 }

@@ -68,7 +68,14 @@ struct mb_stack {
 };
 enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struct mb_stack *part, int32_t n, bool has_bias,
                                  struct mb_weight **w, struct mb_vec *b);
-/* Share r of s of a row-parallel weight whose leaves are made of units. */
+/* Share r of s of a row-parallel weight whose leaves are made of units: made, filled, or both. */
+enum mb_status mb_load_rowpar_create(struct mb_loader *L, const struct mb_tensor *t, int64_t unit, int32_t r, int32_t s,
+                                     enum mb_mem_cat cat, struct mb_rowpar *out);
+enum mb_status mb_load_rowpar_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_rowpar *w);
 enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
                               enum mb_mem_cat cat, struct mb_rowpar *out);
+
+/* One routed expert of this rank, its slice if experts are sliced: made, and filled from the files. */
+enum mb_status mb_load_expert_create(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f);
+enum mb_status mb_load_expert_fill(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f);
 #endif

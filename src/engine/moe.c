@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/work.h"
+#include "engine/zero.h"
 
 /* out [own rows] = down(act(gate_up(x))), f32, of x [part rows]; site: of the adapters' terms on gate, followed by up and down */
 static enum mb_status gated(struct mb_engine *e, int32_t l, enum mb_lora_site site, const struct mb_ffn *f, struct mb_view out,
@@ -107,6 +108,17 @@ static void note_served(struct mb_engine *e, int32_t moe_index, int64_t rows)
         e->work.h_served[at + i] = mb_team_index_of(&e->t, by[i]);
 }
 
+/* Who serves what in exchange j, once what this rank serves is here. n ids of own rows. */
+static enum mb_status servers(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n, const struct mb_serve **v)
+{
+    *v = e->t.serve[j];
+    if (e->zero == NULL)
+        return MB_OK;
+    enum mb_status st = mb_zero_step(e, j, ids, n, v);
+    mb_engine_must(e, st);
+    return st;
+}
+
 /* What went wrong here before the exchange travels with it (and no rows do), so that no peer waits for this rank. */
 static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view out)
 {
@@ -119,6 +131,12 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     double t0 = mb_now();
 
     enum mb_status st = e->status == MB_OK ? route(e, l, raw, &ids, &weights) : e->status;
+    int64_t pairs = st == MB_OK ? h.rows * e->o.model->router.k : 0;
+    const struct mb_serve *v;
+    const int32_t *to = exchange_ids(e, ids, pairs);
+    enum mb_status fetched = servers(e, j, to, pairs, &v);
+    if (st == MB_OK)
+        st = fetched;
     if (st != MB_OK)
         e->status = st;
     mb_engine_mine(e, l, &mine);
@@ -126,7 +144,7 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     double t1 = mb_now();
     if (e->expert_lora)
         mb_xchg_tags(e->xchg, e->batch.own_tag);
-    MB_TRY(mb_xchg_dispatch(e->xchg, e->t.serve[j], &mine, in, exchange_ids(e, ids, in.rows * e->o.model->router.k), weights, &d));
+    MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, to, weights, &d));
     e->counters.seconds_compute += t1 - t0;
     e->counters.seconds_exchange += mb_now() - t1;
     e->told |= mine.status != MB_OK;
@@ -155,8 +173,12 @@ enum mb_status mb_moe_serve(struct mb_engine *e)
     struct mb_xchg_head mine;
     struct mb_dispatched d;
 
+    const struct mb_serve *v;
+    enum mb_status fetched = servers(e, j, NULL, 0, &v);
+    if (e->status == MB_OK)
+        e->status = fetched;
     mb_engine_mine(e, layer_of(e, j), &mine);
-    MB_TRY(mb_xchg_dispatch(e->xchg, e->t.serve[j], &mine, in, NULL, NULL, &d));
+    MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, NULL, NULL, &d));
     e->told |= mine.status != MB_OK;
     mb_engine_heads(e, d.heads);
     return mb_step_over(e) ? e->status : serve(e, &d, out);

@@ -11,6 +11,10 @@ libmoebatch_a_SOURCES += \
 	src/engine/share.c \
 	src/engine/segments.c \
 	src/engine/experts.c \
+	src/engine/cache.h \
+	src/engine/cache.c \
+	src/engine/zero.h \
+	src/engine/zero.c \
 	src/engine/work.c \
 	src/engine/seq.h \
 	src/engine/seq.c \

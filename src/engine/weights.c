@@ -27,34 +27,48 @@ static enum mb_status load_ffn(struct mb_loader *L, int32_t layer, enum mb_role 
     return mb_load_mat_stack(L, layer, part, 2, gate == MB_T_GATE, &f->gate_up, &f->gate_up_b);
 }
 
-/* One routed expert of this rank: its slice, if experts are sliced. */
-static enum mb_status load_expert(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
-{
-    const struct mb_tensor *g = mb_load_find(L, MB_T_E_GATE, layer, e), *u = mb_load_find(L, MB_T_E_UP, layer, e);
-    const struct mb_tensor *d = mb_load_find(L, MB_T_E_DOWN, layer, e);
-    const struct mb_tensor *gb = mb_load_find(L, MB_T_E_GATE_B, layer, e), *ub = mb_load_find(L, MB_T_E_UP_B, layer, e);
-    const struct mb_tensor *db = mb_load_find(L, MB_T_E_DOWN_B, layer, e);
+/* Tensors of an expert; biases may be absent. */
+struct expert_tensors {
+    const struct mb_tensor *g, *u, *d, *gb, *ub, *db;
+};
 
-    if (g == NULL || u == NULL || d == NULL)
-        return mb_error(MB_BUG, "layer %d: expert %d has no tensors", layer, e);
-    MB_TRY(mb_load_rowpar(L, d, false, mb_k_unit(d->k), L->t->at.x, L->t->l.etp, MB_MEM_EXPERTS, &f->down));
-    int64_t a = f->down.k0, b = f->down.k1, w = b - a;
-    const struct mb_part rows = {a, b, 0, g->k}, bias = {0, 1, a, b};
-    f->whole = g->n;
-    f->width = w;
-    MB_TRY(mb_load_mat_create(L, 2 * w, g->k, MB_MEM_EXPERTS, &f->gate_up));
-    MB_TRY(mb_load_mat_put(L, g, false, rows, f->gate_up, 0));
-    MB_TRY(mb_load_mat_put(L, u, false, rows, f->gate_up, w));
-    if (gb != NULL && ub != NULL) {
-        MB_TRY(mb_load_vec_create(L, 1, 2 * w, MB_F32, &f->gate_up_b));
-        MB_TRY(mb_load_vec_put(L, gb, false, bias, &f->gate_up_b, 0, 0));
-        MB_TRY(mb_load_vec_put(L, ub, false, bias, &f->gate_up_b, 0, w));
+static enum mb_status find_expert(const struct mb_loader *L, int32_t layer, int32_t e, struct expert_tensors *t)
+{
+    *t = (struct expert_tensors){
+        mb_load_find(L, MB_T_E_GATE, layer, e),   mb_load_find(L, MB_T_E_UP, layer, e),   mb_load_find(L, MB_T_E_DOWN, layer, e),
+        mb_load_find(L, MB_T_E_GATE_B, layer, e), mb_load_find(L, MB_T_E_UP_B, layer, e), mb_load_find(L, MB_T_E_DOWN_B, layer, e)};
+    return t->g != NULL && t->u != NULL && t->d != NULL ? MB_OK
+                                                        : mb_error(MB_BUG, "layer %d: expert %d has no tensors", layer, e);
+}
+
+enum mb_status mb_load_expert_create(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
+{
+    struct expert_tensors t;
+
+    MB_TRY(find_expert(L, layer, e, &t));
+    MB_TRY(mb_load_rowpar_create(L, t.d, mb_k_unit(t.d->k), L->t->at.x, L->t->l.etp, MB_MEM_EXPERTS, &f->down));
+    f->whole = t.g->n;
+    f->width = f->down.k1 - f->down.k0;
+    MB_TRY(mb_load_mat_create(L, 2 * f->width, t.g->k, MB_MEM_EXPERTS, &f->gate_up));
+    if (t.gb != NULL && t.ub != NULL)
+        MB_TRY(mb_load_vec_create(L, 1, 2 * f->width, MB_F32, &f->gate_up_b));
+    return t.db != NULL ? mb_load_vec_create(L, 1, t.db->k, MB_F32, &f->down_b) : MB_OK;
+}
+
+enum mb_status mb_load_expert_fill(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f)
+{
+    struct expert_tensors t;
+
+    MB_TRY(find_expert(L, layer, e, &t));
+    const struct mb_part rows = {f->down.k0, f->down.k1, 0, t.g->k}, bias = {0, 1, f->down.k0, f->down.k1};
+    MB_TRY(mb_load_mat_put(L, t.g, false, rows, f->gate_up, 0));
+    MB_TRY(mb_load_mat_put(L, t.u, false, rows, f->gate_up, f->width));
+    MB_TRY(mb_load_rowpar_put(L, t.d, false, &f->down));
+    if (f->gate_up_b.buf != NULL) {
+        MB_TRY(mb_load_vec_put(L, t.gb, false, bias, &f->gate_up_b, 0, 0));
+        MB_TRY(mb_load_vec_put(L, t.ub, false, bias, &f->gate_up_b, 0, f->width));
     }
-    if (db != NULL) {
-        MB_TRY(mb_load_vec_create(L, 1, db->k, MB_F32, &f->down_b));
-        MB_TRY(mb_load_vec_put(L, db, false, mb_part_whole(db), &f->down_b, 0, 0));
-    }
-    return MB_OK;
+    return f->down_b.buf != NULL ? mb_load_vec_put(L, t.db, false, mb_part_whole(t.db), &f->down_b, 0, 0) : MB_OK;
 }
 
 static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb_layer *y)
@@ -68,8 +82,10 @@ static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb
     y->expert = calloc((size_t)y->n_owned + 1, sizeof *y->expert);
     if (y->expert == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
-    for (int32_t i = 0; i < y->n_owned; i++)
-        MB_TRY(load_expert(L, layer, y->owned[i], &y->expert[i]));
+    for (int32_t i = 0; i < y->n_owned && L->o->plan->cache == NULL; i++) { /* else they come when they are needed */
+        MB_TRY(mb_load_expert_create(L, layer, y->owned[i], &y->expert[i]));
+        MB_TRY(mb_load_expert_fill(L, layer, y->owned[i], &y->expert[i]));
+    }
     return MB_OK;
 }
 
@@ -332,7 +348,7 @@ static void free_rowpar(const struct mb_ops *ops, struct mb_rowpar *w)
         ops->weight_free(w->w[i]);
 }
 
-static void free_ffn(const struct mb_ops *ops, struct mb_ffn *f)
+void mb_ffn_free(const struct mb_ops *ops, struct mb_ffn *f)
 {
     ops->weight_free(f->gate_up);
     free_rowpar(ops, &f->down);
@@ -358,10 +374,10 @@ static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t hea
     }
     free(y->w_uk);
     free(y->w_uv);
-    free_ffn(ops, &y->dense);
-    free_ffn(ops, &y->shared);
+    mb_ffn_free(ops, &y->dense);
+    mb_ffn_free(ops, &y->shared);
     for (int32_t i = 0; i < y->n_owned && y->expert != NULL; i++)
-        free_ffn(ops, &y->expert[i]);
+        mb_ffn_free(ops, &y->expert[i]);
     free(y->expert);
     free(y->owned);
 }

@@ -68,5 +68,6 @@ struct mb_weights {
  * broadcast to them; experts are read by those who hold them. Collective over world. */
 enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct mb_team *t, struct mb_stream *s, bool mtp,
                                struct mb_weights *w);
+void mb_ffn_free(const struct mb_ops *ops, struct mb_ffn *f); /* half-made ok */
 void mb_weights_fini(const struct mb_ops *ops, struct mb_weights *w); /* half-loaded ok */
 #endif

@@ -129,6 +129,8 @@ struct mb_transit {
 struct mb_served {
     int32_t n;
     int32_t *layer, *index;       /* [n] index: into that layer's expert[] */
+        const struct mb_ffn **ffn;    /* [n] under ZeRO-inference; NULL where it is not here */
+    uint8_t *pick;                /* [n] under ZeRO-inference: those computed now; NULL: all */
 };
 
 struct mb_engine {
@@ -138,6 +140,7 @@ struct mb_engine {
     struct mb_weights w;
     struct mb_xchg *xchg;
     struct mb_served *served;     /* [exchanges] */
+    struct mb_zero *zero;         /* experts on demand; NULL: all are resident */
     struct mb_lora_set *lora;     /* [n_adapters] */
     struct mb_buf *lora_x, *lora_y, *lora_z, *lora_h;
     bool expert_lora;             /* dispatched rows carry their adapter */

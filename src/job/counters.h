@@ -20,6 +20,9 @@ struct mb_counters {
     int64_t control_bytes, control_messages;
     int64_t weight_bytes_read, weight_bytes_received;
     int64_t group_bytes, group_messages;   /* inside attention groups and slices of experts */
+    /* ZeRO-inference: experts that this rank needed and had; got from other ranks and from files (of which announced by
+     * --prefetch); bytes got; own (row, expert) pairs that a copy here served. */
+    int64_t cache_hits, fetched_peer, fetched_file, prefetched, fetched_bytes, rows_kept;
     /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
     double seconds_compute, seconds_exchange, seconds_wait, seconds_stage_wait;
     double seconds_run, seconds_tail; /* in the engine; of these at the end, waiting for the other lanes */

@@ -167,6 +167,16 @@ static enum mb_status get_bytes(struct mb_reader *r, struct window *w, int32_t f
     return MB_OK;
 }
 
+void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t)
+{
+    char *path = mb_path_join(r->m->dir, r->m->files[t->file]);
+    int fd = r->fds[t->file % N_FDS].file == t->file ? r->fds[t->file % N_FDS].fd : -1;
+
+    if (path != NULL && (fd >= 0 || get_fd(r, t->file, path, &fd) == MB_OK))
+        (void)posix_fadvise(fd, (off_t)t->offset, (off_t)mb_tensor_span(t), POSIX_FADV_WILLNEED);
+    free(path);
+}
+
 enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
 {
     enum mb_storage storage = (enum mb_storage)t->storage;

@@ -14,6 +14,9 @@ uint64_t mb_reader_bytes(const struct mb_reader *r);
  * the next call. Whole span if n = t->n. Errors: MB_IO (file shorter than its header said: MB_MODEL). */
 enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n,
                               struct mb_host_matrix *out);
+/* Says that the tensor will be read soon: the kernel may begin to fetch it. A file that cannot be opened is left for the
+ * read to report. */
+void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t);
 /* Converts a host matrix to packed f32 [n][k]. Exact (fp8: fl32(fp8 * scale)). */
 void mb_host_to_f32(const struct mb_host_matrix *m, float *dst);
 #endif

@@ -156,5 +156,8 @@ int64_t mb_budget_staging(const struct mb_budget_view *v)
         4, mb_most(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden)));
     int64_t chunk = mb_least(largest, CHUNK_BYTES), window = mb_most(chunk, WINDOW_BYTES);
 
-    return MB_SUM(kept_host(v), mb_most(rope_bytes(v), MB_SUM(CHUNK_BYTES, chunk, window)));
+    /* experts on demand are read through a window of their own, and come and go in pieces */
+    int64_t demand = v->p->cache != NULL ? MB_SUM(window, 3 * chunk) : 0;
+
+    return MB_SUM(kept_host(v), demand, mb_most(rope_bytes(v), MB_SUM(CHUNK_BYTES, chunk, window)));
 }

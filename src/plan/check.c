@@ -55,6 +55,20 @@ static enum mb_status check_experts(const struct mb_model *m, const struct mb_la
     return MB_OK;
 }
 
+static enum mb_status check_zero(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_layout *l, char *why)
+{
+    if (m->moe_layers == 0)
+        return mb_layout_no(why, "--zero-inference keeps a part of the experts, and the model is dense");
+    if (l->etp > 1)
+        return mb_layout_no(why,
+                            "--zero-inference with --expert-tensor-parallel-size %d: experts are fetched whole, which needs 1",
+                            (int)l->etp);
+    if (o->min_experts > m->router.experts)
+        return mb_layout_no(why, "--min-experts %d is more than the %d experts of a layer", (int)o->min_experts,
+                            (int)m->router.experts);
+    return MB_OK;
+}
+
 enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o,
                                const struct mb_layout *l, char why[MB_LAYOUT_TEXT])
 {
@@ -66,6 +80,8 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
     MB_TRY(check_experts(m, l, why));
+    if (o->zero > 0)
+        MB_TRY(check_zero(m, o, l, why));
     if (o->mtp && (l->tp > 1 || l->sp > 1 || l->pp > 1 || l->attn > 0))
         return mb_layout_no(why,
                             "--save-logits=all runs the model's MTP module, which needs "

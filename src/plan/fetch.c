@@ -25,6 +25,7 @@ void mb_fetch_destroy(struct mb_fetch *f)
     free(f->rows);
     free(f->keep);
     free(f->used);
+    free(f->held);
     free(f->sends);
     free(f->next);
     free(f->choice);
@@ -65,10 +66,11 @@ enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **
     f->rows = calloc(cells, sizeof *f->rows);
     f->keep = calloc(cells, 1);
     f->used = calloc(members, sizeof *f->used);
+    f->held = calloc(members, sizeof *f->held);
     f->sends = calloc(members, sizeof *f->sends);
     f->next = calloc(members, sizeof *f->next);
     f->choice = calloc(cells, sizeof *f->choice);
-    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL ||
+    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL || f->held == NULL ||
         f->sends == NULL || f->next == NULL || f->choice == NULL) {
         mb_fetch_destroy(f);
         return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
@@ -247,9 +249,20 @@ static int32_t source(const struct mb_fetch *f, const struct mb_fetch_in *in, in
     return best;
 }
 
+/* Experts that are there and must stay. */
+static void count_held(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    for (int32_t m = 0; m < f->members; m++) {
+        f->held[m] = 0;
+        for (int32_t id = 0; id < f->ids; id++)
+            f->held[m] += f->keep[at(f, m, id)] && resident(f, in, m, id);
+    }
+}
+
 static void make_items(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
     f->n = f->rounds = 0;
+    count_held(f, in);
     memset(f->sends, 0, (size_t)f->members * sizeof *f->sends);
     memset(f->next, 0, (size_t)f->members * sizeof *f->next);
     for (int32_t id = 0; id < f->ids; id++) {
@@ -257,9 +270,10 @@ static void make_items(struct mb_fetch *f, const struct mb_fetch_in *in)
             if (f->rows[at(f, m, id)] == 0 || resident(f, in, m, id))
                 continue;
             struct mb_fetch_item *x = &f->item[f->n++];
-            *x = (struct mb_fetch_item){id, m, source(f, in, m, id), 0};
+            *x = (struct mb_fetch_item){id, m, f->held[m] < in->slots[m] ? source(f, in, m, id) : -1, 0};
             if (x->from < 0)
                 continue;
+            f->held[m]++;
             x->round = f->next[m] > f->next[x->from] ? f->next[m] : f->next[x->from];
             f->next[m] = f->next[x->from] = x->round + 1;
             f->sends[x->from]++;

@@ -20,7 +20,8 @@ static inline uint32_t mb_fetch_say(int64_t rows, bool resident)
 struct mb_fetch_in {
     const struct mb_serve *owners;
     const uint32_t *said; /* [members][ids] */
-    const int32_t *room;  /* [members] experts that a cache keeps; not less than an owner's ids */
+    const int32_t *slots; /* [members] experts that a cache holds; 0: the member serves nothing */
+    const int32_t *room;  /* [members] of these, what this exchange may fill with copies and the owner's own */
     int64_t row_bytes;    /* a row to its expert and the value back */
     int64_t expert_bytes; /* an expert's weights in transit */
     bool copies;          /* false: only owners serve */
@@ -29,7 +30,7 @@ struct mb_fetch_in {
 /* An expert that a member must get: from another member, or from the file. */
 struct mb_fetch_item {
     int32_t id, to;
-    int32_t from;  /* -1: the file */
+    int32_t from;  /* -1: the file, when its turn comes */
     int32_t round; /* of transfers between members: a member sends one at most and gets one at most in each */
 };
 
@@ -39,9 +40,9 @@ struct mb_fetch {
     struct mb_fetch_item *item; /* [n] by id, then member */
     int32_t n, rounds;
     int32_t *rows; /* [members][ids] rows that a member serves */
-    uint8_t *keep; /* [members][ids] must not be evicted: served or sent on in this exchange */
+    uint8_t *keep;              /* [members][ids] must not be evicted before rows are dispatched: to be served or sent on */
     /* inside */
-    int32_t *used, *sends, *next; /* [members] */
+    int32_t *used, *held, *sends, *next; /* [members] */
     struct mb_fetch_choice *choice;
 };
 /* Room for exchanges of these tables' size. Errors: MB_NO_MEMORY. */

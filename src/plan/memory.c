@@ -18,6 +18,7 @@ struct counts {
     int64_t *experts;  /* [groups][ep] of all layers */
     int64_t *routed;   /* [groups][ep] bytes of adapters' terms on them */
     int32_t *most;     /* [groups][ep] experts in one layer, at most */
+    int32_t *cache;    /* [groups][ep] experts that a rank keeps under ZeRO-inference */
 };
 
 static void counts_fini(struct counts *c)
@@ -27,6 +28,7 @@ static void counts_fini(struct counts *c)
     free(c->experts);
     free(c->routed);
     free(c->most);
+    free(c->cache);
 }
 
 static enum mb_status counts_alloc(const struct mb_plan *p, struct counts *c)
@@ -41,7 +43,8 @@ static enum mb_status counts_alloc(const struct mb_plan *p, struct counts *c)
     c->experts = calloc(shards, sizeof *c->experts);
     c->routed = calloc(shards, sizeof *c->routed);
     c->most = calloc(shards, sizeof *c->most);
-    return c->dense && c->adapters && c->experts && c->routed && c->most
+    c->cache = calloc(shards, sizeof *c->cache);
+    return c->dense && c->adapters && c->experts && c->routed && c->most && c->cache
                ? MB_OK
                : mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)l->world);
 }
@@ -84,11 +87,37 @@ static enum mb_status count_experts(const struct mb_model *m, const struct mb_pl
     return MB_OK;
 }
 
+static int32_t moe_layers(const struct mb_model *m, const struct mb_plan *p, int32_t group, int32_t groups)
+{
+    int32_t a = groups > 1 ? p->first_layer[group] : 0, b = groups > 1 ? p->first_layer[group + 1] : m->layers, n = 0;
+
+    for (int32_t l = a; l < b; l++)
+        n += m->is_moe[l];
+    return n + (group == groups - 1 ? p->placement->moe_layers - m->moe_layers : 0);
+}
+
+/* Under ZeRO-inference a rank keeps the given part of an even share of its group's experts; not less than --min-experts of each
+ * layer and one more, in which the others come and go, nor more than there are. */
+static void count_cache(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, struct counts *c)
+{
+    for (int32_t g = 0; g < c->groups; g++) {
+        int64_t layers = moe_layers(m, p, g, c->groups), all = 0, there = layers * p->placement->experts;
+        for (int32_t e = 0; e < c->ep; e++)
+            all += c->experts[(int64_t)g * c->ep + e];
+        int64_t even = (all + c->ep - 1) / c->ep, asked = (even * o->zero + 99) / 100;
+        int64_t n = mb_least(mb_most(asked, layers * o->min_experts + 1), there);
+        for (int32_t e = 0; e < c->ep; e++)
+            c->cache[(int64_t)g * c->ep + e] = (int32_t)n;
+    }
+}
+
 static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
                             const struct mb_plan_options *o, struct counts *c)
 {
     MB_TRY(counts_alloc(p, c));
     MB_TRY(count_experts(m, p, c));
+    if (o->zero > 0)
+        count_cache(m, p, o, c);
     for (int32_t s = 0; s < p->layout.pp; s++) {
         struct mb_budget_stage g = stage_of(p, s);
         for (int32_t t = 0; t < p->layout.tp; t++)
@@ -113,10 +142,20 @@ static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan
     if (r.at.e >= 0) {
         int64_t shard = (c->groups > 1 ? (int64_t)r.at.stage * c->ep : 0) + r.at.e;
         r.owned = c->most[shard];
-        r.experts = c->experts[shard];
+        r.experts = o->zero > 0 ? c->cache[shard] : c->experts[shard];
+        if (o->zero > 0 && r.owned < p->placement->experts) /* copies of others' experts come beside its own */
+            r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard]) : p->placement->experts;
         r.adapters = mb_sat_add(r.adapters, c->routed[shard]);
     }
     return mb_budget_fixed(m, p, o, &r);
+}
+
+static int32_t cached(const struct mb_plan *p, const struct counts *c, int32_t index)
+{
+    struct mb_place at;
+
+    mb_layout_place(&p->layout, index, &at);
+    return at.e < 0 ? 0 : c->cache[(c->groups > 1 ? (int64_t)at.stage * c->ep : 0) + at.e];
 }
 
 static int64_t fixed_total(const struct mb_budget *b)
@@ -229,6 +268,8 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
             return refuse(&b, may, t->local[t->order[t->node_first[node]]].host, o->memory_fraction, used,
                           why);
         p->expert_bytes[i] = b.experts;
+        if (p->cache != NULL)
+            p->cache[i] = cached(p, c, i);
         p->weight_bytes[i] = b.weights;
     }
     return MB_OK;

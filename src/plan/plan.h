@@ -37,6 +37,8 @@ struct mb_plan_options {
     bool save_logits, save_routing, save_hidden; /* rows kept for the results */
     const struct mb_adapter *const *adapters;    /* borrowed while the plan is made */
     int32_t n_adapters;
+    int32_t zero;        /* --zero-inference, per cent of an even share of experts; 0: all are resident */
+    int32_t min_experts; /* of each layer that stay resident */
 };
 
 /* Which ep indices hold each expert of each MoE layer (several: replicas); an MTP module in use, if it has
@@ -89,6 +91,7 @@ struct mb_plan {
                                 only holds experts */
     int64_t *expert_bytes;   /* [world] resident bytes of routed experts of each index */
     int64_t *weight_bytes;   /* [world] resident bytes of everything else */
+    int32_t *cache;          /* [world] experts that each index keeps under ZeRO-inference; NULL: all of its own */
 };
 /* Errors: MB_LAYOUT with both values and the nearest layout that works. */
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,

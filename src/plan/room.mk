@@ -5,6 +5,8 @@ libmoebatch_a_SOURCES += \
 	src/plan/parts.c \
 	src/plan/serve.h \
 	src/plan/serve.c \
+	src/plan/fetch.h \
+	src/plan/fetch.c \
 	src/plan/enumerate.h \
 	src/plan/enumerate.c \
 	src/plan/memory.h \

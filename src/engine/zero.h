@@ -1,0 +1,39 @@
+/* ZeRO-inference: the experts of an exchange come to the ranks that serve them, if they aren't there, before
+ * the rows do. What every member has rows for and keeps is said to all (one small allgather), the plan is a
+ * pure function of it (plan/fetch.h), and the experts travel between members in rounds, or are read from the
+ * files. */
+#ifndef MB_ENGINE_ZERO_H
+#define MB_ENGINE_ZERO_H
+#include "engine/work.h"
+
+/* What is counted for each MoE layer. */
+enum mb_zero_count {
+    MB_ZERO_HITS,     /* experts that were needed and there */
+    MB_ZERO_PEER,     /* came from another rank */
+    MB_ZERO_FILE,     /* were read */
+    MB_ZERO_EXPECTED, /* of these, announced by the prefetch */
+    MB_ZERO_KEPT,     /* own (row, expert) pairs that a copy here served, and its owner elsewhere did not */
+    MB_ZERO_SENT,     /* own pairs that went to another rank */
+    MB_ZERO_COUNTS
+};
+_Static_assert(MB_ZERO_COUNTS == MB_ENGINE_ZERO_COUNTS, "engine.h says how many there are");
+
+/* Makes and fills the cache if the plan has one. Collective over the engine's communicator. */
+enum mb_status mb_zero_create(struct mb_engine *e);
+void mb_zero_destroy(struct mb_engine *e); /* NULL ok */
+/* Before the dispatch of exchange j: ids [rows * k] of this rank's rows. Fetches what comes from other ranks
+ * and sets *v to who serves what. Errors: MB_IO, MB_MODEL, MB_BUG; the members still took part in everything,
+ * so the status can travel with the dispatch, which must follow with *v. Collective over the exchange's
+ * group.
+ */
+enum mb_status mb_zero_step(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n,
+                            const struct mb_serve **v);
+/* Marks in mb_zero_served()->pick which experts are computed next: those that were here when the exchange
+ * began, then one by one those that had to be read, for which the ones already computed make room. false:
+ * all are done, or *st says what failed. Local. */
+bool mb_zero_pick(struct mb_engine *e, enum mb_status *st);
+/* Experts that the exchange finds here. Valid until the next step. */
+const struct mb_served *mb_zero_served(const struct mb_engine *e);
+/* [layers of the model that have experts][MB_ZERO_COUNTS]; NULL without a cache. */
+const int64_t *mb_zero_counts(const struct mb_engine *e);
+#endif
