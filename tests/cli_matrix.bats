@@ -25,6 +25,26 @@ matrix() {
     matrix mixtral_a f32 6 61 2 wide
 }
 
+# adapted MODEL DTYPE RANKS STRIDE FIRST MODE: requests of no adapter, two attention adapters and one on experts, mixed
+adapted() {
+    "$PYTHON3" "$top/tests/adapters.py" "$models/$1" "$work/a"
+    matrix "$@" "$work"/a/attn "$work"/a/more "$work"/a/experts
+}
+
+@test "adapters in layouts of mixtral_a, f32: every kind of layout is among them" {
+    adapted mixtral_a f32 8 19 5 basic | tee "$work/log"
+    for kind in dp pp tp sp adp ep etp edp; do
+        grep -q " $kind [1-9]" "$work/log"
+    done
+}
+
+@test "adapters in layouts of deepseekv3_a, bf16, with lane scope and ranks of their own for experts" {
+    adapted deepseekv3_a bf16 6 31 5 wide | tee "$work/log"
+    for kind in pp tp etp lane split; do
+        grep -q " $kind [1-9]" "$work/log"
+    done
+}
+
 @test "a job with two stages of two tensor ranks: the bits of one rank, and what its groups moved" {
     for l in "1" "4 --tensor-parallel-size 2 --pipeline-parallel-size 2"; do
         set -- $l

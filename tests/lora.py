@@ -1,9 +1,11 @@
-"""lora.py MOEBATCH MPIRUN_SH RANKS DATA_DIR WORK_DIR: LoRA goldens through the program (logits, greedy ids), and a batch that mixes
-no adapter, attention adapters and an expert adapter against separate runs, bit for bit."""
+"""lora.py MOEBATCH MPIRUN_SH RANKS DATA_DIR WORK_DIR [OPTION...]: LoRA goldens through the program (logits, greedy ids), and a batch that mixes
+no adapter, attention adapters and an expert adapter against separate runs, bit for bit. With options (of a layout) the goldens alone:
+mpi_matrix compares layouts."""
 import json, os, subprocess, sys
 import h5py, numpy as np
 
 exe, mpirun, ranks, data, work = sys.argv[1:6]
+layout = sys.argv[6:]
 bad = []
 
 
@@ -11,7 +13,7 @@ def run(base, adapters, lines, name, *options):
     inp, out = os.path.join(work, name + ".jsonl"), os.path.join(work, name + ".h5")
     open(inp, "w").write("".join(json.dumps(x) + "\n" for x in lines))
     cmd = ["sh", mpirun, ranks, exe, "run", "-m", f"{data}/models/{base}", "-i", inp, "-o", out, "--overwrite", "--save-logits",
-           "--adapter", ",".join(f"{a}={data}/lora/{a}" for a in adapters), *options]
+           "--adapter", ",".join(f"{a}={data}/lora/{a}" for a in adapters), *layout, *options]
     r = subprocess.run(cmd, capture_output=True, text=True)
     if r.returncode:
         sys.exit(f"{' '.join(cmd)}\nexit {r.returncode}\n{r.stderr[-2000:]}")
@@ -34,10 +36,10 @@ for base, adapters in (("mixtral_a", ["mixtral_a__attn_r4", "mixtral_a__experts_
     gold = {a: h5py.File(f"{data}/lora/{a}/golden.h5") for a in adapters}
     lines = {a: [request(a, i, gold[a][f"prompt{i}/input_ids"][:]) for i in (1, 2, 3)] for a in adapters}
     lines[""] = [request("", i, gold[adapters[0]][f"prompt{i}/input_ids"][:]) for i in (1, 2, 3)]
-    for dtype in ("f32", "bf16") if base == "mixtral_a" else ("f32",):
+    for dtype in ("f32", "bf16") if base == "mixtral_a" and not layout else ("f32",):
         mixed = run(base, adapters, [x for group in zip(*lines.values()) for x in group], "mixed", "--dtype", dtype)
         for a in lines:
-            alone = run(base, adapters, lines[a], "alone", "--dtype", dtype, "--max-num-seqs", "1")
+            alone = mixed if layout else run(base, adapters, lines[a], "alone", "--dtype", dtype, "--max-num-seqs", "1")
             for i in (1, 2, 3):
                 (z, ids), (za, ida) = row(mixed, f"{a}/{i}"), row(alone, f"{a}/{i}")
                 if z.tobytes() != za.tobytes() or ids != ida:

@@ -104,6 +104,13 @@ struct split {
     struct mb_layout_options l;
 };
 
+/* The same with everything that a case can have. */
+struct full_split {
+    int32_t ranks;
+    struct kase k;
+    struct mb_layout_options l;
+};
+
 /* Buffers of experts' rows grow by doubling with the rows that the routing sends: the prediction with the
  * size they got. */
 static bool activations_of(const struct mb_budget *b, int64_t peak)
@@ -277,6 +284,24 @@ int main(int argc, char **argv)
         {8, "qwen3moe_b", MB_BF16, {.tp = 2, .sp = 2, .ep = 2, .etp = 2}},
         {8, "dbrx_a", MB_F32, {.pp = 2, .attn = 2, .expert = 2, .tp = 2, .etp = 2, .lane_scope = true}},
     };
+    static const struct full_split full[] = {
+        {3, {"mixtral_a", MB_BF16, MB_A2A_FLAT, false, {attn, experts}}, {.tp = 3}},
+        {3, {"mixtral_a", MB_F32, MB_A2A_HIER, false, {experts, attn}}, {.etp = 3}},
+        {4, {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {attn, experts}}, {.tp = 2, .etp = 2}},
+        {4,
+         {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {experts, attn}},
+         {.tp = 2, .pp = 2, .lane_scope = true, .etp = 2}},
+        {4, {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {attn, experts}}, {.tp = 2, .sp = 2, .etp = 4}},
+        {4,
+         {"mixtral_a", MB_BF16, MB_A2A_FLAT, false, {attn, experts}},
+         {.tp = 2, .attn = 2, .expert = 2, .etp = 2}},
+        {8,
+         {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {attn, experts}},
+         {.pp = 2, .tp = 2, .sp = 2, .etp = 2}},
+        {8,
+         {"qwen3moe_b", MB_F32, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
+         {.dp = 2, .tp = 4, .etp = 2}},
+    };
     MPI_Init(&argc, &argv);
     struct mb_comm *c = test_comm(50, NULL);
     struct mb_topo *t = topology(c);
@@ -288,6 +313,10 @@ int main(int argc, char **argv)
             splits[i].model, splits[i].path, i % 2 ? MB_A2A_HIER : MB_A2A_FLAT, false, {0}};
         if (splits[i].ranks == mb_comm_size(c))
             run_case(c, t, &k, &splits[i].l);
+    }
+    for (size_t i = 0; i < sizeof full / sizeof *full; i++) {
+        if (full[i].ranks == mb_comm_size(c))
+            run_case(c, t, &full[i].k, &full[i].l);
     }
     mb_topo_destroy(t);
     mb_comm_destroy(c);

@@ -1,10 +1,10 @@
 /* Every legal layout of up to 8 ranks gives the same bits. Layouts are all products of sizes that the two
  * grids allow, generated here by trying; each is planned, its communicators and engine are made and torn down
  * anew, and the records of one job are compared with those of one rank. Memory must be given back each time.
- *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE]
+ *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE [ADAPTER_DIR...]]
  * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope
  * and disaggregated ones), zero or zerowide (the same layouts with caches of experts, from an eighth of a
- * share to all). */
+ * share to all). With adapters, the first request has none, the second the first one, and so on. */
 #include "base/hash.h"
 #include "device/ops.h"
 #include "engine/engine.h"
@@ -19,6 +19,9 @@ static struct mb_comm *world;
 static struct mb_model *model;
 static enum mb_dtype path;
 static int64_t fetched[4]; /* experts that were there, came from ranks and from files; rows kept */
+static struct mb_adapter *adapter[4];
+static const char *const adapter_name[4] = {"a", "b", "c", "d"};
+static int32_t adapters;
 
 /* ---------------------------------------------------------------- the job */
 
@@ -52,6 +55,8 @@ static struct mb_request *request(int32_t i)
     r->score_from = r->kind == MB_KIND_LOGLIKELIHOOD ? n / 2 : r->kind == MB_KIND_ROLLING ? 1 : n;
     r->prompt = mb_alloc(NULL, MB_MEM_REQUESTS, (size_t)n, sizeof *r->prompt);
     CHECK(r->prompt != NULL);
+    if (i % (adapters + 1) > 0)
+        CHECK((r->adapter = strdup(adapter_name[i % (adapters + 1) - 1])) != NULL);
     for (int64_t k = 0; k < n; k++)
         r->prompt[k] = (int32_t)((k * k + 7 * k + 13 * i) % model->vocab);
     return r;
@@ -141,6 +146,9 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
                                   .eager_bytes = 4096,
                                   .min_experts = p->cache != NULL && p->cache[0] > 8 ? 1 : 0,
                                   .prefetch = p->cache != NULL ? 2 : 0,
+                                  .adapters = (const struct mb_adapter *const *)adapter,
+                                  .adapter_names = adapter_name,
+                                  .n_adapters = adapters,
                                   .seed = 5};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
@@ -181,6 +189,8 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
                                 .segment = SEGMENT,
                                 .kv_pages = 60,
                                 .zero = zero,
+                                .adapters = (const struct mb_adapter *const *)adapter,
+                                .n_adapters = adapters,
                                 .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
 
     mb_log_set_quiet(true);
@@ -192,10 +202,15 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
 
 /* ---------------------------------------------------------------- all layouts */
 
+enum kind { DP, PP, TP, SP, ADP, EP, ETP, EDP, LANE, SPLIT, KINDS };
+static const char *const kind_name[KINDS] = {"dp", "pp",  "tp",  "sp",   "adp",
+                                             "ep", "etp", "edp", "lane", "split"};
+
 struct walk {
     int number, ran, refused, stride, first, ranks;
     int64_t digest;
     bool wide, zero;
+    int with[KINDS];   /* layouts that ran with more than one of these */
     struct mb_comm *c; /* the first `ranks` ranks; NULL on others */
 };
 
@@ -222,6 +237,10 @@ static void one(struct walk *w, const struct mb_layout_options *l)
                     q->lane_scope ? " lane" : "", q->attn, q->expert);
         CHECK(got == w->digest);
         w->ran++;
+        const int32_t size[KINDS] = {
+            q->dp, q->pp, q->tp, q->sp, q->adp, q->ep, q->etp, q->edp, 1 + q->lane_scope, 1 + q->attn};
+        for (int k = 0; k < KINDS; k++)
+            w->with[k] += size[k] > 1;
         mb_plan_destroy(p);
     }
     mb_topo_destroy(t);
@@ -298,6 +317,9 @@ int main(int argc, char **argv)
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
     CHECK(mb_model_open(dir, 0, &model) == MB_OK);
     path = strcmp(argv[2], "f32") == 0 ? MB_F32 : MB_BF16;
+    CHECK(argc <= 7 + 4);
+    for (; 7 + adapters < argc; adapters++)
+        CHECK(mb_adapter_open(argv[7 + adapters], model, &adapter[adapters]) == MB_OK);
     struct walk w = {.stride = atoi(argv[4]),
                      .first = atoi(argv[5]),
                      .wide = argc > 6 && strstr(argv[6], "wide") != NULL,
@@ -314,14 +336,21 @@ int main(int argc, char **argv)
         CHECK(mb_comm_barrier(world, "layouts of a number of ranks") == MB_OK);
     }
     CHECK(mb_comm_sum_i64(world, fetched, 4, "counts") == MB_OK);
-    CHECK(!w.zero || (fetched[0] > 0 && fetched[1] > 0 && fetched[2] > 0 && fetched[3] > 0));
+    CHECK(!w.zero || adapters > 0 || (fetched[0] > 0 && fetched[1] > 0 && fetched[2] > 0 && fetched[3] > 0));
     if (mb_comm_rank(world) == 0 && w.zero)
         printf("experts on demand: %lld were there, %lld came from ranks, %lld from files; %lld rows kept\n",
                (long long)fetched[0], (long long)fetched[1], (long long)fetched[2], (long long)fetched[3]);
-    if (mb_comm_rank(world) == 0)
-        printf("%s %s: %d layouts, %d refused, one digest %014llx, %.1f s\n", argv[1], argv[2], w.ran,
-               w.refused, (unsigned long long)w.digest, mb_now() - t0);
+    if (mb_comm_rank(world) == 0) {
+        printf("%s %s%s: %d layouts, %d refused, one digest %014llx, %.1f s; with", argv[1], argv[2],
+               adapters > 0 ? " with adapters" : "", w.ran, w.refused, (unsigned long long)w.digest,
+               mb_now() - t0);
+        for (int k = 0; k < KINDS; k++)
+            printf(" %s %d", kind_name[k], w.with[k]);
+        printf("\n");
+    }
     CHECK(w.ran > 0 || mb_comm_rank(world) > 0);
+    for (int32_t i = 0; i < adapters; i++)
+        mb_adapter_destroy(adapter[i]);
     mb_model_destroy(model);
     test_no_shm_left(world);
     mb_comm_destroy(world);

@@ -111,9 +111,9 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
 
     MB_TRY(ops->gemm(e->stream, qkv, h, &g, 1));
-    MB_TRY(mb_lora_site(e, l, MB_LORA_Q, q, h, 0));
-    MB_TRY(mb_lora_site(e, l, MB_LORA_K, k, h, 0));
-    MB_TRY(mb_lora_site(e, l, MB_LORA_V, v, h, 0));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_Q, q, h));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_K, k, h));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_V, v, h));
     MB_TRY(prepare_qk(e, l, q, k, qkv));
     MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, s->heads, m->head_dim, m->rope_style));
     MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, s->kv_heads, m->head_dim, m->rope_style));
@@ -134,12 +134,12 @@ static enum mb_status mla_queries(struct mb_engine *e, int32_t l, struct mb_view
         struct mb_gemm_group ga = whole(y->q_a, h.rows, MB_NO_VIEW);
         in = mb_rows_of(e->work.qa_h, h.rows, m->q_lora, e->o.path);
         MB_TRY(ops->gemm(e->stream, qa, h, &ga, 1));
-        MB_TRY(mb_lora_site(e, l, MB_LORA_Q_A, qa, h, 0));
+        MB_TRY(mb_lora_site(e, l, MB_LORA_Q_A, qa, h));
         MB_TRY(ops->norm(e->stream, in, MB_NO_VIEW, qa, y->q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     }
     struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
     MB_TRY(ops->gemm(e->stream, q, in, &g, 1));
-    MB_TRY(mb_lora_site(e, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in, 0));
+    MB_TRY(mb_lora_site(e, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in));
     return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, e->t.h.heads, m->rope_mla, m->rope_style);
 }
 
@@ -154,7 +154,7 @@ static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
     struct mb_gemm_group g = whole(y->kv_a, h.rows, MB_NO_VIEW);
 
     MB_TRY(ops->gemm(e->stream, kva, h, &g, 1));
-    MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h, 0));
+    MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
     mb_count_append(e, kva, MB_NO_VIEW);
@@ -223,5 +223,5 @@ enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, str
 
     MB_TRY(m->mla ? run_mla(e, l, h, attn) : run_gqa(e, l, h, attn));
     MB_TRY(mb_share_gemm(e, &s, &y->o, t, attn, y->o_b.view, l));
-    return mb_lora_site(e, l, MB_LORA_O, t, attn, m->v_dim);
+    return mb_lora_site(e, l, MB_LORA_O, t, attn);
 }

@@ -80,7 +80,7 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
     for (int32_t k = 0; k < b->n; k++) {
         const int64_t *begin = b->begin + (int64_t)k * (b->s->n + 1);
         for (int32_t i = 0; i < b->s->n; i++) {
-                        if (begin[i + 1] == begin[i] || !picked(b->s, i))
+            if (begin[i + 1] == begin[i] || !picked(b->s, i))
                 continue;
             const struct mb_ffn *f = ffn_of(e, b->s, i);
             struct mb_gemm_group *g = &e->work.groups[n++];
@@ -95,36 +95,63 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
     return n;
 }
 
-/* Terms of adapters: dispatched rows of one expert are sorted by their adapter. part 0: gate and up into out
- * from x; 1: down. */
-static enum mb_status adapter_terms(struct mb_engine *e, const struct mb_dispatched *d,
-                                    const struct mb_served *s, int part, struct mb_view out, struct mb_view x)
-{
-    int64_t width = e->o.model->expert_ffn;
+enum projection { GATE, UP, DOWN };
 
-    for (int32_t i = 0; i < d->n_experts; i++) {
-        for (int64_t r = d->begin[i], end; picked(s, i) && r < d->begin[i + 1]; r = end) {
-            for (end = r + 1; end < d->begin[i + 1] && d->tag[end] == d->tag[r]; end++)
-                ;
-            struct mb_lora_run run = {(int32_t)d->tag[r] - 1, r, end - r};
-            if (run.adapter < 0)
-                continue;
-            const struct mb_lora_expert *p = &e->lora[run.adapter].layer[s->layer[i]].expert[s->index[i]];
-            if (part == 1) {
-                MB_TRY(mb_lora_add(e, &p->down, &run, out, x, mb_k_unit(width)));
-                continue;
+/* The terms of adapters on one projection: rows of one expert are sorted by their adapter, tag[] is that of
+ * each row. Returns how many; NULL in *out: no memory. */
+static int32_t list_terms(struct mb_engine *e, const struct blocks *b, const uint16_t *tag,
+                          enum projection of, struct mb_lora_term **out)
+{
+    struct mb_lora_term *t = *out = mb_lora_terms(e, b->at[b->n]);
+    int32_t n = 0;
+
+    for (int32_t k = 0; t != NULL && k < b->n; k++) {
+        const int64_t *begin = b->begin + (int64_t)k * (b->s->n + 1);
+        for (int32_t i = 0; i < b->s->n; i++) {
+            int64_t last = b->at[k] + begin[i + 1];
+            for (int64_t r = b->at[k] + begin[i], end; picked(b->s, i) && r < last; r = end) {
+                for (end = r + 1; end < last && tag[end] == tag[r]; end++)
+                    ;
+                if (tag[r] == 0)
+                    continue;
+                const struct mb_lora_set *set = &e->lora[tag[r] - 1];
+                const struct mb_lora_expert *x = &set->layer[b->s->layer[i]].expert[b->s->index[i]];
+                const struct mb_lora_pair *p = of == GATE ? &x->gate : of == UP ? &x->up : &x->down;
+                if (p->a.buf != NULL)
+                    t[n++] = (struct mb_lora_term){p, set->scale, r, end - r};
             }
-            MB_TRY(mb_lora_add(e, &p->gate, &run, mb_view_cols(out, 0, width), x, 0));
-            MB_TRY(mb_lora_add(e, &p->up, &run, mb_view_cols(out, width, width), x, 0));
         }
+    }
+    return n;
+}
+
+static enum mb_status gate_up_terms(struct mb_engine *e, const struct blocks *b, const uint16_t *tag,
+                                    struct mb_view gu, struct mb_view x)
+{
+    struct mb_lora_term *t;
+
+    for (enum projection of = GATE; of <= UP; of++) {
+        int32_t n = list_terms(e, b, tag, of, &t);
+        if (t == NULL)
+            return MB_NO_MEMORY;
+        MB_TRY(mb_lora_add(e, t, n, mb_view_cols(gu, of == UP ? b->width : 0, b->width), x));
     }
     return MB_OK;
 }
 
+static enum mb_status down_terms(struct mb_engine *e, const struct blocks *b, const struct mb_split *s,
+                                 const uint16_t *tag, struct mb_view out, struct mb_view a)
+{
+    struct mb_lora_term *t;
+    int32_t n = list_terms(e, b, tag, DOWN, &t);
+
+    return t == NULL ? MB_NO_MEMORY : mb_lora_sum(e, s, t, n, out, a, -1);
+}
+
 /* ---------------------------------------------------------------- whole experts */
 
-static enum mb_status activate(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, struct mb_view a,
-                               struct mb_view gu)
+static enum mb_status activate(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s,
+                               struct mb_view a, struct mb_view gu)
 {
     const struct mb_model *m = e->o.model;
 
@@ -133,14 +160,15 @@ static enum mb_status activate(struct mb_engine *e, const struct mb_dispatched *
     for (int32_t i = 0; i < s->n; i++) {
         int64_t r = d->begin[i], n = d->begin[i + 1] - r;
         if (n > 0 && s->pick[i])
-            MB_TRY(e->o.ops->act(e->stream, mb_view_rows(a, r, n), mb_view_rows(gu, r, n), m->act, m->act_limit));
+            MB_TRY(e->o.ops->act(e->stream, mb_view_rows(a, r, n), mb_view_rows(gu, r, n), m->act,
+                                 m->act_limit));
     }
     return MB_OK;
 }
 
 /* y = f, rounded */
-static enum mb_status round_rows(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s, struct mb_view y,
-                                 struct mb_view f)
+static enum mb_status round_rows(struct mb_engine *e, const struct mb_dispatched *d,
+                                 const struct mb_served *s, struct mb_view y, struct mb_view f)
 {
     if (s->pick == NULL)
         return e->o.ops->copy(e->stream, y, f);
@@ -162,20 +190,21 @@ static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched 
 
     MB_TRY(ops->gemm(e->stream, gu, d->x, e->work.groups, make_groups(e, b, -1, true)));
     if (e->expert_lora)
-        MB_TRY(adapter_terms(e, d, b->s, 0, gu, d->x));
+        MB_TRY(gate_up_terms(e, b, d->tag, gu, d->x));
     MB_TRY(activate(e, d, b->s, a, gu));
     int32_t n = make_groups(e, b, 0, true);
     if (!e->expert_lora)
         return ops->gemm(e->stream, y, a, e->work.groups, n);
     struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, m->hidden, MB_F32);
     MB_TRY(ops->gemm(e->stream, f, a, e->work.groups, n));
-    MB_TRY(adapter_terms(e, d, b->s, 1, f, a));
-        return e->o.path == MB_F32 ? MB_OK : round_rows(e, d, b->s, y, f);
+    struct mb_split alone = {NULL, 1, 0, b->at};
+    MB_TRY(down_terms(e, b, &alone, d->tag, f, a));
+    return e->o.path == MB_F32 ? MB_OK : round_rows(e, d, b->s, y, f);
 }
 
 /* Experts that are read on demand are computed as they come. */
-static enum mb_status run_on_demand(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b,
-                                    struct mb_view y)
+static enum mb_status run_on_demand(struct mb_engine *e, const struct mb_dispatched *d,
+                                    const struct blocks *b, struct mb_view y)
 {
     enum mb_status st;
 
@@ -206,9 +235,30 @@ static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatc
     return MB_OK;
 }
 
-/* Node values of the slice for all rows. */
+/* Tags of the rows of all members. */
+static enum mb_status gather_tags(struct mb_engine *e, const struct mb_split *s, const uint16_t *mine,
+                                  uint16_t **out)
+{
+    struct mb_where where = {"adapters of expert slices", e->step, -1};
+    uint16_t *tag = mb_transit_host(e, &e->transit.tags, (uint64_t)s->at[s->n] * sizeof *tag);
+
+    if (tag == NULL)
+        return MB_NO_MEMORY;
+    for (int32_t k = 0; k < s->n; k++) {
+        e->transit.out[k] =
+            (struct mb_piece){tag + s->at[s->me], (uint64_t)(s->at[s->me + 1] - s->at[s->me]) * sizeof *tag};
+        e->transit.in[k] =
+            (struct mb_piece){tag + s->at[k], (uint64_t)(s->at[k + 1] - s->at[k]) * sizeof *tag};
+    }
+    if (e->transit.out[0].n > 0)
+        memcpy(tag + s->at[s->me], mine, e->transit.out[0].n);
+    *out = tag;
+    return mb_comm_swap(s->c, e->transit.out, e->transit.in, &where);
+}
+
+/* Node values of the slice for all rows; tag: of each row, NULL where no adapter has terms on experts. */
 static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, struct mb_view x,
-                                  struct mb_buf **parts)
+                                  const uint16_t *tag, struct mb_buf **parts)
 {
     const struct mb_ops *ops = e->o.ops;
     const struct mb_model *m = e->o.model;
@@ -223,6 +273,8 @@ static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, s
     struct mb_view gu = mb_rows_of(e->work.e_gu, rows, 2 * b->width, MB_F32),
                    a = mb_rows_of(e->work.e_act, rows, b->width, e->o.path);
     MB_TRY(ops->gemm(e->stream, gu, x, e->work.groups, make_groups(e, b, -1, true)));
+    if (tag != NULL)
+        MB_TRY(gate_up_terms(e, b, tag, gu, x));
     MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
     for (int32_t i = 0; i < w->n; i++) {
         struct mb_view out = mb_view_of(*parts, (uint64_t)(i * rows * H * 4), rows, H, MB_F32);
@@ -242,6 +294,7 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
         *begin = mb_transit_host(e, &e->transit.ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
     struct mb_split split = {e->t.etp, n, e->t.at.x, at};
     struct mb_buf *parts;
+    uint16_t *tag = NULL;
 
     if (s->n == 0)
         return MB_OK; /* none of the group has an expert in this exchange */
@@ -259,7 +312,9 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
     struct mb_view f =
         e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, e->o.model->hidden, MB_F32);
     MB_TRY(mb_share_gather(e, &split, all, d->x, -1));
-    MB_TRY(slice_nodes(e, &b, all, &parts));
+    if (e->expert_lora)
+        MB_TRY(gather_tags(e, &split, d->tag, &tag));
+    MB_TRY(slice_nodes(e, &b, all, tag, &parts));
     MB_TRY(mb_share_fold(e, &split, &ffn_of(e, s, 0)->down, f, parts, -1));
     for (int32_t i = 0; i < s->n; i++) {
         const struct mb_ffn *x = ffn_of(e, s, i);
@@ -267,6 +322,8 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
         if (x->down_b.buf != NULL && rows.rows > 0)
             MB_TRY(ops->add(e->stream, rows, rows, x->down_b.view));
     }
+    if (tag != NULL)
+        MB_TRY(down_terms(e, &b, &split, tag, f, mb_rows_of(e->work.e_act, at[n], b.width, e->o.path)));
     return e->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(e->stream, y, f);
 }
 
@@ -290,5 +347,5 @@ enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d
     if (d->rows == 0)
         return MB_OK;
     struct blocks b = {s, 1, at, d->begin, e->o.model->expert_ffn};
-        return e->zero != NULL ? run_on_demand(e, d, &b, *out) : run_whole(e, d, &b, *out);
+    return e->zero != NULL ? run_on_demand(e, d, &b, *out) : run_whole(e, d, &b, *out);
 }

@@ -17,11 +17,11 @@ static enum mb_status gated(struct mb_engine *e, int32_t l, enum mb_lora_site si
     struct mb_split s = mb_share_tp(e, at);
 
     MB_TRY(ops->gemm(e->stream, gu, x, &up, 1));
-    MB_TRY(mb_lora_site(e, l, site, mb_view_cols(gu, 0, f->width), x, 0));
-    MB_TRY(mb_lora_site(e, l, site + 1, mb_view_cols(gu, f->width, f->width), x, 0));
+    MB_TRY(mb_lora_site(e, l, site, mb_view_cols(gu, 0, f->width), x));
+    MB_TRY(mb_lora_site(e, l, site + 1, mb_view_cols(gu, f->width, f->width), x));
     MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
     MB_TRY(mb_share_gemm(e, &s, &f->down, out, a, f->down_b.view, l));
-    return mb_lora_site(e, l, site + 2, out, a, mb_k_unit(f->whole));
+    return mb_lora_site(e, l, site + 2, out, a);
 }
 
 /* Chooses experts for every row; the integers come to the host once, for the exchange and the results. */

@@ -30,4 +30,5 @@ libmoebatch_a_SOURCES += \
 	src/engine/save.c \
 	src/engine/mtp.c \
 	src/engine/lora.h \
-	src/engine/lora.c
+	src/engine/lora.c \
+	src/engine/lora_terms.c

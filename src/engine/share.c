@@ -58,9 +58,9 @@ enum mb_status mb_transit_create(struct mb_engine *e)
 void mb_transit_destroy(struct mb_engine *e)
 {
     struct mb_transit *t = &e->transit;
-    struct mb_grown *host[] = {&t->send, &t->recv, &t->ints, &t->z},
-                    *dev[] = {&t->parts,  &t->inner, &t->idx,   &t->gathered,
-                              &t->square, &t->state, &t->nodes, &t->q_all};
+    struct mb_grown *host[] = {&t->send, &t->recv, &t->ints, &t->z, &t->terms, &t->tags},
+                    *dev[] = {&t->parts, &t->inner, &t->idx,   &t->gathered, &t->square,
+                              &t->state, &t->nodes, &t->q_all, &t->low};
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
         e->o.ops->host_free(e->o.dev, host[i]->p);
     for (size_t i = 0; i < sizeof dev / sizeof dev[0]; i++)

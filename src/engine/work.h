@@ -120,7 +120,7 @@ struct mb_grown {
 };
 /* What the shares of a group need in transit (share.c, segments.c, results.c). */
 struct mb_transit {
-    struct mb_grown send, recv, parts, inner, idx, gathered, square, state, nodes, q_all, ints, z;
+    struct mb_grown send, recv, parts, inner, idx, gathered, square, state, nodes, q_all, ints, z, low, terms, tags;
     struct mb_piece *out, *in;    /* [largest group] */
     struct mb_bytes msg, result;
 };

@@ -50,13 +50,13 @@ struct mb_budget_rank {
 struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
                                  const struct mb_plan_options *o, const struct mb_budget_rank *r);
 
-/* Resident bytes of the adapters' matrices: those of each stage's attending ranks [pp], and of each shard's
- * experts [groups][ep], a group being a stage, or the lane under lane scope. In budget_adapters.c. */
+/* Resident bytes of the adapters' matrices: those of each stage's tensor ranks [pp][tp], and of each shard's
+ * slices of experts [groups][ep][etp], a group being a stage, or the lane under lane scope. In
+ * budget_adapters.c. */
 void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
                         int64_t *dense, int64_t *routed);
-/* Room for the terms of max_batch_rows rows; 0 without adapters. */
-int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
-                               const struct mb_plan_options *o);
+/* The largest rank of an adapter; 0 without adapters. */
+int64_t mb_budget_adapter_rank(const struct mb_plan_options *o);
 /* Whether dispatched rows say which adapter is theirs. */
 bool mb_budget_tagged(const struct mb_plan_options *o);
 
@@ -73,6 +73,8 @@ struct mb_budget_view {
     int64_t pairs;      /* (row, expert) pairs computed here in one exchange, planned */
     int64_t logit_rows; /* rows whose logits are held at a time */
 };
+/* Room for the terms of max_batch_rows rows; 0 without adapters. budget_adapters.c */
+int64_t mb_budget_adapter_rows(const struct mb_budget_view *v);
 /* budget_step.c */
 int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes,
                               int64_t *expert_rows);

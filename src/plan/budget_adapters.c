@@ -2,16 +2,26 @@
  * weight. */
 #include "plan/budget.h"
 
+/* A [r, in] and B [out, r] of the part of a weight. */
 static int64_t pair_bytes(int64_t r, int64_t in, int64_t out, enum mb_dtype t)
 {
     return mb_sat_add(mb_sat_mul(mb_sat_mul(r, in), 4), mb_budget_weight(out, r, 0, MB_WHOLE, t));
 }
 
 /* Absorbed MLA: a head's terms are a pair for its queries and one for its outputs. */
-static int64_t kv_b_bytes(const struct mb_model *m, int64_t r, enum mb_dtype t)
+static int64_t kv_b_bytes(const struct mb_model *m, int64_t r, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t head = mb_sat_add(pair_bytes(r, m->nope, m->kv_lora, t), pair_bytes(r, m->kv_lora, m->v_dim, t));
-    return mb_sat_mul(head, m->heads);
+    return mb_sat_mul(head, mb_part_heads(m, s.r, s.of).heads);
+}
+
+static int64_t lora_bytes(const struct mb_model *m, const struct mb_lora *l, struct mb_part_of s,
+                          enum mb_dtype t)
+{
+    enum mb_role role = (enum mb_role)l->a.role;
+    struct mb_part_matrix w = mb_part_matrix(m, role, l->b.n, l->a.k, s.r, s.of);
+
+    return role == MB_T_KV_B ? kv_b_bytes(m, l->a.n, s, t) : pair_bytes(l->a.n, w.k1 - w.k0, w.n1 - w.n0, t);
 }
 
 /* The row of the placement that a layer of the model has. */
@@ -31,24 +41,39 @@ static int32_t stage_of(const struct mb_plan *p, int32_t layer)
     return s;
 }
 
+/* A pair on an expert, to every slice of every shard that holds it; `all`: the shards of the stage or lane.
+ */
+static void add_routed(const struct mb_model *m, const struct mb_plan *p, const struct mb_lora *l,
+                       enum mb_dtype t, int64_t *all)
+{
+    int32_t etp = p->layout.etp, n;
+    const int32_t *h = mb_placement_holders(p->placement, moe_index(m, l->a.layer), l->a.expert, &n);
+
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t x = 0; x < etp; x++) {
+            int64_t *to = &all[(int64_t)h[j] * etp + x];
+            *to = mb_sat_add(*to, lora_bytes(m, l, (struct mb_part_of){x, etp}, t));
+        }
+    }
+}
+
 void mb_budget_adapters(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
                         int64_t *dense, int64_t *routed)
 {
+    const struct mb_layout *l = &p->layout;
+
     for (int32_t k = 0; k < o->n_adapters; k++) {
         const struct mb_adapter *a = o->adapters[k];
         for (int64_t i = 0; i < a->n_loras; i++) {
-            const struct mb_tensor *ta = &a->loras[i].a, *tb = &a->loras[i].b;
-            int32_t s = stage_of(p, ta->layer), n;
-            int64_t bytes = ta->role == MB_T_KV_B ? kv_b_bytes(m, ta->n, o->path)
-                                                  : pair_bytes(ta->n, ta->k, tb->n, o->path);
-            if (!mb_role_of_expert((enum mb_role)ta->role)) {
-                dense[s] = mb_sat_add(dense[s], bytes);
+            const struct mb_lora *lo = &a->loras[i];
+            int64_t s = stage_of(p, lo->a.layer);
+            if (mb_role_of_expert((enum mb_role)lo->a.role)) {
+                add_routed(m, p, lo, o->path, routed + (l->lane_scope ? 0 : s * l->ep * l->etp));
                 continue;
             }
-            const int32_t *h = mb_placement_holders(p->placement, moe_index(m, ta->layer), ta->expert, &n);
-            for (int32_t j = 0; j < n; j++) {
-                int64_t *to = &routed[(p->layout.lane_scope ? 0 : (int64_t)s * p->layout.ep) + h[j]];
-                *to = mb_sat_add(*to, bytes);
+            for (int32_t t = 0; t < l->tp; t++) {
+                int64_t *to = &dense[s * l->tp + t];
+                *to = mb_sat_add(*to, lora_bytes(m, lo, (struct mb_part_of){t, l->tp}, o->path));
             }
         }
     }
@@ -63,25 +88,35 @@ bool mb_budget_tagged(const struct mb_plan_options *o)
     return false;
 }
 
-/* The widest input or output of a weight that a term can be added to. */
-static int64_t widest(const struct mb_model *m)
+int64_t mb_budget_adapter_rank(const struct mb_plan_options *o)
 {
-    int64_t heads = mb_most(mb_sat_mul(m->heads, m->head_dim), mb_sat_mul(m->heads, m->v_dim));
-    int64_t ffn = mb_most(mb_most(m->ffn, m->expert_ffn), m->shared_ffn);
+    int64_t r = 0;
+
+    for (int32_t i = 0; i < o->n_adapters; i++)
+        r = mb_most(r, o->adapters[i]->rank);
+    return r;
+}
+
+/* The widest input or output here of a weight that a term can be added to. */
+static int64_t widest(const struct mb_budget_view *v)
+{
+    const struct mb_model *m = v->m;
+    int64_t own = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
+    int64_t heads = mb_most(mb_sat_mul(own, m->head_dim), mb_sat_mul(own, m->v_dim));
+    int64_t ffn = mb_most(mb_part_width(m->ffn, v->tensor.r, v->tensor.of),
+                          mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
     int64_t mla = mb_most(m->q_lora, (int64_t)m->kv_lora + m->rope_mla);
+
+    ffn = mb_most(ffn, mb_part_width(m->expert_ffn, v->slice.r, v->slice.of));
     return mb_most(mb_most(m->hidden, heads), mb_most(ffn, mla));
 }
 
 /* Input and term in f32, A x in f32 for each leaf of K and once in the type of the path. */
-int64_t mb_budget_adapter_rows(const struct mb_model *m, const struct mb_plan *p,
-                               const struct mb_plan_options *o)
+int64_t mb_budget_adapter_rows(const struct mb_budget_view *v)
 {
-    int64_t r = 0;
-
-    if (o->n_adapters == 0)
+    if (v->o->n_adapters == 0)
         return 0;
-    for (int32_t i = 0; i < o->n_adapters; i++)
-        r = mb_most(r, o->adapters[i]->rank);
-    return mb_sat_mul(mb_sat_add(mb_sat_mul(widest(m), 8), mb_sat_mul(r, 4 * (MB_MAX_LEAVES + 1))),
-                      p->max_batch_rows);
+    return mb_sat_mul(mb_sat_add(mb_sat_mul(widest(v), 8),
+                                 mb_sat_mul(mb_budget_adapter_rank(v->o), 4 * (MB_MAX_LEAVES + 1))),
+                      v->p->max_batch_rows);
 }

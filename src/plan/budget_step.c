@@ -83,7 +83,7 @@ int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_ro
     return MB_SUM(mb_sat_mul(part_row(v), v->R), mb_sat_mul(own_row(v), v->own), head_bytes(v), rope_bytes(v),
                   routing_bytes(v),
                   v->attends ? mb_sat_mul(4 * (int64_t)v->p->max_num_seqs, v->p->max_pages_per_seq) : 0,
-                  mb_sat_mul(*expert_row_bytes, *expert_rows), mb_budget_adapter_rows(m, v->p, v->o));
+                  mb_sat_mul(*expert_row_bytes, *expert_rows), mb_budget_adapter_rows(v));
 }
 
 /* Bytes that a rank keeps ready for the first messages of its peers, both directions. */

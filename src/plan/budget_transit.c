@@ -35,9 +35,9 @@ static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t 
     }
 }
 
-struct transit {                                                      /* bytes, by buffer */
-    int64_t parts, inner, idx, gathered, square, q_all, state, nodes; /* device */
-    int64_t send, recv, ints, z;                                      /* host */
+struct transit {                                                           /* bytes, by buffer */
+    int64_t parts, inner, idx, gathered, square, q_all, state, nodes, low; /* device */
+    int64_t send, recv, ints, z, terms, tags;                              /* host */
 };
 
 static void grow(int64_t *b, int64_t bytes)
@@ -113,6 +113,35 @@ static void slices(const struct mb_budget_view *v, struct transit *t)
                               mb_sat_mul(v->r->owned, v->p->layout.lane_scope ? v->p->layout.pp : 1) + 1));
 }
 
+/* A x of adapters' terms travels as the sums of the weights do, with as many columns as the adapters' rank;
+ * lists of terms and tags of rows are with it. */
+static void adapters(const struct mb_budget_view *v, struct transit *t)
+{
+    int64_t row = 4 * mb_budget_adapter_rank(v->o), here, all, rows = mb_most(v->R, v->pairs);
+    int64_t begin[MB_MAX_LEAVES + 1];
+
+    if (v->o->n_adapters == 0)
+        return;
+    grow(&t->terms, mb_sat_mul(rows, 32));
+    if (v->p->layout.tp > 1 && v->attends) {
+        tensor_nodes(v, &here, &all);
+        grow(&t->low, mb_sat_mul(v->own, row));
+        grow(&t->parts, mb_sat_mul(mb_sat_mul(here, v->R), row));
+        grow(&t->inner, mb_sat_mul(mb_sat_mul(all, v->own), row));
+        grow(&t->send, mb_sat_mul(mb_sat_mul(here, v->R), row));
+        grow(&t->recv, mb_sat_mul(mb_sat_mul(all, v->own), row));
+    }
+    if (v->p->layout.etp > 1 && v->pairs > 0 && mb_budget_tagged(v->o)) {
+        here = nodes_of(mb_k_leaves(v->m->expert_ffn, mb_k_unit(v->m->expert_ffn), begin), v->slice, &all);
+        grow(&t->tags, mb_sat_mul(2, v->pairs));
+        grow(&t->low, mb_sat_mul(v->pairs, row));
+        grow(&t->parts, mb_sat_mul(mb_sat_mul(here, v->pairs), row));
+        grow(&t->inner, mb_sat_mul(mb_sat_mul(all, v->pairs), row));
+        grow(&t->send, mb_sat_mul(mb_sat_mul(here, v->pairs), row));
+        grow(&t->recv, mb_sat_mul(mb_sat_mul(all, v->pairs), row));
+    }
+}
+
 void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t *host)
 {
     const struct mb_layout *l = &v->p->layout;
@@ -126,8 +155,9 @@ void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t 
         segments(v, &t);
     if (l->etp > 1 && v->pairs > 0)
         slices(v, &t);
+    adapters(v, &t);
     if (l->pp > 1 && v->attends)
         grow(&t.send, mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden));
-    *device = MB_SUM(t.parts, t.inner, t.idx, t.gathered, t.square, t.q_all, t.state, t.nodes);
-    *host = MB_SUM(t.send, t.recv, t.ints, t.z);
+    *device = MB_SUM(t.parts, t.inner, t.idx, t.gathered, t.square, t.q_all, t.state, t.nodes, t.low);
+    *host = MB_SUM(t.send, t.recv, t.ints, t.z, t.terms, t.tags);
 }

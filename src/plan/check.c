@@ -89,10 +89,5 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
                             "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or "
                             "give --save-logits=last)",
                             (int)l->tp, (int)l->sp, (int)l->pp);
-    if (o->n_adapters > 0 && (l->tp > 1 || l->etp > 1))
-        return mb_layout_no(why,
-                            "--adapter with --tensor-parallel-size %d and --expert-tensor-parallel-size %d: "
-                            "adapters need 1 and 1",
-                            (int)l->tp, (int)l->etp);
     return MB_OK;
 }

@@ -14,9 +14,9 @@
 struct counts {
     int32_t groups, ep;
     int64_t *dense;    /* [pp][tp] */
-    int64_t *adapters; /* [pp] of attending ranks */
+    int64_t *adapters; /* [pp][tp] of attending ranks */
     int64_t *experts;  /* [groups][ep] of all layers */
-    int64_t *routed;   /* [groups][ep] bytes of adapters' terms on them */
+    int64_t *routed;   /* [groups][ep][etp] bytes of adapters' terms on them */
     int32_t *most;     /* [groups][ep] experts in one layer, at most */
     int32_t *cache;    /* [groups][ep] experts that a rank keeps under ZeRO-inference */
 };
@@ -39,9 +39,9 @@ static enum mb_status counts_alloc(const struct mb_plan *p, struct counts *c)
     *c = (struct counts){.groups = l->lane_scope ? 1 : l->pp, .ep = l->ep};
     size_t shards = (size_t)c->groups * (size_t)c->ep;
     c->dense = calloc(pp * (size_t)l->tp, sizeof *c->dense);
-    c->adapters = calloc(pp, sizeof *c->adapters);
+    c->adapters = calloc(pp * (size_t)l->tp, sizeof *c->adapters);
     c->experts = calloc(shards, sizeof *c->experts);
-    c->routed = calloc(shards, sizeof *c->routed);
+    c->routed = calloc(shards * (size_t)l->etp, sizeof *c->routed);
     c->most = calloc(shards, sizeof *c->most);
     c->cache = calloc(shards, sizeof *c->cache);
     return c->dense && c->adapters && c->experts && c->routed && c->most && c->cache
@@ -137,7 +137,7 @@ static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan
     mb_layout_place(&p->layout, index, &r.at);
     if (r.at.a >= 0) {
         r.dense = c->dense[(int64_t)r.at.stage * p->layout.tp + r.at.t];
-        r.adapters = c->adapters[r.at.stage];
+        r.adapters = c->adapters[(int64_t)r.at.stage * p->layout.tp + r.at.t];
     }
     if (r.at.e >= 0) {
         int64_t shard = (c->groups > 1 ? (int64_t)r.at.stage * c->ep : 0) + r.at.e;
@@ -145,7 +145,7 @@ static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan
         r.experts = o->zero > 0 ? c->cache[shard] : c->experts[shard];
         if (o->zero > 0 && r.owned < p->placement->experts) /* copies of others' experts come beside its own */
             r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard]) : p->placement->experts;
-        r.adapters = mb_sat_add(r.adapters, c->routed[shard]);
+        r.adapters = mb_sat_add(r.adapters, c->routed[shard * p->layout.etp + r.at.x]);
     }
     return mb_budget_fixed(m, p, o, &r);
 }

@@ -44,3 +44,59 @@ int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEA
     }
     return mb_tree_maximal(pos, held, S, first, count);
 }
+
+/* Leaves of a sum over K inputs that rank r of `of` has, in inputs. */
+static void share_of_leaves(int64_t K, int64_t unit, int32_t r, int32_t of, int64_t *a, int64_t *b)
+{
+    int64_t leaf[MB_MAX_LEAVES + 1];
+    int32_t S = mb_k_leaves(K, unit, leaf);
+
+    *a = leaf[mb_share(S, r, of)];
+    *b = leaf[mb_share(S, r + 1, of)];
+}
+
+struct mb_part_matrix mb_part_matrix(const struct mb_model *m, enum mb_role role, int64_t n, int64_t k,
+                                     int32_t r, int32_t of)
+{
+    struct mb_part_matrix p = {0, n, 0, k, 0};
+    struct mb_part_heads h = mb_part_heads(m, r, of);
+    int64_t first = h.head0, heads = h.heads, each = m->head_dim;
+
+    switch (role) {
+    case MB_T_O:
+        p.unit = m->v_dim;
+        share_of_leaves(k, p.unit, r, of, &p.k0, &p.k1);
+        return p;
+    case MB_T_DOWN:
+    case MB_T_SH_DOWN:
+    case MB_T_E_DOWN:
+        p.unit = mb_k_unit(k);
+        share_of_leaves(k, p.unit, r, of, &p.k0, &p.k1);
+        return p;
+    case MB_T_GATE:
+    case MB_T_UP:
+    case MB_T_SH_GATE:
+    case MB_T_SH_UP:
+    case MB_T_E_GATE:
+    case MB_T_E_UP:
+        share_of_leaves(n, mb_k_unit(n), r, of, &p.n0, &p.n1);
+        return p;
+    case MB_T_K:
+    case MB_T_V:
+        first = h.kv0;
+        heads = h.kv_heads;
+        each = role == MB_T_V ? m->v_dim : m->head_dim;
+        break;
+    case MB_T_Q:
+    case MB_T_Q_BPROJ:
+        break;
+    case MB_T_KV_B:
+        each = m->nope + m->v_dim;
+        break;
+    default:
+        return p;
+    }
+    p.n0 = first * each;
+    p.n1 = p.n0 + heads * each;
+    return p;
+}

@@ -19,4 +19,13 @@ void mb_part_vocab(int64_t vocab, int32_t r, int32_t of, int64_t *v0, int64_t *v
 /* Maximal tree nodes of the share of S leaves: first leaf and number of leaves of each; returns how many. */
 int32_t mb_part_nodes(int32_t S, int32_t r, int32_t of, int32_t first[MB_MAX_LEAVES],
                       int32_t count[MB_MAX_LEAVES]);
+/* What a rank keeps of a weight [n, k] of this role: rows (outputs) [n0, n1), columns (inputs) [k0, k1).
+ * Weights that make heads, kv_b, gate and up are cut by outputs; the output projection and down-projections
+ * by inputs, at leaves of `unit` inputs (0: the sum over inputs is one leaf). Others are whole. r, of: place
+ * in the tensor group, or in the slice group for a weight of routed experts. */
+struct mb_part_matrix {
+    int64_t n0, n1, k0, k1, unit;
+};
+struct mb_part_matrix mb_part_matrix(const struct mb_model *m, enum mb_role role, int64_t n, int64_t k,
+                                     int32_t r, int32_t of);
 #endif
