@@ -3,6 +3,16 @@ journals."""
 import glob, json, os, struct, subprocess, time
 import xxhash
 
+D, T, P, S = ("--data-parallel-size", "--tensor-parallel-size", "--pipeline-parallel-size",
+              "--sequence-parallel-size")
+X, C, LANE, SPLIT = ("--expert-tensor-parallel-size", "--expert-data-parallel-size", "--expert-scope=lane",
+                     "--disaggregate")
+# Quite different layouts by number of ranks, options one behind the other.
+LAYOUTS = {1: [[]],
+           2: [[], [D, 2], [T, 2], [P, 2], [S, 2, X, 2], [P, 2, LANE], [SPLIT, "1:1"]],
+           3: [[], [P, 3], [T, 3, X, 3], [SPLIT, "2:1"], [D, 3], [SPLIT, "1:2", X, 2]],
+           4: [[], [T, 2, S, 2], [P, 2, X, 2], [P, 2, T, 2, LANE], [D, 2, C, 2], [D, 2, P, 2], [SPLIT, "2:2", T, 2]]}
+
 exe = mpirun = model = requests = None  # set by setup
 
 
@@ -20,6 +30,11 @@ def setup(exe_, mpirun_, model_, prompts, work, copies):
 def command(out, ranks, *more):
     return ["sh", mpirun, str(ranks), exe, "run", "-m", model, "-i", requests, "-o", out,
             "--max-num-seqs", "4", *more]
+
+
+def draw_layout(rng, ranks, besides=None):
+    """Options of a random layout of so many ranks, another one than `besides`."""
+    return rng.choice([x for x in ([str(w) for w in l] for l in LAYOUTS[ranks]) if x != besides or ranks == 1])
 
 
 def digest(out):

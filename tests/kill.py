@@ -1,5 +1,6 @@
 """kill.py MOEBATCH MPIRUN_SH MODEL PROMPTS WORK_DIR KILLS [SEED] [PLACE]: a job killed with kill -9 again
-and again, resumed at once on another number of ranks, until it is complete. Then its digest is that of the
+and again, resumed at once on another number of ranks and in another layout (tensor, sequence, pipeline and
+data parallel, slices and copies of experts, disaggregated), until it is complete. Then its digest is that of the
 unbroken run, and no row was lost, and none computed again, that status.json called acknowledged or that was
 written to a journal before a kill.
 
@@ -18,10 +19,10 @@ jobs.setup(*sys.argv[1:6], int(os.environ.get("COPIES", "12")))
 shm_before = set(os.listdir("/dev/shm"))
 
 
-def start(out, ranks, resume, env=None):
+def start(out, ranks, resume, layout, env=None):
     """The running job, and its output so far."""
     log = open(os.path.join(work, "log"), "w+b")
-    more = ["--sync-interval", "0.2", "--keep"] + (["--resume"] if resume else [])
+    more = ["--sync-interval", "0.2", "--keep", *layout] + (["--resume"] if resume else [])
     p = subprocess.Popen(jobs.command(out, ranks, *more), stderr=log, stdout=log, start_new_session=True,
                          env=dict(os.environ, **(env or {})))
     return p, lambda: open(log.name, "rb").read()
@@ -33,9 +34,9 @@ def wait_for(p, text, mark):
         time.sleep(0.01)
 
 
-def run_until_killed(out, ranks, resume, only_mpirun):
+def run_until_killed(out, ranks, resume, layout, only_mpirun):
     """None if it was killed, else its exit code."""
-    p, text = start(out, ranks, resume, {"MOEBATCH_FAULT": f"{place}:20000"} if place else None)
+    p, text = start(out, ranks, resume, layout, {"MOEBATCH_FAULT": f"{place}:20000"} if place else None)
     wait_for(p, text, b"fault: " + place.encode() if place else b"output    :")
     if p.poll() is None:
         time.sleep(rng.uniform(0, 0.3 if place else whole))
@@ -67,10 +68,12 @@ def one_job(out):
     before, ranks = [], 0
     while True:
         ranks = rng.choice([n for n in (1, 2, 3, 4) if n != ranks])
+        layout = jobs.draw_layout(rng, ranks)
+        seen.add((ranks, *layout))
         if done < kills:
-            code = run_until_killed(out, ranks, bool(before), done % 2 == 1)
+            code = run_until_killed(out, ranks, bool(before), layout, done % 2 == 1)
         else:
-            code = start(out, ranks, bool(before))[0].wait()
+            code = start(out, ranks, bool(before), layout)[0].wait()
         if code is not None:
             break
         done += 1
@@ -90,7 +93,7 @@ def one_job(out):
 
 ref = os.path.join(work, "ref.h5")
 t = time.time()
-p, text = start(ref, 2, False)
+p, text = start(ref, 2, False, [])
 wait_for(p, text, b"output    :")
 header = time.time()
 if p.wait() != 0:
@@ -100,6 +103,7 @@ print(f"unbroken run: {time.time() - t:.1f} s, {whole:.1f} s of it from the head
       flush=True)
 if whole < float(os.environ.get("MIN_SECONDS", "0")):
     sys.exit("too short: more COPIES are needed")
+seen = set()
 done = with_ack = rows_kept = n_jobs = 0
 while done < kills:
     out = os.path.join(work, f"job{n_jobs}.h5")
@@ -108,7 +112,7 @@ while done < kills:
     os.remove(out)
     shutil.rmtree(out + ".d")
 ours, mpis = jobs.left_in_shm(shm_before)
-print(f"{place or 'random'}: {done} kills in {n_jobs} jobs, {with_ack} with rows acknowledged before; "
+print(f"{place or 'random'}: {done} kills in {n_jobs} jobs and {len(seen)} layouts, {with_ack} with rows acknowledged before; "
       f"digests equal, {rows_kept} rows written before kills all used; left in /dev/shm: {ours or 'nothing'}, "
       f"and {mpis} of Open MPI's own segments (removed)")
 if ours:

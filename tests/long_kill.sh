@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 args=("$top/tests/mpirun.sh" "$top/inputs/models/demo" "$top/inputs/prompts.jsonl")
 export COPIES=${COPIES:-20}
 MIN_SECONDS=5 MIN_ACK=20 "$PYTHON3" "$top/tests/kill.py" "$MOEBATCH" "${args[@]}" "$work/k" 50 1
-COPIES=6 "$PYTHON3" "$top/tests/stop.py" "$MOEBATCH" "${args[@]}" "$work/s" 40 1
+COPIES=6 "$PYTHON3" "$top/tests/stop.py" "$MOEBATCH" "${args[@]}" "$work/s" 60 1
 mkdir "$work/faults"
 (cd "$work/faults" && "$top/configure" -q --enable-faults >/dev/null && make -s moebatch)
 for place in loading prefill decode assembly; do

@@ -140,7 +140,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
     if (mb_comm_rank(c) == 0 || !ok)
         printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
                "%lld/%lld experts %lld/%lld "
-               "kv %lld/%lld activations %lld/%lld exchange + staging %lld/%lld\n",
+               "kv %lld/%lld activations %lld/%lld exchange %lld/%lld staging %lld/%lld\n",
                k->model, k->path == MB_F32 ? "f32" : "bf16",
                k->mtp          ? " mtp"
                : k->adapter[0] ? " adapters"
@@ -149,7 +149,8 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
                l->attn, l->expert, index, (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights,
                (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV],
                (long long)b->kv, (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations,
-               (long long)moving, (long long)planned);
+               (long long)peak[MB_MEM_EXCHANGE], (long long)b->exchange, (long long)peak[MB_MEM_STAGING],
+               (long long)b->staging);
     fflush(stdout);
     int64_t bad = !ok;
     CHECK(mb_comm_max_i64(c, &bad, 1, "the comparison") == MB_OK);

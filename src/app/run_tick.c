@@ -82,7 +82,7 @@ static void watch_time(const struct mb_job_state *j, double now)
     if (j->app.rank != 0 || hours <= 0 || now - j->t_start <= hours * 3600 || *mb_signals_stop())
         return;
     mb_info("--max-hours %g have passed: stopping in good order", hours);
-    mb_signals_ask();
+    mb_signals_ask(0);
 }
 
 static enum mb_status tick_first(struct mb_job_state *j, double now)
@@ -100,6 +100,34 @@ static enum mb_status tick_first(struct mb_job_state *j, double now)
     return mb_job_write_status(j, "running", -1);
 }
 
+/* A stop that was asked for on one rank is one for all: it goes to rank 0, and from there to everybody. */
+static enum mb_status spread_stop(struct mb_job_state *j)
+{
+    struct mb_bytes msg = {0};
+    enum mb_status st = MB_OK;
+    bool got = false;
+    int from;
+
+    if (j->stop_told)
+        return MB_OK;
+    MB_TRY(mb_ctl_poll(j->app.comm, MB_CTL_COMMAND, &from, &msg, &got));
+    if (got && msg.len == sizeof(int32_t)) {
+        int32_t sig;
+        memcpy(&sig, msg.data, sizeof sig);
+        mb_signals_ask(sig);
+    }
+    mb_bytes_fini(&msg);
+    if (!*mb_signals_stop())
+        return MB_OK;
+    j->stop_told = true;
+    int32_t sig = mb_signals_number();
+    if (j->app.rank != 0)
+        return got ? MB_OK : mb_ctl_send(j->app.comm, 0, MB_CTL_COMMAND, &sig, sizeof sig);
+    for (int r = 1; r < j->app.size && st == MB_OK; r++)
+        st = mb_ctl_send(j->app.comm, r, MB_CTL_COMMAND, &sig, sizeof sig);
+    return st;
+}
+
 enum mb_status mb_job_tick(void *arg)
 {
     struct mb_job_state *j = arg;
@@ -108,6 +136,7 @@ enum mb_status mb_job_tick(void *arg)
     if (j->lease != NULL)
         MB_TRY(mb_lease_serve(j->lease));
     watch_time(j, now);
+    MB_TRY(spread_stop(j));
     if (now - j->last_tick < TICK_SECONDS)
         return MB_OK;
     j->last_tick = now;

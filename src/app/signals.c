@@ -30,9 +30,14 @@ const volatile sig_atomic_t *mb_signals_stop(void)
     return &stop_asked;
 }
 
-void mb_signals_ask(void)
+void mb_signals_ask(int sig)
 {
-    stop_asked = 1;
+    on_signal(sig);
+}
+
+int mb_signals_number(void)
+{
+    return stop_signal;
 }
 
 const char *mb_signals_name(void)

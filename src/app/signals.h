@@ -7,8 +7,10 @@
  * after MPI_Init, which may install handlers of its own. PIPE is ignored. Local. */
 void mb_signals_install(void);
 const volatile sig_atomic_t *mb_signals_stop(void);
-/* Asks for a stop as a signal would (time limit, a newer run). */
-void mb_signals_ask(void);
+/* Asks for a stop as this signal would; 0: for another reason (time limit). */
+void mb_signals_ask(int sig);
+/* The signal that asked first; 0: none has. */
+int mb_signals_number(void);
 /* Name of the signal that asked first, or NULL. */
 const char *mb_signals_name(void);
 #endif
