@@ -60,3 +60,18 @@ assert list(one["group_bytes"][:]) == [0] and list(one["group_messages"][:]) == 
 assert (four["group_bytes"][:] > 0).all() and (four["group_messages"][:] > 0).all()
 END
 }
+
+@test "random fills: few or no requests on up to 8 ranks" {
+    sh "$top/tests/mpirun.sh" 8 "$top_builddir/tests/mpi_fill" mixtral_a f32 25 1 30
+    sh "$top/tests/mpirun.sh" 8 "$top_builddir/tests/mpi_fill" deepseekv3_a bf16 15 2 30
+}
+
+@test "a fill that hangs is ended by its limit, with the stack of every rank" {
+    run sh "$top/tests/mpirun.sh" 3 "$top_builddir/tests/mpi_fill" mixtral_a f32 3 1 1 hang
+    [ "$status" -ne 0 ]
+    for rank in 0 1 2; do
+        [[ $output == *"rank $rank is still at fill 1: "*" its stack:"* ]]
+    done
+    [[ $output == *"(pause+"* ]]
+    [[ $output == *"(mb_wait_until+"* ]]
+}
