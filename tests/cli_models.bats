@@ -6,6 +6,10 @@ golden() {
 }
 
 @test "DeepSeek-V3 with yarn, groups and the MTP module" { golden deepseekv3_a; }
+@test "DeepSeek-V3 over tensor ranks and stages" {
+    "$PYTHON3" "$top/tests/golden.py" "$MOEBATCH" "$top/tests/mpirun.sh" 4 "$models/deepseekv3_a" "$work" --tensor-parallel-size 2 \
+        --pipeline-parallel-size 2
+}
 @test "DeepSeek-V3 stored as FP8" { golden deepseekv3_fp8; }
 @test "DeepSeek-V2 with groups" { golden deepseekv2_b; }
 @test "DBRX" { golden dbrx_a; }

@@ -17,3 +17,7 @@ for model in mixtral_a qwen3moe_b deepseekv3_a dbrx_a; do
     run "$model" bf16 8 12 "$((RANDOM % 12))" basic "$work/$model"/*
     run "$model" bf16 8 "$((2 * ${WIDE_STRIDE:-8}))" 1 wide "$work/$model"/*
 done
+# with all logits, and those of the MTP module
+run deepseekv3_a f32 8 "$((3 * ${STRIDE:-1}))" 1 basic+mtp
+run deepseekv3_a bf16 8 12 "$((RANDOM % 12))" basic+mtp "$work"/deepseekv3_a/*
+run deepseekv3_a f32 8 "$((2 * ${WIDE_STRIDE:-8}))" 2 wide+mtp

@@ -302,6 +302,16 @@ int main(int argc, char **argv)
         {8,
          {"qwen3moe_b", MB_F32, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
          {.dp = 2, .tp = 4, .etp = 2}},
+        {3, {"deepseekv3_a", MB_F32, MB_A2A_FLAT, true, {0}}, {.tp = 3}},
+        {3, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true, {0}}, {.attn = 2, .expert = 1, .tp = 2}},
+        {4, {"deepseekv3_a", MB_BF16, MB_A2A_FLAT, true, {0}}, {.pp = 2, .tp = 2}},
+        {4, {"deepseekv3_a", MB_F32, MB_A2A_HIER, true, {0}}, {.pp = 2, .lane_scope = true, .etp = 2}},
+        {4, {"deepseekv3_a", MB_BF16, MB_A2A_FLAT, true, {0}}, {.tp = 2, .sp = 2, .etp = 2}},
+        {4, {"deepseekv3_a", MB_F32, MB_A2A_HIER, true, {0}}, {.sp = 4}},
+        {8,
+         {"deepseekv3_a", MB_F32, MB_A2A_FLAT, true, {0}},
+         {.pp = 2, .attn = 2, .expert = 2, .tp = 2, .lane_scope = true}},
+        {8, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true, {0}}, {.dp = 2, .pp = 2, .sp = 2}},
     };
     MPI_Init(&argc, &argv);
     struct mb_comm *c = test_comm(50, NULL);

@@ -4,7 +4,8 @@
  *     mpi_matrix MODEL f32|bf16 RANKS STRIDE FIRST [MODE [ADAPTER_DIR...]]
  * runs layouts FIRST, FIRST + STRIDE ... of all for 1 .. RANKS ranks. MODE: basic (default), wide (lane scope
  * and disaggregated ones), zero or zerowide (the same layouts with caches of experts, from an eighth of a
- * share to all). With adapters, the first request has none, the second the first one, and so on. */
+ * share to all); with "+mtp" behind it the logits of all rows and of the MTP module are compared, too. With
+ * adapters, the first request has none, the second the first one, and so on. */
 #include "base/hash.h"
 #include "device/ops.h"
 #include "engine/engine.h"
@@ -14,6 +15,7 @@
 
 #define REQUESTS 10
 #define SEGMENT 64
+#define HASH_BITS (UINT64_MAX >> 8) /* room for the sum over ranks */
 
 static struct mb_comm *world;
 static struct mb_model *model;
@@ -22,6 +24,7 @@ static int64_t fetched[4]; /* experts that were there, came from ranks and from 
 static struct mb_adapter *adapter[4];
 static const char *const adapter_name[4] = {"a", "b", "c", "d"};
 static int32_t adapters;
+static bool logits; /* all logits and the MTP module's are saved */
 
 /* ---------------------------------------------------------------- the job */
 
@@ -77,7 +80,46 @@ static enum mb_status some_next(struct mb_source *s, int32_t room, struct mb_req
 struct sum {
     struct mb_sink base;
     int64_t hash, rows;
+    int64_t row[REQUESTS + 1][2]; /* line and choice of each handle */
+    int32_t n, bulk[MB_BULK_COUNT];
 };
+
+static void add_hash(struct sum *s, struct mb_hasher *h)
+{
+    s->hash = (int64_t)(((uint64_t)s->hash + mb_hasher_64(h)) & HASH_BITS);
+    mb_hasher_destroy(h);
+}
+
+static enum mb_status sum_begin(struct mb_sink *base, const struct mb_request *r, int32_t choice,
+                                int64_t max_rows, int32_t *handle)
+{
+    struct sum *s = (struct sum *)base;
+
+    (void)max_rows;
+    CHECK(s->n <= REQUESTS);
+    *handle = s->n++;
+    s->row[*handle][0] = (int64_t)r->line;
+    s->row[*handle][1] = choice;
+    return MB_OK;
+}
+
+/* Rows of logits; those that nothing follows are NaN. */
+static enum mb_status sum_bulk(struct mb_sink *base, int32_t handle, enum mb_bulk_kind kind, int64_t row,
+                               int64_t n, const void *data)
+{
+    struct sum *s = (struct sum *)base;
+    struct mb_hasher *h = mb_hasher_create();
+
+    CHECK(h != NULL && n == 1 && handle >= 0 && handle < s->n);
+    CHECK(kind == MB_BULK_LOGITS || kind == MB_BULK_MTP);
+    mb_hasher_field(h, s->row[handle], sizeof s->row[handle]);
+    mb_hasher_field(h, &kind, sizeof kind);
+    mb_hasher_field(h, &row, sizeof row);
+    mb_hasher_field(h, data, 4 * (size_t)model->vocab);
+    s->bulk[kind]++;
+    add_hash(s, h);
+    return MB_OK;
+}
 
 static enum mb_status sum_done(struct mb_sink *base, int32_t handle, struct mb_record *r)
 {
@@ -98,9 +140,8 @@ static enum mb_status sum_done(struct mb_sink *base, int32_t handle, struct mb_r
     }
     mb_hasher_field(h, &r->logprob_sum, sizeof r->logprob_sum);
     mb_hasher_field(h, &r->is_greedy, sizeof r->is_greedy);
-    s->hash = (int64_t)((uint64_t)s->hash + (mb_hasher_64(h) >> 8)); /* room for the sum over ranks */
     s->rows++;
-    mb_hasher_destroy(h);
+    add_hash(s, h);
     mb_record_fini(r);
     return MB_OK;
 }
@@ -123,7 +164,7 @@ static struct mb_topo *topology(int32_t ranks, int number)
 static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_plan *p)
 {
     static const struct mb_source_ops source_ops = {some_next};
-    static const struct mb_sink_ops sink_ops = {quiet_begin, quiet_token, quiet_bulk, sum_done, quiet_step};
+    static const struct mb_sink_ops sink_ops = {sum_begin, quiet_token, sum_bulk, sum_done, quiet_step};
     const struct mb_ops *ops = mb_ops_find("cpu");
     struct mb_mem mem = {0};
     struct mb_device *dev = NULL;
@@ -149,14 +190,17 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
                                   .adapters = (const struct mb_adapter *const *)adapter,
                                   .adapter_names = adapter_name,
                                   .n_adapters = adapters,
+                                  .save_logits = logits ? MB_LOGITS_ALL : MB_LOGITS_NONE,
                                   .seed = 5};
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
     struct some source = {{&source_ops}, at.lane * p->layout.adp + at.a, mb_layout_leaders(&p->layout)};
-    struct sum sink = {{&sink_ops}, 0, 0};
+    struct sum sink = {.base = {&sink_ops}};
     CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
-    int64_t v[2] = {sink.hash, sink.rows};
-    CHECK(mb_comm_sum_i64(c, v, 2, "digest") == MB_OK);
+    int64_t v[4] = {sink.hash, sink.rows, sink.bulk[MB_BULK_LOGITS], sink.bulk[MB_BULK_MTP]};
+    CHECK(mb_comm_sum_i64(c, v, 4, "digest") == MB_OK);
+    CHECK(v[2] == v[3] && (v[2] > 0) == logits);
+    v[0] &= (int64_t)HASH_BITS;
     CHECK(v[1] == REQUESTS + 1);
     struct mb_counters n;
     mb_engine_counters(e, &n);
@@ -191,6 +235,8 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
                                 .zero = zero,
                                 .adapters = (const struct mb_adapter *const *)adapter,
                                 .n_adapters = adapters,
+                                .mtp = logits,
+                                .save_logits = logits,
                                 .alltoall = t->nodes > 1 ? MB_A2A_HIER : MB_A2A_FLAT};
 
     mb_log_set_quiet(true);
@@ -324,6 +370,8 @@ int main(int argc, char **argv)
                      .first = atoi(argv[5]),
                      .wide = argc > 6 && strstr(argv[6], "wide") != NULL,
                      .zero = argc > 6 && strncmp(argv[6], "zero", 4) == 0};
+    logits = argc > 6 && strstr(argv[6], "+mtp") != NULL;
+    CHECK(!logits || model->mtp_layers > 0);
     t0 = mb_now();
     w.digest = reference();
     for (int32_t n = 1; n <= atoi(argv[3]); n++) {
@@ -341,9 +389,9 @@ int main(int argc, char **argv)
         printf("experts on demand: %lld were there, %lld came from ranks, %lld from files; %lld rows kept\n",
                (long long)fetched[0], (long long)fetched[1], (long long)fetched[2], (long long)fetched[3]);
     if (mb_comm_rank(world) == 0) {
-        printf("%s %s%s: %d layouts, %d refused, one digest %014llx, %.1f s; with", argv[1], argv[2],
-               adapters > 0 ? " with adapters" : "", w.ran, w.refused, (unsigned long long)w.digest,
-               mb_now() - t0);
+        printf("%s %s%s%s: %d layouts, %d refused, one digest %014llx, %.1f s; with", argv[1], argv[2],
+               adapters > 0 ? " with adapters" : "", logits ? " with the MTP module" : "", w.ran, w.refused,
+               (unsigned long long)w.digest, mb_now() - t0);
         for (int k = 0; k < KINDS; k++)
             printf(" %s %d", kind_name[k], w.with[k]);
         printf("\n");

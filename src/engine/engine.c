@@ -18,7 +18,7 @@ static enum mb_status kv_create(struct mb_engine *e)
     if (e->kv == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %d page pools", e->all_layers);
     for (int32_t l = e->t.first_layer; e->t.attends && l < e->all_layers; l++) {
-        for (int32_t i = 0; (l < e->t.last_layer || l >= m->layers) && i < e->t.n_pools; i++) {
+        for (int32_t i = 0; (l < e->t.last_layer || (l >= m->layers && e->t.last_stage)) && i < e->t.n_pools; i++) {
             struct mb_kv_desc d = {.pages = (int32_t)e->o.plan->kv_pages, .heads = e->t.pool[i].kv_heads, .d = m->head_dim,
                                    .dv = m->v_dim, .dtype = e->o.kv_dtype};
             if (m->mla) {
@@ -58,8 +58,7 @@ static enum mb_status local_parts(struct mb_engine *e)
 {
     MB_TRY(kv_create(e));
     MB_TRY(mb_batch_create(e, &e->batch));
-    if (e->mtp)
-        MB_TRY(mb_batch_create(e, &e->mtp_batch));
+    MB_TRY(mb_mtp_create(e));
     MB_TRY(mb_sched_create(e));
     MB_TRY(mb_work_create(e));
     MB_TRY(mb_found_create(e));
@@ -113,7 +112,7 @@ void mb_engine_destroy(struct mb_engine *e)
     mb_lora_destroy(e);
     mb_sched_destroy(e);
     mb_batch_destroy(&e->batch);
-    mb_batch_destroy(&e->mtp_batch);
+    mb_mtp_destroy(e);
     mb_found_destroy(e);
     mb_work_destroy(e);
     mb_transit_destroy(e);
@@ -213,15 +212,26 @@ static enum mb_status step_exchange(struct mb_engine *e)
 
 /* ---------------------------------------------------------------- one step */
 
-/* Layers and, where the rank has none or fewer than others, its experts for the exchanges that are left. */
-static enum mb_status layers(struct mb_engine *e, bool active)
+/* The head and the MTP module: its exchange comes before those in which the stage has no rows. An own failure that the others have
+ * not seen goes with it. */
+static enum mb_status head_and_mtp(struct mb_engine *e, struct mb_sink *sink)
 {
-    /* a rank that attends takes part in the exchange of the MTP module when it runs that */
-    int32_t n = e->t.n_exchanges - (e->mtp && e->t.attends && e->o.model->is_moe[e->o.model->layers]);
+    if (e->peers_status != MB_OK || e->empty || e->told)
+        return e->status;
+    if (e->status == MB_OK && e->batch.rows > 0)
+        e->status = mb_head_run(e, sink);
+    return mb_mtp_run(e, sink);
+}
 
-    if (active)
-        MB_TRY(mb_layers_run(e));
-    while (e->exchange < n && !mb_step_over(e))
+/* Layers and, where the rank has none or fewer than others, its experts for the exchanges that are left. */
+static enum mb_status layers(struct mb_engine *e, bool active, struct mb_sink *sink)
+{
+    enum mb_status st = active ? mb_layers_run(e) : MB_OK;
+
+    if (active && mb_mtp_here(e))
+        st = head_and_mtp(e, sink);
+    MB_TRY(st);
+    while (e->exchange < e->t.n_exchanges && !mb_step_over(e))
         MB_TRY(mb_moe_serve(e));
     return e->status;
 }
@@ -234,10 +244,10 @@ static enum mb_status compute(struct mb_engine *e, bool active, struct mb_sink *
         MB_TRY(step_exchange(e));
     if (e->peers_status != MB_OK || (dense && e->empty))
         return e->status;
-    MB_TRY(layers(e, active));
+    MB_TRY(layers(e, active, sink));
     if (e->peers_status != MB_OK || e->batch.rows == 0)
         return MB_OK;
-    return e->t.last_stage ? mb_head_run(e, sink) : MB_OK;
+    return e->t.last_stage && !e->mtp ? mb_head_run(e, sink) : MB_OK;
 }
 
 static void no_rows(struct mb_engine *e)
@@ -285,8 +295,6 @@ static enum mb_status conclude(struct mb_engine *e, struct mb_sink *sink)
         struct mb_flight *f = &e->flight[e->first_flight];
         if (e->status == MB_OK && e->batch.rows > 0)
             e->status = mb_results_use(e, f, sink);
-        if (e->mtp && !e->empty)
-            e->status = mb_mtp_run(e, sink);
         e->n_flights = 0;
         if (e->status == MB_OK && !e->empty)
             e->status = mb_sched_retire(e, f, sink);

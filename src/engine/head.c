@@ -9,12 +9,14 @@ struct piece {
     int32_t first, n; /* entries of the batch's out list */
     int32_t top_n;    /* largest asked for */
     struct mb_view z, stats;
+    struct mb_view x; /* own residual stream, and the norm behind it */
+    const struct mb_vec *norm, *norm_b;
 };
 
 /* ---------------------------------------------------------------- logits */
 
-/* hn = final norm of n rows of the own residual stream, given by their places in it. */
-static enum mb_status normed(struct mb_engine *e, const int32_t *rows, int32_t n, struct mb_view hn)
+/* hn = norm of n rows of the own residual stream, given by their places in it. */
+static enum mb_status normed(struct mb_engine *e, const struct piece *p, const int32_t *rows, int32_t n, struct mb_view hn)
 {
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
@@ -23,8 +25,8 @@ static enum mb_status normed(struct mb_engine *e, const int32_t *rows, int32_t n
     if (n == 0)
         return MB_OK;
     MB_TRY(ops->copy_in(e->stream, idx, rows));
-    MB_TRY(ops->gather(e->stream, hx, mb_rows_of(e->work.x, e->batch.n_own, m->hidden, MB_F32), idx));
-    return ops->norm(e->stream, hn, MB_NO_VIEW, hx, e->w.final_norm.view, e->w.final_norm_b.view, m->norm, m->norm_eps, 1, 1);
+    MB_TRY(ops->gather(e->stream, hx, p->x, idx));
+    return ops->norm(e->stream, hn, MB_NO_VIEW, hx, p->norm->view, p->norm_b->view, m->norm, m->norm_eps, 1, 1);
 }
 
 /* z = hn W^T for this rank's vocabulary. */
@@ -45,7 +47,7 @@ static enum mb_status logits_alone(struct mb_engine *e, struct piece *p)
 
     for (int32_t i = 0; i < p->n; i++)
         rows[i] = e->batch.out[p->first + i].row;
-    MB_TRY(normed(e, rows, p->n, hn));
+    MB_TRY(normed(e, p, rows, p->n, hn));
     return project(e, p->z, hn);
 }
 
@@ -102,8 +104,8 @@ static enum mb_status part_norms(struct mb_engine *e, const struct piece *p, con
             rows[n++] = w[i].at;
     }
     if (s.n == 1)
-        return normed(e, rows, n, hn);
-    MB_TRY(normed(e, rows, n, mine));
+        return normed(e, p, rows, n, hn);
+    MB_TRY(normed(e, p, rows, n, mine));
     return mb_share_gather(e, &s, hn, mine, -1);
 }
 
@@ -263,20 +265,50 @@ static enum mb_status save_logits(struct mb_engine *e, struct piece *p, struct m
     return MB_OK;
 }
 
+static bool samples(const struct mb_engine *e)
+{
+    return e->t.at.q == 0 && e->t.at.t == 0;
+}
+
+/* The logits of the next piece of the batch's out list, where rows are sampled. */
+static enum mb_status logits(struct mb_engine *e, struct piece *p)
+{
+    int32_t left = e->batch.n_out - p->first;
+
+    p->n = left < e->work.logit_rows ? left : e->work.logit_rows;
+    p->z = mb_rows_of(e->work.logits, p->n, e->o.model->vocab, MB_F32);
+    p->stats = mb_rows_of(e->work.stats, p->n, 2, MB_F32);
+    return e->t.att == NULL ? logits_alone(e, p) : logits_shared(e, p);
+}
+
 enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink)
 {
-    int32_t cap = e->work.logit_rows, n = e->batch.n_out;
+    struct piece p = {.x = mb_rows_of(e->work.x, e->batch.n_own, e->o.model->hidden, MB_F32),
+                      .norm = &e->w.final_norm, .norm_b = &e->w.final_norm_b};
 
-    for (int32_t first = 0; first < n; first += cap) {
-        struct piece p = {.first = first, .n = n - first < cap ? n - first : cap};
-        p.z = mb_rows_of(e->work.logits, p.n, e->o.model->vocab, MB_F32);
-        p.stats = mb_rows_of(e->work.stats, p.n, 2, MB_F32);
-        MB_TRY(e->t.att == NULL ? logits_alone(e, &p) : logits_shared(e, &p));
-        if (e->t.at.q != 0 || e->t.at.t != 0)
+    for (; p.first < e->batch.n_out; p.first += p.n) {
+        MB_TRY(logits(e, &p));
+        if (!samples(e))
             continue;
         MB_TRY(draw(e, &p));
         MB_TRY(score(e, &p));
         MB_TRY(save_logits(e, &p, sink));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_head_mtp(struct mb_engine *e, struct mb_view x, struct mb_sink *sink)
+{
+    const struct mb_vec none = {0};
+    struct piece p = {.x = x, .norm = &e->w.mtp_norm, .norm_b = &none};
+
+    for (; p.first < e->batch.n_out; p.first += p.n) {
+        MB_TRY(logits(e, &p));
+        if (!samples(e))
+            continue;
+        MB_TRY(e->o.ops->copy_out(e->stream, e->work.h_rows, p.z));
+        for (int32_t i = 0; i < p.n; i++)
+            MB_TRY(mb_results_mtp(e, p.first + i, e->work.h_rows + (int64_t)i * e->o.model->vocab, sink));
     }
     return MB_OK;
 }

@@ -49,7 +49,7 @@ static enum mb_status route(struct mb_engine *e, int32_t l, struct mb_view raw, 
         usage[(*ids)[i]]++;
     for (int32_t i = 0; i < M; i++) {
         int32_t *first = &e->found.bad_layer[mb_own_row(&e->batch, i)];
-        if (e->work.h_bad[i] && *first < 0)
+        if (e->work.h_bad[i] && *first < 0 && l < e->o.model->layers) /* the MTP module fails no row */
             *first = l;
     }
     return MB_OK;

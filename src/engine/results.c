@@ -275,20 +275,55 @@ enum mb_status mb_results_logits(struct mb_engine *e, int32_t i, const float *z,
                      : mb_bytes_put(&e->transit.result, z, sizeof(float) * (size_t)e->o.model->vocab);
 }
 
-/* Logits of the flight's rows that the results keep, in order. */
+/* A sequence that is stopped early gets its last row anew when it ends (sched.c: nothing to predict). */
+static enum mb_status sink_mtp(struct mb_engine *e, const struct mb_flight *f, int32_t i, const float *z,
+                               struct mb_sink *sink)
+{
+    const struct mb_seq *q = f->out_seq[i];
+    int64_t at = f->out_pos[i] - q->job->req->hidden;
+
+    (void)e;
+    return q->handle >= 0 && at >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_MTP, at, 1, z)
+                                                 : MB_OK;
+}
+
+enum mb_status mb_results_mtp(struct mb_engine *e, int32_t i, const float *z, struct mb_sink *sink)
+{
+    if (!e->batch.out[i].next)
+        return MB_OK;
+    return e->t.alone ? sink_mtp(e, &e->flight[e->first_flight], i, z, sink)
+                      : mb_bytes_put(&e->transit.result, z, sizeof(float) * (size_t)e->o.model->vocab);
+}
+
+typedef enum mb_status (*sink_row_fn)(struct mb_engine *e, const struct mb_flight *f, int32_t i,
+                                      const float *z, struct mb_sink *sink);
+
+/* The next row of logits of a message, for row i of the flight. */
+static enum mb_status save_row(struct mb_engine *e, const struct mb_flight *f, int32_t i, struct mb_wire *w,
+                               sink_row_fn put, struct mb_sink *sink)
+{
+    size_t row = sizeof(float) * (size_t)e->o.model->vocab;
+    const uint8_t *z = mb_wire_skip(w, row);
+
+    if (z == NULL)
+        return mb_error(MB_BUG, "the logits of step %lld are cut short", (long long)f->step);
+    memcpy(e->work.h_rows, z, row);
+    return put(e, f, i, e->work.h_rows, sink);
+}
+
+/* Logits of the flight's rows that the results keep, in order; behind them those of the MTP module. */
 static enum mb_status save_logits(struct mb_engine *e, const struct mb_flight *f, struct mb_wire *w,
                                   struct mb_sink *sink)
 {
-    size_t row = sizeof(float) * (size_t)e->o.model->vocab;
-
-    for (int32_t i = 0; w->n > 0 && i < f->n_out; i++) {
-        if (!kept(e, f, i))
-            continue;
-        const uint8_t *z = mb_wire_skip(w, row);
-        if (z == NULL)
-            return mb_error(MB_BUG, "the logits of step %lld are cut short", (long long)f->step);
-        memcpy(e->work.h_rows, z, row);
-        MB_TRY(sink_logits(e, f, i, e->work.h_rows, sink));
+    if (w->n == 0)
+        return MB_OK;
+    for (int32_t i = 0; i < f->n_out; i++) {
+        if (kept(e, f, i))
+            MB_TRY(save_row(e, f, i, w, sink_logits, sink));
+    }
+    for (int32_t i = 0; e->mtp && i < f->n_out; i++) {
+        if (mb_seq_goes_on_at(f->out_seq[i], f->out_pos[i]))
+            MB_TRY(save_row(e, f, i, w, sink_mtp, sink));
     }
     return MB_OK;
 }

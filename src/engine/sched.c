@@ -295,7 +295,7 @@ static enum mb_status add_out(struct mb_engine *e, struct mb_flight *f, struct m
     int32_t i = b->n_out++;
     f->out_seq[i] = q;
     f->out_pos[i] = pos;
-    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last};
+    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last, mb_seq_goes_on_at(q, pos)};
     b->sample[i] = (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
     if (!draws)
         return MB_OK;

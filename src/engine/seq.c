@@ -130,6 +130,11 @@ bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos)
     return q->max_out > 0 && pos >= q->n_prompt - 1;
 }
 
+bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos)
+{
+    return pos + 1 < q->rows_total;
+}
+
 bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos)
 {
     const struct mb_request *r = q->job->req;

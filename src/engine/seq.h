@@ -59,6 +59,7 @@ void mb_job_drop(struct mb_job *job);
 int64_t mb_seq_positions(const struct mb_seq *q);
 /* Does the row at this position need logits, and for what? */
 bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos);  /* the token after it is drawn (or forced) */
+bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos); /* unless it is stopped early, the next position is computed */
 bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos); /* the token after it is in the prompt and scored */
 
 /* Sampling parameters of the draw for output `index`, with the row's adjustments appended to adj (grown). */

@@ -222,7 +222,7 @@ static enum mb_status load_ends(struct mb_loader *L)
 
     mb_part_vocab(m->vocab, L->t->at.t, L->t->l.tp, &w->v0, &w->v1);
     const struct mb_part rows = {w->v0, w->v1, 0, e->k};
-    if (L->t->first_stage || w->layers > m->layers) { /* the MTP module embeds, too */
+    if (L->t->first_stage || (L->t->last_stage && w->layers > m->layers)) { /* the MTP module embeds, too */
         MB_TRY(mb_load_vec_create(L, w->v1 - w->v0, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &w->embed));
         MB_TRY(mb_load_vec_put(L, e, true, rows, &w->embed, 0, 0));
     }

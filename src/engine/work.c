@@ -44,7 +44,7 @@ static enum mb_status device_rows(struct mb_engine *e)
         {&w->olat, mla * R * s->heads * m->kv_lora * es}, {&w->kva, mla * R * (m->kv_lora + m->rope_mla) * 4},
         {&w->z, own * m->router.experts * 4}, {&w->experts, own * m->router.k * 4}, {&w->weights, own * m->router.k * 4},
         {&w->head_f, mla && e->o.n_adapters > 0 ? R * s->heads * max64(m->kv_lora, m->v_dim) * 4 : 0},
-        {&w->mtp_idx, e->mtp * R * 4}, {&w->mtp_in, e->mtp * R * 2 * H * es}, {&w->mtp_x, e->mtp * R * H * 4},
+        {&w->mtp_in, mb_mtp_here(e) * own * 2 * H * es}, {&w->mtp_x, mb_mtp_here(e) * own * H * 4},
         {&w->bad, own * 4}, {&w->sgate, own * 4}, {&w->ints, (e->t.l.sp > 1 ? 7 : 5) * R * 4},
         {&w->page_table, R > 0 ? (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4 : 0},
     };
@@ -151,7 +151,7 @@ void mb_work_destroy(struct mb_engine *e)
     struct mb_work *w = &e->work;
     struct mb_buf *bufs[] = {w->h_part, w->hn2, w->logits_part, w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
-                             w->mtp_idx, w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
+                             w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
     void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->usage, w->layer_rows, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
                     w->h_srows, w->h_ids, w->h_where};

@@ -16,6 +16,7 @@ struct mb_out {
     int32_t target;  /* token whose log-probability is wanted, if it is known; -1: the drawn one */
     int32_t top_n;
     int32_t keep;    /* its logits go to the results */
+    int32_t next;    /* a token may follow that has one behind it: those of the MTP module do, too */
 };
 
 /* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step header. Decode rows first,
@@ -84,7 +85,7 @@ struct mb_work {
     struct mb_buf *z, *experts, *weights, *bad, *sgate;
     struct mb_buf *ints;          /* ids, pos, rope, slot, row_seq */
     struct mb_buf *page_table;
-    struct mb_buf *mtp_idx, *mtp_in, *mtp_x;
+    struct mb_buf *mtp_in, *mtp_x;
     struct mb_buf *rope_cos, *rope_sin;
     int64_t rope_rows;            /* positions per table; the long table follows the short one */
     /* experts: grown when more rows arrive than ever before */
@@ -148,9 +149,11 @@ struct mb_engine {
     int32_t all_layers;           /* with the MTP module */
     struct mb_work work;
     struct mb_transit transit;
-    struct mb_batch batch, mtp_batch;
+    struct mb_batch batch;
     struct mb_found found;
     bool mtp;                     /* the MTP module's logits are saved */
+    int32_t *mtp_ids;             /* [2 * max_rows] next tokens of the part's rows; tokens drawn */
+    uint16_t *mtp_tag;            /* [max_rows] zeros */
     struct mb_counters counters;
     /* scheduler, of a leader */
     struct mb_seq **running;      /* in order of admission */
@@ -208,6 +211,7 @@ enum mb_status mb_results_take(struct mb_engine *e, struct mb_sink *sink);
 void mb_found_reset(struct mb_engine *e, int32_t rows);
 /* Logits of batch.out[i], as many floats as the vocabulary: to the sink, or to the leader with the results. */
 enum mb_status mb_results_logits(struct mb_engine *e, int32_t i, const float *z, struct mb_sink *sink);
+enum mb_status mb_results_mtp(struct mb_engine *e, int32_t i, const float *z, struct mb_sink *sink);
 /* Draws, scores and ends of the flight's rows, from e->found. */
 enum mb_status mb_results_use(struct mb_engine *e, struct mb_flight *f, struct mb_sink *sink);
 
@@ -250,8 +254,16 @@ enum mb_status mb_work_upload(struct mb_engine *e);
 /* layers.c: this stage's layers of one step; x holds the residual stream of the own rows. */
 enum mb_status mb_layers_run(struct mb_engine *e);
 enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x);
-/* mtp.c: the MTP module over this step's rows, its logits to the sink */
+/* mtp.c: the MTP module over this step's rows, its logits to the results. Behind mb_head_run, on every rank of the last stage
+ * that attends, with rows or without, whatever happened before: its exchange is the stage's last. Collective over the stage's
+ * attention group. */
+enum mb_status mb_mtp_create(struct mb_engine *e);
+void mb_mtp_destroy(struct mb_engine *e);
 enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink);
+static inline bool mb_mtp_here(const struct mb_engine *e)
+{
+    return e->mtp && e->t.attends && e->t.last_stage;
+}
 /* attn.c: t [own rows] = attention of layer l over h [part rows]. */
 enum mb_status mb_attn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view t);
 /* One call of the attention operation for a pool of heads. */
@@ -272,6 +284,8 @@ void mb_engine_heads(struct mb_engine *e, const struct mb_xchg_head *heads);
 void mb_engine_mine(const struct mb_engine *e, int32_t layer, struct mb_xchg_head *out);
 /* head.c: logits of the rows that need them, scores, draws: into e->found of the rank that samples */
 enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink);
+/* The same head behind the MTP module's norm: logits of its rows x [own rows, hidden], to the results. */
+enum mb_status mb_head_mtp(struct mb_engine *e, struct mb_view x, struct mb_sink *sink);
 /* save.c: routing and residual stream of a flight to the sink */
 enum mb_status mb_save_flight(struct mb_engine *e, const struct mb_flight *f, struct mb_sink *sink);
 enum mb_status mb_keep_hidden(struct mb_engine *e, int32_t index);

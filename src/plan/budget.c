@@ -130,7 +130,7 @@ static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage
     /* the embedding is the first tensor of the sorted table; a model known only by its shapes has none */
     int64_t esize = m->n_tensors > 0 && m->tensors[0].storage == MB_STORE_BF16 ? 2 : 4,
             cols = mb_columns(m->vocab, s);
-    int64_t sum = g->is_first || mtp ? mb_sat_mul(mb_sat_mul(cols, m->hidden), esize) : 0;
+    int64_t sum = g->is_first || (mtp && g->is_last) ? mb_sat_mul(mb_sat_mul(cols, m->hidden), esize) : 0;
 
     if (!g->is_last)
         return sum;

@@ -26,17 +26,17 @@ static int64_t part_row(const struct mb_budget_view *v)
                         mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
     bool tp = v->p->layout.tp > 1, sp = v->p->layout.sp > 1;
 
-    return MB_SUM(
-        tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)), mb_sat_mul(f, 8 + es),
-        m->mla ? mla_row(m, h.heads, es) : 0, v->o->mtp ? H * (4 + 2 * es) + 4 : 0, sp ? 28 : 20,
-        m->mla && v->o->n_adapters > 0 ? mb_sat_mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)) : 0);
+    return MB_SUM(tp ? H * es : 0, mb_sat_mul(4, qkv), mb_sat_mul(es, mb_sat_add(q, o)),
+                  mb_sat_mul(f, 8 + es), m->mla ? mla_row(m, h.heads, es) : 0, sp ? 28 : 20,
+                  m->mla && v->o->n_adapters > 0 ? mb_sat_mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim))
+                                                 : 0);
 }
 
-/* One row whose residual stream is kept here. */
+/* One row whose residual stream is kept here; an MTP module has one of its own, and its two inputs. */
 static int64_t own_row(const struct mb_budget_view *v)
 {
-    return MB_SUM(v->m->hidden * (16 + v->es), (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8,
-                  8);
+    return MB_SUM(v->m->hidden * (16 + v->es), v->o->mtp && v->last ? v->m->hidden * (4 + 2 * v->es) : 0,
+                  (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8, 8);
 }
 
 static int64_t head_bytes(const struct mb_budget_view *v)
@@ -106,10 +106,11 @@ int64_t mb_budget_exchange(const struct mb_budget_view *v)
     int64_t members = mb_layout_group(l),
             groups = v->p->alltoall == MB_A2A_HIER ? mb_least(v->p->nodes, members) : members;
     int64_t firsts = first_messages(v, groups), H = m->hidden;
-    int64_t line = l->tp * l->sp * l->pp > 1
-                       ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
-                                v->o->save_logits ? mb_sat_mul(v->R, 4 * (int64_t)m->vocab) : 0)
-                       : 0;
+    int64_t line =
+        l->tp * l->sp * l->pp > 1
+            ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
+                     v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)m->vocab) : 0)
+            : 0;
 
     if (m->router.experts == 0)
         return mb_sat_add(firsts, line);

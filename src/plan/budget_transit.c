@@ -54,7 +54,7 @@ static void tensor(const struct mb_budget_view *v, struct transit *t)
     grow(&t->parts, mb_sat_mul(mb_sat_mul(here, v->R), row));
     grow(&t->inner, mb_sat_mul(mb_sat_mul(all, v->own), row));
     grow(&t->idx, mb_sat_mul(4, MB_SUM(mb_sat_mul(v->own, 1 + 3 * all), v->R, 2)));
-    grow(&t->gathered, v->r->at.stage == 0 ? mb_sat_mul(v->R, row) : 0);
+    grow(&t->gathered, v->r->at.stage == 0 || (v->o->mtp && v->last) ? mb_sat_mul(v->R, row) : 0);
     grow(&t->send, mb_sat_mul(mb_sat_mul(mb_most(here, 1), v->R), row));
     grow(&t->recv, mb_most(mb_sat_mul(mb_sat_mul(all, v->own), row), mb_sat_mul(v->R, H * v->es)));
     grow(&t->ints, mb_sat_mul(8, v->R + 1));

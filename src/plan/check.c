@@ -82,12 +82,5 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
     MB_TRY(check_experts(m, l, why));
     if (o->zero > 0)
         MB_TRY(check_zero(m, o, l, why));
-    if (o->mtp && (l->tp > 1 || l->sp > 1 || l->pp > 1 || l->attn > 0))
-        return mb_layout_no(why,
-                            "--save-logits=all runs the model's MTP module, which needs "
-                            "--tensor-parallel-size, --sequence-parallel-size and "
-                            "--pipeline-parallel-size of 1, not %d, %d and %d, and no --disaggregate (or "
-                            "give --save-logits=last)",
-                            (int)l->tp, (int)l->sp, (int)l->pp);
     return MB_OK;
 }
