@@ -338,6 +338,27 @@ static void expect_weight(struct rig *g, struct mb_weight *w, const float *want,
     rig_free(g, ov);
 }
 
+/* Rows come back from a weight as they were rounded. */
+static void expect_get(struct rig *g, const struct mb_weight *w, const float *want, int64_t n, int64_t k, enum mb_dtype t)
+{
+    for (int64_t n0 = 0; n0 < n; n0++) {
+        int64_t rows = n - n0 < 3 ? n - n0 : 3;
+        uint8_t *raw = malloc((size_t)(rows * k * mb_dtype_size(t)));
+        assert_non_null(raw);
+        assert_int_equal(g->ops->weight_get(w, n0, rows, raw), MB_OK);
+        for (int64_t i = 0; i < rows * k; i++) {
+            float f;
+            uint16_t h;
+            memcpy(&f, raw + (t == MB_F32 ? i * 4 : 0), 4);
+            memcpy(&h, raw + (t == MB_F32 ? 0 : i * 2), 2);
+            float got = t == MB_F32 ? f : mb_bf16_float(h);
+            assert_memory_equal(&got, &want[n0 * k + i], 4);
+        }
+        free(raw);
+    }
+    assert_int_equal(g->ops->weight_get(w, 0, n + 1, NULL), MB_BUG);
+}
+
 static float stored(struct rig *g, enum mb_storage s, void *at)
 {
     uint16_t h = (uint16_t)rig_random(g);
@@ -386,6 +407,7 @@ static void test_storage(void **state)
             assert_int_equal(g.ops->weight_create(g.dev, &d, &w), MB_OK);
             assert_int_equal(g.ops->weight_put(w, 0, 0, &m), MB_OK);
             expect_weight(&g, w, want, N, K);
+            expect_get(&g, w, want, N, K, t ? MB_BF16 : MB_F32);
             g.ops->weight_free(w);
         }
     rig_close(&g);

@@ -246,6 +246,16 @@ static enum mb_status layer_rows(struct mb_job_state *j)
     return st;
 }
 
+/* Under ZeRO-inference, [MoE layers][counts]: what was needed of each layer, where it came from, and which rows then stayed. */
+static enum mb_status on_demand(struct mb_extras *x, const struct mb_job_state *j, const int64_t *sum)
+{
+    static const char *const names[MB_ENGINE_ZERO_COUNTS] = {"there", "from ranks", "from files", "announced", "rows kept", "rows sent"};
+    uint64_t n = MB_ENGINE_ZERO_COUNTS, dims[2] = {(uint64_t)j->app.plan->placement->moe_layers, n};
+
+    MB_TRY(mb_extras_put(x, "/physical/experts_on_demand", MB_H5_I64, 2, dims, sum, NULL));
+    return mb_extras_texts(x, "/physical/experts_on_demand_columns", n, names);
+}
+
 static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
 {
     memset(m, 0, sizeof *m);
@@ -281,6 +291,30 @@ static void sum_up(struct mb_job_state *j, const struct report_msg *all)
     j->end.lanes = j->app.plan->layout.dp;
     j->end.stages = j->app.plan->layout.pp;
     j->end.leaders = mb_layout_leaders(&j->app.plan->layout);
+}
+
+/* Sums over ranks, of which some may have no cache. Collective. */
+static enum mb_status sum_on_demand(struct mb_job_state *j)
+{
+    const int64_t *own = mb_engine_zero(j->app.engine);
+    int32_t cells = j->app.plan->placement->moe_layers * MB_ENGINE_ZERO_COUNTS;
+    int64_t *sum = NULL;
+    enum mb_status st = MB_OK;
+
+    if (j->app.plan->cache == NULL)
+        return MB_OK;
+    sum = calloc((size_t)cells + 1, sizeof *sum);
+    if (sum == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for counts of experts");
+    else if (own != NULL)
+        memcpy(sum, own, (size_t)cells * sizeof *sum);
+    st = mb_comm_agree(j->app.comm, st, "counts of experts");
+    if (st == MB_OK)
+        st = mb_comm_sum_i64(j->app.comm, sum, cells, "counts of experts");
+    if (st == MB_OK && j->app.rank == 0)
+        st = on_demand(&j->extras, j, sum);
+    free(sum);
+    return mb_comm_agree(j->app.comm, st, "counts of experts");
 }
 
 static enum mb_status extras_of(struct mb_job_state *j, const struct report_msg *all, const int64_t *sum)
@@ -320,8 +354,10 @@ enum mb_status mb_job_gather(struct mb_job_state *j)
         st = extras_of(j, all, sum);
     }
     st = mb_comm_agree(j->app.comm, st, "gathering counters");
-    if (st == MB_OK)
+        if (st == MB_OK)
         st = layer_rows(j);
+    if (st == MB_OK)
+        st = sum_on_demand(j);
     free(all);
     free(sum);
     return mb_comm_agree(j->app.comm, st, "gathering counters");

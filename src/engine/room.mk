@@ -14,7 +14,10 @@ libmoebatch_a_SOURCES += \
 	src/engine/cache.h \
 	src/engine/cache.c \
 	src/engine/zero.h \
+	src/engine/zero_impl.h \
 	src/engine/zero.c \
+	src/engine/zero_create.c \
+	src/engine/zero_move.c \
 	src/engine/work.c \
 	src/engine/seq.h \
 	src/engine/seq.c \

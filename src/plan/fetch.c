@@ -28,6 +28,7 @@ void mb_fetch_destroy(struct mb_fetch *f)
     free(f->held);
     free(f->sends);
     free(f->next);
+    free(f->pairs);
     free(f->choice);
     free(f);
 }
@@ -69,9 +70,10 @@ enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **
     f->held = calloc(members, sizeof *f->held);
     f->sends = calloc(members, sizeof *f->sends);
     f->next = calloc(members, sizeof *f->next);
+    f->pairs = calloc(members * members, sizeof *f->pairs);
     f->choice = calloc(cells, sizeof *f->choice);
-    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL || f->held == NULL ||
-        f->sends == NULL || f->next == NULL || f->choice == NULL) {
+    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL ||
+        f->held == NULL || f->sends == NULL || f->next == NULL || f->pairs == NULL || f->choice == NULL) {
         mb_fetch_destroy(f);
         return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
     }
@@ -89,15 +91,6 @@ static int64_t rows_of(const struct mb_fetch *f, const struct mb_fetch_in *in, i
 static bool resident(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id)
 {
     return in->said[at(f, member, id)] & 1;
-}
-
-static bool owns(const struct mb_serve *v, int32_t member, int32_t id)
-{
-    for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
-        if (v->member[i] == member)
-            return true;
-    }
-    return false;
 }
 
 static bool active(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id)
@@ -128,10 +121,42 @@ static void keep_owned(struct mb_fetch *f, const struct mb_fetch_in *in)
 
 /* ---------------------------------------------------------------- copies */
 
-static void offer(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t member, int32_t id,
-                  int64_t rows)
+/* Pairs that go to each member, or to its node. */
+static void count_pairs(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
-    int64_t gain = rows * in->row_bytes - (resident(f, in, member, id) ? 0 : in->expert_bytes);
+    const int32_t *node = f->serve->node;
+    int32_t n = f->members;
+
+    memset(f->pairs, 0, (size_t)n * (size_t)n * sizeof *f->pairs);
+    for (int32_t h = 0; h < n; h++) {
+        for (int32_t id = 0; id < f->ids; id++) {
+            int64_t rows = rows_of(f, in, h, id);
+            if (rows == 0)
+                continue;
+            int32_t o = mb_serve_pick(in->owners, id, h);
+            for (int32_t m = 0; m < n; m++) {
+                bool same = in->by_node && node[m] == node[o] && node[m] != node[h];
+                f->pairs[(int64_t)h * n + m] += m == o || same ? rows : 0;
+            }
+        }
+    }
+}
+
+/* Bytes that an expert's rows of one member move. */
+static int64_t moving(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t home, int32_t id)
+{
+    int64_t rows = rows_of(f, in, home, id);
+
+    if (rows == 0)
+        return 0;
+    int64_t to = (int64_t)home * f->members + mb_serve_pick(in->owners, id, home);
+    return rows * in->row_bytes * in->going[to] / f->pairs[to];
+}
+
+static void offer(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t member, int32_t id,
+                  int64_t bytes)
+{
+    int64_t gain = bytes - (resident(f, in, member, id) ? 0 : in->expert_bytes);
 
     if (gain > 0)
         f->choice[(*n)++] = (struct mb_fetch_choice){gain, id, member};
@@ -147,7 +172,7 @@ static void offer_node(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t
 
     for (int32_t m = a; m < b; m++) {
         bool here = resident(f, in, m, id), there = resident(f, in, best, id);
-        sum += rows_of(f, in, m, id);
+        sum += moving(f, in, m, id);
         if (here != there ? here : rows_of(f, in, m, id) > rows_of(f, in, best, id))
             best = m;
     }
@@ -161,14 +186,14 @@ static void offer_all(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t 
     for (int32_t a = 0, b; a < f->members; a = b) {
         bool owner = false;
         for (b = a; b < f->members && v->node[b] == v->node[a]; b++)
-            owner |= owns(v, b, id);
+            owner |= mb_serve_has(v, b, id);
         if (!owner) {
             offer_node(f, in, n, a, b, id);
             continue;
         }
         for (int32_t m = a; m < b; m++) {
-            if (!owns(v, m, id))
-                offer(f, in, n, m, id, rows_of(f, in, m, id));
+            if (!mb_serve_has(v, m, id))
+                offer(f, in, n, m, id, moving(f, in, m, id));
         }
     }
 }
@@ -187,6 +212,7 @@ static void choose_copies(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
     int32_t n = 0;
 
+    count_pairs(f, in);
     for (int32_t id = 0; id < f->ids; id++) {
         if (in->owners->first[id + 1] > in->owners->first[id])
             offer_all(f, in, &n, id);
@@ -212,7 +238,7 @@ static void make_serve(struct mb_fetch *f, const struct mb_fetch_in *in)
         if (in->owners->first[id + 1] == in->owners->first[id])
             continue;
         for (int32_t m = 0; m < f->members; m++) {
-            if (f->keep[at(f, m, id)] || owns(in->owners, m, id))
+            if (f->keep[at(f, m, id)] || mb_serve_has(in->owners, m, id))
                 f->serve->member[n++] = m;
         }
     }

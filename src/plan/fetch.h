@@ -11,7 +11,12 @@
 #define MB_PLAN_FETCH_H
 #include "plan/serve.h"
 
-/* What a member says of an id: its rows, and whether the expert is resident. */
+/* Members say two things: of each id their rows and whether the expert is resident, and to each member how
+ * many of their rows go there at all, be it for one expert or several (to a member of another node of a
+ * hierarchical exchange: how many go to its node). A row is sent there once, so an expert's part in it is
+ * their quotient.
+ *
+ * What a member says of an id: its rows, and whether the expert is resident. */
 static inline uint32_t mb_fetch_say(int64_t rows, bool resident)
 {
     return (uint32_t)rows << 1 | resident;
@@ -19,10 +24,12 @@ static inline uint32_t mb_fetch_say(int64_t rows, bool resident)
 
 struct mb_fetch_in {
     const struct mb_serve *owners;
-    const uint32_t *said; /* [members][ids] */
-    const int32_t *slots; /* [members] experts that a cache holds; 0: the member serves nothing */
-    const int32_t *room;  /* [members] of these, what this exchange may fill with copies and the owner's own */
-    int64_t row_bytes;    /* a row to its expert and the value back */
+    const uint32_t *said;  /* [members][ids] */
+    const uint32_t *going; /* [members][members] */
+    bool by_node;          /* the exchange is hierarchical */
+    const int32_t *slots;  /* [members] experts that a cache holds; 0: the member serves nothing */
+    const int32_t *room; /* [members] of these, what this exchange may fill with copies and the owner's own */
+    int64_t row_bytes;   /* a row to its expert and the value back */
     int64_t expert_bytes; /* an expert's weights in transit */
     bool copies;          /* false: only owners serve */
 };
@@ -40,9 +47,11 @@ struct mb_fetch {
     struct mb_fetch_item *item; /* [n] by id, then member */
     int32_t n, rounds;
     int32_t *rows; /* [members][ids] rows that a member serves */
-    uint8_t *keep;              /* [members][ids] must not be evicted before rows are dispatched: to be served or sent on */
+    uint8_t
+        *keep; /* [members][ids] must not be evicted before rows are dispatched: to be served or sent on */
     /* inside */
     int32_t *used, *held, *sends, *next; /* [members] */
+    int64_t *pairs;                      /* [members][members] (row, expert) pairs behind `going` */
     struct mb_fetch_choice *choice;
 };
 /* Room for exchanges of these tables' size. Errors: MB_NO_MEMORY. */

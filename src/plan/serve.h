@@ -27,6 +27,14 @@ enum mb_status mb_serve_create(const struct mb_plan *p, const struct mb_model *m
 /* The same for one MoE layer of a job whose one group is the world (pp, dp 1; for formulas and tests). */
 enum mb_status mb_serve_create_layer(const struct mb_plan *p, int32_t moe_layer, struct mb_serve **out);
 void mb_serve_destroy(struct mb_serve *v); /* NULL ok */
+static inline bool mb_serve_has(const struct mb_serve *v, int32_t member, int32_t id)
+{
+    for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+        if (v->member[i] == member)
+            return true;
+    }
+    return false;
+}
 /* The member that serves id for rows of member home: itself, else one of its node, else any; several are
  * taken in turn by home. */
 static inline int32_t mb_serve_pick(const struct mb_serve *v, int32_t id, int32_t home)

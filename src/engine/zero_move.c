@@ -1,0 +1,131 @@
+/* Experts in transit between ranks: in rounds, an expert at most each way, a piece at a time. */
+#include "base/log.h"
+#include "engine/zero_impl.h"
+
+/* A weight or bias of an expert in transit, in pieces: rows of out go, rows of in come. NULL: nothing. */
+static enum mb_status move_weight(struct mb_engine *e, const struct mb_fetch_item *go, struct mb_weight *out,
+                                  const struct mb_fetch_item *come, struct mb_weight *in, int64_t n,
+                                  int64_t k)
+{
+    struct mb_zero *z = e->zero;
+    const struct mb_ops *ops = e->o.ops;
+    struct mb_where where = {"experts between ranks", e->step, -1};
+    int64_t row = k * mb_dtype_size(e->o.path), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
+    enum mb_status st = MB_OK;
+
+    for (int64_t n0 = 0; n0 < n; n0 += step) {
+        int64_t rows = n - n0 < step ? n - n0 : step;
+        uint64_t bytes = (uint64_t)(rows * row);
+        if (go != NULL) {
+            if (st == MB_OK)
+                st = ops->weight_get(out, n0, rows, z->out);
+            z->send[go->to] = (struct mb_piece){z->out, bytes};
+        }
+        if (come != NULL)
+            z->recv[come->from] = (struct mb_piece){z->in, bytes};
+        enum mb_status moved = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
+        if (go != NULL)
+            z->send[go->to].n = 0;
+        if (come != NULL)
+            z->recv[come->from].n = 0;
+        MB_TRY(moved);
+        struct mb_host_matrix m = {.base = z->in,
+                                   .storage = e->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
+                                   .n = rows,
+                                   .k = k,
+                                   .stride_n = k,
+                                   .stride_k = 1};
+        if (come != NULL && st == MB_OK)
+            st = ops->weight_put(in, n0, 0, &m);
+    }
+    return st;
+}
+
+static enum mb_status move_bias(struct mb_engine *e, const struct mb_fetch_item *go, const struct mb_vec *out,
+                                const struct mb_fetch_item *come, const struct mb_vec *in)
+{
+    struct mb_zero *z = e->zero;
+    struct mb_where where = {"biases of experts between ranks", e->step, -1};
+    enum mb_status st = MB_OK;
+
+    if (go != NULL && out->buf != NULL) {
+        st = e->o.ops->copy_out(e->stream, z->out, out->view);
+        z->send[go->to] = (struct mb_piece){z->out, (uint64_t)(out->view.cols * 4)};
+    }
+    if (come != NULL && in->buf != NULL)
+        z->recv[come->from] = (struct mb_piece){z->in, (uint64_t)(in->view.cols * 4)};
+    enum mb_status moved = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
+    if (go != NULL)
+        z->send[go->to].n = 0;
+    if (come != NULL)
+        z->recv[come->from].n = 0;
+    MB_TRY(moved);
+    return come != NULL && in->buf != NULL && st == MB_OK ? e->o.ops->copy_in(e->stream, in->view, z->in)
+                                                          : st;
+}
+
+/* What this rank sends and gets in one round. */
+static enum mb_status move_expert(struct mb_engine *e, int32_t j, const struct mb_fetch_item *go,
+                                  const struct mb_fetch_item *come)
+{
+    struct mb_zero *z = e->zero;
+    static const struct mb_ffn none;
+    const struct mb_ffn *a = &none, *b = &none;
+    int32_t slot = go != NULL ? mb_cache_at(&z->cache, j, go->id) : -1,
+            to = come != NULL ? mb_cache_claim(&z->cache, j, come->id, z->now) : -1;
+
+    if ((go != NULL && slot < 0) ||
+        (come != NULL && to < 0)) /* the plan and the cache do not agree: peers would wait */
+        mb_comm_end(e->o.comm,
+                    mb_error(MB_BUG,
+                             "exchange %d: an expert to send is not here, or there is no room for one",
+                             (int)j));
+    if (go != NULL)
+        a = &z->cache.slot[slot].f;
+    if (come != NULL)
+        b = &z->cache.slot[to].f;
+    const struct mb_ffn *any = go != NULL ? a : b;
+    int64_t H = e->o.model->hidden, I = e->o.model->expert_ffn;
+    enum mb_status st = move_weight(e, go, a->gate_up, come, b->gate_up, 2 * I, H);
+    enum mb_status down = move_weight(e, go, a->down.w[0], come, b->down.w[0], H, I);
+    st = st == MB_OK ? down : st;
+    if (any->gate_up_b.buf != NULL) {
+        enum mb_status bias = move_bias(e, go, &a->gate_up_b, come, &b->gate_up_b);
+        st = st == MB_OK ? bias : st;
+    }
+    if (any->down_b.buf != NULL) {
+        enum mb_status bias = move_bias(e, go, &a->down_b, come, &b->down_b);
+        st = st == MB_OK ? bias : st;
+    }
+    if (come == NULL)
+        return st;
+    if (st != MB_OK)
+        mb_cache_drop(&z->cache, to);
+    mb_zero_counts_of(e, j, come->id)[MB_ZERO_PEER]++;
+    e->counters.fetched_peer++;
+    e->counters.fetched_bytes += 3 * H * I * mb_dtype_size(e->o.path);
+    return st;
+}
+
+enum mb_status mb_zero_transfers(struct mb_engine *e, int32_t j)
+{
+    const struct mb_fetch *f = e->zero->fetch;
+    int32_t me = mb_xchg_index(e->xchg);
+    enum mb_status st = MB_OK;
+
+    for (int32_t round = 0; round < f->rounds; round++) {
+        const struct mb_fetch_item *go = NULL, *come = NULL;
+        for (int32_t i = 0; i < f->n; i++) {
+            const struct mb_fetch_item *x = &f->item[i];
+            if (x->from < 0 || x->round != round)
+                continue;
+            go = x->from == me ? x : go;
+            come = x->to == me ? x : come;
+        }
+        if (go == NULL && come == NULL)
+            continue;
+        enum mb_status moved = move_expert(e, j, go, come);
+        st = st == MB_OK ? moved : st;
+    }
+    return st;
+}
