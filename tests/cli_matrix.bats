@@ -91,6 +91,11 @@ assert one == rows(1)[0] and one == rows(2)[0]
 END
 }
 
+@test "experts on demand: caches from an eighth of a share to all" {
+    matrix deepseekv3_a f32 8 67 4 zero
+    matrix qwen3moe_b bf16 6 23 5 zerowide
+}
+
 @test "a job with two stages of two tensor ranks: the bits of one rank, and what its groups moved" {
     for l in "1" "4 --tensor-parallel-size 2 --pipeline-parallel-size 2"; do
         set -- $l
