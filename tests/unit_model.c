@@ -374,13 +374,13 @@ static void test_published_sizes(void **state)
                 {"qwen3-235b-a22b", 235093634560}, {"olmoe-1b-7b", 6919161856}, {"deepseek-v2-lite", 15706484224},
                 {"deepseek-v2", 235741434880}, {"deepseek-v3", 671026419200}, {"dbrx", 131596523520},
                 {"gpt-oss-20b", 20914757184}, {"gpt-oss-120b", 116829156672}, {"phi-3.5-moe", 41873153344},
-                {"grok-1", 315684820992}};
+                {"grok-1", 315684820992}, {"qwen2-57b-a14b", 57408658944}};
     char path[512];
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct mb_model *m = NULL;
-        snprintf(path, sizeof path, "%s/tests/data/configs/%s.json", top(), rows[i].name);
+        snprintf(path, sizeof path, "%s/inputs/configs/%s/config.json", top(), rows[i].name);
         assert_int_equal(mb_model_open(path, 0, &m), MB_OK);
         if (m->params_total != rows[i].params)
             fail_msg("%s: %lld parameters, expected %lld", rows[i].name, (long long)m->params_total, rows[i].params);
