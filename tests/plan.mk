@@ -1,5 +1,7 @@
 # tests of src/plan
-TESTS_UNIT += tests/unit_fetch tests/unit_plan tests/unit_layouts tests/unit_makers tests/unit_split
+TESTS_UNIT += tests/unit_fetch tests/unit_plan tests/unit_layouts tests/unit_makers tests/unit_split tests/unit_parts
+tests_unit_parts_SOURCES = tests/unit_parts.c
+tests_unit_parts_LDADD = $(TEST_LIBS)
 tests_unit_split_SOURCES = tests/unit_split.c
 tests_unit_split_LDADD = $(TEST_LIBS)
 tests_unit_makers_SOURCES = tests/unit_makers.c
