@@ -1,11 +1,14 @@
 /* The memory a plan predicts for every rank, against the account of engines that load models and run, in many
  * layouts: what is resident (weights, experts, KV pages) must be exact, and so must the rows of a step for
- * the size to which the buffers of experts' rows have grown; what travels must be covered. */
+ * the size to which the buffers of experts' rows have grown; what travels and what is staged is within 5 %.
+ */
 #include "device/ops.h"
 #include "engine/engine.h"
 #include "mpi_comm.h"
 #include "plan/plan.h"
 #include "quiet_sink.h"
+
+static struct mb_mem comm_mem; /* messages that the groups of an engine post */
 
 #define PROMPT 50
 #define REQUESTS 6
@@ -126,16 +129,25 @@ static bool activations_of(const struct mb_budget *b, int64_t peak)
     return false;
 }
 
-/* On every rank: what is resident, and the rows of a step, exactly; what travels is covered. */
+/* Within 5 %, or a page: these models are tiny. */
+static bool near_to(int64_t got, int64_t planned)
+{
+    int64_t off = got > planned ? got - planned : planned - got;
+
+    return off <= planned / 20 || off <= 4096;
+}
+
+/* On every rank: what is resident, and the rows of a step, exactly; what travels nearly. */
 static void compare(struct mb_comm *c, const struct kase *k, const struct mb_budget *b,
                     const struct mb_plan *p, int32_t index, const struct mb_mem *mem)
 {
     const _Atomic int64_t *peak = mem->peak;
-    int64_t moving = peak[MB_MEM_EXCHANGE] + peak[MB_MEM_STAGING], planned = b->exchange + b->staging;
+    int64_t moving = peak[MB_MEM_EXCHANGE] + comm_mem.peak[MB_MEM_EXCHANGE];
     const struct mb_layout *l = &p->layout;
 
     bool ok = peak[MB_MEM_WEIGHTS] == b->weights && peak[MB_MEM_EXPERTS] == b->experts &&
-              peak[MB_MEM_KV] == b->kv && activations_of(b, peak[MB_MEM_ACTIVATIONS]) && moving <= planned &&
+              peak[MB_MEM_KV] == b->kv && activations_of(b, peak[MB_MEM_ACTIVATIONS]) &&
+              near_to(moving, b->exchange) && near_to(peak[MB_MEM_STAGING], b->staging) &&
               p->weight_bytes[index] == b->weights && p->expert_bytes[index] == b->experts;
     if (mb_comm_rank(c) == 0 || !ok)
         printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
@@ -149,7 +161,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
                l->attn, l->expert, index, (long long)peak[MB_MEM_WEIGHTS], (long long)b->weights,
                (long long)peak[MB_MEM_EXPERTS], (long long)b->experts, (long long)peak[MB_MEM_KV],
                (long long)b->kv, (long long)peak[MB_MEM_ACTIVATIONS], (long long)b->activations,
-               (long long)peak[MB_MEM_EXCHANGE], (long long)b->exchange, (long long)peak[MB_MEM_STAGING],
+               (long long)moving, (long long)b->exchange, (long long)peak[MB_MEM_STAGING],
                (long long)b->staging);
     fflush(stdout);
     int64_t bad = !ok;
@@ -222,6 +234,7 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                   .adapter_names = adapter_names,
                                   .n_adapters = adapters,
                                   .save_logits = k->mtp ? MB_LOGITS_ALL : MB_LOGITS_NONE};
+    comm_mem.peak[MB_MEM_EXCHANGE] = comm_mem.now[MB_MEM_EXCHANGE];
     CHECK(mb_engine_create(&o, &e) == MB_OK);
     CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[t->index_of[mb_comm_rank(c)]]);
     struct few source = {{&source_ops}, 0, m->vocab, mb_comm_rank(c), adapters};
@@ -230,7 +243,10 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     mb_layout_place(&p->layout, t->index_of[mb_comm_rank(c)], &at);
     CHECK(mb_plan_budget(p, m, t, &po, at.index, &b) == MB_OK);
     struct count sink = {{&sink_ops}, 0, 0};
+    int64_t made = mem.now[MB_MEM_STAGING], reserved = mem.now[MB_MEM_EXCHANGE];
     CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
+    CHECK(near_to(mem.now[MB_MEM_STAGING], made) &&
+          near_to(mem.now[MB_MEM_EXCHANGE], reserved)); /* nothing grew */
     CHECK(sink.rows == (mb_place_leads(&at) ? REQUESTS : 0) && sink.errors == 0);
     mb_engine_destroy(e);
     ops->close(dev);
@@ -314,7 +330,7 @@ int main(int argc, char **argv)
         {8, {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true, {0}}, {.dp = 2, .pp = 2, .sp = 2}},
     };
     MPI_Init(&argc, &argv);
-    struct mb_comm *c = test_comm(50, NULL);
+    struct mb_comm *c = test_comm(50, &comm_mem);
     struct mb_topo *t = topology(c);
 
     for (size_t i = 0; mb_comm_size(c) <= 3 && i < sizeof cases / sizeof *cases; i++)

@@ -183,6 +183,7 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
                                   .path = path,
                                   .kv_dtype = path,
                                   .segment = SEGMENT,
+                                  .state_bytes = t->nodes > 1 ? 20000 : 0, /* blocks of few rows */
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
                                   .min_experts = p->cache != NULL && p->cache[0] > 8 ? 1 : 0,

@@ -24,7 +24,7 @@ static struct mb_budget of_ranks(const struct mb_model *m, int32_t ranks)
                         .max_pages_per_seq = 1};
     struct mb_plan_options o = {.path = t, .kv_dtype = t};
     struct mb_budget_stage all = {0, m->layers, true, true};
-    struct mb_budget_rank r = {.owned = owned, .node_ranks = ranks, .experts = (int64_t)owned * m->moe_layers,
+    struct mb_budget_rank r = {.owned = owned, .node1 = ranks, .experts = (int64_t)owned * m->moe_layers,
                                .dense = mb_budget_dense(m, &o, &all, MB_WHOLE)};
 
     return mb_budget_fixed(m, &p, &o, &r);

@@ -16,6 +16,7 @@
 #include "comm/comm.h"
 #include "device/ops.h"
 #include "plan/plan.h"
+#include "plan/rooms.h"
 #include "plan/serve.h"
 
 struct mb_xchg_options {
@@ -31,6 +32,8 @@ struct mb_xchg_options {
     enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
     int64_t max_rows;              /* rows a member dispatches at most in one step */
     uint64_t shm_bytes, eager_bytes;
+    const struct mb_xchg_room *room; /* sizes to begin with; NULL: buffers grow as they are needed. Borrowed until create
+                                        returns */
     bool tagged;                   /* every row carries a 16-bit tag (two more bytes behind its expert ids) */
 };
 

@@ -60,15 +60,14 @@ enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
     }
     MB_TRY(mb_shm_share(x->c, first, nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
     nd->slot = slot_bytes(x->o.shm_bytes, nd->n);
-    if (nd->me == 0)
-        mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes);
+    mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes / nd->n); /* each its part of what all share */
     return MB_OK;
 }
 
 void mb_node_fini(struct mb_xchg *x)
 {
-    if (x->node.me == 0)
-        mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, -(int64_t)x->node.shm.bytes);
+    if (x->node.n > 0)
+        mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, -((int64_t)x->node.shm.bytes / x->node.n));
     mb_shm_unmap(&x->node.shm);
     mb_free(x->node.consumed);
     mb_free(x->node.finished);

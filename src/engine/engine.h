@@ -30,6 +30,7 @@ struct mb_engine_options {
     const struct mb_adapter *const *adapters; /* borrowed; requests name them */
     const char *const *adapter_names;
     int32_t n_adapters;
+    int64_t state_bytes; /* of attention states of a sequence group in transit at once; 0: MB_STATE_BYTES */
     int32_t min_experts, prefetch; /* under ZeRO-inference (plan->cache) */
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;

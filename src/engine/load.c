@@ -179,11 +179,12 @@ enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, b
         rows = 1;
     if (rows > t->n)
         rows = t->n;
-    d.tmp = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
+    d.tmp = L->f32 != NULL ? L->f32 : mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
     if (d.tmp == NULL)
         mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for %lld rows of a tensor in transit", (long long)rows));
     enum mb_status st = mb_load_each(L, t, shared, take_vec, &d);
-    mb_free(d.tmp);
+    if (d.tmp != L->f32)
+        mb_free(d.tmp);
     return st;
 }
 

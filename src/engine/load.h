@@ -6,8 +6,6 @@
 #include "engine/weights.h"
 #include "model/reader.h"
 
-#define MB_LOAD_CHUNK (16 << 20)
-
 struct mb_loader {
     const struct mb_engine_options *o;
     const struct mb_team *t;
@@ -16,6 +14,7 @@ struct mb_loader {
     struct mb_weights *w; /* whose bytes are counted */
     struct mb_reader *reader;
     uint8_t *pack; /* MB_LOAD_CHUNK or one row, whichever is more */
+    float *f32;    /* NULL, or as much for rows of a vector in f32 */
     uint64_t pack_bytes;
     int turn;      /* whose turn it is to read a shared tensor */
     /* What went wrong on this rank alone. It goes on taking part in the broadcasts, or its peers would wait in vain, and

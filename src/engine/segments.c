@@ -5,10 +5,13 @@
 #include "base/log.h"
 #include "engine/count.h"
 #include "engine/work.h"
+#include "plan/rooms.h"
 
-/* The integers of one step and window. Rows are in the order of parts (batch.g_at). Lists lie one behind the
- * other on the device. */
+/* The integers of one block of rows and window. Rows are in the order of parts (batch.g_at); those of a block
+ * are numbered from its first. Lists lie one behind the other on the device. */
 struct lists {
+    int32_t r0, rows; /* the block */
+    int32_t out0;     /* its first row of the own part, among these */
     int64_t items, nodes, fin,
         mine; /* items and nodes of all rows here; nodes from all ranks of the own part's rows; these rows */
     int32_t *item_off, *item_seg, *node_off, *node_src, *node_pos, *fin_off, *fin_src, *fin_pos;
@@ -53,9 +56,9 @@ static void list_here(const struct mb_engine *e, int32_t window, const struct sc
     l->items = l->nodes = 0;
     for (int32_t p = 0, r = 0; p < e->t.l.sp; p++) {
         l->node_at[p] = l->nodes;
-        for (; r < b->g_at[p + 1]; r++) {
+        for (; r < l->rows && l->r0 + r < b->g_at[p + 1]; r++) {
             int32_t lo, hi;
-            visible(e, window, b->g_pos[r], &lo, &hi);
+            visible(e, window, b->g_pos[l->r0 + r], &lo, &hi);
             int32_t n = row_nodes(e, me, lo, hi, sc->seg, sc->held, sc->first, sc->count);
             l->item_off[r] = (int32_t)l->items;
             for (int32_t i = 0; i < n; i++) {
@@ -69,7 +72,7 @@ static void list_here(const struct mb_engine *e, int32_t window, const struct sc
         }
     }
     l->node_at[e->t.l.sp] = l->nodes;
-    l->item_off[b->rows] = (int32_t)l->items;
+    l->item_off[l->rows] = (int32_t)l->items;
     l->node_off[l->nodes] = (int32_t)l->items;
 }
 
@@ -78,9 +81,13 @@ static void list_here(const struct mb_engine *e, int32_t window, const struct sc
 static void list_mine(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
 {
     const struct mb_batch *b = &e->batch;
-    int32_t a = b->g_at[e->t.at.q], end = b->g_at[e->t.at.q + 1], sp = e->t.l.sp;
+    int32_t first = b->g_at[e->t.at.q], last = b->g_at[e->t.at.q + 1], sp = e->t.l.sp,
+            until = l->r0 + l->rows;
+    int32_t a = first > l->r0 ? first : l->r0, end = last < until ? last : until;
     int64_t at[MB_MAX_PARTS];
 
+    end = end > a ? end : a;
+    l->out0 = a - first;
     l->mine = end - a;
     l->fin = 0;
     for (int32_t p = 0; p < sp; p++) {
@@ -114,24 +121,40 @@ static void list_mine(const struct mb_engine *e, int32_t window, const struct sc
     l->fin_off[end - a] = n;
 }
 
-static enum mb_status make_lists(struct mb_engine *e, int32_t window, struct lists *l)
+/* Rows from r0 on that make up a block: as many as have so many cells (rows with one segment each), at least
+ * one. */
+static int32_t block_rows(const struct mb_engine *e, int32_t window, int32_t r0, int64_t limit,
+                          int64_t *cells, int64_t *most)
 {
     const struct mb_batch *b = &e->batch;
-    int64_t most = 0, cells = 0;
+    int32_t n = 0;
 
-    for (int32_t r = 0; r < b->rows; r++) {
+    *cells = *most = 0;
+    for (int32_t r = r0; r < b->rows; r++, n++) {
         int32_t lo, hi;
         visible(e, window, b->g_pos[r], &lo, &hi);
-        cells += hi - lo + 1;
-        most = hi - lo + 1 > most ? hi - lo + 1 : most;
+        if (n > 0 && *cells + hi - lo + 1 > limit)
+            break;
+        *cells += hi - lo + 1;
+        *most = hi - lo + 1 > *most ? hi - lo + 1 : *most;
     }
-    int64_t n = 2 * (int64_t)(b->rows + 1) + 6 * (cells + 1) + 4 * (most + 1);
+    return n;
+}
+
+static enum mb_status make_lists(struct mb_engine *e, int32_t window, int32_t r0, int64_t limit,
+                                 struct lists *l)
+{
+    int64_t most, cells;
+
+    l->r0 = r0;
+    l->rows = block_rows(e, window, r0, limit, &cells, &most);
+    int64_t n = 2 * (int64_t)(l->rows + 1) + 6 * (cells + 1) + 4 * (most + 1);
     int32_t *at = mb_transit_host(e, &e->transit.ints, (uint64_t)n * 4);
     if (at == NULL)
         return MB_NO_MEMORY;
     l->item_off = at;
-    l->fin_off = l->item_off + b->rows + 1;
-    l->item_seg = l->fin_off + b->rows + 1;
+    l->fin_off = l->item_off + l->rows + 1;
+    l->item_seg = l->fin_off + l->rows + 1;
     l->node_off = l->item_seg + cells + 1;
     l->node_src = l->node_off + cells + 1;
     l->node_pos = l->node_src + cells + 1;
@@ -157,13 +180,15 @@ static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, co
 
 /* The work of the items: each is a row with one segment, of which it sees a part. width: of a head's key and
  * value. */
-static void count_keys(struct mb_engine *e, const struct mb_attn_args *a, const struct lists *l, int64_t width)
+static void count_keys(struct mb_engine *e, const struct mb_attn_args *a, const struct lists *l,
+                       int64_t width)
 {
     int64_t keys = 0, S = e->o.segment;
 
-    for (int32_t r = 0; r < e->batch.rows; r++)
+    for (int32_t r = 0; r < l->rows; r++)
         for (int32_t i = l->item_off[r]; i < l->item_off[r + 1]; i++)
-            keys += mb_count_keys(a->window, e->batch.g_pos[r], l->item_seg[i] * S, (l->item_seg[i] + 1) * S);
+            keys += mb_count_keys(a->window, e->batch.g_pos[l->r0 + r], l->item_seg[i] * S,
+                                  (l->item_seg[i] + 1) * S);
     e->counters.attention_flops += 2 * keys * a->heads * width;
 }
 
@@ -188,9 +213,9 @@ static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb
     if (l->items == 0)
         return MB_OK;
     struct mb_view state = mb_rows_of(sb, l->items, width, MB_F32);
-    a.pos = e->batch.d_g_pos;
-    a.seq = e->batch.d_g_seq;
-    MB_TRY(put(e, ints, at, l->item_off, e->batch.rows + 1, &off));
+    a.pos = mb_view_rows(e->batch.d_g_pos, l->r0, l->rows);
+    a.seq = mb_view_rows(e->batch.d_g_seq, l->r0, l->rows);
+    MB_TRY(put(e, ints, at, l->item_off, l->rows + 1, &off));
     MB_TRY(put(e, ints, at, l->item_seg, l->items, &seg));
     count_keys(e, &a, l, q.cols / p->heads + dv);
     MB_TRY(ops->attention_parts(e->stream, state, &a, off, seg));
@@ -235,7 +260,7 @@ static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const stru
     const struct mb_model *m = e->o.model;
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
     int64_t width = (int64_t)p->heads * (dv + 2), at = 0;
-    int64_t ints = 2 * (int64_t)e->batch.rows + 8 + 5 * (l->items + l->nodes + l->fin + 2);
+    int64_t ints = 2 * (int64_t)l->rows + 8 + 5 * (l->items + l->nodes + l->fin + 2);
     struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)ints * 4);
     struct mb_join_args j = {.heads = p->heads, .dv = dv, .finish = true};
     struct mb_view nodes;
@@ -252,8 +277,9 @@ static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const stru
     MB_TRY(put(e, d, &at, l->fin_off, l->mine + 1, &j.item_off));
     MB_TRY(put(e, d, &at, l->fin_src, l->fin, &j.src));
     MB_TRY(put(e, d, &at, l->fin_pos, l->fin, &j.pos));
+    struct mb_view rows = mb_view_rows(out, l->out0, l->mine);
     return e->o.ops->attention_join(
-        e->stream, mb_view_cols(out, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
+        e->stream, mb_view_cols(rows, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
 }
 
 enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_view out, struct mb_view q)
@@ -262,6 +288,9 @@ enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_
     struct mb_split s = {e->t.sp, e->t.l.sp, e->t.at.q, at};
     struct mb_buf *qb =
         mb_transit_dev(e, &e->transit.q_all, (uint64_t)(e->batch.rows * q.cols * mb_dtype_size(q.dtype)));
+    int64_t state =
+        (int64_t)e->t.h.heads * ((e->o.model->mla ? e->o.model->kv_lora : e->o.model->v_dim) + 2) * 4;
+    int64_t limit = mb_state_cells(e->o.state_bytes, state); /* the same on all ranks of the group */
     struct lists l;
 
     if (qb == NULL)
@@ -270,10 +299,13 @@ enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_
         at[p] = e->batch.g_at[p];
     struct mb_view all = mb_rows_of(qb, e->batch.rows, q.cols, q.dtype);
     MB_TRY(mb_share_gather(e, &s, all, q, layer));
-    MB_TRY(make_lists(e, e->o.model->window[layer], &l));
-    for (int32_t i = 0; i < e->t.n_pools; i++) {
-        const struct mb_pool *p = &e->t.pool[i];
-        MB_TRY(attend_pool(e, layer, p, &l, out, mb_view_cols(all, p->head * d, p->heads * d)));
+    for (int32_t r0 = 0; r0 < e->batch.rows; r0 += l.rows) {
+        MB_TRY(make_lists(e, e->o.model->window[layer], r0, limit, &l));
+        struct mb_view rows = mb_view_rows(all, r0, l.rows);
+        for (int32_t i = 0; i < e->t.n_pools; i++) {
+            const struct mb_pool *p = &e->t.pool[i];
+            MB_TRY(attend_pool(e, layer, p, &l, out, mb_view_cols(rows, p->head * d, p->heads * d)));
+        }
     }
     return MB_OK;
 }

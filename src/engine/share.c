@@ -55,6 +55,29 @@ enum mb_status mb_transit_create(struct mb_engine *e)
     return MB_OK;
 }
 
+enum mb_status mb_transit_reserve(struct mb_engine *e, const struct mb_transit_room *r)
+{
+    struct mb_transit *t = &e->transit;
+    struct {
+        struct mb_grown *g;
+        int64_t bytes;
+    } host[] = {{&t->send, r->send}, {&t->recv, r->recv},   {&t->ints, r->ints},
+                {&t->z, r->z},       {&t->terms, r->terms}, {&t->tags, r->tags}},
+      dev[] = {{&t->parts, r->parts},       {&t->inner, r->inner},   {&t->idx, r->idx},
+               {&t->gathered, r->gathered}, {&t->square, r->square}, {&t->state, r->state},
+               {&t->nodes, r->nodes},       {&t->q_all, r->q_all},   {&t->low, r->low}};
+
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++) {
+        if (host[i].bytes > 0 && mb_transit_host(e, host[i].g, (uint64_t)host[i].bytes) == NULL)
+            return MB_NO_MEMORY;
+    }
+    for (size_t i = 0; i < sizeof dev / sizeof *dev; i++) {
+        if (dev[i].bytes > 0 && mb_transit_dev(e, dev[i].g, (uint64_t)dev[i].bytes) == NULL)
+            return MB_NO_MEMORY;
+    }
+    return MB_OK;
+}
+
 void mb_transit_destroy(struct mb_engine *e)
 {
     struct mb_transit *t = &e->transit;

@@ -244,6 +244,10 @@ static enum mb_status pack_room(struct mb_loader *L)
         if (L->o->model->tensors[i].k > k)
             k = L->o->model->tensors[i].k;
     }
+    L->f32 = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)k, sizeof *L->f32);
+    if (L->f32 == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %lld bytes of weights in transit", (long long)k * 4);
+    MB_TRY(mb_reader_reserve(L->reader, MB_LOAD_CHUNK));
     return mb_load_room(L, (uint64_t)k * 4);
 }
 
@@ -331,6 +335,7 @@ enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct m
     w->bytes_read = L.reader != NULL ? (int64_t)mb_reader_bytes(L.reader) : 0;
     mb_reader_destroy(L.reader);
     mb_free(L.pack);
+    mb_free(L.f32);
     return st;
 }
 

@@ -118,6 +118,30 @@ static enum mb_status reserve(struct mb_reader *r, uint8_t **buf, size_t *cap, s
     return MB_OK;
 }
 
+/* A window over the largest file; a model known by its shapes alone may have any. */
+static uint64_t window_bytes(const struct mb_model *m, uint64_t chunk)
+{
+    uint64_t most = m->n_files > 0 ? 0 : UINT64_MAX, want = chunk + 2 * ALIGN;
+
+    for (int32_t i = 0; i < m->n_files; i++)
+        most = m->file_bytes[i] > most ? m->file_bytes[i] : most;
+    want = want > WINDOW_MIN ? want : WINDOW_MIN;
+    return want < most ? want : most;
+}
+
+uint64_t mb_reader_room(const struct mb_model *m, uint64_t chunk)
+{
+    return window_bytes(m, chunk) * (m->auto_path == MB_PATH_FP8 ? 2 : 1);
+}
+
+enum mb_status mb_reader_reserve(struct mb_reader *r, uint64_t chunk)
+{
+    MB_TRY(reserve(r, &r->data.buf, &r->data.cap, window_bytes(r->m, chunk)));
+    if (r->m->auto_path != MB_PATH_FP8)
+        return MB_OK;
+    return reserve(r, &r->scale.buf, &r->scale.cap, window_bytes(r->m, chunk));
+}
+
 /* Reads [off, off + need) and, up to the window's size, what follows. */
 static enum mb_status fill(struct mb_reader *r, struct window *w, int32_t file, uint64_t off, uint64_t need)
 {

@@ -3,10 +3,18 @@
 #define MB_MODEL_READER_H
 #include "model/model.h"
 
+/* Bytes of a tensor that are read and converted at once, unless a single row has more. */
+#define MB_LOAD_CHUNK ((int64_t)16 << 20)
+
 struct mb_reader;
 /* m must outlive the reader. MB_MODEL for a model made from a config.json alone: it has no weights. */
 enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out);
 void mb_reader_destroy(struct mb_reader *r);
+/* Bytes that a reader keeps for chunks of this size: a window over the largest file, and one over scales where the model
+ * has them. O(files). */
+uint64_t mb_reader_room(const struct mb_model *m, uint64_t chunk);
+/* Takes them at once. MB_NO_MEMORY. */
+enum mb_status mb_reader_reserve(struct mb_reader *r, uint64_t chunk);
 /* Bytes read so far (tensor bytes and scales). */
 uint64_t mb_reader_bytes(const struct mb_reader *r);
 

@@ -203,6 +203,53 @@ static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_p
     return v;
 }
 
+static int64_t limited(uint64_t bytes)
+{
+    return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
+}
+
+/* The exchange of the rank's group: members are consecutive, and so are those of a node. */
+static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
+{
+    const struct mb_plan *p = v->p;
+    const struct mb_layout *l = &p->layout;
+    int32_t group = mb_layout_group(l), first = v->r->at.index - v->r->at.member;
+    int32_t a = v->r->node0 > first ? v->r->node0 : first,
+            b = v->r->node1 < first + group ? v->r->node1 : first + group;
+    bool hier = p->alltoall == MB_A2A_HIER, moe = v->m->router.experts > 0;
+    struct mb_xchg_shape s = {.members = group,
+                              .ids = mb_most(v->m->router.experts, 1) * (l->lane_scope ? l->pp : 1),
+                              .nodes = hier ? p->node_of[first + group - 1] - p->node_of[first] + 1 : group,
+                              .near = hier ? b - a : 1,
+                              .k = moe ? v->m->router.k : 1,
+                              .hidden = v->m->hidden,
+                              .x_size = v->es,
+                              .y_size = v->es,
+                              .tagged = mb_budget_tagged(v->o),
+                              .own = moe ? v->own : 0,
+                              .each = (p->max_batch_rows + l->tp - 1) / l->tp,
+                              .pairs = v->pairs,
+                              .shm = hier ? limited(v->o->shm_bytes) : 0};
+
+    s.holders = hier ? s.nodes : mb_layout_expert(l) * (l->lane_scope ? l->pp : 1);
+    s.rows = moe ? mb_sat_mul((int64_t)l->adp * (l->lane_scope ? l->pp : 1), p->max_batch_rows) : 0;
+    s.others = s.rows - (l->sp == 1 ? s.own : 0); /* all rows of a sequence group may be one part's */
+    int64_t row = mb_plan_dispatch_row_bytes((int32_t)s.k, s.hidden, v->o->path, s.tagged),
+            most = mb_sat_mul(p->max_batch_rows, mb_most(mb_sat_mul(4 * s.hidden, s.k), row));
+    s.eager = mb_least(limited(v->o->eager_bytes), mb_least(most, (int64_t)1 << 30));
+    return s;
+}
+
+void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                     const struct mb_budget_rank *r, struct mb_rooms *out)
+{
+    struct mb_budget_view v = view_of(m, p, o, r);
+    struct mb_xchg_shape s = shape_of(&v);
+
+    mb_xchg_room_of(&s, &out->xchg);
+    mb_budget_transit(&v, &out->transit);
+}
+
 struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
                                  const struct mb_plan_options *o, const struct mb_budget_rank *r)
 {
@@ -210,16 +257,18 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
     struct mb_budget_stage g = {p->first_layer[r->at.stage], p->first_layer[r->at.stage + 1],
                                 r->at.stage == 0, v.last};
     struct mb_budget b = {0};
-    int64_t device, host;
+    struct mb_rooms rooms;
     int64_t biases =
         m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
 
-    mb_budget_transit(&v, &device, &host);
+    mb_budget_rooms(m, p, o, r, &rooms);
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));
     b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path, v.slice));
     b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
-    b.exchange = mb_sat_add(mb_budget_exchange(&v), device);
-    b.staging = mb_sat_add(mb_budget_staging(&v), host);
+    b.exchange =
+        MB_SUM(mb_xchg_room_bytes(&rooms.xchg), mb_transit_room_bytes(&rooms.transit), mb_budget_posts(&v));
+    b.staging = mb_budget_staging(
+        &v, mb_sat_add(mb_xchg_room_pinned(&rooms.xchg), mb_transit_room_pinned(&rooms.transit)));
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

@@ -4,6 +4,7 @@
 #define MB_PLAN_BUDGET_H
 #include "plan/parts.h"
 #include "plan/plan.h"
+#include "plan/rooms.h"
 
 /* Share r of `of` ranks of what leaves divide (numerics.md, Leaves). {0, 1}: all of it. */
 struct mb_part_of {
@@ -40,7 +41,7 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
 struct mb_budget_rank {
     struct mb_place at;
     int32_t owned;      /* most experts in one layer */
-    int32_t node_ranks; /* of its node */
+    int32_t node0, node1; /* indices [node0, node1) of its node's ranks */
     int64_t experts;    /* of all its layers */
     int64_t dense;      /* mb_budget_dense; 0 where it does not attend */
     int64_t adapters;   /* bytes of adapters' matrices */
@@ -78,10 +79,17 @@ int64_t mb_budget_adapter_rows(const struct mb_budget_view *v);
 /* budget_step.c */
 int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes,
                               int64_t *expert_rows);
-int64_t mb_budget_exchange(const struct mb_budget_view *v);
-int64_t mb_budget_staging(const struct mb_budget_view *v);
-/* budget_transit.c: buffers in which a group's shares travel, on the device and on the host. */
-void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t *host);
+/* What is posted on a line: step headers, rows between stages, results. */
+int64_t mb_budget_posts(const struct mb_budget_view *v);
+/* kept: pinned memory of the rooms. */
+int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept);
+/* budget_transit.c, rooms.c */
+void mb_budget_transit(const struct mb_budget_view *v, struct mb_transit_room *t);
+int64_t mb_transit_room_bytes(const struct mb_transit_room *t);
+int64_t mb_transit_room_pinned(const struct mb_transit_room *t);
+/* The rooms of a rank. In budget.c. */
+void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                     const struct mb_budget_rank *r, struct mb_rooms *out);
 
 /* a * b and the sum of n values, all non-negative; INT64_MAX where they don't fit. */
 int64_t mb_sat_mul(int64_t a, int64_t b);

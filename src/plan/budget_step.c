@@ -1,9 +1,8 @@
 /* Memory of a step, predicted from shapes: activations, exchange, staging. The engine's buffers
  * (engine/work.c, results.c, load.c) and the exchange's (comm/xchg) are written down here once more. */
+#include "model/reader.h"
 #include "plan/budget.h"
 
-#define CHUNK_BYTES ((int64_t)16 << 20) /* of a weight on its way */
-#define WINDOW_BYTES ((int64_t)4 << 20) /* the least that is read at a time */
 #define TOP 20                          /* most log-probabilities a row can ask for */
 #define ROWS_GROWN 64                   /* first size of the buffers of expert rows, doubled as needed */
 #define ADJUST 64                       /* adjustments of sampled ids that there is room for */
@@ -86,42 +85,15 @@ int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_ro
                   mb_sat_mul(*expert_row_bytes, *expert_rows), mb_budget_adapter_rows(v));
 }
 
-/* Bytes that a rank keeps ready for the first messages of its peers, both directions. */
-static int64_t first_messages(const struct mb_budget_view *v, int64_t groups)
+int64_t mb_budget_posts(const struct mb_budget_view *v)
 {
-    int64_t most =
-        mb_sat_mul(mb_sat_mul(v->p->max_batch_rows, 4 * (int64_t)v->m->hidden), mb_most(v->m->router.k, 1));
-    int64_t eager = v->o->eager_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->eager_bytes;
-
-    return mb_sat_mul(2 * (groups - 1), mb_sat_add(MB_XCHG_HEADER, mb_least(most, eager)));
-}
-
-/* Rows sent and rows received (once each), values on the way back (f32 at most, both directions), the sorted
- * rows of the own experts, the first messages, the share of the node's shared segment, and what is posted
- * between stages. */
-int64_t mb_budget_exchange(const struct mb_budget_view *v)
-{
-    const struct mb_model *m = v->m;
     const struct mb_layout *l = &v->p->layout;
-    int64_t members = mb_layout_group(l),
-            groups = v->p->alltoall == MB_A2A_HIER ? mb_least(v->p->nodes, members) : members;
-    int64_t firsts = first_messages(v, groups), H = m->hidden;
-    int64_t line =
-        l->tp * l->sp * l->pp > 1
-            ? MB_SUM(mb_sat_mul(v->R, 512), l->pp > 1 ? mb_sat_mul(2 * v->own, 4 * H) : 0,
-                     v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)m->vocab) : 0)
-            : 0;
 
-    if (m->router.experts == 0)
-        return mb_sat_add(firsts, line);
-    int64_t there = mb_plan_dispatch_row_bytes(m->router.k, H, v->o->path, mb_budget_tagged(v->o)),
-            back = 4 * H;
-    int64_t copies = mb_sat_mul(v->own, mb_least(m->router.k, groups));
-    int64_t share = v->o->shm_bytes > INT64_MAX ? INT64_MAX : (int64_t)v->o->shm_bytes / v->r->node_ranks;
-    bool shared = v->p->alltoall == MB_A2A_HIER && v->r->node_ranks > 1;
-
-    return MB_SUM(firsts, line, mb_sat_mul(2 * copies, mb_sat_add(there, back)),
-                  mb_sat_mul(v->pairs, MB_SUM(there, H * v->es, back, 64)), shared ? share : 0);
+    if (l->tp * l->sp * l->pp == 1 || !v->attends)
+        return 0;
+    return MB_SUM(mb_sat_mul(v->R, v->leads ? 24 * ((int64_t)l->tp * l->sp * l->pp - 1) : 0),
+                  v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden),
+                  v->sampler && v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)v->m->vocab) : 0);
 }
 
 /* Rows of a step for the results. */
@@ -148,17 +120,14 @@ static int64_t kept_host(const struct mb_budget_view *v)
                   mb_sat_mul(L, (int64_t)sizeof(struct mb_sample_row)), found_bytes(v));
 }
 
-/* While weights are read: the reader's window, a chunk, its f32 form. While steps run: host rows of the
- * results. The rotation tables are made before, and given back. */
-int64_t mb_budget_staging(const struct mb_budget_view *v)
+/* While weights are read: the reader's window, a chunk in the form of the file, and one in f32. Afterwards: the rooms.
+ * The rotation tables are made before, and given back. Rows of the results are kept. */
+int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept)
 {
-    const struct mb_model *m = v->m;
-    int64_t largest = mb_sat_mul(
-        4, mb_most(mb_sat_mul(m->vocab, m->hidden), mb_sat_mul(2 * (int64_t)m->expert_ffn, m->hidden)));
-    int64_t chunk = mb_least(largest, CHUNK_BYTES), window = mb_most(chunk, WINDOW_BYTES);
-
+    int64_t window = mb_least((int64_t)1 << 62, (int64_t)mb_reader_room(v->m, (uint64_t)MB_LOAD_CHUNK)),
+            load = MB_SUM(window, 2 * MB_LOAD_CHUNK);
     /* experts on demand are read through a window of their own, and come and go in pieces */
-    int64_t demand = v->p->cache != NULL ? MB_SUM(window, 3 * chunk) : 0;
+    int64_t demand = v->p->cache != NULL ? MB_SUM(window, 3 * MB_LOAD_CHUNK) : 0;
 
-    return MB_SUM(kept_host(v), demand, mb_most(rope_bytes(v), MB_SUM(CHUNK_BYTES, chunk, window)));
+    return MB_SUM(kept_host(v), mb_most(mb_most(rope_bytes(v), load), mb_sat_add(kept, demand)));
 }

@@ -35,17 +35,12 @@ static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t 
     }
 }
 
-struct transit {                                                           /* bytes, by buffer */
-    int64_t parts, inner, idx, gathered, square, q_all, state, nodes, low; /* device */
-    int64_t send, recv, ints, z, terms, tags;                              /* host */
-};
-
 static void grow(int64_t *b, int64_t bytes)
 {
     *b = mb_most(*b, bytes);
 }
 
-static void tensor(const struct mb_budget_view *v, struct transit *t)
+static void tensor(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     const struct mb_model *m = v->m;
     int64_t H = m->hidden, here, all, row = mb_sat_mul(H, 4);
@@ -67,7 +62,7 @@ static void tensor(const struct mb_budget_view *v, struct transit *t)
 }
 
 /* Logits of a group meet on the rank that samples. */
-static void head(const struct mb_budget_view *v, struct transit *t)
+static void head(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     if (!v->last)
         return;
@@ -76,8 +71,8 @@ static void head(const struct mb_budget_view *v, struct transit *t)
 }
 
 /* Every row may look at as many segments as its sequence can have; a part makes the states of its own, and
- * completes those of its own rows from all. */
-static void segments(const struct mb_budget_view *v, struct transit *t)
+ * completes those of its own rows from all. Rows are taken in blocks of bounded size. */
+static void segments(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     const struct mb_model *m = v->m;
     int64_t seg = v->o->segment > 0 ? v->o->segment : MB_KV_SEGMENT, all = (v->p->max_len + seg - 1) / seg;
@@ -85,18 +80,19 @@ static void segments(const struct mb_budget_view *v, struct transit *t)
             heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
     int64_t q = mb_sat_mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim);
     int64_t state = mb_sat_mul(mb_sat_mul(heads, (int64_t)(m->mla ? m->kv_lora : m->v_dim) + 2), 4);
-    int64_t items = mb_sat_mul(v->R, mine), cells = mb_sat_mul(v->R, all);
+    int64_t cells = mb_least(mb_sat_mul(v->R, all), mb_most(all, mb_state_cells(0, state))),
+            rows = mb_least(v->R, cells), items = mb_least(cells, mb_sat_mul(v->R, mine));
 
     grow(&t->q_all, mb_sat_mul(v->R, mb_sat_mul(q, v->es)));
     grow(&t->state, mb_sat_mul(items, state));
     grow(&t->nodes, mb_sat_mul(mb_sat_add(items, cells), state));
-    grow(&t->idx, mb_sat_mul(4, MB_SUM(2 * v->R, mb_sat_mul(10, items), mb_sat_mul(5, cells), 18)));
-    grow(&t->ints, mb_sat_mul(4, MB_SUM(2 * v->R, mb_sat_mul(6, cells), mb_sat_mul(4, all), 12)));
+    grow(&t->idx, mb_sat_mul(4, MB_SUM(2 * rows, mb_sat_mul(10, items), mb_sat_mul(5, cells), 18)));
+    grow(&t->ints, mb_sat_mul(4, MB_SUM(2 * rows, mb_sat_mul(6, cells), mb_sat_mul(4, all), 12)));
     grow(&t->send, mb_most(mb_sat_mul(items, state), mb_sat_mul(v->R, mb_sat_mul(q, v->es))));
     grow(&t->recv, mb_most(mb_sat_mul(cells, state), mb_sat_mul(v->R, mb_sat_mul(q, v->es))));
 }
 
-static void slices(const struct mb_budget_view *v, struct transit *t)
+static void slices(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     const struct mb_model *m = v->m;
     int64_t begin[MB_MAX_LEAVES + 1], all, row = mb_sat_mul(m->hidden, 4), es = v->es;
@@ -115,7 +111,7 @@ static void slices(const struct mb_budget_view *v, struct transit *t)
 
 /* A x of adapters' terms travels as the sums of the weights do, with as many columns as the adapters' rank;
  * lists of terms and tags of rows are with it. */
-static void adapters(const struct mb_budget_view *v, struct transit *t)
+static void adapters(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     int64_t row = 4 * mb_budget_adapter_rank(v->o), here, all, rows = mb_most(v->R, v->pairs);
     int64_t begin[MB_MAX_LEAVES + 1];
@@ -142,22 +138,38 @@ static void adapters(const struct mb_budget_view *v, struct transit *t)
     }
 }
 
-void mb_budget_transit(const struct mb_budget_view *v, int64_t *device, int64_t *host)
+void mb_budget_transit(const struct mb_budget_view *v, struct mb_transit_room *t)
 {
     const struct mb_layout *l = &v->p->layout;
-    struct transit t = {0};
 
+    *t = (struct mb_transit_room){0};
     if (l->tp > 1 && v->attends)
-        tensor(v, &t);
+        tensor(v, t);
     if (l->tp * l->sp > 1 && v->attends)
-        head(v, &t);
+        head(v, t);
     if (l->sp > 1 && v->attends)
-        segments(v, &t);
+        segments(v, t);
     if (l->etp > 1 && v->pairs > 0)
-        slices(v, &t);
-    adapters(v, &t);
+        slices(v, t);
+    adapters(v, t);
     if (l->pp > 1 && v->attends)
-        grow(&t.send, mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden));
-    *device = MB_SUM(t.parts, t.inner, t.idx, t.gathered, t.square, t.q_all, t.state, t.nodes, t.low);
-    *host = MB_SUM(t.send, t.recv, t.ints, t.z, t.terms, t.tags);
+        grow(&t->send, v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden));
+}
+
+/* A buffer has 64 bytes of slack. */
+static int64_t slack(int64_t bytes)
+{
+    return bytes > 0 ? mb_sat_add(bytes, 64) : 0;
+}
+
+int64_t mb_transit_room_bytes(const struct mb_transit_room *t)
+{
+    return MB_SUM(slack(t->parts), slack(t->inner), slack(t->idx), slack(t->gathered), slack(t->square),
+                  slack(t->q_all), slack(t->state), slack(t->nodes), slack(t->low));
+}
+
+int64_t mb_transit_room_pinned(const struct mb_transit_room *t)
+{
+    return MB_SUM(slack(t->send), slack(t->recv), slack(t->ints), slack(t->z), slack(t->terms),
+                  slack(t->tags));
 }

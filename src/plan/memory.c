@@ -128,11 +128,11 @@ static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
     return MB_OK;
 }
 
-static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p,
-                                  const struct mb_plan_options *o, const struct counts *c, int32_t index,
-                                  int32_t node_ranks)
+static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_topo *t,
+                                     const struct mb_plan_options *o, const struct counts *c, int32_t index)
 {
-    struct mb_budget_rank r = {.node_ranks = node_ranks};
+    int32_t node = p->node_of[index];
+    struct mb_budget_rank r = {.node0 = t->node_first[node], .node1 = t->node_first[node + 1]};
 
     mb_layout_place(&p->layout, index, &r.at);
     if (r.at.a >= 0) {
@@ -147,6 +147,13 @@ static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan
             r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard]) : p->placement->experts;
         r.adapters = mb_sat_add(r.adapters, c->routed[shard * p->layout.etp + r.at.x]);
     }
+    return r;
+}
+
+static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_topo *t,
+                                  const struct mb_plan_options *o, const struct counts *c, int32_t index)
+{
+    struct mb_budget_rank r = rank_of(p, t, o, c, index);
     return mb_budget_fixed(m, p, o, &r);
 }
 
@@ -252,10 +259,9 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
                                int64_t *pages, char why[MB_LAYOUT_TEXT])
 {
     int64_t may = rank_memory(t, node, o->memory_fraction);
-    int32_t ranks = t->node_first[node + 1] - t->node_first[node];
 
     for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
-        struct mb_budget b = budget_of(m, p, o, c, i, ranks);
+        struct mb_budget b = budget_of(m, p, t, o, c, i);
         int64_t fixed = fixed_total(&b),
                 room = may > fixed && b.kv_page_bytes > 0 ? (may - fixed) / b.kv_page_bytes : 0;
         if (o->kv_pages == 0 && room > 0 && room < *pages)
@@ -281,8 +287,7 @@ static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, cons
 {
     for (int32_t i = 0; i < p->layout.world; i++) {
         struct mb_place at;
-        int32_t node = p->node_of[i];
-        struct mb_budget b = budget_of(m, p, o, c, i, t->node_first[node + 1] - t->node_first[node]);
+        struct mb_budget b = budget_of(m, p, t, o, c, i);
         mb_layout_place(&p->layout, i, &at);
         struct mb_budget *kind = &p->kind[2 * at.stage + (at.a < 0)];
         with_pages(&b, p->kv_pages);
@@ -317,11 +322,26 @@ enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m,
 {
     struct counts c = {0};
     enum mb_status st = count(m, p, o, &c);
-    int32_t node = p->node_of[index];
 
     if (st == MB_OK) {
-        *out = budget_of(m, p, o, &c, index, t->node_first[node + 1] - t->node_first[node]);
+        *out = budget_of(m, p, t, o, &c, index);
         with_pages(out, p->kv_pages);
+    }
+    counts_fini(&c);
+    return st;
+}
+
+enum mb_status mb_plan_rooms(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t,
+                             const struct mb_plan_options *o, int32_t index, struct mb_rooms *out)
+{
+    struct counts c = {0};
+    enum mb_status st = count(m, p, o, &c);
+
+    if (st == MB_OK) {
+        struct mb_budget_rank r = rank_of(p, t, o, &c, index);
+        if (p->cache != NULL && r.at.e >= 0) /* as above, whatever the options */
+            r.owned = (int32_t)mb_least(mb_most(r.owned, p->cache[index]), p->placement->experts);
+        mb_budget_rooms(m, p, o, &r, out);
     }
     counts_fini(&c);
     return st;

@@ -10,6 +10,8 @@ libmoebatch_a_SOURCES += \
 	src/plan/enumerate.h \
 	src/plan/enumerate.c \
 	src/plan/memory.h \
+	src/plan/rooms.h \
+	src/plan/rooms.c \
 	src/plan/makers.h \
 	src/plan/makers.c \
 	src/plan/memory.c \
