@@ -50,6 +50,10 @@ same "TP 3, uneven heads" 3 $T 3
 same "five stages" 5 $P 5
 same "more ranks than requests at a time, one sequence each" 7 --max-num-seqs 1
 same "TP with hier and small steps" 4 $T 2 --alltoall hier --max-batch-rows 5 --max-num-seqs 3
+same "ZeRO-inference, half" 4 --zero-inference 50 --prefetch 2
+same "ZeRO-inference, a quarter, DP + PP" 8 $D 2 $P 2 --zero-inference 25
+same "ZeRO-inference, PP pattern 2, copies" 4 $P 2 --expert-scope lane --zero-inference 300 --min-experts 1
+same "ZeRO-inference, DP + TP + EP + SP" 8 $D 2 $T 2 $S 2 --zero-inference 60 --alltoall hier
 
 # what is saved beside the rows
 whole=$(job 1 f32 --overwrite --save-routing --save-logits)
