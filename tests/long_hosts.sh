@@ -1,7 +1,7 @@
 #!/bin/bash
 # Several hosts, the full matrix: digest on 2 x 2, 3 x 1 and 3 x 2 hosts x ranks, flat and hier, uniform and
 # scattered, f32 and bf16, batch sizes 1 and 64, 1 and 2 threads, shuffled input; and the exchange's bytes
-# and messages by the formulas.
+# and messages by the formulas. With "hybrids" as argument: only those.
 set -u
 . "$top_srcdir/tests/hosts.bash"
 why=$(hosts_need)
@@ -14,8 +14,8 @@ declare -A want=([f32]=5e8f8e6a2a8243f4cfe98f8810f017db [bf16]=09d0bc6620c6eae81
 runs=0 failed=0
 fail() { echo "FAILED: $*"; failed=$((failed + 1)); }
 
-# digest HOSTS EACH DTYPE INPUT OPTION...
-digest() {
+# same HOSTS EACH DTYPE INPUT OPTION...: the digest, whatever the layout
+same() {
     local n=$1 each=$2 type=$3 in=$4 got
     shift 4
     on_hosts "$n" "$each" "$work/moebatch" run -m inputs/models/demo -i "inputs/$in.jsonl" -o d.h5 --overwrite \
@@ -23,8 +23,28 @@ digest() {
         { cat "$work/log"; fail "$n x $each $type $in $*"; return; }
     got=$("$work/moebatch" inspect "$work/d.h5" --digest | tail -n 1)
     [ "$got" = "${want[$type]}" ] || fail "$n x $each $type $in $*: digest $got"
-    "$PYTHON3" "$top_srcdir/tests/check_spread.py" "$work/d.h5" || fail "$n x $each $type $in $*: spread"
     runs=$((runs + 1))
+}
+# digest ...: also whether rows and experts lie as the plan of equal ranks says
+digest() {
+    same "$@"
+    "$PYTHON3" "$top_srcdir/tests/check_spread.py" "$work/d.h5" || fail "$*: spread"
+}
+# Hybrids over three hosts of two ranks, in names of the options: groups within hosts and across them
+hybrids() {
+    local type
+    for type in bf16 f32; do
+        same 3 2 $type prompts --tensor-parallel-size 2
+        same 3 2 $type prompts --data-parallel-size 3 --tensor-parallel-size 2
+        same 3 2 $type prompts --pipeline-parallel-size 3 --tensor-parallel-size 2
+        same 3 2 $type prompts --sequence-parallel-size 3
+        same 3 2 $type prompts --data-parallel-size 3 --expert-tensor-parallel-size 2
+        same 3 2 $type prompts --pipeline-parallel-size 2 --expert-scope lane --sequence-parallel-size 3
+        same 3 2 $type prompts --disaggregate 2:4
+        same 3 2 $type prompts --zero-inference 50 --alltoall hier
+        same 3 2 $type prompts --zero-inference 300 --pipeline-parallel-size 3
+    done
+    echo "hybrids: $runs runs, $failed failures"
 }
 
 # traffic HOSTS EACH DTYPE OPTION...: prints "inter DISPATCH COMBINE MESSAGES"
@@ -37,6 +57,8 @@ traffic() {
     "$PYTHON3" "$top_srcdir/tests/traffic.py" "$work/t.h5" 256
 }
 
+hybrids
+[ "${1:-}" != hybrids ] || exit $failed
 for layout in "2 2" "3 1" "3 2"; do
     for type in bf16 f32; do
         for place in uniform scattered; do
