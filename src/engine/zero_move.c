@@ -2,33 +2,42 @@
 #include "base/log.h"
 #include "engine/zero_impl.h"
 
-/* A weight or bias of an expert in transit, in pieces: rows of out go, rows of in come. NULL: nothing. */
+/* One piece each way: of z->out to the member that `go` names, and from that of `come` into z->in. NULL:
+ * nothing. */
+static enum mb_status swap(struct mb_engine *e, const struct mb_fetch_item *go,
+                           const struct mb_fetch_item *come, uint64_t bytes)
+{
+    struct mb_zero *z = e->zero;
+    struct mb_where where = {"experts between ranks", e->step, -1};
+
+    if (go != NULL)
+        z->send[go->to] = (struct mb_piece){z->out, bytes};
+    if (come != NULL)
+        z->recv[come->from] = (struct mb_piece){z->in, bytes};
+    enum mb_status st = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
+    if (go != NULL)
+        z->send[go->to].n = 0;
+    if (come != NULL)
+        z->recv[come->from].n = 0;
+    return st;
+}
+
+/* A weight of an expert, in pieces: rows of out go, rows of in come. A failure here does not keep peers
+ * waiting. */
 static enum mb_status move_weight(struct mb_engine *e, const struct mb_fetch_item *go, struct mb_weight *out,
                                   const struct mb_fetch_item *come, struct mb_weight *in, int64_t n,
                                   int64_t k)
 {
     struct mb_zero *z = e->zero;
     const struct mb_ops *ops = e->o.ops;
-    struct mb_where where = {"experts between ranks", e->step, -1};
     int64_t row = k * mb_dtype_size(e->o.path), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
     enum mb_status st = MB_OK;
 
     for (int64_t n0 = 0; n0 < n; n0 += step) {
         int64_t rows = n - n0 < step ? n - n0 : step;
-        uint64_t bytes = (uint64_t)(rows * row);
-        if (go != NULL) {
-            if (st == MB_OK)
-                st = ops->weight_get(out, n0, rows, z->out);
-            z->send[go->to] = (struct mb_piece){z->out, bytes};
-        }
-        if (come != NULL)
-            z->recv[come->from] = (struct mb_piece){z->in, bytes};
-        enum mb_status moved = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
-        if (go != NULL)
-            z->send[go->to].n = 0;
-        if (come != NULL)
-            z->recv[come->from].n = 0;
-        MB_TRY(moved);
+        if (go != NULL && st == MB_OK)
+            st = ops->weight_get(out, n0, rows, z->out);
+        MB_TRY(swap(e, go, come, (uint64_t)(rows * row)));
         struct mb_host_matrix m = {.base = z->in,
                                    .storage = e->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
                                    .n = rows,
@@ -41,27 +50,16 @@ static enum mb_status move_weight(struct mb_engine *e, const struct mb_fetch_ite
     return st;
 }
 
+/* A bias: both sides have it, or neither. */
 static enum mb_status move_bias(struct mb_engine *e, const struct mb_fetch_item *go, const struct mb_vec *out,
                                 const struct mb_fetch_item *come, const struct mb_vec *in)
 {
     struct mb_zero *z = e->zero;
-    struct mb_where where = {"biases of experts between ranks", e->step, -1};
-    enum mb_status st = MB_OK;
+    int64_t cols = go != NULL ? out->view.cols : in->view.cols;
+    enum mb_status st = go != NULL ? e->o.ops->copy_out(e->stream, z->out, out->view) : MB_OK;
 
-    if (go != NULL && out->buf != NULL) {
-        st = e->o.ops->copy_out(e->stream, z->out, out->view);
-        z->send[go->to] = (struct mb_piece){z->out, (uint64_t)(out->view.cols * 4)};
-    }
-    if (come != NULL && in->buf != NULL)
-        z->recv[come->from] = (struct mb_piece){z->in, (uint64_t)(in->view.cols * 4)};
-    enum mb_status moved = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
-    if (go != NULL)
-        z->send[go->to].n = 0;
-    if (come != NULL)
-        z->recv[come->from].n = 0;
-    MB_TRY(moved);
-    return come != NULL && in->buf != NULL && st == MB_OK ? e->o.ops->copy_in(e->stream, in->view, z->in)
-                                                          : st;
+    MB_TRY(swap(e, go, come, (uint64_t)(cols * 4)));
+    return come != NULL && st == MB_OK ? e->o.ops->copy_in(e->stream, in->view, z->in) : st;
 }
 
 /* What this rank sends and gets in one round. */
