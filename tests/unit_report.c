@@ -203,6 +203,7 @@ static void test_result(void **state)
         .status = MB_STOP,
         .ranks = 2,
         .peak_bytes = 1 << 20,
+        .grown_bytes = 3 << 19,
         .load_seconds = 3,
         .resume = "moebatch run --resume",
         .progress = {.done = 3, .total = 9, .errors = 1, .imbalance = 1.5, .worst_rank = 1}};
@@ -222,7 +223,7 @@ static void test_result(void **state)
                         "tokens    : 100 of prompts, 300 generated; 40 tokens/s, 30 generated/s\n"
                         "exchanged : 5 B shared memory in 0 messages, 1.00 KiB between nodes in 3 messages\n"
                         "balance   : the most loaded rank (1) served 1.50 times the mean\n"
-                        "memory    : 1.00 MiB at most on a rank\n"
+                        "memory    : 1.00 MiB at most on a rank; resident memory grew by 1.50 MiB\n"
                         "stopped   : stop; what was done is kept in R.h5.d\n"
                         "go on with: moebatch run --resume\n");
 }

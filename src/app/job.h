@@ -53,6 +53,7 @@ struct mb_job_state {
     /* progress */
     struct mb_report report;
     double t_start, t_engine, t_run, load_seconds;
+    int64_t resident; /* memory of the process before the engine */
     double last_tick, last_status, last_newest;
     bool stop_told; /* a stop was asked for, and the others know or will from rank 0 */
     struct mb_tick_msg *ticks; /* rank 0: [size] */

@@ -320,7 +320,7 @@ static void cache_row(struct mb_report *r, const struct mb_counters *c)
 void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e)
 {
     const struct mb_progress *p = &e->progress;
-    char peak[MB_TEXT_CAP];
+    char peak[MB_TEXT_CAP], grown[MB_TEXT_CAP];
 
     if (r->open)
         put(r, "\r\033[K");
@@ -336,7 +336,8 @@ void mb_report_result(struct mb_report *r, double now, const struct mb_report_en
     if (p->imbalance > 0 && e->ranks > 1)
         row(r, "balance", "the most loaded rank (%d) served %.2f times the mean", (int)p->worst_rank,
             p->imbalance);
-    row(r, "memory", "%s at most on a rank", mb_text_bytes(e->peak_bytes, peak));
+    row(r, "memory", "%s at most on a rank; resident memory grew by %s", mb_text_bytes(e->peak_bytes, peak),
+        mb_text_bytes(e->grown_bytes, grown));
     if (e->status == MB_OK)
         row(r, "results", "%s", e->output);
     else

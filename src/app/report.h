@@ -63,7 +63,8 @@ struct mb_report_end {
     enum mb_status status; /* how the job ended: MB_OK, MB_STOP ... */
     struct mb_progress progress;
     struct mb_counters sum; /* over all ranks */
-    int64_t peak_bytes;     /* of the rank that used most memory */
+    int64_t peak_bytes;     /* of the rank that used most memory, by the account */
+    int64_t grown_bytes;    /* of resident memory, of the rank where it grew most since before the engine */
     double load_seconds;    /* reading weights */
     int32_t ranks, lanes, stages, leaders;
     const char *resume; /* the command that goes on, or NULL */

@@ -54,6 +54,8 @@ static void sync_journal(void *arg)
 static enum mb_status make_engine(struct mb_job_state *j)
 {
     j->t_engine = mb_now();
+    int64_t most;
+    mb_mem_resident(&j->resident, &most);
     if (j->app.rank == 0) {
         j->ticks = calloc((size_t)j->app.size, sizeof *j->ticks);
         j->scratch = calloc((size_t)j->app.size, sizeof *j->scratch);

@@ -12,7 +12,7 @@
 /* One rank's share, flat. */
 struct report_msg {
     struct mb_counters counters;
-    int64_t expert_bytes, peak_bytes, cat_peak[MB_MEM_COUNT];
+    int64_t expert_bytes, peak_bytes, grown_bytes, cat_peak[MB_MEM_COUNT];
     double load_seconds;
     char host[64];
 };
@@ -184,6 +184,7 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
                 COLUMN("/physical/attention_flops", counters.attention_flops), COLUMN("/physical/kv_bytes", counters.kv_bytes),
                 COLUMN("/metrics/pipeline_ticks", counters.pipeline_ticks), COLUMN("/metrics/pipeline_steps", counters.pipeline_steps),
                 COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
+                COLUMN("/metrics/resident_growth_bytes", grown_bytes),
                 COLUMN("/metrics/weight_bytes_read", counters.weight_bytes_read),
                 COLUMN("/metrics/weight_bytes_received", counters.weight_bytes_received)};
     int64_t *v = calloc(n, sizeof *v);
@@ -265,6 +266,9 @@ static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
         m->cat_peak[i] = j->app.mem.peak[i];
         m->peak_bytes += m->cat_peak[i];
     }
+    int64_t now, most;
+    mb_mem_resident(&now, &most);
+    m->grown_bytes = most - j->resident;
     m->load_seconds = j->load_seconds;
 }
 
@@ -285,6 +289,8 @@ static void sum_up(struct mb_job_state *j, const struct report_msg *all)
         j->end.sum.seconds_tail += all[r].counters.seconds_tail;
         if (all[r].peak_bytes > j->end.peak_bytes)
             j->end.peak_bytes = all[r].peak_bytes;
+        if (all[r].grown_bytes > j->end.grown_bytes)
+            j->end.grown_bytes = all[r].grown_bytes;
     }
     j->end.load_seconds = j->load_seconds;
     j->end.ranks = j->app.size;

@@ -1,5 +1,6 @@
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -28,6 +29,23 @@ int64_t mb_mem_total(const struct mb_mem *mem)
     for (int i = 0; i < MB_MEM_COUNT; i++)
         sum += atomic_load(&((struct mb_mem *)mem)->now[i]);
     return sum;
+}
+
+void mb_mem_resident(int64_t *now, int64_t *peak)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    long long kib;
+
+    *now = *peak = 0;
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "VmRSS: %lld", &kib) == 1)
+            *now = kib * 1024;
+        else if (sscanf(line, "VmHWM: %lld", &kib) == 1)
+            *peak = kib * 1024;
+    }
+    if (f != NULL)
+        fclose(f);
 }
 
 void mb_mem_note(struct mb_mem *mem, enum mb_mem_cat cat, int64_t bytes)

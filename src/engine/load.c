@@ -26,6 +26,17 @@ enum mb_status mb_load_room(struct mb_loader *L, uint64_t bytes)
     return MB_OK;
 }
 
+enum mb_status mb_load_reserve(struct mb_loader *L, const struct mb_load_sizes *n, int64_t pack)
+{
+    L->elements = n->elements;
+    L->f32_bytes = n->f32;
+    L->f32 = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)n->f32, 1);
+    if (L->f32 == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %lld bytes of weights in transit", (long long)n->f32);
+    MB_TRY(mb_reader_reserve(L->reader, n));
+    return mb_load_room(L, (uint64_t)pack);
+}
+
 /* Tight rows in the storage type; FP8 becomes f32, because its scales lie elsewhere. */
 static void pack_rows(const struct mb_host_matrix *m, uint8_t *dst)
 {
@@ -79,6 +90,12 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
 }
 
 
+static int64_t chunk_rows(const struct mb_loader *L, const struct mb_tensor *t)
+{
+    int64_t n = (L->elements > 0 ? L->elements : MB_LOAD_CHUNK / 4) / t->k;
+    return n > 0 ? n : 1;
+}
+
 enum mb_status mb_load_each(struct mb_loader *L, const struct mb_tensor *t, bool shared, mb_take_fn take, void *arg)
 {
     return mb_load_rows(L, t, shared, 0, t->n, take, arg);
@@ -88,14 +105,12 @@ enum mb_status mb_load_rows(struct mb_loader *L, const struct mb_tensor *t, bool
                             void *arg)
 {
     bool alone = !shared || mb_comm_size(L->c) == 1;
-    int64_t step = MB_LOAD_CHUNK / (t->k * 4);
+    int64_t step = chunk_rows(L, t);
     int root = L->turn;
     struct mb_host_matrix m;
 
     if (shared)
         L->turn = (L->turn + 1) % mb_comm_size(L->c);
-    if (step < 1)
-        step = 1;
     if (shared) {
         from = 0;
         to = t->n;
@@ -174,13 +189,14 @@ enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, b
                                int64_t row0, int64_t col0)
 {
     struct vec_dst d = {part, v, row0, col0, NULL};
-    int64_t rows = MB_LOAD_CHUNK / (t->k * 4);
-    if (rows < 1)
-        rows = 1;
+    int64_t rows = chunk_rows(L, t);
+    bool as_it_is = v->view.dtype == MB_BF16 && t->stride_k == 1 && t->stride_n == t->k; /* goes without */
     if (rows > t->n)
         rows = t->n;
-    d.tmp = L->f32 != NULL ? L->f32 : mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
-    if (d.tmp == NULL)
+    if (!as_it_is)
+        d.tmp = rows * t->k * 4 <= L->f32_bytes ? L->f32
+                                                : mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)(rows * t->k), sizeof(float));
+    if (!as_it_is && d.tmp == NULL)
         mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for %lld rows of a tensor in transit", (long long)rows));
     enum mb_status st = mb_load_each(L, t, shared, take_vec, &d);
     if (d.tmp != L->f32)

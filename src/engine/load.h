@@ -13,8 +13,9 @@ struct mb_loader {
     struct mb_stream *s;
     struct mb_weights *w; /* whose bytes are counted */
     struct mb_reader *reader;
-    uint8_t *pack; /* MB_LOAD_CHUNK or one row, whichever is more */
-    float *f32;    /* NULL, or as much for rows of a vector in f32 */
+    uint8_t *pack; /* of a chunk or one row, whichever is more */
+    float *f32;    /* NULL, or room for rows of a vector in f32 */
+    int64_t elements, f32_bytes; /* read at once (0: MB_LOAD_CHUNK / 4); of f32 */
     uint64_t pack_bytes;
     int turn;      /* whose turn it is to read a shared tensor */
     /* What went wrong on this rank alone. It goes on taking part in the broadcasts, or its peers would wait in vain, and
@@ -30,6 +31,8 @@ static inline enum mb_status mb_load_keep(struct mb_loader *L, enum mb_status st
 }
 
 const struct mb_tensor *mb_load_find(const struct mb_loader *L, enum mb_role role, int32_t layer, int32_t expert);
+/* Buffers of these sizes: window, f32, and pack bytes for a chunk as it is in the file. */
+enum mb_status mb_load_reserve(struct mb_loader *L, const struct mb_load_sizes *n, int64_t pack);
 /* Room for rows in transit. */
 enum mb_status mb_load_room(struct mb_loader *L, uint64_t bytes);
 /* Hands a tensor to take() in chunks of rows; n0: first row of the chunk. */

@@ -131,20 +131,17 @@ static enum mb_status load_shared_sites(struct mb_loader *L, const struct mb_ada
 static enum mb_status load_adapter(struct mb_engine *e, const struct mb_adapter *a, struct mb_lora_set *set)
 {
     struct mb_loader L = {.o = &e->o, .t = &e->t, .c = e->t.peers, .s = e->stream, .w = &e->w};
-    int64_t k = MB_LOAD_CHUNK / 4;
+    struct mb_load_sizes n;
 
+    mb_load_sizes_of_adapter(a, &n);
     set->scale = a->scale;
     set->rank = a->rank;
     set->layer = calloc((size_t)e->all_layers, sizeof *set->layer);
     enum mb_status st = set->layer == NULL ? mb_error(MB_NO_MEMORY, "no memory for an adapter") : MB_OK;
-    for (int64_t i = 0; i < a->n_loras; i++) {
-        k = a->loras[i].a.k > k ? a->loras[i].a.k : k;
-        k = a->loras[i].b.k > k ? a->loras[i].b.k : k;
-    }
     if (st == MB_OK)
         st = mb_reader_create(&a->files, e->o.mem, &L.reader);
     if (st == MB_OK)
-        st = mb_load_room(&L, (uint64_t)k * 4);
+        st = mb_load_reserve(&L, &n, n.pack);
     for (int32_t l = 0; st == MB_OK && l < e->o.model->layers; l++) {
         if (e->w.layer[l].moe)
             st = load_own_experts(&L, a, &e->w.layer[l], l, &set->layer[l]);
@@ -154,6 +151,7 @@ static enum mb_status load_adapter(struct mb_engine *e, const struct mb_adapter 
         st = load_shared_sites(&L, a, l, &set->layer[l]);
     mb_reader_destroy(L.reader);
     mb_free(L.pack);
+    mb_free(L.f32);
     return mb_comm_agree(e->o.comm, st == MB_OK ? L.failed : st, "loading an adapter");
 }
 

@@ -239,16 +239,14 @@ static enum mb_status load_ends(struct mb_loader *L)
 /* Room for the largest chunk of any tensor, before anybody waits for anybody. */
 static enum mb_status pack_room(struct mb_loader *L)
 {
-    int64_t k = MB_LOAD_CHUNK / 4;
-    for (int64_t i = 0; i < L->o->model->n_tensors; i++) {
-        if (L->o->model->tensors[i].k > k)
-            k = L->o->model->tensors[i].k;
-    }
-    L->f32 = mb_alloc(L->o->mem, MB_MEM_STAGING, (size_t)k, sizeof *L->f32);
-    if (L->f32 == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %lld bytes of weights in transit", (long long)k * 4);
-    MB_TRY(mb_reader_reserve(L->reader, MB_LOAD_CHUNK));
-    return mb_load_room(L, (uint64_t)k * 4);
+    const struct mb_model *m = L->o->model;
+    struct mb_load_sizes n;
+
+    mb_load_sizes_of(m, &n);
+    int64_t size = n.pack / n.elements, bytes = n.pack;
+    for (int64_t i = 0; i < m->n_tensors; i++)
+        bytes = m->tensors[i].k * size > bytes ? m->tensors[i].k * size : bytes;
+    return mb_load_reserve(L, &n, bytes);
 }
 
 static enum mb_status load_mtp(struct mb_loader *L)

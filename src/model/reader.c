@@ -118,28 +118,65 @@ static enum mb_status reserve(struct mb_reader *r, uint8_t **buf, size_t *cap, s
     return MB_OK;
 }
 
-/* A window over the largest file; a model known by its shapes alone may have any. */
-static uint64_t window_bytes(const struct mb_model *m, uint64_t chunk)
+static int64_t least(int64_t a, int64_t b)
 {
-    uint64_t most = m->n_files > 0 ? 0 : UINT64_MAX, want = chunk + 2 * ALIGN;
+    return a < b ? a : b;
+}
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t largest_file(const struct mb_model *m)
+{
+    uint64_t n = m->n_files > 0 ? 0 : INT64_MAX; /* a model known by its shapes alone may have any */
 
     for (int32_t i = 0; i < m->n_files; i++)
-        most = m->file_bytes[i] > most ? m->file_bytes[i] : most;
-    want = want > WINDOW_MIN ? want : WINDOW_MIN;
-    return want < most ? want : most;
+        n = m->file_bytes[i] > n ? m->file_bytes[i] : n;
+    return n > INT64_MAX ? INT64_MAX : (int64_t)n;
 }
 
-uint64_t mb_reader_room(const struct mb_model *m, uint64_t chunk)
+/* Shapes of a hostile model are limits only: what does not fit a chunk is read in several. */
+void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
 {
-    return window_bytes(m, chunk) * (m->auto_path == MB_PATH_FP8 ? 2 : 1);
+    int64_t wide = most(most(m->ffn, m->expert_ffn), m->shared_ffn), chunk = MB_LOAD_CHUNK / 4, H = least(m->hidden, chunk);
+    int64_t rows = most(most(m->vocab, 2 * wide), (int64_t)m->heads * m->head_dim),
+            n = most(least(least(rows, chunk) * H, chunk), most(wide, H));
+    bool fp8 = m->auto_path == MB_PATH_FP8,
+         half = m->n_tensors > 0 ? m->tensors[0].storage == MB_STORE_BF16 : m->auto_path != MB_PATH_F32;
+    int64_t window = most(n * (half ? 2 : 4) + 2 * (int64_t)ALIGN, WINDOW_MIN), vectors = most(m->router.experts, 2) * most(H, wide);
+
+    *out = (struct mb_load_sizes){.elements = n,
+                                  .window = least(window, largest_file(m)) * (fp8 ? 2 : 1),
+                                  .pack = n * (half && !fp8 ? 2 : 4),
+                                  .f32 = 4 * (half ? least(n, vectors) : n)};
 }
 
-enum mb_status mb_reader_reserve(struct mb_reader *r, uint64_t chunk)
+void mb_load_sizes_of_adapter(const struct mb_adapter *a, struct mb_load_sizes *out)
 {
-    MB_TRY(reserve(r, &r->data.buf, &r->data.cap, window_bytes(r->m, chunk)));
-    if (r->m->auto_path != MB_PATH_FP8)
-        return MB_OK;
-    return reserve(r, &r->scale.buf, &r->scale.cap, window_bytes(r->m, chunk));
+    int64_t n = 1, row = 1;
+
+    for (int64_t i = 0; i < a->n_loras; i++) {
+        const struct mb_tensor *t[2] = {&a->loras[i].a, &a->loras[i].b};
+        for (int j = 0; j < 2; j++) {
+            n = most(n, least(t[j]->n, MB_LOAD_CHUNK / 4 / t[j]->k) * t[j]->k);
+            row = most(row, t[j]->k);
+        }
+    }
+    n = most(n, row);
+    *out = (struct mb_load_sizes){.elements = n,
+                                  .window = least(most(n * 4 + 2 * (int64_t)ALIGN, WINDOW_MIN), largest_file(&a->files)),
+                                  .pack = n * 4,
+                                  .f32 = n * 4};
+}
+
+enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes *s)
+{
+    size_t each = (size_t)s->window / (r->m->auto_path == MB_PATH_FP8 ? 2 : 1);
+
+    MB_TRY(reserve(r, &r->data.buf, &r->data.cap, each));
+    return r->m->auto_path == MB_PATH_FP8 ? reserve(r, &r->scale.buf, &r->scale.cap, each) : MB_OK;
 }
 
 /* Reads [off, off + need) and, up to the window's size, what follows. */

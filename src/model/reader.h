@@ -1,20 +1,27 @@
 /* Reads tensors' bytes: aligned pread, 4 to 64 MiB at a time, no mmap (a failing page fault would be a SIGBUS). Local. */
 #ifndef MB_MODEL_READER_H
 #define MB_MODEL_READER_H
+#include "model/adapter.h"
 #include "model/model.h"
 
 /* Bytes of a tensor that are read and converted at once, unless a single row has more. */
 #define MB_LOAD_CHUNK ((int64_t)16 << 20)
 
+/* What loading a model takes beside its weights: elements of a tensor that are read at once, and bytes of the reader's
+ * window over files, of such a chunk as it is in the file, and of rows of vectors in f32. O(files). */
+struct mb_load_sizes {
+    int64_t elements, window, pack, f32;
+};
+void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out);
+/* The same for an adapter. O(files + matrices). */
+void mb_load_sizes_of_adapter(const struct mb_adapter *a, struct mb_load_sizes *out);
+
 struct mb_reader;
 /* m must outlive the reader. MB_MODEL for a model made from a config.json alone: it has no weights. */
 enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, struct mb_reader **out);
 void mb_reader_destroy(struct mb_reader *r);
-/* Bytes that a reader keeps for chunks of this size: a window over the largest file, and one over scales where the model
- * has them. O(files). */
-uint64_t mb_reader_room(const struct mb_model *m, uint64_t chunk);
-/* Takes them at once. MB_NO_MEMORY. */
-enum mb_status mb_reader_reserve(struct mb_reader *r, uint64_t chunk);
+/* Takes the window at once. MB_NO_MEMORY. */
+enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes *s);
 /* Bytes read so far (tensor bytes and scales). */
 uint64_t mb_reader_bytes(const struct mb_reader *r);
 

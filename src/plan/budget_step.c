@@ -124,10 +124,18 @@ static int64_t kept_host(const struct mb_budget_view *v)
  * The rotation tables are made before, and given back. Rows of the results are kept. */
 int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept)
 {
-    int64_t window = mb_least((int64_t)1 << 62, (int64_t)mb_reader_room(v->m, (uint64_t)MB_LOAD_CHUNK)),
-            load = MB_SUM(window, 2 * MB_LOAD_CHUNK);
+    struct mb_load_sizes n;
+
+    mb_load_sizes_of(v->m, &n);
+    int64_t load = MB_SUM(n.window, n.pack, n.f32), window = n.window;
+    for (int32_t i = 0; i < v->o->n_adapters; i++) {
+        mb_load_sizes_of_adapter(v->o->adapters[i], &n);
+        load = mb_most(load, MB_SUM(n.window, n.pack, n.f32));
+    }
     /* experts on demand are read through a window of their own, and come and go in pieces */
-    int64_t demand = v->p->cache != NULL ? MB_SUM(window, 3 * MB_LOAD_CHUNK) : 0;
+    int64_t I = v->m->expert_ffn, H = v->m->hidden,
+            piece = mb_least(MB_LOAD_CHUNK, mb_sat_mul(v->es * mb_most(H, I), mb_most(H, 2 * I)));
+    int64_t demand = v->p->cache != NULL ? MB_SUM(window, mb_sat_mul(3, piece)) : 0;
 
     return MB_SUM(kept_host(v), mb_most(mb_most(rope_bytes(v), load), mb_sat_add(kept, demand)));
 }

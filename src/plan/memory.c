@@ -291,6 +291,7 @@ static void keep_fullest(const struct mb_topo *t, const struct mb_model *m, cons
         mb_layout_place(&p->layout, i, &at);
         struct mb_budget *kind = &p->kind[2 * at.stage + (at.a < 0)];
         with_pages(&b, p->kv_pages);
+        p->total_bytes[i] = b.total;
         if (b.total > kind->total)
             *kind = b;
         if (b.total > p->budget.total)

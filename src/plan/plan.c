@@ -29,6 +29,7 @@ void mb_plan_destroy(struct mb_plan *p)
     free(p->kind);
     free(p->expert_bytes);
     free(p->weight_bytes);
+    free(p->total_bytes);
     free(p->cache);
     free(p);
 }
@@ -181,9 +182,10 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     p->node_of = calloc((size_t)t->ranks, sizeof *p->node_of);
     p->expert_bytes = calloc((size_t)t->ranks, sizeof *p->expert_bytes);
     p->weight_bytes = calloc((size_t)t->ranks, sizeof *p->weight_bytes);
+    p->total_bytes = calloc((size_t)t->ranks, sizeof *p->total_bytes);
     p->kind = calloc(2 * (size_t)l->pp, sizeof *p->kind);
     p->first_layer = calloc((size_t)l->pp + 1, sizeof *p->first_layer);
-    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->kind == NULL ||
+    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->total_bytes == NULL || p->kind == NULL ||
         p->first_layer == NULL) {
         mb_plan_destroy(p);
         return NULL;

@@ -91,6 +91,7 @@ struct mb_plan {
                                 only holds experts */
     int64_t *expert_bytes;   /* [world] resident bytes of routed experts of each index */
     int64_t *weight_bytes;   /* [world] resident bytes of everything else */
+    int64_t *total_bytes;    /* [world] all that each index needs: total of its budget */
     int32_t *cache;          /* [world] experts that each index keeps under ZeRO-inference; NULL: all of its own */
 };
 /* Errors: MB_LAYOUT with both values and the nearest layout that works. */
