@@ -20,5 +20,6 @@ libmoebatch_a_SOURCES += \
 	src/comm/xchg_impl.h \
 	src/comm/xchg_net.c \
 	src/comm/xchg_node.c \
+	src/comm/xchg_room.c \
 	src/comm/xchg_rows.c \
 	src/comm/xchg_values.c

@@ -201,6 +201,8 @@ struct mb_xchg {
 void *mb_xchg_room(struct mb_xchg *x, struct vec *v, uint64_t n, uint64_t size); /* at least n * size bytes; keeps contents */
 uint8_t *mb_xchg_host(struct mb_xchg *x, struct hostbuf *h, uint64_t bytes);      /* contents are lost */
 struct mb_buf *mb_xchg_dev(struct mb_xchg *x, struct devbuf *d, uint64_t bytes, uint64_t keep); /* keeps `keep` bytes */
+/* Buffers of these sizes (plan/rooms.h); those that turn out too small grow. xchg_room.c */
+void mb_xchg_reserve(struct mb_xchg *x, const struct mb_xchg_room *r);
 /* A device operation's status inside an exchange: anything but MB_OK ends the job. */
 void mb_xchg_must(struct mb_xchg *x, enum mb_status st);
 /* Starts an operation: header, heads, presence. */

@@ -32,58 +32,6 @@ static enum mb_status kv_create(struct mb_engine *e)
     return MB_OK;
 }
 
-/* What the plan said of buffers in transit, for this rank. */
-static enum mb_status rooms_of(const struct mb_engine *e, struct mb_rooms *out)
-{
-    const struct mb_plan_options o = {.segment = e->o.segment,
-                                      .path = e->o.path,
-                                      .kv_dtype = e->o.kv_dtype,
-                                      .mtp = e->mtp,
-                                      .shm_bytes = e->o.shm_bytes,
-                                      .eager_bytes = e->o.eager_bytes,
-                                      .save_logits = e->o.save_logits != MB_LOGITS_NONE,
-                                      .save_routing = e->o.save_routing,
-                                      .save_hidden = e->o.save_hidden,
-                                      .adapters = e->o.adapters,
-                                      .n_adapters = e->o.n_adapters};
-    return mb_plan_rooms(e->o.plan, e->o.model, e->o.topo, &o, e->t.at.index, out);
-}
-
-static enum mb_status xchg_create(struct mb_engine *e, const struct mb_rooms *rooms)
-{
-    const struct mb_model *m = e->o.model;
-    int32_t first = mb_team_index_of(&e->t, 0), base;
-    struct mb_xchg_options x = {.ops = e->o.ops,
-                                .dev = e->o.dev,
-                                .stream = e->stream,
-                                .mem = e->o.mem,
-                                .node = e->o.plan->node_of + first,
-                                .algorithm = e->o.plan->alltoall,
-                                .hidden = m->hidden,
-                                .k = m->router.k > 0 ? m->router.k : 1,
-                                .experts = mb_serve_ids(e->o.plan, e->t.at.stage, &base),
-                                .x_type = e->o.path,
-                                .y_type = e->o.path,
-                                .max_rows = e->o.plan->max_batch_rows,
-                                .shm_bytes = e->o.shm_bytes,
-                                .eager_bytes = e->o.eager_bytes,
-                                .tagged = e->expert_lora,
-                                .room = &rooms->xchg};
-    return mb_xchg_create(e->t.xg, &x, &e->xchg);
-}
-
-/* Buffers of the exchange and of groups, once the weights are there. */
-static enum mb_status in_transit(struct mb_engine *e)
-{
-    struct mb_rooms rooms;
-    enum mb_status st = rooms_of(e, &rooms);
-
-    if (st == MB_OK)
-        st = mb_transit_reserve(e, &rooms.transit);
-    st = mb_comm_agree(e->o.comm, st, "buffers of groups");
-    return st == MB_OK ? mb_comm_agree(e->o.comm, xchg_create(e, &rooms), "the exchange") : st;
-}
-
 static enum mb_status local_parts(struct mb_engine *e)
 {
     MB_TRY(kv_create(e));
@@ -120,7 +68,7 @@ enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_eng
     if (st == MB_OK)
         st = mb_lora_load(e);
     if (st == MB_OK)
-        st = in_transit(e);
+        st = mb_transit_rooms(e);
     if (st == MB_OK)
         st = mb_zero_create(e);
     if (st != MB_OK) {

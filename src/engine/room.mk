@@ -9,6 +9,7 @@ libmoebatch_a_SOURCES += \
 	src/engine/batch.c \
 	src/engine/results.c \
 	src/engine/share.c \
+	src/engine/transit.c \
 	src/engine/segments.c \
 	src/engine/experts.c \
 	src/engine/cache.h \

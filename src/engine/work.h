@@ -237,11 +237,12 @@ enum mb_status mb_share_part(struct mb_engine *e, int32_t l, struct mb_view own,
 enum mb_status mb_share_embed(struct mb_engine *e, struct mb_view x);
 /* Whole-vector norms of q and k over a tensor group (OLMoE). */
 enum mb_status mb_share_norms(struct mb_engine *e, int32_t l, struct mb_view q, struct mb_view k);
+/* transit.c */
 void *mb_transit_host(struct mb_engine *e, struct mb_grown *g, uint64_t bytes);      /* NULL: no memory; logged */
 struct mb_buf *mb_transit_dev(struct mb_engine *e, struct mb_grown *g, uint64_t bytes);
 enum mb_status mb_transit_create(struct mb_engine *e);
-/* Buffers of the planned sizes. */
-enum mb_status mb_transit_reserve(struct mb_engine *e, const struct mb_transit_room *r);
+/* The exchange, and buffers of the sizes that the plan counted, once the weights are there. Collective over world. */
+enum mb_status mb_transit_rooms(struct mb_engine *e);
 void mb_transit_destroy(struct mb_engine *e);
 
 /* segments.c: attention whose KV segments lie on the ranks of a sequence group */
