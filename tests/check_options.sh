@@ -6,7 +6,7 @@ completion=$top_builddir/src/conf/completion/moebatch
 table=$top_srcdir/src/conf/table.c
 bad=0
 n=0
-for name in $(sed -n 's/^ *{\(STRING\|INT\|SIZE\|REAL\|SWITCH\)("\([a-z0-9-]*\)".*/\2/p' "$table"); do
+for name in $(sed -n 's/^ *{\(STRING(\|INT(\|SIZE(\|REAL(\|SWITCH(\|\.name = \)"\([a-z0-9-]*\)".*/\2/p' "$table"); do
     n=$((n + 1))
     grep -q -- "^\.B .*\\\\-\\\\-$(printf %s "$name" | sed 's/-/\\\\-/g')\\b" "$man" || { echo "man page: --$name is missing"; bad=1; }
     env=MOEBATCH_$(printf %s "$name" | tr 'a-z-' 'A-Z_')
@@ -33,6 +33,6 @@ complete_words() {
 others=" help version enable-sanitize enable-faults export signal "
 for name in $(grep -o -- '--[a-z][a-z0-9-]*' "$top_srcdir/README" | sed 's/^--//; s/-*$//' | sort -u); do
     [[ $others == *" $name "* ]] && continue
-    grep -Eq "^ *\{(STRING|INT|SIZE|REAL|SWITCH)\(\"$name\"" "$table" || { echo "README: --$name is no option"; bad=1; }
+    grep -Eq "^ *\{((STRING|INT|SIZE|REAL|SWITCH)\(|\.name = )\"$name\"" "$table" || { echo "README: --$name is no option"; bad=1; }
 done
 exit $bad
