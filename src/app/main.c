@@ -30,6 +30,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
     case MB_CMD_RUN:
     case MB_CMD_SCORE:
         return mb_run(c, argc, argv, exit_code);
+    case MB_CMD_PLAN:
+        return mb_tool_plan(c);
     case MB_CMD_INSPECT:
         return mb_tool_inspect(c);
     case MB_CMD_STATUS:

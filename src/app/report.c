@@ -160,6 +160,8 @@ void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
         (int)l->dp, (int)l->pp, (int)l->tp, (int)l->sp, (int)l->adp, (int)l->ep, (int)l->etp, (int)l->edp,
         p->alltoall == MB_A2A_HIER ? "hier" : "flat", l->lane_scope ? ", experts of a lane on all its ranks" : "",
         l->attn > 0 ? ", attention and experts on ranks of their own" : "");
+    if (h->chosen != NULL)
+        row(r, "chosen", "%s", h->chosen);
     row(r, "numbers", "%s", h->path_name);
     memory_row(r, p);
     if (h->requests >= 0)

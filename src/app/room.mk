@@ -1,6 +1,8 @@
 libmoebatch_a_SOURCES += \
 	src/app/report.h \
-	src/app/report.c
+	src/app/report.c \
+	src/app/workload.h \
+	src/app/workload.c
 moebatch_SOURCES += \
 	src/app/job.h \
 	src/app/run.h \
@@ -19,4 +21,8 @@ moebatch_SOURCES += \
 	src/app/signals.c \
 	src/app/tools.h \
 	src/app/tools.c \
+	src/app/auto.c \
+	src/app/plan.c \
+	src/app/plan_print.h \
+	src/app/plan_print.c \
 	src/app/tokenize.c

@@ -34,7 +34,7 @@ static void header(struct mb_job_state *j)
     char device[192];
     snprintf(device, sizeof device, "%s: %s", info.name, info.isa);
     struct mb_report_head h = {.version = PACKAGE_VERSION, .conf = j->app.conf, .model = j->app.model, .topo = j->app.topo,
-                               .plan = j->app.plan, .path_name = j->app.path_name, .device = device,
+                               .plan = j->app.plan, .path_name = j->app.path_name, .device = device, .chosen = j->app.auto_reason,
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
     mb_report_init(&j->report, mb_now(), j->start.rows_done);
     mb_report_header(&j->report, &h);

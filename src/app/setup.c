@@ -62,6 +62,13 @@ static enum mb_status share_model(struct mb_app *a)
     return mb_comm_agree(a->comm, st, "taking over the model's description");
 }
 
+enum mb_dtype mb_app_path(const struct mb_conf *c, const struct mb_model *m)
+{
+    if (strcmp(c->dtype, "auto") == 0)
+        return m->auto_path == MB_PATH_F32 ? MB_F32 : MB_BF16;
+    return strcmp(c->dtype, "f32") == 0 ? MB_F32 : MB_BF16;
+}
+
 static enum mb_status choose_path(struct mb_app *a)
 {
     const char *want = a->conf->dtype, *name = want;
@@ -69,7 +76,7 @@ static enum mb_status choose_path(struct mb_app *a)
 
     if (strcmp(want, "auto") == 0)
         name = stored == MB_PATH_F32 ? "f32" : stored == MB_PATH_FP8 ? "fp8" : "bf16";
-    a->path = strcmp(name, "f32") == 0 ? MB_F32 : MB_BF16;
+    a->path = mb_app_path(a->conf, a->model);
     a->kv = a->path;
     snprintf(a->path_name, sizeof a->path_name, "%s kv=%s segment=%lld k=%d", name, a->kv == MB_F32 ? "f32" : "bf16",
              (long long)a->conf->kv_segment, a->model->router.k);
@@ -122,10 +129,9 @@ static enum mb_alltoall alltoall_of(const char *name)
     return strcmp(name, "flat") == 0 ? MB_A2A_FLAT : strcmp(name, "hier") == 0 ? MB_A2A_HIER : MB_A2A_AUTO;
 }
 
-static enum mb_status make_plan(struct mb_app *a)
+struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path)
 {
-    const struct mb_conf *c = a->conf;
-    struct mb_plan_options o = {.layout = {.dp = (int32_t)c->data_parallel_size,
+    return (struct mb_plan_options){.layout = {.dp = (int32_t)c->data_parallel_size,
                                            .pp = (int32_t)c->pipeline_parallel_size,
                                            .tp = (int32_t)c->tensor_parallel_size,
                                            .sp = (int32_t)c->sequence_parallel_size,
@@ -141,25 +147,39 @@ static enum mb_status make_plan(struct mb_app *a)
                                 .max_num_seqs = (int32_t)c->max_num_seqs,
                                 .max_batch_rows = (int32_t)c->max_batch_rows,
                                 .max_model_len = c->max_model_len,
-                                .path = a->path,
-                                .kv_dtype = a->kv,
+                                .path = path,
+                                .kv_dtype = path,
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
                                 .save_logits = c->save_logits[0] != 0,
                                 .save_routing = c->save_routing,
                                 .save_hidden = c->save_hidden,
-                                .mtp = a->model->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
+                                .mtp = m->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
-                                .usage = a->usage,
                                 .redundant = (int32_t)c->num_redundant_experts,
                                 .zero = (int32_t)c->zero_inference,
                                 .min_experts = (int32_t)c->min_experts,
                                 .shm_bytes = (uint64_t)c->shm_size,
-                                .eager_bytes = (uint64_t)c->a2a_eager,
-                                .adapters = (const struct mb_adapter *const *)a->adapter,
-                                .n_adapters = a->n_adapters};
-    return mb_plan_create(a->model, a->topo, &o, &a->plan);
+                                .eager_bytes = (uint64_t)c->a2a_eager};
+}
+
+static enum mb_status make_plan(struct mb_app *a, const struct mb_plan_options *o)
+{
+    return mb_plan_create(a->model, a->topo, o, &a->plan);
+}
+
+/* --layout auto: what was chosen takes the place of what was left out. */
+static enum mb_status plan_job(struct mb_app *a)
+{
+    struct mb_plan_options o = mb_app_plan_options(a->conf, a->model, a->path);
+
+    o.usage = a->usage;
+    o.adapters = (const struct mb_adapter *const *)a->adapter;
+    o.n_adapters = a->n_adapters;
+    if (a->conf->layout[0] != 0)
+        MB_TRY(mb_app_auto(a, &o));
+    return mb_comm_agree(a->comm, make_plan(a, &o), "planning");
 }
 
 /* A model without tokenizer files serves requests that come as ids. */
@@ -179,7 +199,7 @@ enum mb_status mb_app_plan(struct mb_app *a)
     MB_TRY(choose_path(a));
     MB_TRY(share_topology(a));
     MB_TRY(mb_app_usage(a));
-    MB_TRY(mb_comm_agree(a->comm, make_plan(a), "planning"));
+    MB_TRY(plan_job(a));
     MB_TRY(mb_app_stage(a));
     return mb_comm_agree(a->comm, load_tokenizer(a), "loading the tokenizer");
 }
@@ -246,6 +266,7 @@ void mb_app_end(struct mb_app *a)
 {
     mb_tokenizer_destroy(a->tok);
     mb_plan_destroy(a->plan);
+    free(a->auto_reason);
     free(a->usage);
     mb_topo_destroy(a->topo);
     free(a->hwloc_xml);

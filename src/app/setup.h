@@ -30,6 +30,7 @@ struct mb_app {
     char *hwloc_xml;
     int64_t *usage; /* [moe layers][experts] of --expert-usage, or NULL */
     struct mb_plan *plan;
+    char *auto_reason; /* of --layout auto: why this layout; else NULL */
     enum mb_dtype path, kv;
     char path_name[160]; /* numeric path: what must not change on resume */
     struct mb_tokenizer *tok;
@@ -46,6 +47,13 @@ enum mb_status mb_app_plan(struct mb_app *a);
 /* --adapter. Collective over world. adapters.c */
 enum mb_status mb_app_adapters(struct mb_app *a);
 void mb_app_adapters_free(struct mb_app *a);
+/* The type of GEMM inputs that --dtype means for this model. Local. */
+enum mb_dtype mb_app_path(const struct mb_conf *c, const struct mb_model *m);
+/* What the options say of the plan; usage and adapters are left to the caller. Local. */
+struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path);
+/* --layout auto: rank 0 chooses the sizes that o leaves open, all get them in o->layout. MB_LAYOUT where nothing fits.
+ * Collective over world. auto.c */
+enum mb_status mb_app_auto(struct mb_app *a, struct mb_plan_options *o);
 /* --expert-usage. Collective over world. usage.c */
 enum mb_status mb_app_usage(struct mb_app *a);
 /* --stage: the model's files to node-local storage. Collective over world. stage.c */

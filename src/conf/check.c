@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/numerics.h"
 
+#define NUM_SEQS 64 /* sequences of a job where --max-num-seqs is not given */
+
 static bool given(const char *s)
 {
     return s[0] != '\0';
@@ -106,8 +108,30 @@ static enum mb_status check_placement(const struct mb_conf *c)
     return MB_OK;
 }
 
+/* Where run and plan agree. */
+static enum mb_status check_batch(const struct mb_conf *c)
+{
+    if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
+        return mb_error(MB_USAGE,
+                        "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64
+                        ": a step must hold one row of each sequence",
+                        c->max_batch_rows, c->max_num_seqs);
+    return MB_OK;
+}
+
+static enum mb_status check_plan(struct mb_conf *c)
+{
+    MB_TRY(need(c, c->model, "a model (-m)"));
+    MB_TRY(check_disaggregate(c));
+    if (c->deadline_hours > 0 && !given(c->workload))
+        return mb_error(MB_USAGE, "--deadline-hours needs --workload, as in --workload '100000 x 1024+256'");
+    return check_batch(c);
+}
+
 static enum mb_status check_job(struct mb_conf *c)
 {
+    if (c->max_num_seqs == 0)
+        c->max_num_seqs = NUM_SEQS;
     MB_TRY(need(c, c->model, "a model (-m)"));
     MB_TRY(need(c, c->input, "an input (-i)"));
     MB_TRY(need(c, c->output, "a results file (-o)"));
@@ -123,11 +147,7 @@ static enum mb_status check_job(struct mb_conf *c)
         return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is",
                         c->kv_segment, MB_KV_BLOCK,
                         (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
-    if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
-        return mb_error(MB_USAGE,
-                        "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64
-                        ": a step must hold one row of each sequence",
-                        c->max_batch_rows, c->max_num_seqs);
+    MB_TRY(check_batch(c));
     return check_shard(c);
 }
 
@@ -157,6 +177,8 @@ enum mb_status mb_conf_check(struct mb_conf *c)
     case MB_CMD_RUN:
     case MB_CMD_SCORE:
         return check_job(c);
+    case MB_CMD_PLAN:
+        return check_plan(c);
     case MB_CMD_INSPECT:
         return check_inspect(c);
     case MB_CMD_MERGE:

@@ -9,7 +9,7 @@
 #include "base/status.h"
 
 enum mb_command {
-    MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_TOKENIZE,
+    MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_PLAN, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_TOKENIZE,
     MB_CMD_CHECK, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
 };
 
@@ -22,7 +22,11 @@ struct mb_conf {
     char *adapter;             /* NAME=DIR[,NAME=DIR...] */
     char **args; /* positional arguments */
     int32_t n_args;
-    /* layout */
+    /* layout; sizes: 0 where not given */
+    char *layout;              /* "" or auto */
+    char *cluster, *workload;  /* plan: "" where not given */
+    double deadline_hours;     /* 0: none */
+    bool sbatch;
     int64_t expert_parallel_size, num_experts_per_gpu, expert_tensor_parallel_size, expert_data_parallel_size;
     int64_t data_parallel_size, pipeline_parallel_size, tensor_parallel_size, sequence_parallel_size, attention_data_parallel_size;
     char *expert_scope;        /* stage, lane */

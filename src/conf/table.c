@@ -8,6 +8,7 @@
 
 #define C(x) (1u << MB_CMD_##x)
 #define JOBS (C(RUN) | C(SCORE))
+#define PLANNED (JOBS | C(PLAN))
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
 #define INT(n, member, def, low, high) \
@@ -22,7 +23,7 @@
 const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
-     .commands = JOBS | C(INSPECT) | C(CHECK) | C(TOKENIZE),
+     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE),
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT); - is standard input"},
@@ -38,28 +39,42 @@ const struct mb_opt mb_opts[] = {
      .help = "copy the weight files a node needs to this node-local directory first"},
 
     /* ---- layout */
-    {INT("data-parallel-size", data_parallel_size, "1", 1, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
-     .help = "independent copies of the model (lanes) that share one queue of requests"},
-    {INT("pipeline-parallel-size", pipeline_parallel_size, "1", 1, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {STRING("layout", layout, ""), .metavar = "HOW", .choices = "auto", .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .help = "auto: sizes that are not given are chosen by the machine's memory and an estimate of the time, as plan does"},
+    {STRING("cluster", cluster, ""), .metavar = "LINE", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "machines to plan for: '[N nodes x] M GPU [nvlink|xgmi|pcie] [NETWORK]', as in '4 nodes x 8 H100-80GB nvlink 8x400Gb'; or "
+             "hwloc XML files by commas in place of M GPU, one for each node or one for all, with a rank on each NUMA node; left "
+             "out: this machine"},
+    {STRING("workload", workload, ""), .metavar = "WHAT", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "what is to be done: '[REQUESTS x] PROMPT+OUTPUT' tokens, or a file of requests (four bytes of text count as a "
+             "token); left out: 100000 x 1024+256"},
+    {REAL("deadline-hours", deadline_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "plan for the smallest number of nodes of this kind that is estimated to do --workload in this time; 0: for the cluster "
+             "as it is"},
+    {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "print only the sbatch command for the chosen layout"},
+    {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .help = "independent copies of the model (lanes) that share one queue of requests; 0: 1, as for the next three"},
+    {INT("pipeline-parallel-size", pipeline_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "stages of a lane: each has a range of layers, and several steps are under way at once"},
-    {INT("tensor-parallel-size", tensor_parallel_size, "1", 1, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("tensor-parallel-size", tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "ranks that share the heads, dense layers and vocabulary of a stage"},
-    {INT("sequence-parallel-size", sequence_parallel_size, "1", 1, 1024), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("sequence-parallel-size", sequence_parallel_size, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "ranks that share each sequence: its KV segments and the rows of its prompt"},
-    {INT("attention-data-parallel-size", attention_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("attention-data-parallel-size", attention_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "independent batches of a stage that share its experts; 0: the ranks of a stage / (tensor * sequence)"},
-    {INT("expert-parallel-size", expert_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("expert-parallel-size", expert_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "ranks that share the experts of a layer; 0: the ranks of a stage / (expert-tensor * expert-data)"},
-    {INT("expert-tensor-parallel-size", expert_tensor_parallel_size, "1", 1, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
-     .help = "ranks that share each expert, a slice each"},
-    {INT("expert-data-parallel-size", expert_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("expert-tensor-parallel-size", expert_tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .help = "ranks that share each expert, a slice each; 0: 1"},
+    {INT("expert-data-parallel-size", expert_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "copies of the experts in a stage; 0: 1, or what --expert-parallel-size leaves"},
     {STRING("expert-scope", expert_scope, "stage"), .metavar = "SCOPE", .choices = "stage|lane", .section = MB_SEC_LAYOUT,
-     .commands = JOBS,
+     .commands = PLANNED,
      .help = "stage: a pipeline stage keeps the experts of its layers; lane: all ranks of a lane share the experts of all layers"},
-    {STRING("disaggregate", disaggregate, ""), .metavar = "A:X", .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {STRING("disaggregate", disaggregate, ""), .metavar = "A:X", .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "of the ranks of each stage A attend and X hold experts, instead of doing both"},
-    {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
     {STRING("placement", placement, "uniform"), .metavar = "HOW", .section = MB_SEC_LAYOUT,
      .commands = JOBS,
@@ -83,7 +98,7 @@ const struct mb_opt mb_opts[] = {
      .help = "with --zero-inference: experts of the next layer, the most used, whose file parts are announced to the system while "
              "a layer is computed"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
-     .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = JOBS,
@@ -95,13 +110,14 @@ const struct mb_opt mb_opts[] = {
      .help = "instruction set of the CPU backend; the results have the same bits with each"},
 
     /* ---- memory */
-    {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = JOBS,
+    {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = PLANNED,
      .help = "share of a node's free memory that its ranks may use together"},
-    {INT("max-num-seqs", max_num_seqs, "64", 1, 1048576), .section = MB_SEC_MEMORY, .commands = JOBS,
-     .help = "sequences under way at once on a rank"},
-    {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = JOBS,
-     .help = "rows of one step on a rank, generated tokens and prompt tokens together; 0: --max-num-seqs + 256"},
-    {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
+    {INT("max-num-seqs", max_num_seqs, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .help = "sequences under way at once in an attention group; 0: 64, and for plan 256 on GPUs"},
+    {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .help = "rows of one step of an attention group, generated tokens and prompt tokens together; 0: --max-num-seqs + 256, and for "
+             "plan --max-num-seqs + 2048 on GPUs"},
+    {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = PLANNED,
      .help = "longest sequence in tokens, prompt and output together; 0: the model's"},
     {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
@@ -112,8 +128,8 @@ const struct mb_opt mb_opts[] = {
 
     /* ---- numbers */
     {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
-     .commands = JOBS, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
-    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = JOBS,
+     .commands = PLANNED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED,
      .help = "experts per token, in place of the model's; 0: the model's"},
     {INT("kv-segment", kv_segment, "512", 64, 1048576), .section = MB_SEC_NUMBERS, .commands = JOBS,
      .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
@@ -184,6 +200,11 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                       "As run, but a line with only a prompt or text is scored (log-likelihood of its tokens) instead of "
                       "continued.",
                       0, 0},
+    [MB_CMD_PLAN] = {"plan", "-m MODEL|config.json [--cluster LINE] [--workload WHAT] [OPTION...]", "choose a layout for a cluster",
+                     "Shows which layouts of a cluster hold the model, with the memory of a GPU and the estimated speed, which of them "
+                     "it would choose and why; sizes that are given stay as they are. Estimates come from data sheets. Needs only the "
+                     "model's config.json, and no mpirun.",
+                     0, 0},
     [MB_CMD_INSPECT] = {"inspect", "RESULTS.h5 [--digest] [OPTION...] | -m MODEL [--json]", "show results, or a model",
                         "Shows what a results file holds, or what a model directory is: shapes, mechanisms, sizes. Needs no "
                         "mpirun.",

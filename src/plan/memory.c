@@ -176,9 +176,7 @@ static void with_pages(struct mb_budget *b, int64_t pages)
     b->total = mb_sat_add(fixed_total(b), b->kv);
 }
 
-/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
- * unknown. */
-static int64_t rank_memory(const struct mb_topo *t, int32_t node, double fraction)
+int64_t mb_plan_rank_memory(const struct mb_topo *t, int32_t node, double fraction)
 {
     int64_t least = INT64_MAX;
 
@@ -210,7 +208,7 @@ enum mb_status mb_plan_capacity(const struct mb_model *m, const struct mb_topo *
     for (int32_t i = 0; i < l->world; i++) {
         struct mb_place at;
         mb_layout_place(l, i, &at);
-        int64_t may = rank_memory(t, p->node_of[i], o->memory_fraction),
+        int64_t may = mb_plan_rank_memory(t, p->node_of[i], o->memory_fraction),
                 left = may - (at.a >= 0 ? dense[at.stage * l->tp + at.t] : 0);
         known &= may < INT64_MAX;
         if (at.e >= 0 && left < capacity[at.e])
@@ -258,7 +256,7 @@ static enum mb_status fit_node(const struct mb_topo *t, int32_t node, const stru
                                const struct mb_plan_options *o, const struct counts *c, struct mb_plan *p,
                                int64_t *pages, char why[MB_LAYOUT_TEXT])
 {
-    int64_t may = rank_memory(t, node, o->memory_fraction);
+    int64_t may = mb_plan_rank_memory(t, node, o->memory_fraction);
 
     for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
         struct mb_budget b = budget_of(m, p, t, o, c, i);

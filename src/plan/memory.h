@@ -1,4 +1,5 @@
-/* What every rank of a plan needs, and how many KV pages there is room for. Of plan.c only. */
+/* What every rank of a plan needs, and how many KV pages there is room for. Of plan.c and
+ * auto.c only. */
 #ifndef MB_PLAN_MEMORY_H
 #define MB_PLAN_MEMORY_H
 #include "plan/plan.h"
@@ -8,6 +9,10 @@
  * + layers * experts). */
 enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
                               const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT]);
+
+/* What one rank of a node may use: fraction of the node's free memory by its ranks. INT64_MAX where it is
+ * unknown. */
+int64_t mb_plan_rank_memory(const struct mb_topo *t, int32_t node, double fraction);
 
 /* What each ep index has for experts, in bytes: the least, over the ranks that hold its shards, of what a
  * rank may use less its other weights; 1 where nothing is left, and for all where a rank's memory is not

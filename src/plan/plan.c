@@ -69,23 +69,21 @@ static bool cut_stages(const struct mb_model *m, int32_t pp, double most, double
     return s == pp - 1 && sum <= most;
 }
 
-/* Contiguous layer ranges whose dearest is as cheap as can be. */
-static void plan_stages(const struct mb_model *m, struct mb_plan *p)
+void mb_plan_stages(const struct mb_model *m, int32_t pp, int32_t *first_layer)
 {
-    int32_t pp = p->layout.pp;
     double head = (double)m->hidden * m->vocab, low = 0, high = head;
 
     for (int32_t l = 0; l < m->layers; l++)
         high += layer_cost(m, l);
     for (int i = 0; i < 60; i++) {
         double mid = (low + high) / 2;
-        if (cut_stages(m, pp, mid, head, p->first_layer))
+        if (cut_stages(m, pp, mid, head, first_layer))
             high = mid;
         else
             low = mid;
     }
-    (void)cut_stages(m, pp, high, head, p->first_layer);
-    p->first_layer[pp] = m->layers;
+    (void)cut_stages(m, pp, high, head, first_layer);
+    first_layer[pp] = m->layers;
 }
 
 /* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several
@@ -97,16 +95,20 @@ static enum mb_alltoall resolve_alltoall(const struct mb_topo *t, enum mb_alltoa
     return t->nodes > 1 && t->ranks > t->nodes ? MB_A2A_HIER : MB_A2A_FLAT;
 }
 
+int32_t mb_plan_batch_rows(const struct mb_plan_options *o)
+{
+    if (o->max_batch_rows > 0)
+        return o->max_batch_rows;
+    return o->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : o->max_num_seqs + PREFILL_ROWS;
+}
+
 static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_plan_options *o,
                                      struct mb_plan *p)
 {
     if (o->max_num_seqs < 1)
         return mb_error(MB_LAYOUT, "--max-num-seqs %d; at least 1 is needed", (int)o->max_num_seqs);
     p->max_num_seqs = o->max_num_seqs;
-    p->max_batch_rows = o->max_batch_rows;
-    if (p->max_batch_rows <= 0)
-        p->max_batch_rows =
-            p->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : p->max_num_seqs + PREFILL_ROWS;
+    p->max_batch_rows = mb_plan_batch_rows(o);
     if (p->max_batch_rows < p->max_num_seqs)
         return mb_error(
             MB_LAYOUT,
@@ -204,7 +206,7 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
             return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)p->layout.world);
     }
     p->alltoall = resolve_alltoall(t, o->alltoall);
-    plan_stages(m, p);
+    mb_plan_stages(m, p->layout.pp, p->first_layer);
     MB_TRY(plan_sequences(m, o, p));
     MB_TRY(plan_placement(m, t, o, p, why));
     return mb_plan_memory(m, t, o, p, why);
@@ -250,6 +252,13 @@ static bool works(void *arg, const struct mb_layout *l)
         return false;
     mb_plan_destroy(p);
     return true;
+}
+
+bool mb_plan_works(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                   const struct mb_layout *l)
+{
+    struct trial trial = {m, t, o};
+    return works(&trial, l);
 }
 
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,

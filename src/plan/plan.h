@@ -98,6 +98,15 @@ struct mb_plan {
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
                               const struct mb_plan_options *o, struct mb_plan **out);
 void mb_plan_destroy(struct mb_plan *p);
+/* Whether a layout works with these options, memory included; equal ranges stand for a placement file, which
+ * belongs to one layout. */
+bool mb_plan_works(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                   const struct mb_layout *l);
+/* Layers of each stage into first_layer[pp + 1]: contiguous ranges whose dearest, by multiply-adds of a row,
+ * is as cheap as can be. 1 <= pp <= layers. */
+void mb_plan_stages(const struct mb_model *m, int32_t pp, int32_t *first_layer);
+/* Rows of a step: --max-batch-rows, or what is taken where it is not given. */
+int32_t mb_plan_batch_rows(const struct mb_plan_options *o);
 /* The budget of one index. m, t, o: those of the plan. O(layers * experts): for tests and tables. */
 enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t,
                               const struct mb_plan_options *o, int32_t index, struct mb_budget *out);

@@ -25,4 +25,13 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget_step.c \
 	src/plan/budget_transit.c \
 	src/plan/budget_adapters.c \
-	src/plan/traffic.c
+	src/plan/traffic.c \
+	src/plan/cluster.h \
+	src/plan/cluster.c \
+	src/plan/cost.h \
+	src/plan/cost.c \
+	src/plan/auto.h \
+	src/plan/auto.c \
+	src/plan/auto_rate.h \
+	src/plan/auto_rate.c \
+	src/plan/auto_reason.c

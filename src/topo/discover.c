@@ -131,6 +131,7 @@ static void fill_machine(hwloc_topology_t t, bool here, struct mb_topo_local *l)
         l->host[sizeof l->host - 1] = '\0';
     l->host[sizeof l->host - 1] = '\0';
     l->cpus_online = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
+    l->numa_nodes = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
     l->gpus = count_gpus(t);
     l->memory_bytes = root->total_memory > INT64_MAX ? INT64_MAX : (int64_t)root->total_memory;
     l->memory_free = l->memory_bytes;

@@ -27,6 +27,7 @@ struct mb_topo_local {
     char host[64];
     struct mb_cpus allowed;  /* affinity mask this rank was started with */
     int32_t numa;            /* logical index of the NUMA node of the first allowed CPU */
+    int32_t numa_nodes;      /* of the machine */
     int32_t order;           /* hwloc logical index of the first allowed PU: order inside the node */
     int32_t cpus_online;     /* of the machine */
     int64_t memory_bytes;    /* of the machine (or of the cgroup, if less) */

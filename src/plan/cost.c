@@ -1,0 +1,336 @@
+/* The cost model. */
+#include "plan/cost.h"
+
+#include <math.h>
+#include "plan/budget.h"
+
+const char *const mb_cost_part_name[MB_COST_PARTS] = {"compute", "memory", "node link", "network", "latency"};
+
+/* What all terms of a step share. */
+struct term {
+    const struct mb_cost_in *in;
+    const struct mb_cost_step *s;
+    double es;    /* bytes of an element of the path */
+    double share; /* rows of a group that a tensor group computes: 1 / sp of them */
+    double own;   /* rows of a group whose residual stream a rank keeps */
+    double *part;
+};
+
+static double most(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static double least(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+/* An operation takes as long as its arithmetic or its memory traffic, whichever is longer. */
+static void op(struct term *t, double flops, double bytes)
+{
+    double c = flops / (t->in->c->kind.flops * MB_COST_GEMM),
+           m = bytes / (t->in->c->kind.bandwidth * MB_COST_STREAM);
+
+    if (c > m)
+        t->part[MB_COST_COMPUTE] += c;
+    else
+        t->part[MB_COST_MEMORY] += m;
+}
+
+static void over_link(struct term *t, double bytes, int messages)
+{
+    t->part[MB_COST_LINK] += bytes / (t->in->c->link * MB_COST_WIRE);
+    t->part[MB_COST_LATENCY] += messages * t->in->c->link_wait;
+}
+
+/* Nodes that `ranks` consecutive ranks lie on, at most. */
+static int32_t nodes_of(const struct mb_cluster *c, int32_t ranks)
+{
+    if (ranks % c->per_node == 0)
+        return ranks / c->per_node;
+    if (c->per_node % ranks == 0)
+        return 1;
+    int32_t n = (ranks - 2) / c->per_node + 2;
+    return n < c->nodes ? n : c->nodes;
+}
+
+/* ---------------------------------------------------------------- where a row's experts lie */
+
+/* Of `peers` holders (any real number >= 1) of `experts` experts, of which k are drawn without putting back.
+ */
+static double drawn(double experts, double k, double peers, double *lone)
+{
+    double n = experts / peers, none = 1, one = n * k / experts;
+
+    *lone = 0;
+    if (peers <= 1) {
+        *lone = k <= 1 ? 1 : 0;
+        return 1;
+    }
+    if (n <= 1) { /* no holder has two */
+        *lone = least(k, peers);
+        return *lone;
+    }
+    for (double i = 0; i < k; i++)
+        none *= most(0, (experts - n - i) / (experts - i));
+    for (double i = 0; i < k - 1; i++)
+        one *= most(0, (experts - n - i) / (experts - 1 - i));
+    *lone = peers * one;
+    return peers * (1 - none);
+}
+
+double mb_cost_peers(const struct mb_router *r, int32_t peers, double *lone)
+{
+    bool grouped = r->groups > 1 && r->topk_groups > 0 && r->topk_groups < r->groups;
+    double part = grouped ? (double)r->topk_groups / r->groups : 1;
+
+    if (grouped && peers < r->groups) { /* a holder has several groups */
+        double all = drawn(r->experts, r->k, peers, lone), unused,
+               groups = drawn(r->groups, r->topk_groups, peers, &unused);
+        if (groups >= all)
+            return all;
+        *lone *= groups / all;
+        return groups;
+    }
+    return drawn(r->experts * part, r->k, most(1, least(peers, r->experts) * part), lone);
+}
+
+/* A value that comes back from a holder with several of a row's experts is an inner tree node, in f32. */
+static double value_bytes(const struct mb_model *m, double hit, double lone, double es)
+{
+    return m->hidden * (lone * es + (hit - lone) * 4);
+}
+
+double mb_cost_row_bytes(const struct mb_model *m, enum mb_dtype path, int32_t nodes)
+{
+    double lone, hit = mb_cost_peers(&m->router, nodes, &lone), away = (nodes - 1.0) / nodes;
+
+    return away * (hit * (double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, path, false) +
+                   value_bytes(m, hit, lone, (double)mb_dtype_size(path)));
+}
+
+/* ---------------------------------------------------------------- parts of a layer */
+
+/* Parameters of the projections of one layer. */
+static double attention_params(const struct mb_model *m)
+{
+    double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
+
+    if (!m->mla)
+        return h * (q + (double)m->kv_heads * (m->head_dim + m->v_dim)) + v * h;
+    return h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
+           (double)m->heads * (m->nope + m->v_dim) * m->kv_lora + v * h;
+}
+
+/* Positions that a row attends to, in the mean over the layers. */
+static double context_of(const struct mb_model *m, double context)
+{
+    double sum = 0;
+
+    for (int32_t l = 0; l < m->layers; l++)
+        sum += m->window[l] > 0 ? least(context, m->window[l]) : context;
+    return sum / m->layers;
+}
+
+/* Scores and sums of values, FLOPs of one row and position; and a position's KV in a tensor rank, elements.
+ */
+static double attend_flops(const struct mb_model *m)
+{
+    return 2.0 * m->heads * (m->mla ? 2.0 * m->kv_lora + m->rope_mla : m->head_dim + m->v_dim);
+}
+
+static double kv_elements(const struct mb_model *m, int32_t tp)
+{
+    return m->mla ? m->kv_lora + m->rope_mla
+                  : (double)m->kv_heads * (m->head_dim + m->v_dim) / (tp < m->kv_heads ? tp : m->kv_heads);
+}
+
+static void attention(struct term *t)
+{
+    const struct mb_model *m = t->in->m;
+    const struct mb_layout *l = t->in->l;
+    double p = attention_params(m) / l->tp, ctx = context_of(m, t->s->context);
+
+    op(t, 2 * p * t->s->rows * t->share, p * t->es);
+    op(t, attend_flops(m) * t->s->rows * ctx / (l->tp * l->sp),
+       t->s->sequences * ctx * kv_elements(m, l->tp) * mb_dtype_size(t->in->kv) / l->sp);
+    if (l->sp >
+        1) /* queries go to the parts, partial results (a value, a maximum and a sum a head) come back */
+        over_link(t,
+                  t->s->rows * t->share * (l->sp - 1) * m->heads / l->tp *
+                      (t->es * m->head_dim + 4.0 * (m->v_dim + 2)),
+                  2);
+}
+
+/* Partial sums of all rows in f32 to the rows' owners, and before that the owners' rows to all. */
+static void tensor_sum(struct term *t)
+{
+    const struct mb_layout *l = t->in->l;
+
+    if (l->tp > 1)
+        over_link(t, t->s->rows * t->share * t->in->m->hidden * (4 + t->es) * (l->tp - 1) / l->tp, 2);
+}
+
+static void ffn(struct term *t, double width)
+{
+    double p = 3.0 * t->in->m->hidden * width / t->in->l->tp;
+
+    if (width <= 0)
+        return;
+    op(t, 2 * p * t->s->rows * t->share, p * t->es);
+    tensor_sum(t);
+}
+
+/* ---------------------------------------------------------------- experts */
+
+/* What the fullest of n ranks gets where each gets `mean` pairs by chance. */
+static double fullest(double mean, double n, double all)
+{
+    return n > 1 && mean > 0 ? least(all, mean * (1 + sqrt(2 * log(n) / mean))) : mean;
+}
+
+static void experts(struct term *t)
+{
+    const struct mb_model *m = t->in->m;
+    const struct mb_layout *l = t->in->l;
+    double E = m->router.experts, k = m->router.k, rows = t->s->rows * l->adp * (l->lane_scope ? l->pp : 1),
+           owned = (double)((m->router.experts + l->ep - 1) / l->ep);
+    double pairs = fullest(rows / l->edp * k * owned / E, least(l->ep, E), rows / l->edp * least(k, owned)),
+           used = owned * (1 - pow(1 - k / E, rows / l->edp)), p = 3.0 * m->hidden * m->expert_ffn / l->etp;
+
+    op(t, 2 * p * pairs, p * used * t->es);
+    if (l->etp > 1)
+        over_link(t, pairs * m->hidden * 4 * (l->etp - 1) / l->etp, 1);
+}
+
+/* Rows to their experts and the values back: to other nodes once, then inside the node to each rank. */
+static void exchange(struct term *t)
+{
+    const struct mb_model *m = t->in->m;
+    const struct mb_layout *l = t->in->l;
+    const struct mb_cluster *c = t->in->c;
+    int32_t group = mb_layout_group(l), copy = l->ep * l->etp, near = nodes_of(c, copy),
+            all = nodes_of(c, group);
+    double attending = (double)c->per_node * mb_layout_attn(l) / mb_layout_stage_size(l), lone,
+           hit = mb_cost_peers(&m->router, l->ep, &lone);
+
+    if (group == 1)
+        return;
+    double inside = hit * l->etp *
+                    ((double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, t->in->path, false) +
+                     value_bytes(m, hit, lone, t->es) / hit);
+    over_link(t, t->own * inside * (copy - 1) / copy, all > 1 ? 0 : 2);
+    if (near > 1)
+        t->part[MB_COST_NETWORK] +=
+            t->own * mb_cost_row_bytes(m, t->in->path, near) * attending / (c->net * MB_COST_WIRE);
+    t->part[MB_COST_LATENCY] +=
+        2 * MB_COST_POST * ((all > 1 ? all : group) - 1) + (all > 1 ? 2 * c->net_wait : 0);
+}
+
+/* ---------------------------------------------------------------- layers, stages */
+
+static void layer(struct term *t, bool moe)
+{
+    const struct mb_model *m = t->in->m;
+
+    attention(t);
+    tensor_sum(t);
+    t->part[MB_COST_LATENCY] += MB_COST_OPS * t->in->c->op;
+    if (!moe) {
+        ffn(t, m->ffn);
+        return;
+    }
+    double router = (double)m->hidden * m->router.experts;
+    op(t, 2 * router * t->own, router * 4);
+    ffn(t, m->shared_ffn);
+    experts(t);
+    exchange(t);
+}
+
+static void head(struct term *t)
+{
+    double p = (double)t->in->m->hidden * t->in->m->vocab / t->in->l->tp;
+
+    op(t, 2 * p * t->s->sampled * t->share, p * t->es);
+}
+
+/* The residual stream of own rows, in f32, from a stage to the next. */
+static void edge(struct term *t)
+{
+    const struct mb_cluster *c = t->in->c;
+    int32_t stage = mb_layout_stage_size(t->in->l);
+
+    if (t->in->l->pp == 1)
+        return;
+    if (c->nodes > 1 && stage >= c->per_node) {
+        t->part[MB_COST_NETWORK] += t->own * t->in->m->hidden * 4 * c->per_node / (c->net * MB_COST_WIRE);
+        t->part[MB_COST_LATENCY] += c->net_wait;
+    } else {
+        over_link(t, t->own * t->in->m->hidden * 4, 1);
+    }
+}
+
+static double sum_of(const double part[MB_COST_PARTS])
+{
+    double s = 0;
+    for (int i = 0; i < MB_COST_PARTS; i++)
+        s += part[i];
+    return s;
+}
+
+double mb_cost_stage(const struct mb_cost_in *in, const struct mb_cost_step *s, double part[MB_COST_PARTS])
+{
+    const struct mb_layout *l = in->l;
+    double dense[MB_COST_PARTS] = {0}, moe[MB_COST_PARTS] = {0}, end[MB_COST_PARTS] = {0}, slowest = -1;
+    struct term t = {in,   s, (double)mb_dtype_size(in->path), 1.0 / l->sp, s->rows / ((double)l->tp * l->sp),
+                     dense};
+
+    layer(&t, false);
+    t.part = moe;
+    if (in->m->moe_layers > 0)
+        layer(&t, true);
+    t.part = end;
+    head(&t);
+    for (int32_t p = 0; p < l->pp; p++) {
+        double now[MB_COST_PARTS] = {0}, n[2] = {0, 0};
+        for (int32_t i = in->first_layer[p]; i < in->first_layer[p + 1]; i++)
+            n[in->m->is_moe[i] != 0]++;
+        t.part = now;
+        edge(&t);
+        for (int i = 0; i < MB_COST_PARTS; i++)
+            now[i] += n[0] * dense[i] + n[1] * moe[i] + (p == l->pp - 1 ? end[i] : 0);
+        if (sum_of(now) <= slowest)
+            continue;
+        slowest = sum_of(now);
+        for (int i = 0; i < MB_COST_PARTS; i++)
+            part[i] = now[i];
+    }
+    return slowest;
+}
+
+/* ---------------------------------------------------------------- the workload */
+
+void mb_cost_estimate(const struct mb_cost_in *in, struct mb_cost *out)
+{
+    const struct mb_layout *l = in->l;
+    const struct mb_workload *w = &in->w;
+    double groups = (double)l->dp * l->adp, each = most(1, (double)w->requests / groups),
+           seqs = least(in->seqs, each), flight = most(1, seqs / l->pp), P = (double)w->prompt,
+           O = (double)w->output, pre[MB_COST_PARTS], dec[MB_COST_PARTS];
+    struct mb_cost_step prompt = {in->rows, P / 2, most(1, in->rows / most(1, P)), in->rows / most(1, P)},
+                        token = {flight, P + O / 2, flight, flight};
+    double t_pre = mb_cost_stage(in, &prompt, pre), t_dec = mb_cost_stage(in, &token, dec);
+    double n_pre = each * P / in->rows, n_dec = each * O / seqs * l->pp; /* steps of a stage */
+    double m = n_pre + n_dec, busy = n_pre * t_pre + n_dec * t_dec;
+
+    *out = (struct mb_cost){.idle = m > 0 ? (l->pp - 1) / (m + l->pp - 1) : 0};
+    out->seconds = busy / (1 - out->idle);
+    out->prefill = groups * in->rows / t_pre * (1 - out->idle);
+    out->decode = groups * seqs / (l->pp * t_dec) * (1 - out->idle);
+    for (int i = 0; i < MB_COST_PARTS; i++) {
+        out->part[i] = busy > 0 ? (n_pre * pre[i] + n_dec * dec[i]) / busy : 0;
+        if (out->part[i] > out->part[out->most])
+            out->most = (enum mb_cost_part)i;
+    }
+}
