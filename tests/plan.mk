@@ -22,3 +22,6 @@ tests_mpi4_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink
 tests_mpi4_budget_LDADD = $(TEST_LIBS)
 tests_mpi8_budget_SOURCES = tests/mpi_budget.c tests/mpi_comm.h tests/quiet_sink.h
 tests_mpi8_budget_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_auto
+tests_unit_auto_SOURCES = tests/unit_auto.c
+tests_unit_auto_LDADD = $(TEST_LIBS)

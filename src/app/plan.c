@@ -102,6 +102,12 @@ static enum mb_status prepare(struct planner *p)
                                 .c = &p->cluster,
                                 .memory = (int64_t)(p->o.memory_fraction * p->cluster.kind.memory)};
     MB_TRY(mb_workload_read(c->workload, &p->in.w));
+    int64_t most = c->max_model_len > 0 ? c->max_model_len : p->m->max_positions;
+    if (c->workload[0] == '\0' &&
+        p->in.w.prompt + p->in.w.output > most) { /* the usual lengths, in proportion */
+        p->in.w.output = most / 5;
+        p->in.w.prompt = most - most / 5;
+    }
     p->in.context = c->max_model_len > p->in.w.prompt + p->in.w.output ? c->max_model_len
                                                                        : p->in.w.prompt + p->in.w.output;
     return check_lengths(p);
@@ -168,6 +174,7 @@ static enum mb_status refuse(struct planner *p)
 
     if (!p->c->sbatch)
         MB_TRY(mb_plan_print_simple(&p->in, NULL));
+    fflush(stdout); /* the table comes before the message that explains it */
     MB_TRY(say_enough(p, enough, sizeof enough));
     if (s == NULL)
         return mb_error(MB_LAYOUT, "no layout of %d ranks is possible with these sizes%s%s; %s",

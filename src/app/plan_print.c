@@ -94,7 +94,7 @@ static void layout_row(struct mb_table *t, const struct mb_auto_in *in, const st
 
 static const char *rule_text(const struct mb_candidate *c)
 {
-    static const char *const level[MB_AUTO_LEVELS] = {"", "t", "p", "t p"};
+    static const char *const level[MB_AUTO_LEVELS] = {"", "t", "tt", "p", "tp", "ttp"};
     return level[c->level];
 }
 
@@ -117,10 +117,9 @@ enum mb_status mb_plan_print_table(const struct mb_auto *a, const struct mb_auto
     }
     printf("\n");
     mb_table_print(t, stdout);
-    printf(
-        "%" PRId64 " of %" PRId64
-        " layouts fit; *: chosen; t, p: splits tensors or layers, which the rules do only where it must be\n",
-        a->n, a->legal);
+    printf("%" PRId64 " of %" PRId64 " layouts fit; *: chosen; t, p: splits tensors (tt: of shared layers "
+                                     "and of experts) or layers, which is done only where it must be\n",
+           a->n, a->legal);
     return MB_OK;
 }
 

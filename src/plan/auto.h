@@ -29,8 +29,9 @@ struct mb_auto_in {
     int64_t context; /* positions of the longest sequence asked for */
 };
 
-/* Breaks of the rules, as bits; fewer is better, and the higher one is worse. */
-enum { MB_AUTO_SPLIT = 1, MB_AUTO_STAGES = 2, MB_AUTO_LEVELS = 4 };
+/* How far a layout goes beyond expert and data parallelism: 1 for tensor parallelism, 1 for slices of
+ * experts, 3 for stages, where they were not given. Fewer is better. */
+enum { MB_AUTO_STAGES = 3, MB_AUTO_LEVELS = 6 };
 
 struct mb_candidate {
     struct mb_layout l;

@@ -208,9 +208,9 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
 static int32_t level_of(const struct mb_auto_in *in, const struct mb_layout *l)
 {
     const struct mb_layout_options *g = &in->o->layout;
-    bool split = (l->tp > 1 && g->tp == 0) || (l->etp > 1 && g->etp == 0),
-         stages = l->pp > 1 && g->pp == 0 && in->m->layers < MB_AUTO_DEEP;
-    return (split ? MB_AUTO_SPLIT : 0) | (stages ? MB_AUTO_STAGES : 0);
+    bool stages = l->pp > 1 && g->pp == 0 && in->m->layers < MB_AUTO_DEEP;
+
+    return (l->tp > 1 && g->tp == 0) + (l->etp > 1 && g->etp == 0) + (stages ? MB_AUTO_STAGES : 0);
 }
 
 static void rate_memory(const struct mb_auto_in *in, struct mb_auto_sizes *z, struct stages *s,

@@ -58,11 +58,15 @@ static void say_experts(struct text *t, const struct mb_auto_in *in, const struc
 
     if (in->m->moe_layers == 0)
         return;
+    if (ranks == 1) {
+        say(t, "; every rank has all experts");
+        return;
+    }
     if (c->l.ep > 1)
         say(t, "; %d shards of %s%d of %d experts ", (int)c->l.ep, E % c->l.ep ? "up to " : "", (int)each,
             (int)E);
     else
-        say(t, "; each copy of the experts ");
+        say(t, "; the slices of all experts ");
     if (in->c->nodes > 1)
         say(t, ranks <= in->c->per_node && in->c->per_node % ranks == 0
                    ? "stay inside a node, and no row crosses the network in a layer"
@@ -92,8 +96,8 @@ void mb_auto_reason(const struct mb_auto *a, const struct mb_auto_in *in, int64_
     if (c->l.sp > 1)
         say(&t, "; sequences of more than %d positions are asked for, and %d ranks share each",
             MB_AUTO_CONTEXT, (int)c->l.sp);
-    say(&t, "; of %lld layouts that fit %lld follow the rules as well as this one", (long long)a->n,
+    say(&t, "; %lld layouts fit, %lld of them split no more than this one", (long long)a->n,
         (long long)of_level(a, c->level));
-    if (i == 0)
-        say(&t, ", which is estimated to be the fastest of them");
+    if (i == 0 && of_level(a, c->level) > 1)
+        say(&t, ", which is estimated to be the fastest of those");
 }
