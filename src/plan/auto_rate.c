@@ -20,6 +20,7 @@ struct stages {
 struct mb_auto_sizes {
     int32_t layers, rows, max_len, moe_all;
     struct stages *of; /* [layers + 1] by pp */
+    int32_t *node_of;  /* [ranks] */
 };
 
 enum mb_status mb_auto_sizes_create(const struct mb_auto_in *in, struct mb_auto_sizes **out)
@@ -27,12 +28,18 @@ enum mb_status mb_auto_sizes_create(const struct mb_auto_in *in, struct mb_auto_
     const struct mb_plan_options *o = in->o;
     struct mb_auto_sizes *z = calloc(1, sizeof *z);
 
-    if (z != NULL)
+    int32_t ranks = in->c->nodes * in->c->per_node;
+
+    if (z != NULL) {
         z->of = calloc((size_t)in->m->layers + 1, sizeof *z->of);
-    if (z == NULL || z->of == NULL) {
+        z->node_of = calloc((size_t)ranks, sizeof *z->node_of);
+    }
+    if (z == NULL || z->of == NULL || z->node_of == NULL) {
         mb_auto_sizes_destroy(z);
         return mb_error(MB_NO_MEMORY, "no memory for a planner");
     }
+    for (int32_t i = 0; i < ranks; i++)
+        z->node_of[i] = i / in->c->per_node;
     z->layers = in->m->layers;
     z->rows = mb_plan_batch_rows(o);
     z->max_len = (int32_t)(o->max_model_len > 0 ? o->max_model_len : in->m->max_positions);
@@ -47,6 +54,7 @@ void mb_auto_sizes_destroy(struct mb_auto_sizes *z)
     for (int32_t i = 0; z->of != NULL && i <= z->layers; i++)
         free(z->of[i].first_layer);
     free(z->of);
+    free(z->node_of);
     free(z);
 }
 
@@ -172,9 +180,11 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
 {
     const struct mb_layout *l = &p->layout;
     int32_t stage = s->stage[i];
-    struct mb_budget_rank r = {.node_ranks = in->c->per_node};
+    struct mb_budget_rank r = {.owned = 0};
 
     mb_layout_place(l, stage * mb_layout_stage_size(l) + (attends ? 0 : l->attn), &r.at);
+    r.node0 = r.at.index / in->c->per_node * in->c->per_node;
+    r.node1 = r.node0 + in->c->per_node;
     if (attends) {
         r.at.t = tensor;
         r.dense = s->dense[i][l->tp];
@@ -223,7 +233,9 @@ static void rate_memory(const struct mb_auto_in *in, struct mb_auto_sizes *z, st
         in->o->alltoall == MB_A2A_HIER || (in->o->alltoall == MB_A2A_AUTO && nodes > 1 && per_node > 1);
     struct mb_plan p = {.layout = *l,
                         .nodes = nodes,
+                        .node_of = z->node_of,
                         .first_layer = s->first_layer,
+                        .cache = in->o->zero > 0 ? z->node_of : NULL, /* only asked whether there is one */
                         .alltoall = hier ? MB_A2A_HIER : MB_A2A_FLAT,
                         .max_num_seqs = in->o->max_num_seqs,
                         .max_batch_rows = z->rows,
