@@ -68,6 +68,14 @@ refused() {
     done
 }
 
+@test "sequences are split where the context is long, and only there" {
+    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 30000+500"
+    grep -q "^chosen *:.*--sequence-parallel-size" "$work/out"
+    grep -q "sequences of more than 16384 positions are asked for" "$work/out"
+    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 15000+500"
+    ! grep -q "^chosen *:.*--sequence-parallel-size" "$work/out"
+}
+
 @test "sizes that are given stay" {
     plan mixtral-8x22b --cluster "$h100" --tensor-parallel-size 4 --data-parallel-size 2
     grep -q "^chosen *: --data-parallel-size 2 --tensor-parallel-size 4 " "$work/out"

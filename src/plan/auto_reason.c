@@ -33,7 +33,7 @@ static void say_memory(struct text *t, const struct mb_auto *a, const struct mb_
     const struct mb_candidate *plain = &a->least[0];
 
     if (c->level == 0) {
-        say(t, "expert and data parallelism alone fit, so nothing else is split");
+        say(t, "expert and data parallelism alone fit, so neither tensors nor layers are split");
         return;
     }
     if (plain->need > in->memory)
