@@ -38,9 +38,9 @@ void mb_plan_destroy(struct mb_plan *p)
 static double layer_cost(const struct mb_model *m, int32_t l)
 {
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
-    double attn = m->mla ? h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
+    double attn = m->mla ? h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
                                2 * v * m->kv_lora + v * h
-                         : h * (q + (double)m->kv_heads * (m->head_dim + m->v_dim)) + v * h;
+                         : h * (q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
     double ffn = m->is_moe[l]
                      ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
                      : 3.0 * h * m->ffn;
