@@ -5,7 +5,7 @@ load common.bash
 bf16=09d0bc6620c6eae81ab38a986bdbb238
 h100="4 nodes x 8 H100-80GB nvlink 8x400Gb"
 
-config() { echo "$top/inputs/configs/$1/config.json"; }
+config() { echo "$top/inputs/configs/$1"; } # a directory without weights will do
 
 # plan MODEL OPTION...: out and err in files, the exit code
 plan() {

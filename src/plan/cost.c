@@ -118,9 +118,9 @@ static double attention_params(const struct mb_model *m)
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
 
     if (!m->mla)
-        return h * (q + (double)m->kv_heads * (m->head_dim + m->v_dim)) + v * h;
-    return h * (m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
-           (double)m->heads * (m->nope + m->v_dim) * m->kv_lora + v * h;
+        return h * (q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
+    return h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
+           (double)m->heads * ((double)m->nope + m->v_dim) * m->kv_lora + v * h;
 }
 
 /* Positions that a row attends to, in the mean over the layers. */
@@ -137,13 +137,14 @@ static double context_of(const struct mb_model *m, double context)
  */
 static double attend_flops(const struct mb_model *m)
 {
-    return 2.0 * m->heads * (m->mla ? 2.0 * m->kv_lora + m->rope_mla : m->head_dim + m->v_dim);
+    return 2.0 * m->heads * (m->mla ? 2.0 * m->kv_lora + m->rope_mla : (double)m->head_dim + m->v_dim);
 }
 
 static double kv_elements(const struct mb_model *m, int32_t tp)
 {
-    return m->mla ? m->kv_lora + m->rope_mla
-                  : (double)m->kv_heads * (m->head_dim + m->v_dim) / (tp < m->kv_heads ? tp : m->kv_heads);
+    return m->mla ? (double)m->kv_lora + m->rope_mla
+                  : (double)m->kv_heads * ((double)m->head_dim + m->v_dim) /
+                        (tp < m->kv_heads ? tp : m->kv_heads);
 }
 
 static void attention(struct term *t)
