@@ -13,6 +13,14 @@
 #include "plan/enumerate.h"
 #include "plan/plan.h"
 
+/* All members; what lies between them may differ. */
+static bool same(const struct mb_layout *a, const struct mb_layout *b)
+{
+    return a->world == b->world && a->dp == b->dp && a->pp == b->pp && a->tp == b->tp && a->sp == b->sp &&
+           a->adp == b->adp && a->ep == b->ep && a->etp == b->etp && a->edp == b->edp &&
+           a->lane_scope == b->lane_scope && a->attn == b->attn && a->expert == b->expert;
+}
+
 /* The same count by trying all products of sizes. */
 static int64_t by_products(int32_t world)
 {
@@ -44,7 +52,7 @@ static void test_count(void **state)
         for (; mb_layout_next(&w, &l); n++) {
             struct mb_layout_options o = mb_layout_options_of(&l);
             assert_int_equal(mb_layout_try(&o, worlds[i], &again, why), MB_OK);
-            assert_memory_equal(&l, &again, sizeof l);
+            assert_true(same(&l, &again));
         }
         assert_int_equal(n, by_products(worlds[i]));
     }
@@ -100,7 +108,7 @@ static void test_refusals(void **state)
             assert_true(mb_layout_nearest(&o, world, NULL, NULL, &l));
             struct mb_layout_options n = mb_layout_options_of(&l);
             assert_int_equal(mb_layout_try(&n, world, &again, why), MB_OK);
-            assert_memory_equal(&l, &again, sizeof l);
+            assert_true(same(&l, &again));
         }
     assert_true(refused > 10000);
 }
