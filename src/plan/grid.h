@@ -33,7 +33,7 @@ struct mb_layout_options { /* 0: not given */
 };
 
 #define MB_MAX_PARTS 1024 /* ranks of a sequence group, at most */
-#define MB_LAYOUT_TEXT 512
+#define MB_LAYOUT_TEXT 640
 
 /* Fills in what was not given (design 5: adp = S/(tp sp), etp = 1, ep = S/etp, edp = 1; a given ep or edp
  * determines the other; all others 1). The products must match exactly, else MB_LAYOUT, not logged: why gets

@@ -89,16 +89,18 @@ static enum mb_status count_experts(const struct mb_model *m, const struct mb_pl
 
 static int32_t moe_layers(const struct mb_model *m, const struct mb_plan *p, int32_t group, int32_t groups)
 {
-    int32_t a = groups > 1 ? p->first_layer[group] : 0, b = groups > 1 ? p->first_layer[group + 1] : m->layers, n = 0;
+    int32_t a = groups > 1 ? p->first_layer[group] : 0,
+            b = groups > 1 ? p->first_layer[group + 1] : m->layers, n = 0;
 
     for (int32_t l = a; l < b; l++)
         n += m->is_moe[l];
     return n + (group == groups - 1 ? p->placement->moe_layers - m->moe_layers : 0);
 }
 
-/* Under ZeRO-inference a rank keeps the given part of an even share of its group's experts; not less than --min-experts of each
- * layer and one more, in which the others come and go, nor more than there are. */
-static void count_cache(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, struct counts *c)
+/* Under ZeRO-inference a rank keeps the given part of an even share of its group's experts; not less than
+ * --min-experts of each layer and one more, in which the others come and go, nor more than there are. */
+static void count_cache(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
+                        struct counts *c)
 {
     for (int32_t g = 0; g < c->groups; g++) {
         int64_t layers = moe_layers(m, p, g, c->groups), all = 0, there = layers * p->placement->experts;
@@ -143,8 +145,10 @@ static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_to
         int64_t shard = (c->groups > 1 ? (int64_t)r.at.stage * c->ep : 0) + r.at.e;
         r.owned = c->most[shard];
         r.experts = o->zero > 0 ? c->cache[shard] : c->experts[shard];
-        if (o->zero > 0 && r.owned < p->placement->experts) /* copies of others' experts come beside its own */
-            r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard]) : p->placement->experts;
+        if (o->zero > 0 &&
+            r.owned < p->placement->experts) /* copies of others' experts come beside its own */
+            r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard])
+                                                              : p->placement->experts;
         r.adapters = mb_sat_add(r.adapters, c->routed[shard * p->layout.etp + r.at.x]);
     }
     return r;
@@ -228,7 +232,8 @@ static enum mb_status refuse(const struct mb_budget *b, int64_t may, const char 
                         "by the node's ranks) but needs %.3f: "
                         "weights %.3f, experts %.3f, activations %.3f, exchange %.3f, staging %.3f, %" PRId64
                         " KV pages %.3f; use more ranks or "
-                        "nodes, or lower --max-batch-rows, --max-num-seqs or --kv-pages",
+                        "nodes, keep fewer experts (--zero-inference), or lower --max-batch-rows, "
+                        "--max-num-seqs or --kv-pages",
                         host, GIB(may), fraction, GIB(b->total), GIB(b->weights), GIB(b->experts),
                         GIB(b->activations), GIB(b->exchange), GIB(b->staging), pages, GIB(b->kv));
 }
