@@ -156,6 +156,12 @@ job() {
     [ "$(digest "$work/r.h5")" = $bf16 ]
 }
 
+@test "run --layout auto with experts on demand" {
+    job r.h5 3 --zero-inference 50
+    grep -q "^experts *: [0-9.]* % of [0-9]* were there when needed" "$work/err"
+    [ "$(digest "$work/r.h5")" = $bf16 ]
+}
+
 @test "run --layout auto where no layout can be says why on one line" {
     got=0
     job r.h5 2 --pipeline-parallel-size 2 --tensor-parallel-size 2 || got=$?
