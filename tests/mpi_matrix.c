@@ -359,7 +359,7 @@ int main(int argc, char **argv)
     double t0;
 
     MPI_Init(&argc, &argv);
-    world = test_comm(100, NULL);
+    world = test_comm(600, NULL);
     CHECK(argc >= 6);
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
     CHECK(mb_model_open(dir, 0, &model) == MB_OK);
