@@ -1,5 +1,5 @@
 # tests of src/model
-EXTRA_DIST += tests/data/models tests/data/lora inputs/configs tests/model_ref.py
+EXTRA_DIST += tests/data/models tests/data/lora tests/data/configs inputs/configs tests/model_ref.py
 TESTS_UNIT += tests/unit_model
 tests_unit_model_SOURCES = tests/unit_model.c tests/model_dir.h tests/model_dir.c
 tests_unit_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)

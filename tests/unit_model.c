@@ -380,7 +380,8 @@ static void test_published_sizes(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct mb_model *m = NULL;
-        snprintf(path, sizeof path, "%s/inputs/configs/%s/config.json", top(), rows[i].name);
+        bool made = strcmp(rows[i].name, "phi-3.5-moe") == 0; /* its shapes are real, its rope factors are not: no input */
+        snprintf(path, sizeof path, "%s/%s/configs/%s/config.json", top(), made ? "tests/data" : "inputs", rows[i].name);
         assert_int_equal(mb_model_open(path, 0, &m), MB_OK);
         if (m->params_total != rows[i].params)
             fail_msg("%s: %lld parameters, expected %lld", rows[i].name, (long long)m->params_total, rows[i].params);

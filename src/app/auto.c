@@ -27,19 +27,6 @@ static int64_t least_memory(const struct mb_topo *t, double fraction)
     return least;
 }
 
-/* mb_plan_create says what is wrong with a layout: of those that were looked at, the one that needs least. */
-static void take_least(const struct mb_auto *a, struct mb_layout_options *o)
-{
-    const struct mb_candidate *best = NULL;
-
-    for (int i = 0; i < MB_AUTO_LEVELS; i++) {
-        if (a->least[i].need > 0 && (best == NULL || a->least[i].need < best->need))
-            best = &a->least[i];
-    }
-    if (best != NULL)
-        *o = mb_layout_options_of(&best->l);
-}
-
 static enum mb_status choose(const struct mb_app *a, const struct mb_plan_options *o, struct decision *d)
 {
     struct mb_cluster c;
@@ -61,8 +48,8 @@ static enum mb_status choose(const struct mb_app *a, const struct mb_plan_option
     if (at >= 0) {
         d->layout = found->fit[at].l;
         mb_auto_reason(found, &in, at, d->reason);
-    } else {
-        take_least(found, &tried.layout);
+    } else if (mb_auto_smallest(found) != NULL) { /* mb_plan_create says what is wrong with it */
+        tried.layout = mb_layout_options_of(&mb_auto_smallest(found)->l);
     }
     mb_auto_destroy(found);
     if (at >= 0)

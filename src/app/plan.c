@@ -140,17 +140,6 @@ static enum mb_status prepare(struct planner *p)
 
 /* ---------------------------------------------------------------- no layout fits */
 
-static const struct mb_candidate *smallest(const struct mb_auto *a)
-{
-    const struct mb_candidate *best = NULL;
-
-    for (int i = 0; i < MB_AUTO_LEVELS; i++) {
-        if (a->least[i].need > 0 && (best == NULL || a->least[i].need < best->need))
-            best = &a->least[i];
-    }
-    return best;
-}
-
 struct first_fit {
     struct mb_candidate best;
     bool any;
@@ -192,7 +181,7 @@ static enum mb_status say_enough(const struct planner *p, char *out, size_t cap)
 
 static enum mb_status refuse(struct planner *p)
 {
-    const struct mb_candidate *s = smallest(p->found);
+    const struct mb_candidate *s = mb_auto_smallest(p->found);
     char enough[MB_LAYOUT_TEXT + 128], options[MB_LAYOUT_TEXT];
     const char *unit = p->cluster.cpu ? "GiB" : "GB";
     double gb = p->cluster.gib;

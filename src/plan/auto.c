@@ -256,6 +256,17 @@ void mb_auto_destroy(struct mb_auto *a)
     free(a);
 }
 
+const struct mb_candidate *mb_auto_smallest(const struct mb_auto *a)
+{
+    const struct mb_candidate *best = NULL;
+
+    for (int i = 0; i < MB_AUTO_LEVELS; i++) {
+        if (a->least[i].need > 0 && (best == NULL || a->least[i].need < best->need))
+            best = &a->least[i];
+    }
+    return best;
+}
+
 int64_t mb_auto_settle(const struct mb_auto *a, const struct mb_auto_in *in, const struct mb_topo *t)
 {
     for (int64_t i = 0; i < a->n && i < MOST_SETTLED; i++) {

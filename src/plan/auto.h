@@ -62,6 +62,8 @@ enum mb_status mb_auto_rate(const struct mb_auto_in *in, const struct mb_layout 
 /* Rates all. n = 0 where none fits. Errors: MB_NO_MEMORY. */
 enum mb_status mb_auto_create(const struct mb_auto_in *in, struct mb_auto **out);
 void mb_auto_destroy(struct mb_auto *a); /* NULL ok */
+/* Of all that were looked at the one that needs least memory, whether it fits or not; NULL: none was legal. */
+const struct mb_candidate *mb_auto_smallest(const struct mb_auto *a);
 /* The first of fit that mb_plan_works takes on this topology; -1: none of the first few hundred. */
 int64_t mb_auto_settle(const struct mb_auto *a, const struct mb_auto_in *in, const struct mb_topo *t);
 /* A sentence: why fit[i] was chosen. */
