@@ -186,7 +186,7 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
                                   .state_bytes = t->nodes > 1 ? 20000 : 0, /* blocks of few rows */
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
-                                  .min_experts = p->cache != NULL && p->cache[0] > 8 ? 1 : 0,
+                                  
                                   .prefetch = p->cache != NULL ? 2 : 0,
                                   .adapters = (const struct mb_adapter *const *)adapter,
                                   .adapter_names = adapter_name,
@@ -234,6 +234,7 @@ static struct mb_plan *plan_of(const struct mb_topo *t, const struct mb_layout_o
                                 .segment = SEGMENT,
                                 .kv_pages = 60,
                                 .zero = zero,
+                                .min_experts = zero >= 100 ? 1 : 0,
                                 .adapters = (const struct mb_adapter *const *)adapter,
                                 .n_adapters = adapters,
                                 .mtp = logits,

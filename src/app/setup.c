@@ -241,7 +241,6 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .adapters = (const struct mb_adapter *const *)a->adapter,
                                   .adapter_names = a->adapter_name,
                                   .n_adapters = a->n_adapters,
-                                  .min_experts = (int32_t)c->min_experts,
                                   .prefetch = (int32_t)c->prefetch,
                                   .save_routing = c->save_routing,
                                   .save_hidden = c->save_hidden,

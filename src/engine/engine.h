@@ -31,7 +31,7 @@ struct mb_engine_options {
     const char *const *adapter_names;
     int32_t n_adapters;
     int64_t state_bytes; /* of attention states of a sequence group in transit at once; 0: MB_STATE_BYTES */
-    int32_t min_experts, prefetch; /* under ZeRO-inference (plan->cache) */
+    int32_t prefetch; /* under ZeRO-inference (plan->cache) */
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */

@@ -22,7 +22,7 @@ void mb_zero_share_room(struct mb_engine *e, int32_t j)
 
     for (int32_t m = 0; m < z->fetch->members; m++) {
         int32_t all = e->o.plan->cache[mb_team_index_of(&e->t, m)];
-        int32_t stay = e->o.min_experts > 0 ? e->o.min_experts * z->stages * n : all - 1;
+        int32_t least = e->o.plan->min_experts, stay = least > 0 ? least * z->stages * n : all - 1;
         stay = stay < all ? stay : all - 1;
         z->slots[m] = all;
         z->room[m] = all > 0 ? all - stay + mb_cache_least(stay, n, j) : 0;

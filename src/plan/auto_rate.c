@@ -133,10 +133,11 @@ static int32_t largest_slice(const struct mb_model *m, enum mb_dtype path, int32
 }
 
 /* Experts that a shard of the stage keeps, in all its layers and in one. */
-static void count_experts(const struct mb_auto_in *in, const struct mb_layout *l, int32_t layers, bool last,
+static void count_experts(const struct mb_auto_in *in, const struct mb_plan *p, int32_t layers, bool last,
                           struct mb_budget_rank *r)
 {
     const struct mb_model *m = in->m;
+    const struct mb_layout *l = &p->layout;
     int64_t E = m->router.experts, mtp = in->o->mtp && m->mtp_layers > 0 && m->is_moe[m->layers] && last;
 
     if (m->moe_layers == 0)
@@ -144,11 +145,10 @@ static void count_experts(const struct mb_auto_in *in, const struct mb_layout *l
     r->owned = (int32_t)((E + l->ep - 1) / l->ep);
     int64_t n = (l->lane_scope ? m->moe_layers : layers) + mtp;
     r->experts = n * r->owned;
-    if (in->o->zero == 0 || n == 0)
+    if (p->zero == 0 || n == 0)
         return;
-    int64_t even = (n * E + l->ep - 1) / l->ep, asked = (even * in->o->zero + 99) / 100;
-    r->experts = mb_least(mb_most(asked, n * in->o->min_experts + 1), n * E);
-    r->owned = (int32_t)mb_least(E, mb_most(r->owned, r->experts));
+    r->experts = mb_budget_kept(p, n, E, n * E);
+    r->owned = mb_budget_served(r->owned, r->experts, E);
 }
 
 static void take(struct mb_candidate *c, int64_t *fullest, const struct mb_budget *b)
@@ -191,7 +191,7 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
     }
     if (r.at.e >= 0) {
         r.at.x = largest_slice(in->m, in->o->path, l->etp);
-        count_experts(in, l, s->moe[i], stage == l->pp - 1 || l->lane_scope, &r);
+        count_experts(in, p, s->moe[i], stage == l->pp - 1 || l->lane_scope, &r);
     }
     struct mb_budget b = mb_budget_fixed(in->m, p, in->o, &r);
     int64_t fixed = MB_SUM(b.weights, b.experts, b.activations, b.exchange, b.staging),
@@ -235,7 +235,8 @@ static void rate_memory(const struct mb_auto_in *in, struct mb_auto_sizes *z, st
                         .nodes = nodes,
                         .node_of = z->node_of,
                         .first_layer = s->first_layer,
-                        .cache = in->o->zero > 0 ? z->node_of : NULL, /* only asked whether there is one */
+                        .zero = in->o->zero,
+                        .min_experts = in->o->min_experts,
                         .alltoall = hier ? MB_A2A_HIER : MB_A2A_FLAT,
                         .max_num_seqs = in->o->max_num_seqs,
                         .max_batch_rows = z->rows,

@@ -250,6 +250,18 @@ void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const st
     mb_budget_transit(&v, &out->transit);
 }
 
+int32_t mb_budget_kept(const struct mb_plan *p, int64_t layers, int64_t experts, int64_t held)
+{
+    int64_t even = (held + p->layout.ep - 1) / p->layout.ep, asked = (even * p->zero + 99) / 100;
+
+    return (int32_t)mb_least(mb_most(asked, layers * p->min_experts + 1), layers * experts);
+}
+
+int32_t mb_budget_served(int64_t owned, int64_t kept, int64_t experts)
+{
+    return (int32_t)mb_least(mb_most(owned, kept), experts);
+}
+
 struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan *p,
                                  const struct mb_plan_options *o, const struct mb_budget_rank *r)
 {

@@ -37,14 +37,22 @@ int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *
 int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o,
                           const struct mb_budget_stage *g, struct mb_part_of s);
 
+/* Under ZeRO-inference (p->zero, p->min_experts): experts that a rank of a group keeps whose ep shards hold
+ * `held` experts in so many MoE layers: the given part of an even share; not less than min_experts of each
+ * layer and one more, in which the others come and go, nor more than there are. And how many a layer's
+ * exchange may find on a rank that owns `owned` of it and keeps `kept` in all: copies of others' experts come
+ * beside its own. */
+int32_t mb_budget_kept(const struct mb_plan *p, int64_t layers, int64_t experts, int64_t held);
+int32_t mb_budget_served(int64_t owned, int64_t kept, int64_t experts);
+
 /* What a rank keeps, counted by the caller. */
 struct mb_budget_rank {
     struct mb_place at;
-    int32_t owned;      /* most experts in one layer */
+    int32_t owned;        /* most experts in one layer */
     int32_t node0, node1; /* indices [node0, node1) of its node's ranks */
-    int64_t experts;    /* of all its layers */
-    int64_t dense;      /* mb_budget_dense; 0 where it does not attend */
-    int64_t adapters;   /* bytes of adapters' matrices */
+    int64_t experts;      /* of all its layers */
+    int64_t dense;        /* mb_budget_dense; 0 where it does not attend */
+    int64_t adapters;     /* bytes of adapters' matrices */
 };
 /* Everything but KV pages (and total). Of p: layout, first_layer, nodes, alltoall, max_num_seqs,
  * max_batch_rows, max_len, max_pages_per_seq. O(1). */

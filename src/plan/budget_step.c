@@ -3,9 +3,9 @@
 #include "model/reader.h"
 #include "plan/budget.h"
 
-#define TOP 20                          /* most log-probabilities a row can ask for */
-#define ROWS_GROWN 64                   /* first size of the buffers of expert rows, doubled as needed */
-#define ADJUST 64                       /* adjustments of sampled ids that there is room for */
+#define TOP 20        /* most log-probabilities a row can ask for */
+#define ROWS_GROWN 64 /* first size of the buffers of expert rows, doubled as needed */
+#define ADJUST 64     /* adjustments of sampled ids that there is room for */
 
 static int64_t mla_row(const struct mb_model *m, int64_t heads, int64_t es)
 {
@@ -91,9 +91,10 @@ int64_t mb_budget_posts(const struct mb_budget_view *v)
 
     if (l->tp * l->sp * l->pp == 1 || !v->attends)
         return 0;
-    return MB_SUM(mb_sat_mul(v->R, v->leads ? 24 * ((int64_t)l->tp * l->sp * l->pp - 1) : 0),
-                  v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden),
-                  v->sampler && v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)v->m->vocab) : 0);
+    return MB_SUM(
+        mb_sat_mul(v->R, v->leads ? 24 * ((int64_t)l->tp * l->sp * l->pp - 1) : 0),
+        v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden),
+        v->sampler && v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)v->m->vocab) : 0);
 }
 
 /* Rows of a step for the results. */
@@ -120,8 +121,8 @@ static int64_t kept_host(const struct mb_budget_view *v)
                   mb_sat_mul(L, (int64_t)sizeof(struct mb_sample_row)), found_bytes(v));
 }
 
-/* While weights are read: the reader's window, a chunk in the form of the file, and one in f32. Afterwards: the rooms.
- * The rotation tables are made before, and given back. Rows of the results are kept. */
+/* While weights are read: the reader's window, a chunk in the form of the file, and one in f32. Afterwards:
+ * the rooms. The rotation tables are made before, and given back. Rows of the results are kept. */
 int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept)
 {
     struct mb_load_sizes n;
@@ -135,7 +136,7 @@ int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept)
     /* experts on demand are read through a window of their own, and come and go in pieces */
     int64_t I = v->m->expert_ffn, H = v->m->hidden,
             piece = mb_least(MB_LOAD_CHUNK, mb_sat_mul(v->es * mb_most(H, I), mb_most(H, 2 * I)));
-    int64_t demand = v->p->cache != NULL ? MB_SUM(window, mb_sat_mul(3, piece)) : 0;
+    int64_t demand = v->p->zero > 0 ? MB_SUM(window, mb_sat_mul(3, piece)) : 0;
 
     return MB_SUM(kept_host(v), mb_most(mb_most(rope_bytes(v), load), mb_sat_add(kept, demand)));
 }

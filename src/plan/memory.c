@@ -97,19 +97,15 @@ static int32_t moe_layers(const struct mb_model *m, const struct mb_plan *p, int
     return n + (group == groups - 1 ? p->placement->moe_layers - m->moe_layers : 0);
 }
 
-/* Under ZeRO-inference a rank keeps the given part of an even share of its group's experts; not less than
- * --min-experts of each layer and one more, in which the others come and go, nor more than there are. */
-static void count_cache(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
-                        struct counts *c)
+static void count_cache(const struct mb_model *m, const struct mb_plan *p, struct counts *c)
 {
     for (int32_t g = 0; g < c->groups; g++) {
-        int64_t layers = moe_layers(m, p, g, c->groups), all = 0, there = layers * p->placement->experts;
+        int64_t held = 0;
         for (int32_t e = 0; e < c->ep; e++)
-            all += c->experts[(int64_t)g * c->ep + e];
-        int64_t even = (all + c->ep - 1) / c->ep, asked = (even * o->zero + 99) / 100;
-        int64_t n = mb_least(mb_most(asked, layers * o->min_experts + 1), there);
+            held += c->experts[(int64_t)g * c->ep + e];
         for (int32_t e = 0; e < c->ep; e++)
-            c->cache[(int64_t)g * c->ep + e] = (int32_t)n;
+            c->cache[(int64_t)g * c->ep + e] =
+                mb_budget_kept(p, moe_layers(m, p, g, c->groups), p->placement->experts, held);
     }
 }
 
@@ -118,8 +114,8 @@ static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
 {
     MB_TRY(counts_alloc(p, c));
     MB_TRY(count_experts(m, p, c));
-    if (o->zero > 0)
-        count_cache(m, p, o, c);
+    if (p->zero > 0)
+        count_cache(m, p, c);
     for (int32_t s = 0; s < p->layout.pp; s++) {
         struct mb_budget_stage g = stage_of(p, s);
         for (int32_t t = 0; t < p->layout.tp; t++)
@@ -130,8 +126,8 @@ static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
     return MB_OK;
 }
 
-static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_topo *t,
-                                     const struct mb_plan_options *o, const struct counts *c, int32_t index)
+static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_topo *t, const struct counts *c,
+                                     int32_t index)
 {
     int32_t node = p->node_of[index];
     struct mb_budget_rank r = {.node0 = t->node_first[node], .node1 = t->node_first[node + 1]};
@@ -144,11 +140,9 @@ static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_to
     if (r.at.e >= 0) {
         int64_t shard = (c->groups > 1 ? (int64_t)r.at.stage * c->ep : 0) + r.at.e;
         r.owned = c->most[shard];
-        r.experts = o->zero > 0 ? c->cache[shard] : c->experts[shard];
-        if (o->zero > 0 &&
-            r.owned < p->placement->experts) /* copies of others' experts come beside its own */
-            r.owned = c->cache[shard] < p->placement->experts ? (int32_t)mb_most(r.owned, c->cache[shard])
-                                                              : p->placement->experts;
+        r.experts = p->zero > 0 ? c->cache[shard] : c->experts[shard];
+        if (p->zero > 0)
+            r.owned = mb_budget_served(r.owned, c->cache[shard], p->placement->experts);
         r.adapters = mb_sat_add(r.adapters, c->routed[shard * p->layout.etp + r.at.x]);
     }
     return r;
@@ -157,7 +151,7 @@ static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_to
 static struct mb_budget budget_of(const struct mb_model *m, const struct mb_plan *p, const struct mb_topo *t,
                                   const struct mb_plan_options *o, const struct counts *c, int32_t index)
 {
-    struct mb_budget_rank r = rank_of(p, t, o, c, index);
+    struct mb_budget_rank r = rank_of(p, t, c, index);
     return mb_budget_fixed(m, p, o, &r);
 }
 
@@ -342,9 +336,7 @@ enum mb_status mb_plan_rooms(const struct mb_plan *p, const struct mb_model *m, 
     enum mb_status st = count(m, p, o, &c);
 
     if (st == MB_OK) {
-        struct mb_budget_rank r = rank_of(p, t, o, &c, index);
-        if (p->cache != NULL && r.at.e >= 0) /* as above, whatever the options */
-            r.owned = (int32_t)mb_least(mb_most(r.owned, p->cache[index]), p->placement->experts);
+        struct mb_budget_rank r = rank_of(p, t, &c, index);
         mb_budget_rooms(m, p, o, &r, out);
     }
     counts_fini(&c);

@@ -200,7 +200,9 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
 static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t,
                                const struct mb_plan_options *o, struct mb_plan *p, char why[MB_LAYOUT_TEXT])
 {
-    if (o->zero > 0) {
+    p->zero = o->zero;
+    p->min_experts = o->min_experts;
+    if (p->zero > 0) {
         p->cache = calloc((size_t)p->layout.world, sizeof *p->cache);
         if (p->cache == NULL)
             return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)p->layout.world);

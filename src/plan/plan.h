@@ -86,13 +86,14 @@ struct mb_plan {
     int32_t max_num_seqs, max_batch_rows;
     int64_t max_len; /* longest sequence */
     int32_t max_pages_per_seq;
-    struct mb_budget budget; /* of the fullest rank */
-    struct mb_budget *kind;  /* [2 * pp] of the fullest rank of stage s: [2 s] that attends, [2 s + 1] that
-                                only holds experts */
-    int64_t *expert_bytes;   /* [world] resident bytes of routed experts of each index */
-    int64_t *weight_bytes;   /* [world] resident bytes of everything else */
-    int64_t *total_bytes;    /* [world] all that each index needs: total of its budget */
-    int32_t *cache;          /* [world] experts that each index keeps under ZeRO-inference; NULL: all of its own */
+    struct mb_budget budget;   /* of the fullest rank */
+    struct mb_budget *kind;    /* [2 * pp] of the fullest rank of stage s: [2 s] that attends, [2 s + 1] that
+                                  only holds experts */
+    int64_t *expert_bytes;     /* [world] resident bytes of routed experts of each index */
+    int64_t *weight_bytes;     /* [world] resident bytes of everything else */
+    int64_t *total_bytes;      /* [world] all that each index needs: total of its budget */
+    int32_t zero, min_experts; /* as in the options */
+    int32_t *cache; /* [world] experts that each index keeps under ZeRO-inference; NULL: all of its own */
 };
 /* Errors: MB_LAYOUT with both values and the nearest layout that works. */
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,
