@@ -12,6 +12,7 @@
 #include "plan/enumerate.h"
 #include "plan/plan.h"
 #include "quiet_sink.h"
+#include "draw.h"
 
 #define POOL 24
 #define SEGMENT 64
@@ -40,16 +41,6 @@ static void at_limit(int sig)
 }
 
 /* ---------------------------------------------------------------- requests */
-
-/* The same on every rank. */
-static uint64_t seed_of_draw;
-
-static int32_t draw(int32_t n)
-{
-    uint64_t z = (seed_of_draw += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    return (int32_t)((z >> 33) % (uint64_t)n);
-}
 
 static struct mb_request *request(int32_t i)
 {
@@ -332,7 +323,7 @@ int main(int argc, char **argv)
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), argv[1]);
     CHECK(mb_model_open(dir, 0, &model) == MB_OK);
     path = strcmp(argv[2], "f32") == 0 ? MB_F32 : MB_BF16;
-    seed_of_draw = (uint64_t)atoi(argv[4]) << 32;
+    state_of_draw = (uint64_t)atoi(argv[4]) << 32;
     t0 = mb_now();
     reference();
     for (int32_t i = 0; i < atoi(argv[3]); i++) {

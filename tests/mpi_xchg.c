@@ -1,14 +1,10 @@
-/* The exchange against a naive computation: random routes, placements, partitions into nodes, sizes. Every rank knows every
- * rank's rows (they follow from seeds), so each checks its dispatched rows, its sums bit for bit, and its counters against
- * formulas written here anew. */
+/* The exchange against a naive computation: random routes, placements, partitions into nodes, sizes. Every
+ * rank knows every rank's rows (they follow from seeds), so each checks its dispatched rows, its sums bit for
+ * bit, and its counters against formulas written here anew. */
 #include "mpi_comm.h"
 
-#include "comm/xchg.h"
 #include "plain_ops.h"
-
-#define MAX_M 60
-#define MAX_K 32
-#define MAX_N 16
+#include "xchg_expect.h"
 
 static struct mb_comm *c;
 static int rank, size;
@@ -18,80 +14,6 @@ static struct mb_mem mem;
 static const struct mb_ops *ops;
 static struct mb_device *dev;
 static struct mb_stream *stream;
-
-static uint64_t mix(uint64_t z)
-{
-    z += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-struct rng {
-    uint64_t s;
-};
-static uint32_t draw(struct rng *r, uint32_t n)
-{
-    return (uint32_t)(mix(r->s++) % n);
-}
-
-/* ---------------------------------------------------------------- a case */
-struct kase {
-    int64_t hidden;
-    int32_t k, experts;
-    enum mb_dtype xt, yt;
-    enum mb_alltoall algorithm;
-    int32_t nodes, per_node[MAX_N];
-    uint64_t shm, eager;
-    int placement; /* 0 uniform, 1 scattered, 2 random, 3 all on one, 4 random over half of the ranks */
-    int rows;      /* 0 random, 1 none anywhere, 2 only the last rank has rows, 3 all MAX_M */
-    bool tagged;
-    int32_t layers, steps;
-    uint64_t seed;
-};
-
-/* One member's rows of one exchange. */
-struct input {
-    int32_t m, experts[MAX_M * MAX_K];
-    float weights[MAX_M * MAX_K];
-    uint16_t tags[MAX_M];
-};
-
-static void make_input(const struct kase *q, int32_t member, int64_t step, int32_t layer, struct input *in)
-{
-    struct rng r = {mix(q->seed ^ (uint64_t)member << 40 ^ (uint64_t)step << 20 ^ (uint64_t)layer)};
-    uint8_t used[1024];
-
-    in->m = q->rows == 1 || (q->rows == 2 && member != size - 1) ? 0 : q->rows == 3 ? MAX_M : (int32_t)draw(&r, MAX_M + 1);
-    for (int32_t m = 0; m < in->m; m++) {
-        static const uint16_t tags[] = {0, 1, 3, 256, 65535};
-        in->tags[m] = q->tagged ? tags[draw(&r, 5)] : 0;
-        memset(used, 0, sizeof used);
-        for (int32_t j = 0; j < q->k; j++) {
-            int32_t e = (int32_t)draw(&r, (uint32_t)q->experts);
-            while (used[e])
-                e = (e + 1) % q->experts;
-            used[e] = 1;
-            in->experts[m * q->k + j] = e;
-            in->weights[m * q->k + j] = (float)(draw(&r, 2001)) / 1000.0f - 0.7f;
-        }
-    }
-}
-
-/* Row m's value in column col: the first three columns name home, row and step, so order and contents are checked at once. */
-static float x_value(const struct kase *q, int32_t home, int32_t m, int64_t step, int64_t col)
-{
-    float v = col == 0 ? (float)home : col == 1 ? (float)m : col == 2 ? (float)step
-                                                 : (float)(mix(q->seed + (uint64_t)(home * 1000 + m) * 131 + (uint64_t)col) % 4096) / 777.0f;
-    return q->xt == MB_BF16 ? mb_bf16_float(mb_bf16_of(v)) : v;
-}
-
-/* What the test takes for an expert: rounded to y's type. */
-static float y_value(const struct kase *q, int32_t expert, float x, int64_t col)
-{
-    float v = x * (1.0f + (float)((expert * 37 + 11) % 97) / 31.0f) + (float)(expert % 13) - 0.01f * (float)col;
-    return q->yt == MB_BF16 ? mb_bf16_float(mb_bf16_of(v)) : v;
-}
 
 static void put(enum mb_dtype t, uint8_t *base, int64_t i, float v)
 {
@@ -113,216 +35,12 @@ static float get(enum mb_dtype t, const uint8_t *base, int64_t i)
     return t == MB_F32 ? v : mb_bf16_float(h);
 }
 
-/* ---------------------------------------------------------------- formulas */
-struct expect {
-    int64_t db[MB_LINK_COUNT], dm[MB_LINK_COUNT], cb[MB_LINK_COUNT], cm[MB_LINK_COUNT], served;
-};
-
-/* The nodes of the exchange: node of each member, and of the machine. */
-struct world {
-    int32_t real[MAX_N], node[MAX_N], first[MAX_N + 1], count[MAX_N + 1], nodes;
-};
-
-static void make_world(const struct kase *q, struct world *w)
-{
-    int32_t i = 0;
-
-    for (int32_t b = 0; b < q->nodes; b++)
-        for (int32_t j = 0; j < q->per_node[b]; j++)
-            w->real[i++] = b;
-    w->nodes = q->algorithm == MB_A2A_HIER ? q->nodes : size;
-    for (i = 0; i < size; i++)
-        w->node[i] = q->algorithm == MB_A2A_HIER ? w->real[i] : i;
-    memset(w->count, 0, sizeof w->count);
-    for (i = 0; i < size; i++)
-        w->count[w->node[i]]++;
-    w->first[0] = 0;
-    for (i = 0; i < w->nodes; i++)
-        w->first[i + 1] = w->first[i] + w->count[i];
-}
-
-static int32_t agent_of(const struct world *w, int32_t s, int32_t b)
-{
-    int32_t a = w->node[s];
-
-    return w->first[b] + (s - w->first[a] + a) % w->count[b];
-}
-
-static enum mb_link link_of(const struct world *w, int32_t a, int32_t b)
-{
-    return w->real[a] == w->real[b] ? MB_LINK_INTRA : MB_LINK_INTER;
-}
-
-/* Bytes of the values that the holder of `held` returns for a row: the largest aligned ranges whose chosen experts it has. */
-static int64_t value_bytes(const struct kase *q, const int32_t *ids, const uint8_t *held, int64_t *lone, int64_t *inner)
-{
-    int64_t bytes = 0;
-
-    for (int32_t i = 0; i < q->k; i++) {
-        int level = 0, in = 0;
-        bool all = true, lowest = true;
-        if (!held[i])
-            continue;
-        while (level < 11) {
-            for (int32_t j = 0; j < q->k; j++)
-                if (ids[j] >> (level + 1) == ids[i] >> (level + 1))
-                    all &= held[j] != 0;
-            if (!all)
-                break;
-            level++;
-        }
-        for (int32_t j = 0; j < q->k; j++)
-            if (ids[j] >> level == ids[i] >> level) {
-                in++;
-                lowest &= ids[j] >= ids[i];
-            }
-        if (!lowest)
-            continue; /* counted at its lowest expert */
-        *lone += in == 1;
-        *inner += in > 1;
-        bytes += q->hidden * (in > 1 ? 4 : mb_dtype_size(q->yt));
-    }
-    return bytes;
-}
-
-static int64_t row_bytes(const struct kase *q)
-{
-    return (2 * (q->k + q->tagged) + 3) / 4 * 4 + 4 * q->k + (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
-}
-
-static void add_message(const struct kase *q, int64_t bytes, enum mb_link l, int64_t *b, int64_t *m)
-{
-    b[l] += 64 + bytes;
-    m[l] += bytes > (int64_t)q->eager ? 2 : 1;
-}
-
-/* Who holds what in one layer, as a table of yes and no beside the tables that the exchange gets. */
-struct holders {
-    uint8_t *holds; /* [experts][size] */
-    const int32_t *node;
-    struct mb_serve v;
-};
-
-/* The member that serves an expert for rows of a home: itself, else one of its node, else any, in turn by home. */
-static int32_t owner_of(const struct holders *ho, int32_t home, int32_t expert)
-{
-    const uint8_t *h = ho->holds + (int64_t)expert * size;
-    int32_t list[MAX_N], n = 0;
-
-    if (h[home])
-        return home;
-    for (int32_t m = 0; m < size; m++) {
-        if (h[m] && ho->node[m] == ho->node[home])
-            list[n++] = m;
-    }
-    for (int32_t m = 0; n == 0 && m < size; m++) {
-        for (int32_t i = m; i < size; i++) {
-            if (h[i])
-                list[n++] = i;
-        }
-        break;
-    }
-    return list[home % n];
-}
-
-/* What this member sends to and for node b as the home of rows, and what it returns to source s as an agent. */
-static void expect_network(const struct kase *q, const struct world *w, const struct holders *ho, const struct input *all,
-                           struct expect *e)
-{
-    uint8_t held[MAX_K];
-    int64_t lone = 0, inner = 0;
-
-    for (int32_t b = 0; b < w->nodes; b++) {
-        int64_t rows = 0;
-        if (b == w->node[rank])
-            continue;
-        for (int32_t m = 0; m < all[rank].m; m++) {
-            bool any = false;
-            for (int32_t j = 0; j < q->k; j++)
-                any |= w->node[owner_of(ho, rank, all[rank].experts[m * q->k + j])] == b;
-            rows += any;
-        }
-        add_message(q, rows * row_bytes(q), link_of(w, rank, agent_of(w, rank, b)), e->db, e->dm);
-    }
-    for (int32_t s = 0; s < size; s++) {
-        int64_t bytes = 0;
-        if (w->node[s] == w->node[rank] || agent_of(w, s, w->node[rank]) != rank)
-            continue;
-        for (int32_t m = 0; m < all[s].m; m++) {
-            for (int32_t j = 0; j < q->k; j++)
-                held[j] = w->node[owner_of(ho, s, all[s].experts[m * q->k + j])] == w->node[rank];
-            bytes += value_bytes(q, all[s].experts + m * q->k, held, &lone, &inner);
-        }
-        add_message(q, bytes, link_of(w, rank, s), e->cb, e->cm);
-    }
-}
-
-/* The agent of s's rows in this node: s itself if it lives here. */
-static int32_t agent_here(const struct world *w, int32_t s)
-{
-    return w->node[s] == w->node[rank] ? s : agent_of(w, s, w->node[rank]);
-}
-
-/* Shared memory (all in one round) and the rank itself. */
-static void expect_node(const struct kase *q, const struct world *w, const struct holders *ho, const struct input *all,
-                        struct expect *e)
-{
-    int64_t lone[MAX_N] = {0}, inner[MAX_N] = {0}, self_rows = 0, meta = row_bytes(q) - (q->hidden * mb_dtype_size(q->xt) + 3) / 4 * 4;
-
-    for (int32_t s = 0; s < size; s++) {
-        int32_t agent = agent_here(w, s);
-        int64_t published = 0;
-        for (int32_t m = 0; m < all[s].m; m++) {
-            uint8_t mine[MAX_K];
-            bool other = false, own = false;
-            for (int32_t j = 0; j < q->k; j++) {
-                int32_t o = owner_of(ho, s, all[s].experts[m * q->k + j]);
-                mine[j] = o == rank;
-                own |= o == rank;
-                e->served += o == rank;
-                other |= o != rank && w->node[o] == w->node[rank];
-            }
-            published += other;
-            self_rows += own && s == rank;
-            if (agent != rank)
-                value_bytes(q, all[s].experts + m * q->k, mine, &lone[agent], &inner[agent]);
-        }
-        if (agent == rank && w->count[w->node[rank]] > 1) {
-            e->db[MB_LINK_SHM] += 64 + published * (meta + q->hidden * mb_dtype_size(q->xt));
-            e->dm[MB_LINK_SHM]++;
-        }
-    }
-    for (int32_t a = 0; a < size; a++) {
-        e->cm[MB_LINK_SHM] += (lone[a] > 0) + (inner[a] > 0);
-        e->cb[MB_LINK_SHM] += 64 * ((lone[a] > 0) + (inner[a] > 0)) + q->hidden * (lone[a] * mb_dtype_size(q->yt) + inner[a] * 4);
-    }
-    e->db[MB_LINK_SELF] += self_rows * q->hidden * mb_dtype_size(q->xt);
-    e->dm[MB_LINK_SELF] += self_rows > 0;
-}
-
-static void check_counts(const struct kase *q, const struct mb_xchg *x, const struct expect *e, bool one_round)
-{
-    struct mb_xchg_counts n;
-
-    mb_xchg_counts(x, &n);
-    CHECK(n.served_rows == e->served);
-    for (int l = 0; l < MB_LINK_COUNT; l++) {
-        if ((l == MB_LINK_SHM && !one_round) || l == MB_LINK_SELF)
-            continue;
-        CHECK(n.dispatch_bytes[l] == e->db[l]);
-        CHECK(n.dispatch_messages[l] == e->dm[l]);
-        CHECK(n.combine_bytes[l] == e->cb[l]);
-        CHECK(n.combine_messages[l] == e->cm[l]);
-    }
-    CHECK(n.dispatch_bytes[MB_LINK_SELF] == e->db[MB_LINK_SELF]);
-    CHECK(n.dispatch_messages[MB_LINK_SELF] == e->dm[MB_LINK_SELF]);
-    CHECK(n.combine_bytes[MB_LINK_SELF] == e->served * q->hidden * mb_dtype_size(q->yt));
-}
-
 /* ---------------------------------------------------------------- one exchange */
-/* Rows of one home for one expert, with one tag, from place `at` of the dispatched rows on; returns the place behind. */
-static int64_t serve_home(const struct kase *q, const struct input *in, int32_t home, int32_t e, uint16_t tag, int64_t step,
-                          const struct mb_dispatched *d, const uint8_t *rows, int64_t at, uint8_t *y)
+/* Rows of one home for one expert, with one tag, from place `at` of the dispatched rows on; returns the place
+ * behind. */
+static int64_t serve_home(const struct kase *q, const struct input *in, int32_t home, int32_t e, uint16_t tag,
+                          int64_t step, const struct mb_dispatched *d, const uint8_t *rows, int64_t at,
+                          uint8_t *y)
 {
     for (int32_t m = 0; m < in->m; m++)
         for (int32_t j = 0; j < q->k; j++) {
@@ -358,7 +76,9 @@ static void serve(const struct kase *q, const struct holders *ho, const struct i
         n++;
         for (int t = 0; t < (q->tagged ? 5 : 1); t++)
             for (int32_t home = 0; home < size; home++)
-                at = owner_of(ho, home, e) != rank ? at : serve_home(q, &all[home], home, e, tags[t], step, d, rows, at, y);
+                at = xchg_owner(ho, home, e) != rank
+                         ? at
+                         : serve_home(q, &all[home], home, e, tags[t], step, d, rows, at, y);
     }
     CHECK(n == d->n_experts && at == d->rows && d->begin[n] == at);
     free(rows);
@@ -380,7 +100,8 @@ static void check_sums(const struct kase *q, const struct input *in, int64_t ste
         for (int64_t col = 0; col < q->hidden; col++) {
             float v[MAX_K], got = out[m * q->hidden + col], want;
             for (int32_t j = 0; j < q->k; j++)
-                v[j] = in->weights[m * q->k + place[j]] * y_value(q, pos[j], x_value(q, rank, m, step, col), col);
+                v[j] = in->weights[m * q->k + place[j]] *
+                       y_value(q, pos[j], x_value(q, rank, m, step, col), col);
             want = mb_tree_sum(v, pos, q->k);
             CHECK(mb_bits_of(got) == mb_bits_of(want));
         }
@@ -399,12 +120,14 @@ static void check_heads(const struct mb_xchg_head *h, const struct input *all, i
 
 static struct mb_xchg_head head_of(int64_t step, int32_t layer)
 {
-    return (struct mb_xchg_head){.step = step, .layer = layer, .flags = (uint32_t)(rank * 3 + step),
+    return (struct mb_xchg_head){.step = step,
+                                 .layer = layer,
+                                 .flags = (uint32_t)(rank * 3 + step),
                                  .status = rank == step % 7 ? MB_NO_SPACE : MB_OK};
 }
 
-static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct holders *ho, int64_t step, int32_t layer,
-                         struct input *all, struct expect *e, const struct world *w)
+static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct holders *ho, int64_t step,
+                         int32_t layer, struct input *all, struct expect *e, const struct world *w)
 {
     struct mb_xchg_head mine = head_of(step, layer);
     struct mb_dispatched d;
@@ -418,14 +141,15 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct h
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)cells * 4 + 4, &out) == MB_OK);
     for (int64_t i = 0; i < cells; i++)
         put(q->xt, host, i, x_value(q, rank, (int32_t)(i / q->hidden), step, i % q->hidden));
-    struct mb_view vin = mb_view_of(in, 0, m, q->hidden, q->xt), vout = mb_view_of(out, 0, m, q->hidden, MB_F32);
+    struct mb_view vin = mb_view_of(in, 0, m, q->hidden, q->xt),
+                   vout = mb_view_of(out, 0, m, q->hidden, MB_F32);
     CHECK(ops->copy_in(stream, vin, host) == MB_OK);
     if (q->tagged)
         mb_xchg_tags(x, all[rank].tags);
     CHECK(mb_xchg_dispatch(x, &ho->v, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
     check_heads(d.heads, all, step, layer);
     for (int64_t i = 0; i < m * q->k; i++)
-        CHECK(mb_xchg_served_by(x)[i] == owner_of(ho, rank, all[rank].experts[i]));
+        CHECK(mb_xchg_served_by(x)[i] == xchg_owner(ho, rank, all[rank].experts[i]));
     uint8_t *hy = malloc((size_t)(d.rows * q->hidden) * 4 + 1);
     serve(q, ho, all, step, &d, hy);
     CHECK(ops->buf_alloc(dev, MB_MEM_OTHER, (uint64_t)(d.rows * q->hidden) * 4 + 4, &y) == MB_OK);
@@ -436,8 +160,8 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct h
     CHECK(mb_xchg_combine(x, vy, vout) == MB_OK);
     CHECK(ops->copy_out(stream, host, vout) == MB_OK);
     check_sums(q, &all[rank], step, (const float *)host);
-    expect_network(q, w, ho, all, e);
-    expect_node(q, w, ho, all, e);
+    xchg_expect_network(q, w, ho, all, e);
+    xchg_expect_node(q, w, ho, all, e);
     ops->buf_free(in);
     ops->buf_free(out);
     ops->buf_free(y);
@@ -456,12 +180,12 @@ static void one_step(const struct world *w, struct mb_xchg *x, int64_t step, str
     check_heads(heads, NULL, step, -1);
     for (int32_t b = 0; b < w->nodes; b++)
         if (b != w->node[rank]) {
-            enum mb_link l = link_of(w, rank, agent_of(w, rank, b));
+            enum mb_link l = xchg_link(w, rank, xchg_agent(w, rank, b));
             e->db[l] += 64;
             e->dm[l]++;
         }
     for (int32_t s = 0; s < size; s++)
-        if (w->count[w->node[rank]] > 1 && agent_here(w, s) == rank) {
+        if (w->count[w->node[rank]] > 1 && xchg_agent_here(w, s) == rank) {
             e->db[MB_LINK_SHM] += 64;
             e->dm[MB_LINK_SHM]++;
         }
@@ -485,8 +209,11 @@ static void make_holders(const struct kase *q, const struct world *w, int32_t la
 
     *ho = (struct holders){.node = w->node};
     ho->holds = calloc((size_t)(q->experts + 1) * (size_t)size, 1);
-    ho->v = (struct mb_serve){.ids = q->experts, .members = size, .first = calloc((size_t)q->experts + 1, 4),
-                              .member = calloc((size_t)(q->experts + 1) * (size_t)size, 4), .node = calloc((size_t)size, 4)};
+    ho->v = (struct mb_serve){.ids = q->experts,
+                              .members = size,
+                              .first = calloc((size_t)q->experts + 1, 4),
+                              .member = calloc((size_t)(q->experts + 1) * (size_t)size, 4),
+                              .node = calloc((size_t)size, 4)};
     for (int32_t e = 0; e < q->experts; e++) {
         for (int i = 0; i < (q->placement == 5 ? 4 : 1); i++)
             ho->holds[(int64_t)e * size + draw_owner(q, e, &r)] = 1;
@@ -520,14 +247,26 @@ static void run_case(const struct kase *q)
     int64_t before = mb_mem_total(&mem);
 
     CHECK(mb_topo_synthetic(q->nodes, q->per_node, &topo) == MB_OK);
-    struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .mem = &mem, .node = topo->node_of, .algorithm = q->algorithm,
-                                .hidden = q->hidden, .k = q->k, .experts = q->experts, .tagged = q->tagged, .x_type = q->xt, .y_type = q->yt,
-                                .max_rows = MAX_M, .shm_bytes = q->shm, .eager_bytes = q->eager};
+    struct mb_xchg_options o = {.ops = ops,
+                                .dev = dev,
+                                .stream = stream,
+                                .mem = &mem,
+                                .node = topo->node_of,
+                                .algorithm = q->algorithm,
+                                .hidden = q->hidden,
+                                .k = q->k,
+                                .experts = q->experts,
+                                .tagged = q->tagged,
+                                .x_type = q->xt,
+                                .y_type = q->yt,
+                                .max_rows = MAX_M,
+                                .shm_bytes = q->shm,
+                                .eager_bytes = q->eager};
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(mb_xchg_algorithm(x) == q->algorithm);
     CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
-    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged) == row_bytes(q));
-    make_world(q, &w);
+    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged) == xchg_row_bytes(q));
+    xchg_world(q, rank, &w);
     CHECK(q->layers <= 2);
     for (int32_t layer = 0; layer < q->layers; layer++)
         make_holders(q, &w, layer, &ho[layer]);
@@ -536,7 +275,7 @@ static void run_case(const struct kase *q)
             one_exchange(q, x, &ho[layer], step, layer, all, &e, &w);
         one_step(&w, x, step, &e);
     }
-    check_counts(q, x, &e, q->shm >= 64u << 20);
+    xchg_check_counts(q, x, &e, q->shm >= 64u << 20);
     mb_xchg_destroy(x);
     mb_topo_destroy(topo);
     for (int32_t layer = 0; layer < q->layers; layer++)
@@ -553,7 +292,10 @@ static void set_nodes(struct kase *q, struct rng *r, int i)
 
     q->nodes = 0;
     while (left > 0) {
-        int32_t n = i == 0 ? size : i == 1 ? 1 : i == 2 ? (size + 1) / 2 : 1 + (int32_t)draw(r, (uint32_t)left);
+        int32_t n = i == 0   ? size
+                    : i == 1 ? 1
+                    : i == 2 ? (size + 1) / 2
+                             : 1 + (int32_t)draw(r, (uint32_t)left);
         n = n < left ? n : left;
         q->per_node[q->nodes++] = n;
         left -= n;
@@ -564,7 +306,7 @@ static struct kase random_case(struct rng *r, int i)
 {
     static const int64_t hiddens[] = {4, 64, 37, 200, 2048};
     static const uint64_t eagers[] = {65536, 0, 500, 3000};
-    struct kase q = {.seed = mix(r->s), .layers = 2, .steps = 3};
+    struct kase q = {.size = size, .seed = mix(r->s), .layers = 2, .steps = 3};
 
     q.hidden = hiddens[draw(r, 5)];
     q.experts = i % 9 == 8 ? 1024 : 1 + (int32_t)draw(r, 40);
@@ -593,7 +335,8 @@ static void run_cases(int cases)
     }
 }
 
-/* The CPU backend must not be left out: its operations are asked for things at their edges (no rows, odd widths). */
+/* The CPU backend must not be left out: its operations are asked for things at their edges (no rows, odd
+ * widths). */
 static void run_on_cpu(int cases)
 {
     struct mb_device_options o = {.threads = 1, .isa = "auto", .mem = &mem, .path = MB_BF16};
@@ -608,7 +351,8 @@ static void run_on_cpu(int cases)
 /* A model without MoE layers: no experts at all, only steps. */
 static void run_dense(void)
 {
-    struct kase q = {.hidden = 64, .algorithm = MB_A2A_HIER, .steps = 3, .shm = 64u << 20, .eager = 65536};
+    struct kase q = {
+        .size = size, .hidden = 64, .algorithm = MB_A2A_HIER, .steps = 3, .shm = 64u << 20, .eager = 65536};
     struct rng r = {1};
 
     set_nodes(&q, &r, 2);

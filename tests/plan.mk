@@ -2,11 +2,11 @@
 TESTS_UNIT += tests/unit_fetch tests/unit_plan tests/unit_layouts tests/unit_makers tests/unit_split tests/unit_parts
 tests_unit_parts_SOURCES = tests/unit_parts.c
 tests_unit_parts_LDADD = $(TEST_LIBS)
-tests_unit_split_SOURCES = tests/unit_split.c
+tests_unit_split_SOURCES = tests/unit_split.c tests/draw.h
 tests_unit_split_LDADD = $(TEST_LIBS)
-tests_unit_makers_SOURCES = tests/unit_makers.c
+tests_unit_makers_SOURCES = tests/unit_makers.c tests/draw.h
 tests_unit_makers_LDADD = $(TEST_LIBS)
-tests_unit_fetch_SOURCES = tests/unit_fetch.c
+tests_unit_fetch_SOURCES = tests/unit_fetch.c tests/draw.h
 tests_unit_fetch_LDADD = $(TEST_LIBS)
 tests_unit_layouts_SOURCES = tests/unit_layouts.c
 tests_unit_layouts_LDADD = $(TEST_LIBS)

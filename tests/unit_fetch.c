@@ -11,18 +11,10 @@
 #include "device/ops.h"
 #include "engine/cache.h"
 #include "plan/fetch.h"
+#include "draw.h"
 
 #define MOST_MEMBERS 9
 #define MOST_IDS 24
-
-static uint64_t state_of_draw;
-
-static int32_t draw(int32_t n)
-{
-    uint64_t z = (state_of_draw += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    return (int32_t)((z >> 33) % (uint64_t)n);
-}
 
 struct kase {
     struct mb_serve owners;

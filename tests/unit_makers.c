@@ -9,17 +9,9 @@
 #include <string.h>
 #include "base/log.h"
 #include "plan/makers.h"
+#include "draw.h"
 
 #define MOST 12 /* experts and copies of a small case */
-
-static uint64_t state_of_draw;
-
-static int32_t draw(int32_t n)
-{
-    uint64_t z = (state_of_draw += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    return (int32_t)((z >> 33) % (uint64_t)n);
-}
 
 static struct mb_placement *make(const struct mb_maker *k)
 {

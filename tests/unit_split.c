@@ -15,17 +15,9 @@
 #include "plan/makers.h"
 #include "plan/plan.h"
 #include "plan/serve.h"
+#include "draw.h"
 
 #define MOST_LAYERS 10
-
-static uint64_t state_of_draw;
-
-static int32_t draw(int32_t n)
-{
-    uint64_t z = (state_of_draw += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    return (int32_t)((z >> 33) % (uint64_t)n);
-}
 
 static struct mb_model model_of(int32_t layers, uint8_t *is_moe)
 {
