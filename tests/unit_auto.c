@@ -221,15 +221,9 @@ static void add(void *arg, const struct mb_layout *l)
     a->l[a->n++] = *l;
 }
 
-/* By their members; what lies between them may differ. */
 static int by_sizes(const void *a, const void *b)
 {
-    const struct mb_layout *x = a, *y = b;
-    const int32_t u[] = {x->world, x->dp,  x->pp,  x->tp,         x->sp,   x->adp,
-                         x->ep,    x->etp, x->edp, x->lane_scope, x->attn, x->expert},
-                  v[] = {y->world, y->dp,  y->pp,  y->tp,         y->sp,   y->adp,
-                         y->ep,    y->etp, y->edp, y->lane_scope, y->attn, y->expert};
-    return memcmp(u, v, sizeof u);
+    return mb_layout_compare(a, b);
 }
 
 static int64_t compare_walks(const struct mb_auto_in *in, int32_t world)

@@ -13,14 +13,6 @@
 #include "plan/enumerate.h"
 #include "plan/plan.h"
 
-/* All members; what lies between them may differ. */
-static bool same(const struct mb_layout *a, const struct mb_layout *b)
-{
-    return a->world == b->world && a->dp == b->dp && a->pp == b->pp && a->tp == b->tp && a->sp == b->sp &&
-           a->adp == b->adp && a->ep == b->ep && a->etp == b->etp && a->edp == b->edp &&
-           a->lane_scope == b->lane_scope && a->attn == b->attn && a->expert == b->expert;
-}
-
 /* The same count by trying all products of sizes. */
 static int64_t by_products(int32_t world)
 {
@@ -52,10 +44,33 @@ static void test_count(void **state)
         for (; mb_layout_next(&w, &l); n++) {
             struct mb_layout_options o = mb_layout_options_of(&l);
             assert_int_equal(mb_layout_try(&o, worlds[i], &again, why), MB_OK);
-            assert_true(same(&l, &again));
+            assert_int_equal(mb_layout_compare(&l, &again), 0);
         }
         assert_int_equal(n, by_products(worlds[i]));
     }
+}
+
+/* The order sees every size, and nothing else. */
+static void test_compare(void **state)
+{
+    (void)state;
+    struct mb_layout a, b;
+
+    memset(&a, 0, sizeof a);
+    memset(&b, 0xff, sizeof b);
+    int32_t *u[] = {&a.world, &a.dp, &a.pp, &a.tp, &a.sp, &a.adp, &a.ep, &a.etp, &a.edp, &a.attn, &a.expert},
+            *v[] = {&b.world, &b.dp, &b.pp, &b.tp, &b.sp, &b.adp, &b.ep, &b.etp, &b.edp, &b.attn, &b.expert};
+    for (size_t i = 0; i < sizeof u / sizeof *u; i++)
+        *u[i] = *v[i] = (int32_t)i + 1;
+    a.lane_scope = b.lane_scope = true;
+    assert_int_equal(mb_layout_compare(&a, &b), 0);
+    for (size_t i = 0; i < sizeof u / sizeof *u; i++) {
+        ++*u[i];
+        assert_true(mb_layout_compare(&a, &b) > 0 && mb_layout_compare(&b, &a) < 0);
+        --*u[i];
+    }
+    a.lane_scope = false;
+    assert_true(mb_layout_compare(&a, &b) < 0);
 }
 
 /* Places are a bijection, and the two grids agree with the functions that go the other way. */
@@ -108,7 +123,7 @@ static void test_refusals(void **state)
             assert_true(mb_layout_nearest(&o, world, NULL, NULL, &l));
             struct mb_layout_options n = mb_layout_options_of(&l);
             assert_int_equal(mb_layout_try(&n, world, &again, why), MB_OK);
-            assert_true(same(&l, &again));
+            assert_int_equal(mb_layout_compare(&l, &again), 0);
         }
     assert_true(refused > 10000);
 }
@@ -168,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_count),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_models),

@@ -57,10 +57,11 @@ void mb_plan_print_head(const struct mb_conf *c, const struct mb_auto_in *in)
         "steps     : %d sequences at once and %d rows a step at most in an attention group (--max-num-seqs, "
         "--max-batch-rows)\n",
         (int)in->o->max_num_seqs, (int)mb_plan_batch_rows(in->o));
-    printf("estimates : from data sheets, at %.0f %% of the arithmetic, %.0f %% of memory bandwidth and %.0f "
+    printf("estimates : from %s, at %.0f %% of the arithmetic, %.0f %% of memory bandwidth and %.0f "
            "%% of the links, "
            "without overlap; %s\n",
-           100 * MB_COST_GEMM, 100 * MB_COST_STREAM, 100 * MB_COST_WIRE,
+           in->c->cpu ? "these guesses" : "data sheets", 100 * MB_COST_GEMM, 100 * MB_COST_STREAM,
+           100 * MB_COST_WIRE,
            in->c->cpu ? "for comparing layouts, not for promising times" : "no GPU has run this program yet");
 }
 
@@ -118,7 +119,7 @@ enum mb_status mb_plan_print_table(const struct mb_auto *a, const struct mb_auto
     printf("\n");
     mb_table_print(t, stdout);
     printf("%" PRId64 " of %" PRId64 " layouts fit; *: chosen; t, p: splits tensors (tt: of shared layers "
-                                     "and of experts) or layers, which is done only where it must be\n",
+           "and of experts) or layers, which is done only where it must be\n",
            a->n, a->legal);
     return MB_OK;
 }
@@ -160,7 +161,7 @@ static int simple_ones(const struct mb_auto_in *in, struct simple s[8])
 static void verdict(const struct mb_auto_in *in, const struct mb_candidate *c,
                     const struct mb_candidate *taken, char *out, size_t cap)
 {
-    if (taken != NULL && memcmp(&c->l, &taken->l, sizeof c->l) == 0)
+    if (taken != NULL && mb_layout_compare(&c->l, &taken->l) == 0)
         snprintf(out, cap, "chosen");
     else if (c->seqs == 0)
         snprintf(out, cap,

@@ -207,7 +207,7 @@ static int better(const void *va, const void *vb)
         c = CMP(b->l.dp, a->l.dp);
     if (c == 0)
         c = CMP(a->l.edp, b->l.edp);
-    return c ? c : memcmp(&a->l, &b->l, sizeof a->l);
+    return c ? c : mb_layout_compare(&a->l, &b->l);
 }
 
 /* Those with KV for some sequences come before all others. */

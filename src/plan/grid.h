@@ -12,6 +12,7 @@
 #ifndef MB_PLAN_GRID_H
 #define MB_PLAN_GRID_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
 
@@ -23,6 +24,20 @@ struct mb_layout {
     bool lane_scope;      /* experts of all stages lie on all ranks of the lane */
     int32_t attn, expert; /* --disaggregate A:X, ranks of each kind per stage; 0, 0: every rank does both */
 };
+/* An order of layouts, by their sizes; 0: the same. (What lies between the members says nothing.) */
+static inline int mb_layout_compare(const struct mb_layout *a, const struct mb_layout *b)
+{
+    const int32_t x[] = {a->world, a->dp,  a->pp,  a->tp,         a->sp,   a->adp,
+                         a->ep,    a->etp, a->edp, a->lane_scope, a->attn, a->expert},
+                  y[] = {b->world, b->dp,  b->pp,  b->tp,         b->sp,   b->adp,
+                         b->ep,    b->etp, b->edp, b->lane_scope, b->attn, b->expert};
+
+    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++) {
+        if (x[i] != y[i])
+            return x[i] < y[i] ? -1 : 1;
+    }
+    return 0;
+}
 
 struct mb_layout_options { /* 0: not given */
     int32_t dp, pp, tp, sp, adp, ep, etp, edp;
