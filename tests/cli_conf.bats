@@ -41,6 +41,24 @@ load common.bash
     [ "$(grep -c "kv-segment 100 is not a multiple of 64; 128 is" <<<"$output")" -eq 1 ]
 }
 
+# late RANK COMMAND...: that rank starts a second after the others
+late() {
+    local late=$1
+    shift
+    sh "$top/tests/mpirun.sh" 3 sh -c '[ "${OMPI_COMM_WORLD_RANK:-$PMIX_RANK}" != "$0" ] || sleep 1; exec "$@"' "$late" "$@"
+}
+
+@test "the one that says it may come late; a mistake of one rank alone is said by it" {
+    run late 0 "$MOEBATCH" run -m M -i I -o O --kv-segment 100
+    [ "$status" -eq 1 ]
+    [ "$(grep -c "kv-segment 100 is not a multiple of 64; 128 is" <<<"$output")" -eq 1 ]
+    run sh "$top/tests/mpirun.sh" 2 sh -c '[ "${OMPI_COMM_WORLD_RANK:-$PMIX_RANK}" = 0 ] || export MOEBATCH_THREADS=many; exec "$@"' x \
+        "$MOEBATCH" run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/r.h5"
+    echo "$output"
+    [ "$status" -ne 0 ]
+    grep -q "MOEBATCH_THREADS: 'many'" <<<"$output"
+}
+
 @test "impossible layouts exit 2, name both values and what would work" {
     run ranks 3 run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/r.h5" --expert-parallel-size 2
     [ "$status" -eq 2 ]

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "app/run.h"
 #include "app/signals.h"
 #include "app/tools.h"
@@ -22,6 +23,22 @@ static bool speaks_for_all(void)
             return strcmp(v, "0") == 0;
     }
     return true;
+}
+
+/* A launcher ends the job when the first rank leaves with an error, perhaps before the one that speaks has spoken. So the others
+ * wait to be ended; who is still there then was alone with the mistake (an environment of its own, say) and says it. */
+static enum mb_status parse(int argc, char **argv, struct mb_conf **conf)
+{
+    const struct timespec moment = {.tv_sec = 5};
+    bool speaks = speaks_for_all();
+
+    mb_log_set_quiet(!speaks);
+    enum mb_status st = mb_conf_parse(argc, argv, environ, conf);
+    mb_log_set_quiet(false);
+    if (st == MB_OK || speaks)
+        return st;
+    bool ended = nanosleep(&moment, NULL) != 0;
+    return ended ? st : mb_conf_parse(argc, argv, environ, conf);
 }
 
 static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv, int *exit_code)
@@ -61,12 +78,9 @@ int main(int argc, char **argv)
     int code = -1;
 
     mb_signals_install();
-    mb_log_set_quiet(!speaks_for_all());
-    enum mb_status st = mb_conf_parse(argc, argv, environ, &conf);
-    if (st == MB_OK) {
-        mb_log_set_quiet(false);
+    enum mb_status st = parse(argc, argv, &conf);
+    if (st == MB_OK)
         st = dispatch(conf, &argc, &argv, &code);
-    }
     mb_conf_destroy(conf);
     if (fflush(stdout) != 0 && st == MB_OK)
         st = mb_error(MB_IO, "standard output can't be written");
