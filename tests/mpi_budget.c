@@ -129,10 +129,10 @@ static bool activations_of(const struct mb_budget *b, int64_t peak)
     return false;
 }
 
-/* Within 5 %, or a page: these models are tiny. */
-static bool near_to(int64_t got, int64_t planned)
+/* Within 5 %, or a page: these models are tiny. Of what is planned, `late` may not have been needed. */
+static bool near_to(int64_t got, int64_t planned, int64_t late)
 {
-    int64_t off = got > planned ? got - planned : planned - got;
+    int64_t off = got > planned ? got - planned : got < planned - late ? planned - late - got : 0;
 
     return off <= planned / 20 || off <= 4096;
 }
@@ -147,7 +147,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
 
     bool ok = peak[MB_MEM_WEIGHTS] == b->weights && peak[MB_MEM_EXPERTS] == b->experts &&
               peak[MB_MEM_KV] == b->kv && activations_of(b, peak[MB_MEM_ACTIVATIONS]) &&
-              near_to(moving, b->exchange) && near_to(peak[MB_MEM_STAGING], b->staging) &&
+              near_to(moving, b->exchange, b->late) && near_to(peak[MB_MEM_STAGING], b->staging, 0) &&
               p->weight_bytes[index] == b->weights && p->expert_bytes[index] == b->experts;
     if (mb_comm_rank(c) == 0 || !ok)
         printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
@@ -245,8 +245,8 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     struct count sink = {{&sink_ops}, 0, 0};
     int64_t made = mem.now[MB_MEM_STAGING], reserved = mem.now[MB_MEM_EXCHANGE];
     CHECK(mb_engine_run(e, &source.base, &sink.base) == MB_OK);
-    CHECK(near_to(mem.now[MB_MEM_STAGING], made) &&
-          near_to(mem.now[MB_MEM_EXCHANGE], reserved)); /* nothing grew */
+    CHECK(near_to(mem.now[MB_MEM_STAGING], made, 0) &&
+          near_to(mem.now[MB_MEM_EXCHANGE], reserved, 0)); /* nothing grew */
     CHECK(sink.rows == (mb_place_leads(&at) ? REQUESTS : 0) && sink.errors == 0);
     mb_engine_destroy(e);
     ops->close(dev);

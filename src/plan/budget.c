@@ -277,8 +277,10 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));
     b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path, v.slice));
     b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
+    int64_t posts = mb_budget_posts(&v);
+    b.late = mb_sat_mul(p->layout.pp - 1, posts);
     b.exchange =
-        MB_SUM(mb_xchg_room_bytes(&rooms.xchg), mb_transit_room_bytes(&rooms.transit), mb_budget_posts(&v));
+        MB_SUM(mb_xchg_room_bytes(&rooms.xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
     b.staging = mb_budget_staging(
         &v, mb_sat_add(mb_xchg_room_pinned(&rooms.xchg), mb_transit_room_pinned(&rooms.transit)));
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;

@@ -87,7 +87,7 @@ int64_t mb_budget_adapter_rows(const struct mb_budget_view *v);
 /* budget_step.c */
 int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes,
                               int64_t *expert_rows);
-/* What is posted on a line: step headers, rows between stages, results. */
+/* What a rank posts on its line in one step: headers, rows between stages, results. */
 int64_t mb_budget_posts(const struct mb_budget_view *v);
 /* kept: pinned memory of the rooms. */
 int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept);
