@@ -37,7 +37,7 @@ library_ok() { # header file
     case $1 in
     hdf5.h | H5*.h) [[ $2 == io/h5.c ]] ;;
     mpi.h) [[ $2 == comm/* || $2 == app/* || $2 == io/h5.c ]] ;;
-    hwloc.h | hwloc/*) [[ $2 == topo/discover.c ]] ;;
+    hwloc.h | hwloc/*) [[ $2 == topo/load.h ]] ;;
     yaml.h) [[ $2 == conf/deck.c ]] ;;
     pcre2.h) [[ $2 == text/* ]] ;;
     xxhash.h) [[ $2 == base/hash.c ]] ;;

@@ -29,20 +29,23 @@ struct planner {
 
 static enum mb_status read_machines(struct mb_cluster *c)
 {
-    struct mb_topo_local *l = NULL;
+    struct mb_machine *l = NULL;
     char files[MB_CLUSTER_FILES], *next = files, *file;
     int32_t n = 0;
     enum mb_status st = MB_OK;
 
     snprintf(files, sizeof files, "%s", c->files);
     while (st == MB_OK && (file = strsep(&next, ",")) != NULL) {
-        struct mb_topo_local *more = realloc(l, ((size_t)n + 1) * sizeof *l);
+        struct mb_machine *more = realloc(l, ((size_t)n + 1) * sizeof *l);
         if (more == NULL) {
             st = mb_error(MB_NO_MEMORY, "no memory for a machine");
             break;
         }
         l = more;
-        st = mb_topo_discover(file[0] != '\0' ? file : NULL, &l[n], NULL);
+        const char *xml = file[0] != '\0' ? file : NULL;
+        st = mb_topo_discover(xml, &l[n].local, NULL);
+        if (st == MB_OK)
+            st = mb_topo_devices(xml, &l[n].devices);
         n++;
     }
     if (st == MB_OK)

@@ -34,7 +34,10 @@ static void print_devices(const struct mb_auto_in *in)
            "GB/s to its "
            "neighbours\n",
            c->cpu ? "a rank" : "a GPU", c->kind.memory / c->gib, unit(in), gb(in, in->memory),
-           c->kind.flops / 1e12, c->cpu ? "(a guess from its cores)" : "in bf16 (dense)",
+           c->kind.flops / 1e12,
+           c->guess ? "(a guess from its cores)"
+           : c->cpu ? "in f32 at base clock"
+                    : "in bf16 (dense)",
            c->kind.bandwidth / 1e9, c->link / 1e9);
     if (c->nodes > 1)
         printf("network   : %.0f GB/s a node\n", c->net / 1e9);
@@ -60,7 +63,7 @@ void mb_plan_print_head(const struct mb_conf *c, const struct mb_auto_in *in)
     printf("estimates : from %s, at %.0f %% of the arithmetic, %.0f %% of memory bandwidth and %.0f "
            "%% of the links, "
            "without overlap; %s\n",
-           in->c->cpu ? "these guesses" : "data sheets", 100 * MB_COST_GEMM, 100 * MB_COST_STREAM,
+           in->c->guess ? "these guesses" : "data sheets", 100 * MB_COST_GEMM, 100 * MB_COST_STREAM,
            100 * MB_COST_WIRE,
            in->c->cpu ? "for comparing layouts, not for promising times" : "no GPU has run this program yet");
 }
@@ -118,8 +121,9 @@ enum mb_status mb_plan_print_table(const struct mb_auto *a, const struct mb_auto
     }
     printf("\n");
     mb_table_print(t, stdout);
-    printf("%" PRId64 " of %" PRId64 " layouts fit; *: chosen; t, p: splits tensors (tt: of shared layers "
-           "and of experts) or layers, which is done only where it must be\n",
+    printf("%" PRId64 " of %" PRId64
+           " layouts fit, fastest first; *: chosen; t, p: splits tensors (tt: of shared "
+           "layers and of experts) or layers; hours: with loading and assembly\n",
            a->n, a->legal);
     return MB_OK;
 }
@@ -168,13 +172,11 @@ static void verdict(const struct mb_auto_in *in, const struct mb_candidate *c,
                  "does not fit: %.1f experts + %.1f shared + %.1f rest + KV of one request = %.1f of %.1f %s",
                  gb(in, c->experts), gb(in, c->weights), gb(in, c->rest), gb(in, c->need), gb(in, in->memory),
                  unit(in));
-    else if (taken != NULL && c->level != taken->level)
-        snprintf(out, cap, "fits, but splits more than must be (%s by estimate)",
-                 c->cost.seconds < taken->cost.seconds ? "faster" : "slower, too,");
     else if (taken != NULL && c->cost.seconds >= taken->cost.seconds)
-        snprintf(out, cap, "%.0f %% slower by estimate", 100 * (c->cost.seconds / taken->cost.seconds - 1));
+        snprintf(out, cap, "fits, %.1f %% slower by estimate",
+                 100 * (c->cost.seconds / taken->cost.seconds - 1));
     else
-        snprintf(out, cap, "KV for %lld sequences only", (long long)c->seqs);
+        snprintf(out, cap, "fits by estimate, but not when every rank is looked at");
 }
 
 enum mb_status mb_plan_print_simple(const struct mb_auto_in *in, const struct mb_candidate *taken)
@@ -236,6 +238,7 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
                           const struct mb_plan *p)
 {
     const struct mb_budget *b = &p->budget;
+    const struct mb_cost *t = &a->fit[taken].cost;
     char options[MB_LAYOUT_TEXT], reason[MB_AUTO_TEXT];
 
     mb_plan_options_text(&a->fit[taken].l, options);
@@ -246,6 +249,8 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
            "%.1f, KV %.1f (%" PRId64 " pages of %d positions)\n",
            gb(in, b->total), unit(in), in->c->cpu ? "rank" : "GPU", gb(in, b->experts), gb(in, b->weights),
            gb(in, b->activations), gb(in, b->exchange + b->staging), gb(in, b->kv), p->kv_pages, MB_KV_BLOCK);
+    printf("time      : %.3g h by estimate: %.3g h of steps, %.0f s of loading, %.0f s of assembly\n",
+           t->seconds / 3600, (t->seconds - t->load - t->assembly) / 3600, t->load, t->assembly);
     printf("because   : %s.\n", reason);
 }
 

@@ -197,10 +197,10 @@ static void rate(void *arg, const struct mb_layout *l)
 static int better(const void *va, const void *vb)
 {
     const struct mb_candidate *a = va, *b = vb;
-    int c = CMP(a->level, b->level);
+    int c = CMP(a->cost.seconds, b->cost.seconds);
 
     if (c == 0)
-        c = CMP(a->cost.seconds, b->cost.seconds);
+        c = CMP(a->level, b->level);
     if (c == 0)
         c = CMP(a->need, b->need);
     if (c == 0)
@@ -208,23 +208,6 @@ static int better(const void *va, const void *vb)
     if (c == 0)
         c = CMP(a->l.edp, b->l.edp);
     return c ? c : mb_layout_compare(&a->l, &b->l);
-}
-
-/* Those with KV for some sequences come before all others. */
-static void drop_tight(struct mb_auto *a, const struct mb_auto_in *in)
-{
-    int64_t some = in->o->max_num_seqs < MB_AUTO_SEQUENCES ? in->o->max_num_seqs : MB_AUTO_SEQUENCES, n = 0;
-
-    for (int64_t i = 0; i < a->n; i++)
-        n += a->fit[i].seqs >= some;
-    if (n == 0)
-        return;
-    n = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-        if (a->fit[i].seqs >= some)
-            a->fit[n++] = a->fit[i];
-    }
-    a->n = n;
 }
 
 enum mb_status mb_auto_create(const struct mb_auto_in *in, struct mb_auto **out)
@@ -241,7 +224,6 @@ enum mb_status mb_auto_create(const struct mb_auto_in *in, struct mb_auto **out)
         mb_auto_destroy(r.a);
         return r.st;
     }
-    drop_tight(r.a, in);
     if (r.a->n > 1)
         qsort(r.a->fit, (size_t)r.a->n, sizeof *r.a->fit, better);
     *out = r.a;

@@ -6,18 +6,15 @@
  *    was given is taken as it is);
  *  - has no more shards than experts, and no more stages than layers;
  *  - splits sequences only where a context of more than MB_AUTO_CONTEXT positions is asked for.
- * Of those that fit into memory, with KV for some sequences, it takes by these rules, then by cost
- * (plan/cost.h): expert and data parallelism alone if they fit; tensor or expert-tensor parallelism only
- * where an expert or the shared layers don't fit; pipeline stages only where memory demands them, or in
- * models of MB_AUTO_DEEP layers and more. A size that was given breaks no rule. */
+ * Of those that fit into memory it takes the one with the least estimated time (plan/cost.h), loading and
+ * assembly included; of equally fast ones that which splits least: expert and data parallelism before tensors
+ * or slices of experts, those before pipeline stages. Too little KV needs no rule: few sequences at once are
+ * slow, and the estimate knows how many there are. */
 #ifndef MB_PLAN_AUTO_H
 #define MB_PLAN_AUTO_H
 #include "plan/cost.h"
 
 #define MB_AUTO_CONTEXT 16384
-#define MB_AUTO_DEEP 96
-#define MB_AUTO_SEQUENCES                                                                                    \
-    8 /* less KV than for so many sequences counts as too little, while others have it */
 
 struct mb_auto_in {
     const struct mb_model *m;
@@ -30,7 +27,7 @@ struct mb_auto_in {
 };
 
 /* How far a layout goes beyond expert and data parallelism: 1 for tensor parallelism, 1 for slices of
- * experts, 3 for stages, where they were not given. Fewer is better. */
+ * experts, 3 for stages, where they were not given. */
 enum { MB_AUTO_STAGES = 3, MB_AUTO_LEVELS = 6 };
 
 struct mb_candidate {
@@ -45,7 +42,7 @@ struct mb_candidate {
 };
 
 struct mb_auto {
-    struct mb_candidate *fit;                  /* [n] best first */
+    struct mb_candidate *fit;                  /* [n] fastest first */
     int64_t n, tried, legal;                   /* legal: taken by mb_plan_refusal */
     struct mb_candidate least[MB_AUTO_LEVELS]; /* of each level the one that needs least; need 0: none */
     char refused[MB_LAYOUT_TEXT];              /* why one was refused, if any was */
@@ -62,7 +59,8 @@ enum mb_status mb_auto_rate(const struct mb_auto_in *in, const struct mb_layout 
 /* Rates all. n = 0 where none fits. Errors: MB_NO_MEMORY. */
 enum mb_status mb_auto_create(const struct mb_auto_in *in, struct mb_auto **out);
 void mb_auto_destroy(struct mb_auto *a); /* NULL ok */
-/* Of all that were looked at the one that needs least memory, whether it fits or not; NULL: none was legal. */
+/* Of all that were looked at the one that needs least memory, whether it fits or not; NULL: none was legal.
+ */
 const struct mb_candidate *mb_auto_smallest(const struct mb_auto *a);
 /* The first of fit that mb_plan_works takes on this topology; -1: none of the first few hundred. */
 int64_t mb_auto_settle(const struct mb_auto *a, const struct mb_auto_in *in, const struct mb_topo *t);

@@ -218,9 +218,9 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
 static int32_t level_of(const struct mb_auto_in *in, const struct mb_layout *l)
 {
     const struct mb_layout_options *g = &in->o->layout;
-    bool stages = l->pp > 1 && g->pp == 0 && in->m->layers < MB_AUTO_DEEP;
 
-    return (l->tp > 1 && g->tp == 0) + (l->etp > 1 && g->etp == 0) + (stages ? MB_AUTO_STAGES : 0);
+    return (l->tp > 1 && g->tp == 0) + (l->etp > 1 && g->etp == 0) +
+           (l->pp > 1 && g->pp == 0 ? MB_AUTO_STAGES : 0);
 }
 
 static void rate_memory(const struct mb_auto_in *in, struct mb_auto_sizes *z, struct stages *s,
@@ -275,7 +275,8 @@ enum mb_status mb_auto_rate_with(const struct mb_auto_in *in, struct mb_auto_siz
                             .kv = in->o->kv_dtype,
                             .w = in->w,
                             .rows = z->rows,
-                            .seqs = (double)c.seqs};
+                            .seqs = (double)c.seqs,
+                            .bytes = (double)mb_sat_add(c.weights, c.experts)};
     if (c.seqs > 0)
         mb_cost_estimate(&ci, &c.cost);
     *out = c;

@@ -25,23 +25,34 @@ static double gb(const struct mb_auto_in *in, int64_t bytes)
     return (double)bytes / in->c->gib;
 }
 
-/* Why the simpler ones are not enough. */
-static void say_memory(struct text *t, const struct mb_auto *a, const struct mb_auto_in *in,
-                       const struct mb_candidate *c)
+/* The fastest of those that split less, NULL: none of them fits. */
+static const struct mb_candidate *simpler(const struct mb_auto *a, const struct mb_candidate *c)
+{
+    for (int64_t j = 0; j < a->n; j++) {
+        if (a->fit[j].level < c->level)
+            return &a->fit[j];
+    }
+    return NULL;
+}
+
+/* Why the simpler ones are not taken. */
+static void say_simpler(struct text *t, const struct mb_auto *a, const struct mb_auto_in *in,
+                        const struct mb_candidate *c)
 {
     const char *unit = in->c->cpu ? "GiB" : "GB";
-    const struct mb_candidate *plain = &a->least[0];
+    const struct mb_candidate *plain = &a->least[0], *s = simpler(a, c);
 
     if (c->level == 0) {
-        say(t, "expert and data parallelism alone fit, so neither tensors nor layers are split");
+        say(t, "expert and data parallelism alone fit, so neither tensors nor layers need be split");
         return;
     }
-    if (plain->need > in->memory)
+    if (s != NULL)
+        say(t,
+            "the fastest layout that splits less (KV for %lld sequences) is estimated to take %.0f %% longer",
+            (long long)s->seqs, 100 * (s->cost.seconds / c->cost.seconds - 1));
+    else if (plain->need > in->memory)
         say(t, "without splitting more than the set of experts a rank would need at least %.1f %s of %.1f",
             gb(in, plain->need), unit, gb(in, in->memory));
-    else if (plain->need > 0)
-        say(t, "without splitting more than the set of experts there would be KV for %lld sequences only",
-            (long long)plain->room);
     else
         say(t, "expert and data parallelism alone are not possible here");
     if (c->l.tp > 1)
@@ -75,29 +86,21 @@ static void say_experts(struct text *t, const struct mb_auto_in *in, const struc
         say(t, "lie on %d ranks", (int)ranks);
 }
 
-static int64_t of_level(const struct mb_auto *a, int32_t level)
-{
-    int64_t n = 0;
-    for (int64_t j = 0; j < a->n; j++)
-        n += a->fit[j].level == level;
-    return n;
-}
-
 void mb_auto_reason(const struct mb_auto *a, const struct mb_auto_in *in, int64_t i, char out[MB_AUTO_TEXT])
 {
     const struct mb_candidate *c = &a->fit[i];
     struct text t = {out, 0};
 
     out[0] = '\0';
-    say_memory(&t, a, in, c);
+    say_simpler(&t, a, in, c);
     say_experts(&t, in, c);
     if (c->l.dp > 1)
         say(&t, "; %d lanes share the requests", (int)c->l.dp);
     if (c->l.sp > 1)
         say(&t, "; sequences of more than %d positions are asked for, and %d ranks share each",
             MB_AUTO_CONTEXT, (int)c->l.sp);
-    say(&t, "; %lld layouts fit, %lld of them split no more than this one", (long long)a->n,
-        (long long)of_level(a, c->level));
-    if (i == 0 && of_level(a, c->level) > 1)
-        say(&t, ", which is estimated to be the fastest of those");
+    say(&t,
+        i == 0 ? "; it is estimated to be the fastest of %lld layouts that fit"
+               : "; %lld layouts fit, and those estimated to be faster do not work on these nodes",
+        (long long)a->n);
 }

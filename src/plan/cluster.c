@@ -18,28 +18,6 @@
 #define CPU_BANDWIDTH 6e9 /* of memory, a thread */
 #define CPU_NET 12.5e9    /* where nothing is said */
 
-/* Makers' data sheets: dense bf16, SXM and OAM forms. Links: NVLink 3 (A100) and 4 (H100, H200, H20) have 600
- * and 900 GB/s both ways together, the H800's is cut to 400, NVLink 5 (B200) has 1,800; MI300X: seven links
- * of 64 GB/s each way. */
-static const struct mb_device_kind kinds[] = {
-    {"A100-40GB", 40e9, 312e12, 1.555e12, "nvlink", 300e9},
-    {"A100-80GB", 80e9, 312e12, 2.039e12, "nvlink", 300e9},
-    {"A800-80GB", 80e9, 312e12, 2.039e12, "nvlink", 200e9},
-    {"H100-80GB", 80e9, 989e12, 3.35e12, "nvlink", 450e9},
-    {"H800-80GB", 80e9, 989e12, 3.35e12, "nvlink", 200e9},
-    {"H20-96GB", 96e9, 148e12, 4.0e12, "nvlink", 450e9},
-    {"H200-141GB", 141e9, 989e12, 4.8e12, "nvlink", 450e9},
-    {"B200-180GB", 180e9, 2250e12, 8.0e12, "nvlink", 900e9},
-    {"L40S-48GB", 48e9, 362e12, 0.864e12, NULL, 0},
-    {"MI300X-192GB", 192e9, 1307e12, 5.3e12, "xgmi", 448e9},
-};
-#define KINDS ((int)(sizeof kinds / sizeof kinds[0]))
-
-const struct mb_device_kind *mb_device_kind_at(int i)
-{
-    return i >= 0 && i < KINDS ? &kinds[i] : NULL;
-}
-
 struct words {
     char text[MB_CLUSTER_FILES];
     char *at[MOST_WORDS + 1]; /* NULL after the last */
@@ -110,27 +88,23 @@ static enum mb_status take_nodes(struct words *w, char ***at, struct mb_cluster 
     return MB_OK;
 }
 
-/* The kind of this name, or of the first part of its name ("H100"). */
-static const struct mb_device_kind *kind_of(const char *name)
+static size_t list_kinds(char *list, size_t cap, const struct mb_device_kind *(*at)(int))
 {
-    for (int i = 0; i < KINDS; i++) {
-        size_t n = strcspn(kinds[i].name, "-");
-        if (strcasecmp(kinds[i].name, name) == 0 ||
-            (strlen(name) == n && strncasecmp(kinds[i].name, name, n) == 0 && strncmp(name, "A100", 4) != 0))
-            return &kinds[i];
-    }
-    return NULL;
+    size_t n = strlen(list);
+
+    for (int i = 0; at(i) != NULL && n < cap; i++)
+        n += (size_t)snprintf(list + n, cap - n, "%s%s", list[n - 1] == '(' ? "" : ", ", at(i)->name);
+    return n;
 }
 
 static enum mb_status unknown_kind(const struct words *w, const char *word)
 {
-    char list[256] = "no known kind of GPU (";
-    size_t n = strlen(list);
+    char list[512] = "no known kind of GPU or CPU (";
+    size_t cap = sizeof list - 2; /* room for what ends it */
 
-    for (int i = 0; i < KINDS && n < sizeof list; i++)
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? ", " : "", kinds[i].name);
-    if (n < sizeof list - 2)
-        strcat(list, "):");
+    list_kinds(list, cap, mb_device_kind_at);
+    list_kinds(list, cap, mb_cpu_kind_at);
+    strcat(list, "):");
     return wrong(w, list, word);
 }
 
@@ -145,17 +119,30 @@ static enum mb_status take_devices(struct words *w, char ***at, struct mb_cluste
         return MB_OK;
     }
     if (word == NULL || !number(word, MOST_PER_NODE, &c->per_node, &end) || *end != '\0')
-        return wrong(w, "a node has from 1 to 64 GPUs, not", word ? word : "");
+        return wrong(w, "a node has from 1 to 64 GPUs or CPUs, not", word ? word : "");
     word = (*at)[1];
     if (word == NULL)
-        return wrong(w, "the kind of GPU is missing", NULL);
-    const struct mb_device_kind *k = kind_of(word);
-    if (k == NULL)
+        return wrong(w, "the kind of GPU or CPU is missing", NULL);
+    const struct mb_device_kind *k = mb_device_kind_named(word), *cpu = mb_cpu_kind_named(word);
+    if (k == NULL && cpu == NULL)
         return unknown_kind(w, word);
-    c->kind = *k;
-    c->link = k->link_name != NULL ? k->link : PCIE;
+    c->cpu = k == NULL;
+    c->kind = c->cpu ? *cpu : *k;
+    c->link = c->cpu ? c->kind.bandwidth / 2 : k->link_name != NULL ? k->link : PCIE;
     *at += 2;
     return MB_OK;
+}
+
+/* "768GB": memory of a node of CPUs. */
+static bool take_memory(const char *word, struct mb_cluster *c)
+{
+    const char *end;
+    int32_t gb;
+
+    if (!c->cpu || c->kind.memory > 0 || !number(word, 1000000, &gb, &end) || strcmp(end, "GB") != 0)
+        return false;
+    c->kind.memory = (double)gb * (1 << 30) / c->per_node;
+    return true;
 }
 
 /* "8x400Gb" or "400Gb". */
@@ -171,7 +158,7 @@ static bool take_net(const char *word, struct mb_cluster *c)
         if (cards > 64 || !number(end + 1, 1000000, &speed, &end))
             return false;
     }
-    if (strcasecmp(end, "Gb") != 0)
+    if (strcasecmp(end, "Gb") != 0 || (c->cpu && strcmp(end, "GB") == 0)) /* there memory is written so */
         return false;
     c->net = cards * (speed * 1e9 / 8);
     snprintf(c->net_text, sizeof c->net_text, "%dx%dGb", (int)cards, (int)speed);
@@ -184,9 +171,9 @@ static enum mb_status take_links(struct words *w, char **at, struct mb_cluster *
 
     for (; *at != NULL; at++) {
         bool own = is(*at, "nvlink") || is(*at, "xgmi");
-        if (c->net == 0 && take_net(*at, c))
+        if (take_memory(*at, c) || (c->net == 0 && take_net(*at, c)))
             continue;
-        if ((!own && !is(*at, "pcie")) || link || c->files[0] != '\0')
+        if ((!own && !is(*at, "pcie")) || link || c->cpu || c->files[0] != '\0')
             return wrong(w, "neither nvlink, xgmi, pcie nor a network is", *at);
         if (own && (c->kind.link_name == NULL || !is(*at, c->kind.link_name)))
             return wrong(w, "GPUs of this kind are not joined by", *at);
@@ -223,13 +210,18 @@ enum mb_status mb_cluster_parse(const char *line, struct mb_cluster *out)
     MB_TRY(take_nodes(&w, &at, &c));
     MB_TRY(take_devices(&w, &at, &c));
     MB_TRY(take_links(&w, at, &c));
-    gpu_waits(&c);
+    if (c.cpu)
+        cpu_waits(&c);
+    else
+        gpu_waits(&c);
+    if (c.cpu && c.kind.memory <= 0)
+        return wrong(&w, "a node of CPUs needs its memory, as in '2 nodes x 2 EPYC-9654 768GB 400Gb'", NULL);
     if (c.files[0] == '\0' && c.nodes == 0)
         c.nodes = 1;
     if (c.files[0] == '\0' && c.nodes > 1 && c.net == 0)
         return wrong(&w, "several nodes need a network, such as 8x400Gb", NULL);
     if ((int64_t)c.nodes * c.per_node > MOST_RANKS)
-        return wrong(&w, "more than 65536 GPUs", NULL);
+        return wrong(&w, "more than 65536 ranks", NULL);
     *out = c;
     return MB_OK;
 }
@@ -240,6 +232,7 @@ static void cpu_kind(struct mb_cluster *c, int32_t threads, double memory)
                                       .memory = memory,
                                       .flops = CPU_FLOPS * threads,
                                       .bandwidth = CPU_BANDWIDTH * threads};
+    c->guess = true;
     c->link = c->kind.bandwidth / 2; /* a copy reads and writes memory */
     if (c->net == 0) {
         c->net = CPU_NET;
@@ -248,11 +241,64 @@ static void cpu_kind(struct mb_cluster *c, int32_t threads, double memory)
     cpu_waits(c);
 }
 
-enum mb_status mb_cluster_machines(struct mb_cluster *c, const struct mb_topo_local *l, int32_t n,
-                                   int32_t ranks)
+/* Every node is taken to be as the weakest. */
+static void fill_cpus(struct mb_cluster *c, const struct mb_machine *m, int32_t n, int32_t ranks)
 {
     int32_t per_node = INT32_MAX, cpus = INT32_MAX;
     double memory = 9e18;
+
+    for (int32_t i = 0; i < n; i++) {
+        int32_t has = mb_cpus_count(&m[i].local.allowed);
+        per_node = m[i].devices.places < per_node ? m[i].devices.places : per_node;
+        cpus = has < cpus ? has : cpus;
+        memory = (double)m[i].local.memory_free < memory ? (double)m[i].local.memory_free : memory;
+    }
+    if (ranks > 0)
+        per_node = ranks;
+    c->per_node = per_node > MOST_PER_NODE ? MOST_PER_NODE : per_node;
+    cpu_kind(c, cpus > c->per_node ? cpus / c->per_node : 1, memory / c->per_node);
+}
+
+/* True if every machine has GPUs of one known kind, and as many as the others. */
+static bool fill_gpus(struct mb_cluster *c, const struct mb_machine *m, int32_t n)
+{
+    const struct mb_topo_devices *d = &m[0].devices;
+    const struct mb_device_kind *k = mb_device_kind_of(d->gpu_model, d->gpu_memory);
+    double link = d->gpu_link, memory = (double)d->gpu_memory;
+
+    for (int32_t i = 0; i < n; i++) {
+        const struct mb_topo_devices *e = &m[i].devices;
+        if (k == NULL || e->mixed || e->gpus != d->gpus || e->gpus > MOST_PER_NODE ||
+            mb_device_kind_of(e->gpu_model, e->gpu_memory) != k)
+            return false;
+        link = e->gpu_link < link ? e->gpu_link : link;
+        memory = (double)e->gpu_memory < memory ? (double)e->gpu_memory : memory;
+    }
+    c->per_node = d->gpus;
+    c->kind = *k;
+    if (memory > 0)
+        c->kind.memory = memory;
+    c->link = link > 0 ? link : PCIE;
+    gpu_waits(c);
+    return true;
+}
+
+/* What the weakest node has, where the line does not say. */
+static void fill_net(struct mb_cluster *c, const struct mb_machine *m, int32_t n)
+{
+    const struct mb_topo_devices *d = &m[0].devices;
+
+    for (int32_t i = 1; i < n; i++)
+        d = m[i].devices.net < d->net ? &m[i].devices : d;
+    if (c->net > 0 || d->net <= 0)
+        return;
+    c->net = d->net;
+    snprintf(c->net_text, sizeof c->net_text, "%dx%.0fGb", (int)d->nics, d->net * 8 / 1e9 / d->nics);
+}
+
+enum mb_status mb_cluster_machines(struct mb_cluster *c, const struct mb_machine *m, int32_t n, int32_t ranks)
+{
+    const struct mb_topo_devices *d = &m[0].devices;
 
     if (c->nodes == 0)
         c->nodes = n;
@@ -260,19 +306,23 @@ enum mb_status mb_cluster_machines(struct mb_cluster *c, const struct mb_topo_lo
         return mb_error(MB_USAGE,
                         "--cluster has %d nodes and %d hwloc files; give one file, or one for each node",
                         (int)c->nodes, (int)n);
-    for (int32_t i = 0; i < n; i++) {
-        int32_t numa = l[i].numa_nodes > 0 ? l[i].numa_nodes : 1, has = mb_cpus_count(&l[i].allowed);
-        per_node = numa < per_node ? numa : per_node;
-        cpus = has < cpus ? has : cpus;
-        memory = (double)l[i].memory_free < memory ? (double)l[i].memory_free : memory;
+    fill_net(c, m, n);
+    if (d->gpus == 0 || !fill_gpus(c, m, n)) {
+        if (d->gpus > 0)
+            mb_warn("the %d GPUs '%s' of a node are not all of one kind whose figures are known: its CPUs "
+                    "are planned; "
+                    "name a kind by a line such as '%d nodes x %d H100-80GB nvlink 8x400Gb'",
+                    (int)d->gpus, d->gpu_model, (int)c->nodes, (int)d->gpus);
+        fill_cpus(c, m, n, ranks);
+    } else if (c->nodes > 1 && c->net <= 0) {
+        return mb_error(
+            MB_USAGE,
+            "--cluster: the hwloc files name no network cards whose speed is known; say it, as in "
+            "'%d nodes x FILE.xml 8x400Gb'",
+            (int)c->nodes);
     }
-    if (ranks > 0)
-        per_node = ranks;
-    per_node = per_node > MOST_PER_NODE ? MOST_PER_NODE : per_node;
-    if ((int64_t)per_node * c->nodes > MOST_RANKS)
+    if ((int64_t)c->per_node * c->nodes > MOST_RANKS)
         return mb_error(MB_USAGE, "--cluster has more than %d ranks", MOST_RANKS);
-    c->per_node = per_node;
-    cpu_kind(c, cpus > per_node ? cpus / per_node : 1, memory / per_node);
     return MB_OK;
 }
 
@@ -331,7 +381,7 @@ void mb_cluster_text(const struct mb_cluster *c, char out[MB_CLUSTER_TEXT])
 
     if (!c->cpu)
         n += snprintf(out + n, MB_CLUSTER_TEXT - (size_t)n, " %s",
-                      c->link == PCIE ? "pcie" : c->kind.link_name);
+                      c->link == PCIE || c->kind.link_name == NULL ? "pcie" : c->kind.link_name);
     if (c->nodes > 1)
         snprintf(out + n, MB_CLUSTER_TEXT - (size_t)n, " %s", c->net_text);
 }

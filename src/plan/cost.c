@@ -312,6 +312,16 @@ double mb_cost_stage(const struct mb_cost_in *in, const struct mb_cost_step *s, 
 
 /* ---------------------------------------------------------------- the workload */
 
+/* Each byte is read once; what a node keeps and did not read itself comes from the others. */
+static double load_seconds(const struct mb_cost_in *in)
+{
+    const struct mb_cluster *c = in->c;
+    double model = (double)in->m->params_total * mb_dtype_size(in->path), each = in->bytes * c->per_node,
+           own = least(each, model / c->nodes), t = model / c->nodes / MB_COST_FILE;
+
+    return c->nodes > 1 ? t + (each - own) / (c->net * MB_COST_WIRE) : t;
+}
+
 void mb_cost_estimate(const struct mb_cost_in *in, struct mb_cost *out)
 {
     const struct mb_layout *l = in->l;
@@ -326,7 +336,9 @@ void mb_cost_estimate(const struct mb_cost_in *in, struct mb_cost *out)
     double m = n_pre + n_dec, busy = n_pre * t_pre + n_dec * t_dec;
 
     *out = (struct mb_cost){.idle = m > 0 ? (l->pp - 1) / (m + l->pp - 1) : 0};
-    out->seconds = busy / (1 - out->idle);
+    out->load = load_seconds(in);
+    out->assembly = (double)w->requests * (MB_COST_ROW + MB_COST_TOKEN * (P + O));
+    out->seconds = busy / (1 - out->idle) + out->load + out->assembly;
     out->prefill = groups * in->rows / t_pre * (1 - out->idle);
     out->decode = groups * seqs / (l->pp * t_dec) * (1 - out->idle);
     for (int i = 0; i < MB_COST_PARTS; i++) {

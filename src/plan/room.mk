@@ -28,6 +28,7 @@ libmoebatch_a_SOURCES += \
 	src/plan/traffic.c \
 	src/plan/cluster.h \
 	src/plan/cluster.c \
+	src/plan/kinds.c \
 	src/plan/cost.h \
 	src/plan/cost.c \
 	src/plan/auto.h \

@@ -1,35 +1,11 @@
-/* What hwloc says about the machine, as plain data. The one file that includes hwloc.h. */
+/* What hwloc says about the machine's CPUs and memory, as plain data. */
 #include "topo/topo.h"
 
-#include <hwloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/log.h"
-
-static enum mb_status load(const char *xml, hwloc_topology_t *out)
-{
-    hwloc_topology_t t;
-
-    if (hwloc_topology_init(&t) != 0)
-        return mb_error(MB_NO_MEMORY, "hwloc can't start; the machine is out of memory");
-    /* All CPUs of the machine, also those of other jobs: the numbering pattern is only seen on the whole. */
-    hwloc_topology_set_flags(t, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
-    hwloc_topology_set_io_types_filter(t, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
-    if (xml != NULL && hwloc_topology_set_xml(t, xml) != 0) {
-        hwloc_topology_destroy(t);
-        return mb_error(MB_LAYOUT, "%s can't be read as hwloc XML; make one with: lstopo file.xml", xml);
-    }
-    if (hwloc_topology_load(t) != 0) {
-        hwloc_topology_destroy(t);
-        if (xml != NULL)
-            return mb_error(MB_LAYOUT, "%s is no topology hwloc understands; make one with: lstopo file.xml",
-                            xml);
-        return mb_error(MB_IO, "hwloc can't read this machine's topology; is /sys mounted?");
-    }
-    *out = t;
-    return MB_OK;
-}
+#include "topo/load.h"
 
 /* The CPUs this process may use, as a set of hwloc's; NULL without memory. */
 static hwloc_bitmap_t allowed_set(hwloc_topology_t t, bool here)
@@ -100,22 +76,6 @@ static void find_order(hwloc_topology_t t, struct mb_cpu_order *o)
     *o = r;
 }
 
-/* A GPU shows several OS devices (card, render node, CUDA, NVML): its PCI device is counted once. */
-static int32_t count_gpus(hwloc_topology_t t)
-{
-    int32_t n = 0;
-    hwloc_obj_t last = NULL;
-
-    for (hwloc_obj_t d = NULL; (d = hwloc_get_next_osdev(t, d)) != NULL;) {
-        if (d->attr->osdev.type != HWLOC_OBJ_OSDEV_GPU && d->attr->osdev.type != HWLOC_OBJ_OSDEV_COPROC)
-            continue;
-        if (d->parent != last)
-            n++;
-        last = d->parent;
-    }
-    return n;
-}
-
 static void fill_machine(hwloc_topology_t t, bool here, struct mb_topo_local *l)
 {
     hwloc_obj_t root = hwloc_get_root_obj(t);
@@ -131,9 +91,8 @@ static void fill_machine(hwloc_topology_t t, bool here, struct mb_topo_local *l)
         l->host[sizeof l->host - 1] = '\0';
     l->host[sizeof l->host - 1] = '\0';
     l->cpus_online = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
-    l->numa_nodes = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
-    l->gpus = count_gpus(t);
-    l->memory_bytes = root->total_memory > INT64_MAX ? INT64_MAX : (int64_t)root->total_memory;
+    l->numa_nodes = mb_topo_places(t, &l->memory_bytes);
+    l->gpus = mb_topo_gpus(t);
     l->memory_free = l->memory_bytes;
     if (here)
         mb_topo_memory("", &l->memory_bytes, &l->memory_free);
@@ -155,7 +114,7 @@ enum mb_status mb_topo_discover(const char *xml, struct mb_topo_local *out, char
 {
     hwloc_topology_t t = NULL;
     struct mb_topo_local l;
-    enum mb_status st = load(xml, &t);
+    enum mb_status st = mb_topo_load(xml, &t);
 
     if (st != MB_OK)
         return st;
