@@ -23,29 +23,41 @@ refused() {
     grep -qF -- "$text" "$work/err" || { cat "$work/err"; return 1; }
 }
 
-@test "Mixtral 8x22B on 32 H100s: experts inside nodes, four lanes" {
-    plan mixtral-8x22b --cluster "$h100"
+# the chosen layout is the fastest of all that fit, by the figures that --json gives
+fastest() { # MODEL LINE [ARG...]
+    local name=$1 line=$2
+    shift 2
+    plan "$name" --cluster "$line" --json "$@"
+    "$PYTHON3" -c 'import json, sys
+p = json.load(open(sys.argv[1])); c = p["chosen"]; t = [l["estimate"]["seconds"] for l in p["layouts"]]
+assert t == sorted(t) and len(t) == min(p["fit"], 100) and c["estimate"]["seconds"] == t[0] and c in p["layouts"], t
+assert abs(sum(c["estimate"]["shares"].values()) - 1) < 1e-9
+assert c["estimate"]["load_seconds"] > 0 and c["estimate"]["assembly_seconds"] > 0
+assert c["sizes"]["data_parallel"] * c["sizes"]["pipeline_parallel"] * c["sizes"]["tensor_parallel"] * c["sizes"]["sequence_parallel"] * c["sizes"]["attention_data_parallel"] == p["cluster"]["nodes"] * p["cluster"]["ranks_per_node"]
+print(c["options"])' "$work/out" >"$work/options"
+}
+
+@test "the fastest layout that fits is chosen, and --json says why" {
+    fastest mixtral-8x22b "$h100"
+    fastest mixtral-8x7b "2 nodes x 4 A100-40GB nvlink 4x200Gb"
+    fastest deepseek-v3 "4 nodes x 8 H100-80GB nvlink 8x400Gb"
+    fastest deepseek-v3 "32 nodes x 8 H800-80GB nvlink 8x400Gb" --workload "100000 x 1024+256"
+    plan deepseek-v3 --cluster "32 nodes x 8 H800-80GB nvlink 8x400Gb" --workload "100000 x 1024+256"
+    grep -qxF -- "chosen    : $(cat "$work/options")" "$work/out"
+    refused 1 "--json and --sbatch contradict" plan mixtral-8x22b --cluster "$h100" --json --sbatch
+}
+
+@test "what a table for people says" {
+    plan mixtral-8x22b --cluster "$h100" --data-parallel-size 4 --expert-parallel-size 8 --tensor-parallel-size 1 --pipeline-parallel-size 1
     grep -q "^chosen *: --data-parallel-size 4 --expert-parallel-size 8$" "$work/out"
     grep -q "experts 33.8, shared 10.7" "$work/out"
     grep -q "^estimates : from data sheets.*no GPU has run" "$work/out"
+    grep -q "^time *:.* of loading, .* of assembly" "$work/out"
     [ "$(grep -c "^\* " "$work/out")" = 1 ]
     [ ! -s "$work/err" ]
-}
-
-@test "DeepSeek-V3 on 32 H800s needs tensor parallelism, on 256 and 4096 it does not" {
     plan deepseek-v3 --cluster "4 nodes x 8 H800-80GB nvlink 8x400Gb"
-    grep -q "^chosen *: --tensor-parallel-size 2 --expert-parallel-size 32$" "$work/out"
     grep -q "experts over all .*does not fit: 40.9 experts + 34.5 shared" "$work/out"
-    for nodes in 32 512; do
-        plan deepseek-v3 --cluster "$nodes nodes x 8 H800-80GB nvlink 8x400Gb"
-        grep -q "^chosen *:.*--expert-parallel-size" "$work/out"
-        ! grep -q "^chosen *:.*\(tensor\|pipeline\)" "$work/out"
-    done
-}
-
-@test "Qwen3-235B on 16 H100s" {
-    plan qwen3-235b-a22b --cluster "2 nodes x 8 H100-80GB nvlink 8x400Gb"
-    grep -q "^chosen *: --expert-parallel-size 16$" "$work/out"
+    plan qwen3-235b-a22b --cluster "2 nodes x 8 H100-80GB nvlink 8x400Gb" --expert-parallel-size 16 --tensor-parallel-size 1
     grep -q "experts 28.4, shared 16.1" "$work/out"
 }
 
@@ -54,6 +66,8 @@ refused() {
     grep -q "no layout of 8 ranks fits" "$work/err"
     grep -q "77.3 experts + 14.5 shared" "$work/out"
     plan grok-1 --cluster "2 nodes x 8 H100-80GB nvlink 8x400Gb"
+    grep -q "^chosen *:.*\(pipeline\|expert-tensor\)-parallel-size 2" "$work/out"
+    plan grok-1 --cluster "2 nodes x 8 H100-80GB nvlink 8x400Gb" --pipeline-parallel-size 1
     grep -q "^chosen *:.*--expert-tensor-parallel-size 2" "$work/out"
 }
 
@@ -68,12 +82,20 @@ refused() {
     done
 }
 
-@test "sequences are split where the context is long, and only there" {
-    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 30000+500"
-    grep -q "^chosen *:.*--sequence-parallel-size" "$work/out"
+# how many of the layouts that --json lists split sequences
+split() {
+    "$PYTHON3" -c 'import json, sys
+print(sum(l["sizes"]["sequence_parallel"] > 1 for l in json.load(open(sys.argv[1]))["layouts"]))' "$work/out"
+}
+
+@test "splitting sequences is considered where the context is long, and only there" {
+    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 30000+500" --json
+    [ "$(split)" -gt 0 ]
+    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 15000+500" --json
+    [ "$(split)" = 0 ]
+    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 30000+500" --sequence-parallel-size 2
+    grep -q "^chosen *:.*--sequence-parallel-size 2" "$work/out"
     grep -q "sequences of more than 16384 positions are asked for" "$work/out"
-    plan qwen3-235b-a22b --cluster "$h100" --workload "1000 x 15000+500"
-    ! grep -q "^chosen *:.*--sequence-parallel-size" "$work/out"
 }
 
 @test "sizes that are given stay" {
@@ -126,8 +148,26 @@ refused() {
     refused 2 "hwloc" "$MOEBATCH" plan -m "$demo" --cluster "$work/bad.xml" 2>"$work/err"
 }
 
+@test "GPUs, their links and network cards of hwloc files; CPU clusters as a line" {
+    data=$top/tests/data/topo
+    plan mixtral-8x7b --cluster "2 nodes x $data/gpus.xml"
+    grep -q "^cluster *: 2 nodes x 4 A100-80GB nvlink 2x200Gb$" "$work/out"
+    plan mixtral-8x7b --cluster "$data/gpus.xml,$data/gpus.xml 8x400Gb"
+    grep -q "^cluster *: 2 nodes x 4 A100-80GB nvlink 8x400Gb$" "$work/out"
+    plan mixtral-8x7b --cluster "2 nodes x $data/board.xml"
+    grep -q "^cluster *: 2 nodes x 2 CPU ranks " "$work/out"
+    plan mixtral-8x7b --cluster "$data/unknown.xml"
+    grep -q "^cluster *: 1 node x 2 CPU ranks" "$work/out"
+    grep -q "warning.*NVIDIA Z9000" "$work/err"
+    refused 2 "was written by hwloc 3" plan mixtral-8x7b --cluster "$data/hwloc3.xml"
+    plan mixtral-8x7b --cluster "2 nodes x 2 EPYC-9654 768GB 400Gb"
+    grep -q "^cluster *: 2 nodes x 2 EPYC-9654s 1x400Gb$" "$work/out"
+    grep -q "^a rank *: 384 GiB of memory" "$work/out"
+    refused 1 "needs its memory" plan mixtral-8x7b --cluster "2 EPYC-9654"
+}
+
 @test "--sbatch prints a command that names the layout, and a shell takes it" {
-    plan mixtral-8x22b --cluster "$h100" --sbatch
+    plan mixtral-8x22b --cluster "$h100" --sbatch --data-parallel-size 4 --pipeline-parallel-size 1 --tensor-parallel-size 1
     printf '#!/bin/sh\necho "$MODEL|$OPTIONS|$SBATCH_GRES|$*"\n' >"$work/sbatch"
     chmod +x "$work/sbatch"
     said=$(PATH=$work:$PATH sh "$work/out")

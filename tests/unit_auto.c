@@ -30,6 +30,12 @@ static void quiet(bool on)
     mb_log_set_quiet(on);
 }
 
+static void near(double got, double want, double part)
+{
+    if (!(fabs(got - want) <= part * fabs(want)))
+        fail_msg("%.9g is not %.9g", got, want);
+}
+
 /* ---------------------------------------------------------------- clusters */
 
 static void test_lines(void **state)
@@ -56,6 +62,12 @@ static void test_lines(void **state)
                                         "-1 H100-80GB",
                                         "8 A100",
                                         "x.xml nvlink",
+                                        "2 EPYC-9654",
+                                        "2 EPYC-9654 768GB nvlink",
+                                        "2 EPYC-9654 768GB 768GB",
+                                        "2 nodes x 2 EPYC-9654 768GB",
+                                        "8 H100-80GB 768",
+                                        "4 V100",
                                         "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17"};
     struct mb_cluster c;
 
@@ -75,15 +87,46 @@ static void test_lines(void **state)
     assert_int_equal(mb_cluster_parse("16 nodes x node.xml 100Gb", &c), MB_OK);
     assert_true(c.nodes == 16 && c.net == 12.5e9);
     assert_string_equal(c.files, "node.xml");
+    assert_int_equal(mb_cluster_parse("2 nodes x 2 epyc-9654 768GB 4x200Gb", &c), MB_OK);
+    assert_true(c.cpu && !c.guess && c.kind.memory == 384.0 * (1 << 30) && c.net == 100e9);
+    near(c.kind.flops, 96 * 2.4e9 * 32, 1e-12);
+}
+
+/* As drivers and the list of PCI devices name them. */
+static void test_kinds(void **state)
+{
+    static const struct {
+        const char *model;
+        int64_t memory;
+        const char *kind; /* NULL: none */
+    } row[] = {{"NVIDIA A100-SXM4-80GB", 0, "A100-80GB"},
+               {"NVIDIA A100-SXM4-40GB", 0, "A100-40GB"},
+               {"GA100 [A100 PCIe 40GB]", 0, "A100-40GB"},
+               {"NVIDIA A100", (int64_t)79e9, "A100-80GB"},
+               {"NVIDIA H100 80GB HBM3", 0, "H100-80GB"},
+               {"GH100 [H100 SXM5 80GB]", 0, "H100-80GB"},
+               {"NVIDIA H200", 0, "H200-141GB"},
+               {"NVIDIA H20", 0, "H20-96GB"},
+               {"NVIDIA GH200 480GB", 0, "GH200-96GB"},
+               {"Tesla V100-SXM3-32GB-H", 0, "V100-32GB"},
+               {"Tesla V100-SXM2-16GB", 0, "V100-16GB"},
+               {"AMD Instinct MI300X", 0, "MI300X-192GB"},
+               {"NVIDIA L40S", 0, "L40S-48GB"},
+               {"NVIDIA L4", 0, "L4-24GB"},
+               {"NVIDIA L40", 0, NULL},
+               {"NVIDIA A1000", 0, NULL},
+               {"NVIDIA GeForce RTX 3070", 0, NULL},
+               {"", 0, NULL}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        const struct mb_device_kind *k = mb_device_kind_of(row[i].model, row[i].memory);
+        if (k == NULL ? row[i].kind != NULL : row[i].kind == NULL || strcmp(k->name, row[i].kind) != 0)
+            fail_msg("'%s' is taken for %s", row[i].model, k != NULL ? k->name : "none");
+    }
 }
 
 /* ---------------------------------------------------------------- cost */
-
-static void near(double got, double want, double part)
-{
-    if (!(fabs(got - want) <= part * fabs(want)))
-        fail_msg("%.9g is not %.9g", got, want);
-}
 
 static void test_peers(void **state)
 {
@@ -527,9 +570,10 @@ static void test_nodes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),  cmocka_unit_test(test_peers),    cmocka_unit_test(test_token),
-        cmocka_unit_test(test_prompt), cmocka_unit_test(test_traffic),  cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_too_much), cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_ends),   cmocka_unit_test(test_rules),    cmocka_unit_test(test_nodes)};
+        cmocka_unit_test(test_lines),   cmocka_unit_test(test_kinds),  cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_token),   cmocka_unit_test(test_prompt), cmocka_unit_test(test_traffic),
+        cmocka_unit_test(test_walk),    cmocka_unit_test(test_memory), cmocka_unit_test(test_too_much),
+        cmocka_unit_test(test_choices), cmocka_unit_test(test_ends),   cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_nodes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

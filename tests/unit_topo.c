@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "base/fs.h"
 #include "base/log.h"
+#include "topo/devices.h"
 #include "topo/topo.h"
 
 static char dir[256];
@@ -113,6 +114,40 @@ static void test_mask_is_divided_in_hwloc_order(void **state)
     mb_topo_cpus(t, 1, &c);
     assert_true(c.bits[0] == 0xcc);
     mb_topo_destroy(t);
+}
+
+/* Machines written by hand: four GPUs with NVLink of which the weakest moves 100 + 50 + 50 GB/s, network
+ * cards of which one is down and one virtual, a board's graphics, memory without CPUs. */
+static void test_devices(void **state)
+{
+    const char *top = getenv("top_srcdir");
+    char path[512];
+    struct mb_topo_devices d;
+    struct mb_topo_local l;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/tests/data/topo/gpus.xml", top != NULL ? top : ".");
+    assert_int_equal(mb_topo_devices(path, &d), MB_OK);
+    assert_int_equal(d.gpus, 4);
+    assert_string_equal(d.gpu_model, "NVIDIA A100-SXM4-80GB");
+    assert_false(d.mixed);
+    assert_true(d.gpu_memory == 0);
+    assert_true(d.gpu_link == 200e9);
+    assert_int_equal(d.nics, 2);
+    assert_true(d.net == 50e9);
+    assert_int_equal(d.places, 2);
+    assert_true(d.place_memory == (2ll << 37) + (1ll << 36));
+    assert_int_equal(mb_topo_discover(path, &l, NULL), MB_OK);
+    assert_int_equal(l.gpus, 4);
+    assert_int_equal(l.numa_nodes, 2);
+    snprintf(path, sizeof path, "%s/tests/data/topo/board.xml", top != NULL ? top : ".");
+    assert_int_equal(mb_topo_devices(path, &d), MB_OK);
+    assert_int_equal(d.gpus, 0);
+    assert_int_equal(d.nics, 0);
+    mb_log_set_quiet(true);
+    snprintf(path, sizeof path, "%s/tests/data/topo/hwloc3.xml", top != NULL ? top : ".");
+    assert_int_equal(mb_topo_devices(path, &d), MB_LAYOUT);
+    mb_log_set_quiet(false);
 }
 
 static void test_here(void **state)
@@ -295,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_xml),
         cmocka_unit_test(test_cpu_order),
         cmocka_unit_test(test_mask_is_divided_in_hwloc_order),
+        cmocka_unit_test(test_devices),
         cmocka_unit_test(test_here),
         cmocka_unit_test(test_bad_xml),
         cmocka_unit_test(test_order),

@@ -25,6 +25,12 @@ struct planner {
     struct mb_plan *plan;
 };
 
+/* Tables and sentences, not a job script or JSON. */
+static bool for_people(const struct planner *p)
+{
+    return !p->c->sbatch && !p->c->json;
+}
+
 /* ---------------------------------------------------------------- the cluster */
 
 static enum mb_status read_machines(struct mb_cluster *c)
@@ -189,7 +195,7 @@ static enum mb_status refuse(struct planner *p)
     const char *unit = p->cluster.cpu ? "GiB" : "GB";
     double gb = p->cluster.gib;
 
-    if (!p->c->sbatch)
+    if (for_people(p))
         MB_TRY(mb_plan_print_simple(&p->in, NULL));
     fflush(stdout); /* the table comes before the message that explains it */
     MB_TRY(say_enough(p, enough, sizeof enough));
@@ -239,7 +245,7 @@ static enum mb_status find_nodes(struct planner *p)
             "such as 8x400Gb");
     p->cluster.nodes = 1;
     enum mb_status st = mb_auto_nodes(&p->in, 3600 * p->c->deadline_hours, note_row, &t, &nodes);
-    if (st == MB_OK && !p->c->sbatch)
+    if (st == MB_OK && for_people(p))
         st = mb_plan_print_nodes(&t, &p->in, p->c->deadline_hours, nodes);
     free(t.row);
     if (st == MB_OK && nodes == 0)
@@ -263,6 +269,8 @@ static enum mb_status show(struct planner *p)
         mb_plan_print_sbatch(p->c, &p->in, &p->found->fit[at].l);
         return MB_OK;
     }
+    if (p->c->json)
+        return mb_plan_print_json(p->found, &p->in, at);
     struct mb_plan_options o = p->o;
     o.layout = mb_layout_options_of(&p->found->fit[at].l);
     MB_TRY(mb_plan_create(p->m, p->topo, &o, &p->plan));
@@ -277,12 +285,10 @@ enum mb_status mb_tool_plan(const struct mb_conf *c)
     struct planner p = {.c = c};
     enum mb_status st = prepare(&p);
 
-    if (st == MB_OK && c->deadline_hours > 0 && !c->sbatch)
+    if (st == MB_OK && for_people(&p))
         mb_plan_print_head(c, &p.in);
     if (st == MB_OK && c->deadline_hours > 0)
         st = find_nodes(&p);
-    else if (st == MB_OK && !c->sbatch)
-        mb_plan_print_head(c, &p.in);
     if (st == MB_OK)
         st = mb_auto_create(&p.in, &p.found);
     if (st == MB_OK)

@@ -24,5 +24,6 @@ moebatch_SOURCES += \
 	src/app/auto.c \
 	src/app/plan.c \
 	src/app/plan_print.h \
+	src/app/plan_print_json.c \
 	src/app/plan_print.c \
 	src/app/tokenize.c

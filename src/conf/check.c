@@ -83,8 +83,10 @@ static enum mb_status check_zero(const struct mb_conf *c)
         return mb_error(MB_USAGE, "%s belongs to --zero-inference; add --zero-inference PERCENT",
                         c->min_experts > 0 ? "--min-experts" : "--prefetch");
     if (c->zero_inference > 0 && given(c->stage))
-        return mb_error(MB_USAGE, "--stage copies what a node reads at the start, and under --zero-inference it may read any "
-                                  "expert later; give one of them");
+        return mb_error(
+            MB_USAGE,
+            "--stage copies what a node reads at the start, and under --zero-inference it may read any "
+            "expert later; give one of them");
     return MB_OK;
 }
 
@@ -125,6 +127,8 @@ static enum mb_status check_plan(struct mb_conf *c)
     MB_TRY(check_disaggregate(c));
     if (c->deadline_hours > 0 && !given(c->workload))
         return mb_error(MB_USAGE, "--deadline-hours needs --workload, as in --workload '100000 x 1024+256'");
+    if (c->command == MB_CMD_PLAN && c->json && c->sbatch)
+        return contradict("--json", "--sbatch");
     return check_batch(c);
 }
 

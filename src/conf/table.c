@@ -54,7 +54,8 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "print only the sbatch command for the chosen layout"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .help = "independent copies of the model (lanes) that share one queue of requests; 0: 1, as for the next three"},
+     .help = "independent copies of the model (DP replicas, lanes) that share one queue of requests; 0: 1, as for the next three. Not "
+             "what vLLM calls so: its data parallel ranks, which share the experts, are --attention-data-parallel-size here"},
     {INT("pipeline-parallel-size", pipeline_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "stages of a lane: each has a range of layers, and several steps are under way at once"},
     {INT("tensor-parallel-size", tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
@@ -181,7 +182,7 @@ const struct mb_opt mb_opts[] = {
      .help = "with --digest: one line a request, hash, id and choice"},
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
-    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS), .help = "print JSON"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN), .help = "print JSON"},
     {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),
      .help = "also from a job that has not finished; open requests are marked as pending"},
     {SWITCH("decode", decode), .section = MB_SEC_SHOW, .commands = C(TOKENIZE), .help = "ids to text instead of text to ids"},
