@@ -12,6 +12,7 @@
 #include "engine/cache.h"
 #include "plan/fetch.h"
 #include "draw.h"
+#include "fetch_plain.h"
 
 #define MOST_MEMBERS 9
 #define MOST_IDS 24
@@ -23,6 +24,24 @@ struct kase {
     int32_t slots[MOST_MEMBERS], room[MOST_MEMBERS];
     struct mb_fetch_in in;
 };
+
+/* A row goes for one expert at least: never more rows than pairs. */
+static void cut_going(const struct mb_fetch_in *in, uint32_t *going)
+{
+    const struct mb_serve *v = in->owners;
+
+    for (int32_t h = 0; h < v->members; h++) {
+        for (int32_t o = 0; o < v->members; o++) {
+            uint32_t pairs = 0, *n = &going[h * v->members + o];
+            for (int32_t id = 0; id < v->ids; id++) {
+                int32_t at = mb_serve_pick(v, id, h);
+                bool same = in->by_node && v->node[at] == v->node[o] && v->node[o] != v->node[h];
+                pairs += at == o || same ? in->said[h * v->ids + id] >> 1 : 0;
+            }
+            *n = *n > pairs ? pairs : *n;
+        }
+    }
+}
 
 /* One or two owners of each id, rows here and there, caches that hold what may be. */
 static void make(struct kase *k)
@@ -61,18 +80,7 @@ static void make(struct kase *k)
                                  .row_bytes = 10,
                                  .expert_bytes = 1 + draw(200),
                                  .copies = draw(4) > 0};
-    for (int32_t h = 0; h < members; h++) { /* never more rows than pairs */
-        for (int32_t o = 0; o < members; o++) {
-            int64_t pairs = 0;
-            for (int32_t id = 0; id < ids; id++) {
-                int32_t at = mb_serve_pick(&k->owners, id, h);
-                bool same = k->in.by_node && k->node[at] == k->node[o] && k->node[o] != k->node[h];
-                pairs += at == o || same ? k->said[h * ids + id] >> 1 : 0;
-            }
-            if (k->going[h * members + o] > pairs)
-                k->going[h * members + o] = (uint32_t)pairs;
-        }
-    }
+    cut_going(&k->in, k->going);
 }
 
 static int64_t rows_said(const struct kase *k, int32_t m, int32_t id)
@@ -160,6 +168,23 @@ static void check_copies(const struct kase *k, const struct mb_fetch *f)
     }
 }
 
+/* The same as the plain form, entry by entry. */
+static void check_plain(const struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    struct plain *p = plain_create(in->owners);
+    size_t cells = (size_t)f->ids * (size_t)f->members;
+
+    plain_plan(p, in);
+    assert_memory_equal(f->serve->first, p->serve->first, 4 * ((size_t)f->ids + 1));
+    assert_memory_equal(f->serve->member, p->serve->member, 4 * (size_t)p->serve->first[f->ids]);
+    assert_memory_equal(f->rows, p->rows, 4 * cells);
+    assert_memory_equal(f->keep, p->keep, cells);
+    assert_int_equal(f->n, p->n);
+    assert_int_equal(f->rounds, p->rounds);
+    assert_memory_equal(f->item, p->item, (size_t)f->n * sizeof *f->item);
+    plain_destroy(p);
+}
+
 static void test_any_plan(void **state)
 {
     (void)state;
@@ -174,11 +199,49 @@ static void test_any_plan(void **state)
         check_served(&k, f);
         check_items(&k, f);
         check_copies(&k, f);
+        check_plain(f, &k.in);
         fetched += f->n;
         copies += f->serve->first[f->ids] - k.first[f->ids];
         mb_fetch_destroy(f);
     }
     assert_true(fetched > 20000 && copies > 20000); /* the cases do contain what they are about */
+}
+
+/* 64 members on 8 nodes, 96 experts of one to three owners: each looks at tables whose rows are far apart. */
+static void test_many_members(void **state)
+{
+    (void)state;
+    enum { MEMBERS = 64, IDS = 96 };
+    static int32_t first[IDS + 1], member[3 * IDS], node[MEMBERS], slots[MEMBERS], room[MEMBERS];
+    static uint32_t said[MEMBERS * IDS], going[MEMBERS * MEMBERS];
+    struct mb_serve owners = {IDS, MEMBERS, first, member, node};
+
+    for (int round = 0; round < 8; round++) {
+        struct mb_fetch_in in = {&owners, said, going, round % 2 == 0, slots, room, 10, 40 + 100 * draw(3),
+                                 true};
+        struct mb_fetch *f = NULL;
+        for (int32_t m = 0; m < MEMBERS; m++) {
+            node[m] = m / 8;
+            slots[m] = 4 + draw(12);
+            room[m] = 1 + draw(slots[m]);
+        }
+        for (int32_t id = 0, n = 0; id < IDS; id++) {
+            for (int32_t i = 0, m = draw(MEMBERS / 3); i <= draw(3) && m < MEMBERS;
+                 i++, m += 1 + draw(MEMBERS / 3))
+                member[n++] = m;
+            first[id + 1] = n;
+        }
+        for (int32_t i = 0; i < MEMBERS * IDS; i++)
+            said[i] = mb_fetch_say(draw(3) == 0 ? draw(60) : 0, draw(12) == 0);
+        for (int32_t i = 0; i < MEMBERS * MEMBERS; i++)
+            going[i] = (uint32_t)(1 + draw(30));
+        cut_going(&in, going);
+        assert_int_equal(mb_fetch_create(&owners, &f), MB_OK);
+        mb_fetch_plan(f, &in);
+        assert_true(f->n > 100 && f->serve->first[IDS] > first[IDS] + 10);
+        check_plain(f, &in);
+        mb_fetch_destroy(f);
+    }
 }
 
 /* By hand: 2 nodes of 2, one expert at member 0, 1,000 bytes; a row moves 10. */
@@ -313,7 +376,8 @@ static void test_cache_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_plan), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_rows_go_once),
+        cmocka_unit_test(test_any_plan),         cmocka_unit_test(test_many_members),
+        cmocka_unit_test(test_by_hand),          cmocka_unit_test(test_rows_go_once),
         cmocka_unit_test(test_cache_keeps_some), cmocka_unit_test(test_cache_order)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

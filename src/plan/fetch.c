@@ -5,15 +5,47 @@
 #include <string.h>
 #include "base/log.h"
 
+/* A member with rows for an id. */
+struct cell {
+    int32_t home, rows;
+    int32_t owner; /* that would serve them */
+    int32_t to;    /* entry of pairs */
+};
+
 /* A copy that would save bytes. */
-struct mb_fetch_choice {
+struct choice {
     int64_t gain;
-    int32_t id, member;
+    int32_t id;
+};
+
+struct mb_fetch_work {
+    uint8_t *worth;         /* [ids] a copy may save bytes */
+    int32_t *first;         /* [ids + 1] boundaries in cell */
+    struct cell *cell;      /* by id, then member */
+    int32_t *lead;          /* [members] the first member of each one's node */
+    int64_t *pairs;         /* [members][members] (row, expert) pairs behind `going` */
+    struct choice *choice;  /* [members][ids] copies offered to each member; then those that are made */
+    int32_t *choices;       /* [members] how many */
+    int32_t *copy, *copied; /* copies by id, then member; [ids + 1] boundaries */
+    int32_t *by;            /* [members] who serves one id for each home */
+    int32_t *used, *held, *sends, *next; /* [members] */
 };
 
 static size_t at(const struct mb_fetch *f, int32_t member, int32_t id)
 {
     return (size_t)member * (size_t)f->ids + (size_t)id;
+}
+
+static void work_destroy(struct mb_fetch_work *w)
+{
+    if (w == NULL)
+        return;
+    void *tables[] = {w->worth, w->first,  w->cell, w->lead, w->pairs, w->choice, w->choices,
+                      w->copy,  w->copied, w->by,   w->used, w->held,  w->sends,  w->next};
+
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        free(tables[i]);
+    free(w);
 }
 
 void mb_fetch_destroy(struct mb_fetch *f)
@@ -24,12 +56,7 @@ void mb_fetch_destroy(struct mb_fetch *f)
     free(f->item);
     free(f->rows);
     free(f->keep);
-    free(f->used);
-    free(f->held);
-    free(f->sends);
-    free(f->next);
-    free(f->pairs);
-    free(f->choice);
+    work_destroy(f->work);
     free(f);
 }
 
@@ -53,10 +80,41 @@ static struct mb_serve *serve_room(const struct mb_serve *owners)
     return v;
 }
 
+static struct mb_fetch_work *work_room(const struct mb_serve *owners)
+{
+    struct mb_fetch_work *w = calloc(1, sizeof *w);
+    size_t ids = (size_t)owners->ids, members = (size_t)owners->members, cells = ids * members;
+    bool ok = w != NULL;
+
+    if (!ok)
+        return NULL;
+    ok &= (w->worth = calloc(ids + 1, 1)) != NULL;
+    ok &= (w->first = calloc(ids + 1, sizeof *w->first)) != NULL;
+    ok &= (w->cell = calloc(cells, sizeof *w->cell)) != NULL;
+    ok &= (w->lead = calloc(members, sizeof *w->lead)) != NULL;
+    ok &= (w->pairs = calloc(members * members, sizeof *w->pairs)) != NULL;
+    ok &= (w->choice = calloc(cells, sizeof *w->choice)) != NULL;
+    ok &= (w->choices = calloc(members, sizeof *w->choices)) != NULL;
+    ok &= (w->copy = calloc(cells, sizeof *w->copy)) != NULL;
+    ok &= (w->copied = calloc(ids + 1, sizeof *w->copied)) != NULL;
+    ok &= (w->by = calloc(members, sizeof *w->by)) != NULL;
+    ok &= (w->used = calloc(members, sizeof *w->used)) != NULL;
+    ok &= (w->held = calloc(members, sizeof *w->held)) != NULL;
+    ok &= (w->sends = calloc(members, sizeof *w->sends)) != NULL;
+    ok &= (w->next = calloc(members, sizeof *w->next)) != NULL;
+    if (!ok) {
+        work_destroy(w);
+        return NULL;
+    }
+    for (int32_t m = 1; m < owners->members; m++)
+        w->lead[m] = owners->node[m] == owners->node[m - 1] ? w->lead[m - 1] : m;
+    return w;
+}
+
 enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **out)
 {
     struct mb_fetch *f = calloc(1, sizeof *f);
-    size_t members = (size_t)owners->members, cells = (size_t)owners->ids * members;
+    size_t cells = (size_t)owners->ids * (size_t)owners->members;
 
     if (f == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
@@ -66,14 +124,8 @@ enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **
     f->item = calloc(cells, sizeof *f->item);
     f->rows = calloc(cells, sizeof *f->rows);
     f->keep = calloc(cells, 1);
-    f->used = calloc(members, sizeof *f->used);
-    f->held = calloc(members, sizeof *f->held);
-    f->sends = calloc(members, sizeof *f->sends);
-    f->next = calloc(members, sizeof *f->next);
-    f->pairs = calloc(members * members, sizeof *f->pairs);
-    f->choice = calloc(cells, sizeof *f->choice);
-    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->used == NULL ||
-        f->held == NULL || f->sends == NULL || f->next == NULL || f->pairs == NULL || f->choice == NULL) {
+    f->work = work_room(owners);
+    if (f->serve == NULL || f->item == NULL || f->rows == NULL || f->keep == NULL || f->work == NULL) {
         mb_fetch_destroy(f);
         return mb_error(MB_NO_MEMORY, "no memory for tables of fetched experts");
     }
@@ -83,177 +135,266 @@ enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **
 
 /* ---------------------------------------------------------------- what was said */
 
-static int64_t rows_of(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id)
-{
-    return in->said[at(f, member, id)] >> 1;
-}
-
 static bool resident(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id)
 {
     return in->said[at(f, member, id)] & 1;
 }
 
-static bool active(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id)
+/* The members with rows for an id, ascending, into cell. Returns how many; worth: whether the bytes of all
+ * its rows exceed those of an expert that must be fetched. */
+static int32_t list_cells(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id,
+                          struct cell *cell, uint8_t *worth)
 {
-    for (int32_t m = 0; m < f->members; m++) {
-        if (rows_of(f, in, m, id) > 0)
-            return true;
-    }
-    return false;
-}
+    const uint32_t *said = in->said + id;
+    int64_t rows = 0;
+    int32_t n = 0;
+    uint32_t any = 0;
 
-/* Room that owners need for what anybody has rows for. */
-static void keep_owned(struct mb_fetch *f, const struct mb_fetch_in *in)
-{
-    const struct mb_serve *v = in->owners;
-
-    memset(f->keep, 0, (size_t)f->members * (size_t)f->ids);
-    memset(f->used, 0, (size_t)f->members * sizeof *f->used);
-    for (int32_t id = 0; id < f->ids; id++) {
-        if (!active(f, in, id))
-            continue;
-        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
-            f->keep[at(f, v->member[i], id)] = 1;
-            f->used[v->member[i]]++;
+    for (int32_t m = 0; m < f->members; m++, said += f->ids) {
+        any |= *said;
+        if (*said > 1) {
+            cell[n].home = m;
+            cell[n].rows = (int32_t)(*said >> 1);
+            rows += cell[n++].rows;
         }
     }
+    *worth = (any & 1) || rows * in->row_bytes > in->expert_bytes;
+    return n;
+}
+
+/* Who would serve whom; where the rows go as the exchange sees it: to the owner, or the first member of its
+ * node. */
+static void set_owners(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id, struct cell *cell,
+                       int32_t n)
+{
+    struct mb_fetch_work *w = f->work;
+    const int32_t *node = f->serve->node;
+
+    mb_serve_row(in->owners, id, w->by);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t h = cell[i].home, o = w->by[h];
+        cell[i].owner = o;
+        cell[i].to = h * f->members + (in->by_node && node[o] != node[h] ? w->lead[o] : o);
+    }
+}
+
+/* Room that owners need for what somebody has rows for. */
+static void keep_owned(struct mb_fetch *f, const struct mb_serve *v, int32_t id)
+{
+    for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+        f->keep[at(f, v->member[i], id)] = 1;
+        f->work->used[v->member[i]]++;
+    }
+}
+
+static void sort_said(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    struct mb_fetch_work *w = f->work;
+    int32_t n = 0;
+
+    memset(f->keep, 0, (size_t)f->members * (size_t)f->ids);
+    memset(w->used, 0, (size_t)f->members * sizeof *w->used);
+    memset(w->worth, 0, (size_t)f->ids);
+    for (int32_t id = 0; id < f->ids; id++) {
+        bool served = in->owners->first[id + 1] > in->owners->first[id];
+        int32_t here = served ? list_cells(f, in, id, w->cell + n, &w->worth[id]) : 0;
+        w->first[id] = n;
+        if (here > 0) {
+            keep_owned(f, in->owners, id);
+            set_owners(f, in, id, w->cell + n, here);
+        }
+        n += here;
+    }
+    w->first[f->ids] = n;
 }
 
 /* ---------------------------------------------------------------- copies */
 
-/* Pairs that go to each member, or to its node. */
-static void count_pairs(struct mb_fetch *f, const struct mb_fetch_in *in)
+static void count_pairs(struct mb_fetch *f)
 {
-    const int32_t *node = f->serve->node;
-    int32_t n = f->members;
+    struct mb_fetch_work *w = f->work;
+    const struct cell *end = w->cell + w->first[f->ids];
 
-    memset(f->pairs, 0, (size_t)n * (size_t)n * sizeof *f->pairs);
-    for (int32_t h = 0; h < n; h++) {
-        for (int32_t id = 0; id < f->ids; id++) {
-            int64_t rows = rows_of(f, in, h, id);
-            if (rows == 0)
-                continue;
-            int32_t o = mb_serve_pick(in->owners, id, h);
-            for (int32_t m = 0; m < n; m++) {
-                bool same = in->by_node && node[m] == node[o] && node[m] != node[h];
-                f->pairs[(int64_t)h * n + m] += m == o || same ? rows : 0;
-            }
-        }
-    }
+    memset(w->pairs, 0, (size_t)f->members * (size_t)f->members * sizeof *w->pairs);
+    for (const struct cell *c = w->cell; c < end; c++)
+        w->pairs[c->to] += c->rows;
 }
 
-/* Bytes that an expert's rows of one member move. */
-static int64_t moving(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t home, int32_t id)
+/* Bytes that a cell's rows move. */
+static inline int64_t moving(const struct mb_fetch *f, const struct mb_fetch_in *in, const struct cell *c)
 {
-    int64_t rows = rows_of(f, in, home, id);
+    int64_t rows = in->going[(size_t)c->home * (size_t)f->members + (size_t)c->owner];
 
-    if (rows == 0)
-        return 0;
-    int64_t to = (int64_t)home * f->members + mb_serve_pick(in->owners, id, home);
-    return rows * in->row_bytes * in->going[to] / f->pairs[to];
+    return c->rows * in->row_bytes * rows / f->work->pairs[c->to];
 }
 
-static void offer(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t member, int32_t id,
-                  int64_t bytes)
+static void offer(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t member, int32_t id, int64_t bytes)
 {
+    struct mb_fetch_work *w = f->work;
     int64_t gain = bytes - (resident(f, in, member, id) ? 0 : in->expert_bytes);
 
     if (gain > 0)
-        f->choice[(*n)++] = (struct mb_fetch_choice){gain, id, member};
+        w->choice[at(f, member, w->choices[member]++)] = (struct choice){gain, id};
 }
 
-/* A node without an owner: one member for all of its rows, the one where the expert is resident, else the one
- * with the most rows. Members of a node are neighbours, [a, b). */
-static void offer_node(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t a, int32_t b,
-                       int32_t id)
+/* Cells [c, end) are those of a node without an owner: one member for all of its rows, the one where the
+ * expert is resident, else the one with the most rows. */
+static void offer_node(struct mb_fetch *f, const struct mb_fetch_in *in, const struct cell *c,
+                       const struct cell *end, int32_t id)
 {
-    int32_t best = a;
+    const int32_t *node = f->serve->node;
+    int32_t best = f->work->lead[c->home], of = node[best];
+    const uint32_t *said = in->said + id;
     int64_t sum = 0;
 
-    for (int32_t m = a; m < b; m++) {
-        bool here = resident(f, in, m, id), there = resident(f, in, best, id);
-        sum += moving(f, in, m, id);
-        if (here != there ? here : rows_of(f, in, m, id) > rows_of(f, in, best, id))
+    for (const struct cell *i = c; i < end; i++)
+        sum += moving(f, in, i);
+    if (sum == 0)
+        return;
+    for (int32_t m = best; m < f->members && node[m] == of; m++) {
+        uint32_t a = said[(size_t)m * (size_t)f->ids], b = said[(size_t)best * (size_t)f->ids];
+        if ((a & 1) != (b & 1) ? (a & 1) != 0 : a > b)
             best = m;
     }
-    offer(f, in, n, best, id, sum);
+    offer(f, in, best, id, sum);
 }
 
-static void offer_all(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t *n, int32_t id)
+static void offer_copies(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t id)
 {
-    const struct mb_serve *v = in->owners;
+    const int32_t *node = f->serve->node;
+    const struct cell *c = f->work->cell + f->work->first[id], *all = f->work->cell + f->work->first[id + 1],
+                      *end;
 
-    for (int32_t a = 0, b; a < f->members; a = b) {
-        bool owner = false;
-        for (b = a; b < f->members && v->node[b] == v->node[a]; b++)
-            owner |= mb_serve_has(v, b, id);
-        if (!owner) {
-            offer_node(f, in, n, a, b, id);
+    for (; c < all; c = end) {
+        if (node[c->owner] == node[c->home]) {
+            end = c + 1;
+            if (c->owner != c->home)
+                offer(f, in, c->home, id, moving(f, in, c));
             continue;
         }
-        for (int32_t m = a; m < b; m++) {
-            if (!mb_serve_has(v, m, id))
-                offer(f, in, n, m, id, moving(f, in, m, id));
-        }
+        for (end = c; end < all && node[end->home] == node[c->home]; end++)
+            continue;
+        offer_node(f, in, c, end, id);
     }
 }
 
-static int by_gain(const void *a, const void *b)
+static bool better(const struct choice *a, const struct choice *b)
 {
-    const struct mb_fetch_choice *x = a, *y = b;
-
-    if (x->gain != y->gain)
-        return x->gain > y->gain ? -1 : 1;
-    return x->id != y->id ? x->id - y->id : x->member - y->member;
+    return a->gain != b->gain ? a->gain > b->gain : a->id < b->id;
 }
 
-/* The copies that save most first, as far as caches have room. */
+static void swap(struct choice *a, struct choice *b)
+{
+    struct choice t = *a;
+
+    *a = *b;
+    *b = t;
+}
+
+/* The best `most` of n choices come first, in any order; most < n. */
+static void best_first(struct choice *c, int32_t n, int32_t most)
+{
+    for (int32_t a = 0, b = n; b - a > 1;) {
+        int32_t less = a;
+        swap(&c[a + (b - a) / 2], &c[b - 1]);
+        for (int32_t i = a; i < b - 1; i++) {
+            if (better(&c[i], &c[b - 1]))
+                swap(&c[i], &c[less++]);
+        }
+        swap(&c[less], &c[b - 1]);
+        if (less < most)
+            a = less + 1;
+        else
+            b = less;
+    }
+}
+
+/* The copies that save most, as far as each cache has room. */
 static void choose_copies(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
-    int32_t n = 0;
+    struct mb_fetch_work *w = f->work;
 
-    count_pairs(f, in);
+    for (int32_t m = 0; m < f->members; m++) {
+        int32_t left = in->room[m] - w->used[m], spare = left > 0 ? left : 0, n = w->choices[m];
+        struct choice *c = w->choice + at(f, m, 0);
+        if (n > spare)
+            best_first(c, n, spare);
+        w->choices[m] = n < spare ? n : spare;
+        for (int32_t i = 0; i < w->choices[m]; i++) {
+            f->keep[at(f, m, c[i].id)] = 1;
+            w->copied[c[i].id + 1]++;
+        }
+    }
+}
+
+/* The copies of each id, ascending. */
+static void list_copies(struct mb_fetch *f)
+{
+    struct mb_fetch_work *w = f->work;
+
+    for (int32_t id = 0; id < f->ids; id++)
+        w->copied[id + 1] += w->copied[id];
+    for (int32_t m = 0; m < f->members; m++) {
+        for (int32_t i = 0; i < w->choices[m]; i++)
+            w->copy[w->copied[w->choice[at(f, m, i)].id]++] = m;
+    }
+    for (int32_t id = f->ids; id > 0; id--)
+        w->copied[id] = w->copied[id - 1];
+    w->copied[0] = 0;
+}
+
+static void plan_copies(struct mb_fetch *f, const struct mb_fetch_in *in)
+{
+    struct mb_fetch_work *w = f->work;
+
+    memset(w->choices, 0, (size_t)f->members * sizeof *w->choices);
+    memset(w->copied, 0, ((size_t)f->ids + 1) * sizeof *w->copied);
+    if (!in->copies || memchr(w->worth, 1, (size_t)f->ids) == NULL)
+        return;
+    count_pairs(f);
     for (int32_t id = 0; id < f->ids; id++) {
-        if (in->owners->first[id + 1] > in->owners->first[id])
-            offer_all(f, in, &n, id);
+        if (w->worth[id])
+            offer_copies(f, in, id);
     }
-    qsort(f->choice, (size_t)n, sizeof *f->choice, by_gain);
-    for (int32_t i = 0; i < n; i++) {
-        const struct mb_fetch_choice *c = &f->choice[i];
-        if (f->used[c->member] >= in->room[c->member])
-            continue;
-        f->keep[at(f, c->member, c->id)] = 1;
-        f->used[c->member]++;
-    }
+    choose_copies(f, in);
+    list_copies(f);
 }
 
 /* ---------------------------------------------------------------- who serves */
 
+/* Owners and copies of each id, ascending. */
 static void make_serve(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
+    const struct mb_fetch_work *w = f->work;
+    const struct mb_serve *v = in->owners;
     int32_t n = 0;
 
     for (int32_t id = 0; id < f->ids; id++) {
+        int32_t c = w->copied[id];
         f->serve->first[id] = n;
-        if (in->owners->first[id + 1] == in->owners->first[id])
-            continue;
-        for (int32_t m = 0; m < f->members; m++) {
-            if (f->keep[at(f, m, id)] || mb_serve_has(in->owners, m, id))
-                f->serve->member[n++] = m;
+        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            while (c < w->copied[id + 1] && w->copy[c] < v->member[i])
+                f->serve->member[n++] = w->copy[c++];
+            f->serve->member[n++] = v->member[i];
         }
+        while (c < w->copied[id + 1])
+            f->serve->member[n++] = w->copy[c++];
     }
     f->serve->first[f->ids] = n;
 }
 
-static void count_served(struct mb_fetch *f, const struct mb_fetch_in *in)
+static void count_served(struct mb_fetch *f)
 {
+    struct mb_fetch_work *w = f->work;
+
     memset(f->rows, 0, (size_t)f->members * (size_t)f->ids * sizeof *f->rows);
-    for (int32_t m = 0; m < f->members; m++) {
-        for (int32_t id = 0; id < f->ids; id++) {
-            int64_t rows = rows_of(f, in, m, id);
-            if (rows > 0)
-                f->rows[at(f, mb_serve_pick(f->serve, id, m), id)] += (int32_t)rows;
-        }
+    for (int32_t id = 0; id < f->ids; id++) {
+        const struct cell *c = w->cell + w->first[id], *end = w->cell + w->first[id + 1];
+        bool copies = w->copied[id + 1] > w->copied[id];
+        if (copies && c < end)
+            mb_serve_row(f->serve, id, w->by);
+        for (; c < end; c++)
+            f->rows[at(f, copies ? w->by[c->home] : c->owner, id)] += c->rows;
     }
 }
 
@@ -262,14 +403,15 @@ static void count_served(struct mb_fetch *f, const struct mb_fetch_in *in)
 /* A member that keeps the expert through this exchange: of the same node if there is one, the least busy. */
 static int32_t source(const struct mb_fetch *f, const struct mb_fetch_in *in, int32_t to, int32_t id)
 {
-    const int32_t *node = f->serve->node;
+    const int32_t *node = f->serve->node, *sends = f->work->sends;
     int32_t best = -1;
 
-    for (int32_t m = 0; m < f->members; m++) {
+    for (int32_t i = f->serve->first[id]; i < f->serve->first[id + 1]; i++) {
+        int32_t m = f->serve->member[i];
         if (m == to || !f->keep[at(f, m, id)] || !resident(f, in, m, id))
             continue;
         bool near = node[m] == node[to], best_near = best >= 0 && node[best] == node[to];
-        if (best < 0 || (near != best_near ? near : f->sends[m] < f->sends[best]))
+        if (best < 0 || (near != best_near ? near : sends[m] < sends[best]))
             best = m;
     }
     return best;
@@ -278,42 +420,54 @@ static int32_t source(const struct mb_fetch *f, const struct mb_fetch_in *in, in
 /* Experts that are there and must stay. */
 static void count_held(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
-    for (int32_t m = 0; m < f->members; m++) {
-        f->held[m] = 0;
-        for (int32_t id = 0; id < f->ids; id++)
-            f->held[m] += f->keep[at(f, m, id)] && resident(f, in, m, id);
+    const struct mb_serve *v = f->serve;
+
+    memset(f->work->held, 0, (size_t)f->members * sizeof *f->work->held);
+    for (int32_t id = 0; id < f->ids; id++) {
+        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            int32_t m = v->member[i];
+            f->work->held[m] += f->keep[at(f, m, id)] && resident(f, in, m, id);
+        }
     }
+}
+
+/* Member m serves rows of an expert that it does not have. */
+static void make_item(struct mb_fetch *f, const struct mb_fetch_in *in, int32_t m, int32_t id)
+{
+    struct mb_fetch_work *w = f->work;
+    struct mb_fetch_item *x = &f->item[f->n++];
+
+    *x = (struct mb_fetch_item){id, m, w->held[m] < in->slots[m] ? source(f, in, m, id) : -1, 0};
+    if (x->from < 0)
+        return;
+    w->held[m]++;
+    x->round = w->next[m] > w->next[x->from] ? w->next[m] : w->next[x->from];
+    w->next[m] = w->next[x->from] = x->round + 1;
+    w->sends[x->from]++;
+    f->rounds = x->round + 1 > f->rounds ? x->round + 1 : f->rounds;
 }
 
 static void make_items(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
+    const struct mb_serve *v = f->serve;
+
     f->n = f->rounds = 0;
     count_held(f, in);
-    memset(f->sends, 0, (size_t)f->members * sizeof *f->sends);
-    memset(f->next, 0, (size_t)f->members * sizeof *f->next);
+    memset(f->work->sends, 0, (size_t)f->members * sizeof *f->work->sends);
+    memset(f->work->next, 0, (size_t)f->members * sizeof *f->work->next);
     for (int32_t id = 0; id < f->ids; id++) {
-        for (int32_t m = 0; m < f->members; m++) {
-            if (f->rows[at(f, m, id)] == 0 || resident(f, in, m, id))
-                continue;
-            struct mb_fetch_item *x = &f->item[f->n++];
-            *x = (struct mb_fetch_item){id, m, f->held[m] < in->slots[m] ? source(f, in, m, id) : -1, 0};
-            if (x->from < 0)
-                continue;
-            f->held[m]++;
-            x->round = f->next[m] > f->next[x->from] ? f->next[m] : f->next[x->from];
-            f->next[m] = f->next[x->from] = x->round + 1;
-            f->sends[x->from]++;
-            f->rounds = x->round + 1 > f->rounds ? x->round + 1 : f->rounds;
+        for (int32_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            if (f->rows[at(f, v->member[i], id)] > 0 && !resident(f, in, v->member[i], id))
+                make_item(f, in, v->member[i], id);
         }
     }
 }
 
 void mb_fetch_plan(struct mb_fetch *f, const struct mb_fetch_in *in)
 {
-    keep_owned(f, in);
-    if (in->copies)
-        choose_copies(f, in);
+    sort_said(f, in);
+    plan_copies(f, in);
     make_serve(f, in);
-    count_served(f, in);
+    count_served(f);
     make_items(f, in);
 }

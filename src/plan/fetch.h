@@ -25,7 +25,7 @@ static inline uint32_t mb_fetch_say(int64_t rows, bool resident)
 struct mb_fetch_in {
     const struct mb_serve *owners;
     const uint32_t *said;  /* [members][ids] */
-    const uint32_t *going; /* [members][members] */
+    const uint32_t *going; /* [members][members] no more than the rows said of what goes there */
     bool by_node;          /* the exchange is hierarchical */
     const int32_t *slots;  /* [members] experts that a cache holds; 0: the member serves nothing */
     const int32_t *room; /* [members] of these, what this exchange may fill with copies and the owner's own */
@@ -49,14 +49,13 @@ struct mb_fetch {
     int32_t *rows; /* [members][ids] rows that a member serves */
     uint8_t
         *keep; /* [members][ids] must not be evicted before rows are dispatched: to be served or sent on */
-    /* inside */
-    int32_t *used, *held, *sends, *next; /* [members] */
-    int64_t *pairs;                      /* [members][members] (row, expert) pairs behind `going` */
-    struct mb_fetch_choice *choice;
+    struct mb_fetch_work *work; /* inside */
 };
 /* Room for exchanges of these tables' size. Errors: MB_NO_MEMORY. */
 enum mb_status mb_fetch_create(const struct mb_serve *owners, struct mb_fetch **out);
 void mb_fetch_destroy(struct mb_fetch *f); /* NULL ok */
-/* Replaces what f holds by the plan of one exchange. owners: of the size that f was made for. */
+/* Replaces what f holds by the plan of one exchange. owners: of the size that f was made for. The work grows
+ * with members * ids, and with the square of the members only by what an integer for each two of them costs.
+ */
 void mb_fetch_plan(struct mb_fetch *f, const struct mb_fetch_in *in);
 #endif

@@ -168,3 +168,32 @@ enum mb_status mb_serve_create_layer(const struct mb_plan *p, int32_t moe_layer,
 {
     return create(p, p->placement->experts, p->placement->experts, &moe_layer, 0, out);
 }
+
+/* Homes [a, b) of one node; at: those of its members that serve, n of them. */
+static void row_of_node(int32_t a, int32_t b, const int32_t *at, int32_t n, int32_t *by)
+{
+    for (int32_t h = a, i = 0; h < b; h++) {
+        bool own = i < n && at[i] == h;
+        by[h] = own ? h : at[h % n];
+        i += own;
+    }
+}
+
+void mb_serve_row(const struct mb_serve *v, int32_t id, int32_t *by)
+{
+    const int32_t *at = v->member + v->first[id];
+    int32_t n = v->first[id + 1] - v->first[id];
+
+    if (n == 1) {
+        for (int32_t h = 0; h < v->members; h++)
+            by[h] = at[0];
+        return;
+    }
+    for (int32_t a = 0, b, i = 0, j; a < v->members; a = b, i = j) {
+        for (b = a; b < v->members && v->node[b] == v->node[a]; b++)
+            continue;
+        for (j = i; j < n && at[j] < b; j++)
+            continue;
+        row_of_node(a, b, j > i ? at + i : at, j > i ? j - i : n, by);
+    }
+}

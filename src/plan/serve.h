@@ -12,7 +12,7 @@ struct mb_serve {
     int32_t ids, members;
     int32_t *first;  /* [ids + 1] boundaries in member; an id that no row carries has none */
     int32_t *member; /* members that serve an id, ascending */
-    int32_t *node;   /* [members] machine node of each */
+    int32_t *node;   /* [members] machine node of each; members of a node are neighbours */
 };
 /* Exchanges that a step of this stage takes part in: its MoE layers, or under lane scope the most that any
  * stage has. 0: the group has no MoE layer. */
@@ -56,4 +56,6 @@ static inline int32_t mb_serve_pick(const struct mb_serve *v, int32_t id, int32_
     }
     return at[0];
 }
+/* mb_serve_pick of one id for all homes: by [members]. The id has members that serve it. */
+void mb_serve_row(const struct mb_serve *v, int32_t id, int32_t *by);
 #endif
