@@ -2,6 +2,9 @@
 TESTS_UNIT += tests/unit_math
 tests_unit_math_SOURCES = tests/unit_math.c
 tests_unit_math_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_json
+tests_unit_json_SOURCES = tests/unit_json.c
+tests_unit_json_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_numerics
 tests_unit_numerics_SOURCES = tests/unit_numerics.c
 tests_unit_numerics_LDADD = $(TEST_LIBS)

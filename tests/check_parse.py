@@ -3,7 +3,7 @@
 independently in Python: which lines are error rows, their ids, their number of rows, and the settings of good ones.
 
 usage: check_parse.py PARSE_LINES TOKENIZER SCRATCH_DIR [LINES [SEED]]"""
-import json, math, os, random, struct, subprocess, sys
+import json, math, os, random, re, struct, subprocess, sys
 
 VOCAB, MAX_LEN, ADAPTERS = 4096, 1024, ("de", "fr")
 
@@ -23,10 +23,6 @@ def need(ok, why):
 
 
 # ---------------------------------------------------------------- JSON as the rules want it
-def no_constant(name):
-    raise Bad("not JSON: " + name)
-
-
 def strict_pairs(pairs):
     out = {}
     for k, v in pairs:
@@ -36,31 +32,45 @@ def strict_pairs(pairs):
     return out
 
 
-def check_values(v):
+def as_read(v):
+    """What Python reads beyond JSON: large integers and infinities are doubles, NaN is no number."""
     if isinstance(v, str):
         need(not any(0xD800 <= ord(c) <= 0xDFFF for c in v), "not JSON: lone surrogate")
-    elif isinstance(v, bool):
-        pass
-    elif isinstance(v, int):
-        need(-2**63 <= v < 2**63, "not JSON: integer too large")
-    elif isinstance(v, float):
-        need(math.isfinite(v), "not JSON: number too large")
-    elif isinstance(v, list):
-        for x in v:
-            check_values(x)
-    elif isinstance(v, dict):
-        for k, x in v.items():
-            check_values(k)
-            check_values(x)
+    if isinstance(v, int) and not isinstance(v, bool) and not -2**63 <= v < 2**63:
+        v = float(v)
+    if isinstance(v, float):
+        return "NaN" if math.isnan(v) else max(min(v, sys.float_info.max), -sys.float_info.max)
+    if isinstance(v, list):
+        return [as_read(x) for x in v]
+    if isinstance(v, dict):
+        return {as_read(k): as_read(x) for k, x in v.items()}
+    return v
 
 
 def parse_json(raw):
     try:
-        v = json.loads(raw.decode("utf-8"), object_pairs_hook=strict_pairs, parse_constant=no_constant)
+        v = json.loads(raw.decode("utf-8"), object_pairs_hook=strict_pairs)
     except (UnicodeDecodeError, ValueError, RecursionError) as e:
         raise Bad("not JSON: %s" % e)
-    check_values(v)
-    return v
+    need(b"\0" not in raw, "not JSON: a NUL byte")
+    return as_read(v)
+
+
+def rescued(raw, number):
+    """The id of a line that is no JSON: the first string or integer behind "custom_id", else "id", on its top level."""
+    for key in (b'"custom_id"', b'"id"'):
+        depth, tokens = 0, list(re.finditer(rb'"(?:\\.|[^"\\])*(?:"|$)|.', raw, re.S))
+        for t in tokens:
+            depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(t[0], 0)
+            m = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*(?:("(?:\\.|[^"\\])*(?:"|$))|([-+.eE0-9]*))', re.S).match(raw, t.end())
+            if depth != 1 or t[0] != key or not m:
+                continue
+            try:
+                i = as_read(json.loads((m[1] if m[1] is not None else m[2]).decode("utf-8")))
+            except (Bad, ValueError):
+                break
+            return str(i) if is_int(i) or isinstance(i, str) and "\0" not in i else str(number + 1)
+    return str(number + 1)
 
 
 # ---------------------------------------------------------------- values
@@ -281,9 +291,10 @@ def form(v, score):
 
 def read_line(raw, number, score):
     """(id, error or None, request or None, rows)"""
-    name = str(number + 1)
+    name = rescued(raw, number)
     try:
         v = parse_json(raw)
+        name = str(number + 1)
         if isinstance(v, dict):
             batch = any(k in v for k in ("custom_id", "method", "url", "body"))
             i = v.get("custom_id" if batch else "id")

@@ -245,12 +245,42 @@ static void test_reason_is_text(void **state)
     }
 }
 
+/* A line that is no JSON keeps its id where one can be read. */
+static void test_rescued_ids(void **state)
+{
+    static const char *const cases[][2] = {
+        {"{\"id\":\"keep\",\"prompt\":\"\\ud800\"}", "keep"},
+        {"{\"id\":\"keep\",\"prompt\":\"a\", \"t", "keep"},
+        {"{\"id\" : 12 ,\"prompt\":'a'}", "12"},
+        {"{\"custom_id\":\"c\",\"id\":\"i\",\"body\":{\"x\":\"\xff\"}}", "c"},
+        {"{\"body\":{\"id\":\"inner\",\"custom_id\":1},\"custom_id\":\"outer\",\"x\":}", "outer"},
+        {"{\"x\":\"\\\",\\\"id\\\":\\\"no\\\"\",\"id\":\"yes\",}", "yes"},
+        {"{\"id\":1.5,}", "5"},
+        {"{\"id\":\"\xff\"}", "5"},
+        {"{\"id\":\"a\\u0000\",}", "5"},
+        {"{\"id\"", "5"},
+        {"\"id\":\"top\"", "5"},
+    };
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    (void)state;
+    options_of("", &tok, NULL, &o);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mb_request *r;
+        assert_int_equal(mb_parse_line(&o, cases[i][0], strlen(cases[i][0]), 4, &r), MB_OK);
+        assert_non_null(r->error);
+        assert_string_equal(r->id.data, cases[i][1]);
+        mb_request_destroy(r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_error_rows),
         cmocka_unit_test(test_nul_byte),
+        cmocka_unit_test(test_rescued_ids),
         cmocka_unit_test(test_blank),
         cmocka_unit_test(test_reason_is_text),
     };

@@ -4,17 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/fs.h"
+#include "base/json_python.h"
 #include "base/log.h"
 #include "base/mem.h"
+
+/* Once more with the numbers that Python writes and jansson refuses; NULL if there are none. */
+static json_t *parse_python(const void *text, size_t n, size_t flags)
+{
+    struct mb_bytes b = {0};
+    json_error_t ignored;
+    bool changed = false;
+    json_t *v = NULL;
+    if (mb_json_from_python(text, n, &b, &changed) == MB_OK && changed)
+        v = json_loadb((const char *)b.data, b.len, flags, &ignored);
+    mb_bytes_fini(&b);
+    return v;
+}
 
 enum mb_status mb_json_parse(const void *text, size_t n, const char *what, enum mb_status st_bad, char *err, size_t cap,
                              json_t **out)
 {
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
     json_error_t je = {.text = "a NUL byte", .line = 1};
     /* jansson takes a NUL byte behind a number or a word for nothing at all; JSON has no place for one */
     const char *nul = n > 0 ? memchr(text, 0, n) : NULL;
-    json_t *v = nul != NULL ? NULL : json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
+    json_t *v = nul != NULL ? NULL : json_loadb(text, n, flags, &je);
 
+    if (v == NULL && nul == NULL)
+        v = parse_python(text, n, flags);
     if (v != NULL) {
         *out = v;
         return MB_OK;

@@ -1,5 +1,7 @@
 /* JSON by jansson, with our rules: duplicate keys refused, U+0000 allowed, errors that name file and key.
- * Strings are (pointer, length), never strlen. All Local. */
+ * Strings are (pointer, length), never strlen. What Python's json module writes beyond JSON is read too: integers beyond 64
+ * bits are doubles; Infinity and what lies beyond the range of doubles is the largest double (with its sign), as jansson has
+ * no infinite one; NaN is the string "NaN", which nothing takes for a number. All Local. */
 #ifndef MB_BASE_JSON_H
 #define MB_BASE_JSON_H
 #include <jansson.h>

@@ -61,9 +61,8 @@ static enum mb_status number_id(uint64_t line, struct mb_text *out)
 }
 
 /* The id under key, if it is one. Read before anything else, so that an error row can be told by its id. */
-static enum mb_status read_id(struct mb_draft *d, const char *key)
+static enum mb_status use_id(struct mb_draft *d, const char *key, const json_t *v)
 {
-    const json_t *v = mb_draft_get(d->root, key);
     struct mb_text id = {0};
 
     if (v == NULL)
@@ -83,6 +82,24 @@ static enum mb_status read_id(struct mb_draft *d, const char *key)
     d->req->id = id;
     d->own_id = true;
     return MB_OK;
+}
+
+static enum mb_status read_id(struct mb_draft *d, const char *key)
+{
+    return use_id(d, key, mb_draft_get(d->root, key));
+}
+
+/* Of a line that is no JSON. */
+static enum mb_status rescue_id(struct mb_draft *d, const char *text, size_t n)
+{
+    const char *key = "custom_id";
+    json_t *v = mb_line_member(text, n, key);
+    if (v == NULL)
+        v = mb_line_member(text, n, key = "id");
+    enum mb_status st = v == NULL || json_is_null(v) ? MB_OK : use_id(d, key, v);
+    json_decref(v);
+    d->err[0] = 0; /* what is wrong with the line is said by others */
+    return st == MB_REQUEST ? MB_OK : st;
 }
 
 static bool has_any(const json_t *obj, const char *const *names)
@@ -239,15 +256,13 @@ static enum mb_status form(struct mb_draft *d, const char *text, size_t n, const
         return mb_draft_bad(d, "%s", refused != NULL ? refused : "an empty line");
     }
     st = mb_json_parse(text, n, "", MB_REQUEST, why, sizeof why, &d->root);
-    if (st == MB_OK && refused != NULL) {
-        st = json_is_object(d->root) ? read_id(d, is_batch(d->root) ? "custom_id" : "id") : MB_OK;
-        if (st == MB_NO_MEMORY)
-            return st;
-    }
-    if (refused != NULL)
-        return mb_draft_bad(d, "%s", refused);
-    if (st != MB_OK)
-        return mb_draft_bad(d, "%s", why);
+    if (st == MB_REQUEST)
+        MB_TRY(rescue_id(d, text, n));
+    else if (refused != NULL && json_is_object(d->root) &&
+             read_id(d, is_batch(d->root) ? "custom_id" : "id") == MB_NO_MEMORY)
+        return MB_NO_MEMORY;
+    if (refused != NULL || st != MB_OK)
+        return mb_draft_bad(d, "%s", refused != NULL ? refused : why);
     return form_of(d);
 }
 

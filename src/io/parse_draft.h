@@ -43,6 +43,10 @@ const json_t *mb_draft_get(const json_t *obj, const char *key);
 /* Whether v is this string: compared with its length, it may hold U+0000. */
 bool mb_draft_is(const json_t *v, const char *text);
 
+/* The string or integer that the top level of a line has under key, found without the rest being JSON; NULL: none. The caller
+ * json_decref()s. */
+json_t *mb_line_member(const char *s, size_t n, const char *key);
+
 /* A copy of a JSON string. */
 enum mb_status mb_draft_text(const json_t *v, struct mb_text *out);
 
