@@ -254,7 +254,7 @@ static void test_bulk(void **state)
     struct mb_journal_reader *reader = NULL;
     struct mb_frame f;
     struct mb_done d;
-    bool got, seen = false, marked = false;
+    bool got, seen = false;
 
     mb_journal_bulk_rows(j, rows);
     assert_int_equal(mb_bulk_write(j, MB_BULK_LOGITS, 0, data, 12), MB_BUG); /* before a reserve */
@@ -275,14 +275,13 @@ static void test_bulk(void **state)
 
     assert_int_equal(mb_journal_open(path, &reader), MB_OK);
     while (mb_journal_next(reader, &f, &got) == MB_OK && got) {
-        marked = marked || f.kind == MB_JOURNAL_SYNC;
         if (f.kind != MB_JOURNAL_DONE)
             continue;
         assert_true(mb_done_parse(f.payload, f.len, &d));
         assert_true(d.bulk_hash[MB_BULK_LOGITS] == mb_hash64(data, 12));
         seen = true;
     }
-    assert_true(seen && marked);
+    assert_true(seen);
     mb_journal_close(reader);
     free(path);
     free(bulk);

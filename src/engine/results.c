@@ -366,22 +366,22 @@ static bool ends(const struct mb_engine *e, const struct mb_seq *q, int32_t id)
     return false;
 }
 
-/* One output token, forced or new: its log-probability, its end conditions. */
+/* One output token, known from a journal or new: its log-probability, its end conditions. */
 static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q, int64_t pos,
                                 struct mb_sink *sink)
 {
     const struct mb_found *f = &e->found;
     int64_t index = pos - (q->n_prompt - 1);
-    bool forced = pos + 1 < q->n_ids, stop = false;
+    bool known = index < q->n_forced, stop = false;
     int32_t id = f->drawn[i], n = q->job->req->top_n;
 
-    if (forced && q->ids[pos + 1] != id)
+    if (known && q->ids[pos + 1] != id)
         return mb_error(
             MB_CORRUPT,
             "request %s choice %d: output token %lld was %d in the journal and is %d now; the journal, the "
             "model or this machine's arithmetic is damaged",
             q->job->req->id.data, q->choice, (long long)index, q->ids[pos + 1], id);
-    if (!forced)
+    if (pos + 1 == q->n_ids)
         MB_TRY(mb_seq_push(q, id));
     q->out_lp[index] = f->lp[i];
     for (int32_t j = 0; j < n; j++) {
@@ -391,9 +391,9 @@ static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q
     q->n_drawn = index + 1;
     if (q->t_first == 0)
         q->t_first = mb_now();
-    e->counters.output_tokens += !forced;
+    e->counters.output_tokens += !known;
     bool eos = ends(e, q, id);
-    MB_TRY(sink->ops->token(sink, q->handle, index, id, !forced, &stop));
+    MB_TRY(sink->ops->token(sink, q->handle, index, id, !known, &stop));
     if (eos)
         q->finish = MB_FINISH_EOS;
     else if (stop)

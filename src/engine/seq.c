@@ -84,7 +84,8 @@ static enum mb_status init_ids(struct mb_mem *mem, struct mb_seq *q)
     memcpy(q->ids, r->prompt, sizeof(int32_t) * (size_t)q->n_prompt);
     if (q->n_forced > 0)
         memcpy(q->ids + q->n_prompt, known->forced, sizeof(int32_t) * (size_t)q->n_forced);
-    q->n_ids = q->n_prompt + q->n_forced;
+    /* the last one is drawn again: if it ended its row, no row belongs behind it */
+    q->n_ids = q->n_prompt + q->n_forced - (q->n_forced > 0);
     q->rows_total = q->n_prompt + (q->max_out > 0 ? q->max_out - 1 : 0);
     return MB_OK;
 }

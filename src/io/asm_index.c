@@ -86,7 +86,7 @@ static enum mb_status feeder_next(struct mb_asm *a, struct feeder *f, bool *end)
             *end = true;
             return MB_OK;
         }
-        MB_TRY(mb_jscan_open(f->dir, f->files[f->at], f->identity, a->first_line + a->lines, &f->scan));
+        MB_TRY(mb_jscan_open(f->dir, f->files[f->at], f->identity, a->first_line + a->lines, MB_JSCAN_HASHED, &f->scan));
     }
     MB_TRY(mb_jscan_next(f->scan, &item));
     if (item.kind == MB_JSCAN_DONE && item.done.head.line >= a->first_line)

@@ -33,7 +33,7 @@ struct mb_journal {
     struct mb_bytes tokens, frames; /* gathered since the last flush */
     uint32_t n_tokens;
     int64_t rows_gathered, rows_written, rows_acknowledged;
-    uint64_t bytes, marked; /* of the file; up to where the last SYNC frame speaks */
+    uint64_t bytes, synced; /* of the file; of them on the disk for certain */
     enum mb_status failed;  /* sticky */
 };
 
@@ -115,16 +115,6 @@ static enum mb_status flush_locked(struct mb_journal *j)
     return MB_OK;
 }
 
-static void write_mark(struct mb_journal *j, uint64_t upto)
-{
-    struct mb_bytes b = {0};
-    uint8_t head[8];
-    payload_head(head, MB_JOURNAL_SYNC, 0, 1);
-    if (mb_frame_put(&b, head, sizeof head, &upto, sizeof upto) == MB_OK && write_out(j, b.data, b.len) == MB_OK)
-        j->marked = j->bytes;
-    mb_bytes_fini(&b);
-}
-
 /* ---------------------------------------------------------------- fsync */
 /* At most 2 s: on_lost may come while another thread hangs in a write. */
 static bool take(struct mb_journal *j)
@@ -147,15 +137,12 @@ static enum mb_status sync_fd(int fd, const char *path)
 static enum mb_status sync_files(struct mb_journal *j)
 {
     int fd[MB_BULK_COUNT];
-    bool bulk = false;
     enum mb_status st = MB_OK;
     bool held = take(j);
     int64_t rows = j->rows_written;
-    uint64_t upto = j->bytes;
-    for (int i = 0; i < MB_BULK_COUNT; i++) {
+    uint64_t bytes = j->bytes;
+    for (int i = 0; i < MB_BULK_COUNT; i++)
         fd[i] = j->bulk[i].fd;
-        bulk = bulk || fd[i] >= 0;
-    }
     if (held)
         pthread_mutex_unlock(&j->lock);
     for (int i = 0; i < MB_BULK_COUNT && st == MB_OK; i++)
@@ -168,8 +155,8 @@ static enum mb_status sync_files(struct mb_journal *j)
         j->failed = st;
     if (st == MB_OK && rows > j->rows_acknowledged)
         j->rows_acknowledged = rows;
-    if (st == MB_OK && bulk && upto > j->marked)
-        write_mark(j, upto);
+    if (st == MB_OK && bytes > j->synced)
+        j->synced = bytes;
     pthread_mutex_unlock(&j->lock);
     return st;
 }
@@ -190,7 +177,7 @@ static void *sync_thread(void *arg)
             e = pthread_cond_timedwait(&j->wake, &j->lock, &t);
         if (j->leaving)
             break;
-        bool dirty = j->rows_written > j->rows_acknowledged || j->bytes > j->marked;
+        bool dirty = j->bytes > j->synced;
         pthread_mutex_unlock(&j->lock);
         if (dirty)
             (void)sync_files(j); /* a failure is sticky and comes out of the next flush */

@@ -6,13 +6,12 @@
  *     TOKENS  count x {u64 line, u32 choice, u32 index, i32 id}: the tokens drawn in one step
  *     DONE    {u64 XXH3, u64 bytes} per bit of mask (bulk data of that kind), then a packed record (job/record.h)
  *     ERROR   the same, a record that is an error row
- *     SYNC    u64 offset: bulk data of all frames before this place of the file is on the disk
  *
  * One write() per step: what was written survives a kill of the process. A thread of its own fsyncs every sync_interval:
  * what was fsynced survives a power failure and counts as acknowledged. Bulk data (routing, logits ...) lies in one
  * file per kind beside the journal; a record points into it. Bulk files are fsynced before the journal. A record that was
- * written but not yet fsynced can reach the disk before its bulk data does: hence the hashes, checked at resume for
- * records that no SYNC covers.
+ * written but not yet fsynced can reach the disk before its bulk data does: hence the hashes, checked whenever bulk data is
+ * read: at resume, and in assembly.
  *
  * A reader takes the longest valid prefix. Damage with a valid frame behind it is corruption, without one a torn end. */
 #ifndef MB_IO_JOURNAL_H
@@ -27,8 +26,7 @@ enum mb_journal_kind {
     MB_JOURNAL_HEAD = 1,
     MB_JOURNAL_TOKENS,
     MB_JOURNAL_DONE,
-    MB_JOURNAL_ERROR,
-    MB_JOURNAL_SYNC
+    MB_JOURNAL_ERROR
 };
 #define MB_JOURNAL_TOKEN_BYTES 20
 

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "io/journal.h"
 
-#define MB_JOURNAL_VERSION 1
+#define MB_JOURNAL_VERSION 2
 #define MB_FRAME_MARKER 0x4c4a424du /* "MBJL" */
 #define MB_FRAME_HEAD 16
 #define MB_FRAME_MAX 0xffffff00u

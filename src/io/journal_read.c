@@ -118,7 +118,7 @@ static enum mb_status frame_at(struct mb_journal_reader *r, uint64_t at, bool *v
         return MB_OK;
     MB_TRY(window(r, at, MB_FRAME_HEAD + (size_t)n));
     const uint8_t *payload = r->buf + (at - r->buf_at) + MB_FRAME_HEAD;
-    *valid = mb_hash64(payload, n) == hash && payload[0] >= MB_JOURNAL_HEAD && payload[0] <= MB_JOURNAL_SYNC;
+    *valid = mb_hash64(payload, n) == hash && payload[0] >= MB_JOURNAL_HEAD && payload[0] <= MB_JOURNAL_ERROR;
     *len = n;
     return MB_OK;
 }

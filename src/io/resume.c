@@ -22,6 +22,7 @@ struct dup {
 
 struct mb_resume {
     uint64_t n_lines;
+    enum mb_jscan_check check;
     uint64_t *bits; /* 1: all choices done */
     struct mb_resume_map map;
     struct dup *dups;
@@ -98,8 +99,8 @@ static enum mb_status fold_journal(struct mb_resume *r, const char *dir, struct 
                                    const struct mb_identity *identity)
 {
     struct mb_jscan *s = NULL;
-    struct mb_jscan_item item = {MB_JSCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
-    MB_TRY(mb_jscan_open(dir, file, identity, r->n_lines, &s));
+    struct mb_jscan_item item = {.kind = MB_JSCAN_DONE};
+    MB_TRY(mb_jscan_open(dir, file, identity, r->n_lines, r->check, &s));
     enum mb_status st = MB_OK;
     while (st == MB_OK && item.kind != MB_JSCAN_END) {
         st = mb_jscan_next(s, &item);
@@ -156,8 +157,8 @@ static enum mb_status compare_dups(struct mb_resume *r, const char *dir, const s
     r->n_dups = r->counts.duplicates = kept;
     for (int32_t i = 0; i < n && st == MB_OK; i++) {
         struct mb_jscan *s = NULL;
-        struct mb_jscan_item item = {MB_JSCAN_DONE, {{0, 0}, 0, 0, 0, {0}, {0}}, NULL, 0};
-        st = mb_jscan_open(dir, files[i], NULL, r->n_lines, &s);
+        struct mb_jscan_item item = {.kind = MB_JSCAN_DONE};
+        st = mb_jscan_open(dir, files[i], NULL, r->n_lines, r->check, &s);
         while (st == MB_OK && item.kind != MB_JSCAN_END) {
             st = mb_jscan_next(s, &item);
             if (st == MB_OK && item.kind == MB_JSCAN_DONE)
@@ -273,6 +274,7 @@ enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct
     if (r == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to fold journals");
     r->n_lines = n_lines;
+    r->check = run_dir == NULL ? MB_JSCAN_SIZED : MB_JSCAN_HASHED;
     r->bits = mb_zalloc(mem, MB_MEM_INDEX, (size_t)(n_lines / 64 + 1), sizeof *r->bits);
     enum mb_status st = r->bits == NULL ? mb_error(MB_NO_MEMORY, "no memory for a bit per line") : MB_OK;
     if (st == MB_OK)

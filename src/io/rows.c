@@ -29,6 +29,10 @@ struct journal_rows {
     uint64_t last_offset;
     struct mb_record_head last;
     bool has_last;
+    uint64_t want[MB_BULK_COUNT]; /* hashes of its bulk data */
+    struct mb_hasher *hasher;     /* over the rows of `kind` that were read of it, from the first to the `next`th */
+    enum mb_bulk_kind kind;
+    int64_t next;
 };
 
 void mb_row_entry_of(const struct mb_done_ref *d, struct mb_row_entry *out)
@@ -127,6 +131,55 @@ static enum mb_status journal_record(struct mb_rows *base, const struct mb_row_e
     return st;
 }
 
+/* Head of the record of an entry, and the hashes that stand before it in its frame. */
+static enum mb_status load_head(struct journal_rows *r, const struct mb_row_entry *e)
+{
+    struct open_file *f = NULL;
+    uint64_t pairs[2 * MB_BULK_COUNT] = {0}, n = 0;
+
+    if (r->has_last && r->last_offset == e->offset && r->last_file.run == e->file.run && r->last_file.writer == e->file.writer)
+        return MB_OK;
+    r->has_last = false;
+    MB_TRY(load(r, e));
+    if (!mb_record_peek(r->scratch.data, r->scratch.len, &r->last))
+        return mb_error(MB_CORRUPT, "run-%04d/journal-%06d: a record is malformed", e->file.run, e->file.writer);
+    for (int i = 0; i < MB_BULK_COUNT; i++)
+        n += r->last.bulk_rows[i] > 0;
+    if (n * 16 > e->offset)
+        return mb_error(MB_CORRUPT, "run-%04d/journal-%06d: a record is malformed", e->file.run, e->file.writer);
+    MB_TRY(file_of(r, e->file, -1, &f));
+    MB_TRY(mb_pread_all(f->fd, pairs, (size_t)n * 16, e->offset - n * 16, f->path, MB_CORRUPT));
+    n = 0;
+    for (int i = 0; i < MB_BULK_COUNT; i++)
+        r->want[i] = r->last.bulk_rows[i] > 0 ? pairs[2 * n++] : 0;
+    r->last_file = e->file;
+    r->last_offset = e->offset;
+    r->next = 0;
+    r->has_last = true;
+    return MB_OK;
+}
+
+/* Rows come in order, in as many pieces as the reader likes; behind the last one their hash must be that of the record. */
+static enum mb_status check_rows(struct journal_rows *r, const struct mb_row_entry *e, enum mb_bulk_kind kind, int64_t from,
+                                 int64_t n, const void *data, size_t bytes)
+{
+    if (from == 0) {
+        mb_hasher_reset(r->hasher);
+        r->kind = kind;
+        r->next = 0;
+    }
+    if (kind != r->kind || from != r->next)
+        return mb_error(MB_BUG, "bulk rows %lld of line %llu are read out of order", (long long)from,
+                        (unsigned long long)e->line + 1);
+    mb_hasher_put(r->hasher, data, bytes);
+    r->next += n;
+    if (r->next < r->last.bulk_rows[kind] || mb_hasher_64(r->hasher) == r->want[kind])
+        return MB_OK;
+    return mb_error(MB_IO, "run-%04d, writer %d: the %s of line %llu, choice %d, are not what was written; moebatch run --resume "
+                           "computes the row again", e->file.run, e->file.writer, mb_bulk_name(kind),
+                    (unsigned long long)e->line + 1, e->choice);
+}
+
 static enum mb_status journal_bulk(struct mb_rows *base, const struct mb_row_entry *e, enum mb_bulk_kind kind,
                                    uint64_t row_bytes, int64_t from, int64_t n, void *dst, bool *absent)
 {
@@ -136,15 +189,7 @@ static enum mb_status journal_bulk(struct mb_rows *base, const struct mb_row_ent
     *absent = true;
     if (e->file.writer == MB_ROWS_PENDING)
         return MB_OK;
-    if (!r->has_last || r->last_offset != e->offset || r->last_file.run != e->file.run ||
-        r->last_file.writer != e->file.writer) {
-        MB_TRY(load(r, e));
-        r->has_last = mb_record_peek(r->scratch.data, r->scratch.len, &r->last);
-        r->last_file = e->file;
-        r->last_offset = e->offset;
-        if (!r->has_last)
-            return mb_error(MB_CORRUPT, "run-%04d/journal-%06d: a record is malformed", e->file.run, e->file.writer);
-    }
+    MB_TRY(load_head(r, e));
     if (r->last.bulk_rows[kind] == 0)
         return MB_OK;
     if (from < 0 || n < 0 || n > r->last.bulk_rows[kind] || from > r->last.bulk_rows[kind] - n ||
@@ -154,7 +199,8 @@ static enum mb_status journal_bulk(struct mb_rows *base, const struct mb_row_ent
                         mb_bulk_name(kind));
     MB_TRY(file_of(r, e->file, (int)kind, &f));
     *absent = false;
-    return mb_pread_all(f->fd, dst, (size_t)bytes, at, f->path, MB_CORRUPT);
+    MB_TRY(mb_pread_all(f->fd, dst, (size_t)bytes, at, f->path, MB_IO));
+    return check_rows(r, e, kind, from, n, dst, (size_t)bytes);
 }
 
 static void journal_destroy(struct mb_rows *base)
@@ -163,6 +209,7 @@ static void journal_destroy(struct mb_rows *base)
     for (int i = 0; i < OPEN_FILES; i++)
         close_file(&r->files[i]);
     mb_bytes_fini(&r->scratch);
+    mb_hasher_destroy(r->hasher);
     free(r->dir);
     free(r);
 }
@@ -171,9 +218,15 @@ enum mb_status mb_rows_journal(const char *dir, const struct mb_pending *pending
 {
     static const struct mb_rows_ops ops = {.record = journal_record, .bulk = journal_bulk, .destroy = journal_destroy};
     struct journal_rows *r = calloc(1, sizeof *r);
-    if (r != NULL)
+    if (r != NULL) {
         r->dir = strdup(dir);
-    if (r == NULL || r->dir == NULL) {
+        r->hasher = mb_hasher_create();
+    }
+    if (r == NULL || r->dir == NULL || r->hasher == NULL) {
+        if (r != NULL) {
+            mb_hasher_destroy(r->hasher);
+            free(r->dir);
+        }
         free(r);
         return mb_error(MB_NO_MEMORY, "no memory to read journals");
     }

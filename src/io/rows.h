@@ -31,7 +31,8 @@ struct mb_rows;
 struct mb_rows_ops {
     /* The record of an entry; the caller frees its contents. */
     enum mb_status (*record)(struct mb_rows *r, const struct mb_row_entry *e, struct mb_record *out);
-    /* Bulk rows [from, from + n) of an entry, row_bytes each; *absent if the entry has no data of this kind. */
+    /* Bulk rows [from, from + n) of an entry, row_bytes each; *absent if the entry has no data of this kind.
+     * Called with ascending rows of one entry and kind until all are read. MB_IO if they are not what was written. */
     enum mb_status (*bulk)(struct mb_rows *r, const struct mb_row_entry *e, enum mb_bulk_kind kind, uint64_t row_bytes,
                            int64_t from, int64_t n, void *dst, bool *absent);
     void (*destroy)(struct mb_rows *r);

@@ -102,7 +102,7 @@ static enum mb_status has_records(const char *dir, bool *out)
     for (int32_t i = 0; i < n && st == MB_OK && !*out; i++) {
         struct mb_jscan *s = NULL;
         struct mb_jscan_item item;
-        st = mb_jscan_open(dir, files[i], NULL, UINT64_MAX, &s);
+        st = mb_jscan_open(dir, files[i], NULL, UINT64_MAX, MB_JSCAN_UNCHECKED, &s);
         if (st == MB_OK)
             st = mb_jscan_next(s, &item);
         if (st == MB_OK)

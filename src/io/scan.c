@@ -98,20 +98,17 @@ enum mb_status mb_jscan_list(const char *dir, struct mb_jscan_file **out, int32_
 }
 
 /* ---------------------------------------------------------------- one journal */
-struct pending {
-    struct mb_done_ref ref;
-    uint64_t hash[MB_BULK_COUNT];
-};
-
 struct mb_jscan {
     struct mb_jscan_file file;
     char *run_dir, *path;
     struct mb_journal_reader *reader;
     uint64_t n_lines;
-    bool at_end;
-    /* records with bulk data in file order: [0, given) handed out, [given, ready) known good, [ready, n) undecided */
-    struct pending *queue;
-    size_t given, ready, n, cap;
+    enum mb_jscan_check check;
+    int64_t n_bad; /* records without their bulk data */
+    struct {
+        int fd; /* -1: not opened yet */
+        char *path;
+    } bulk[MB_BULK_COUNT];
 };
 
 static enum mb_status check_head(struct mb_jscan *s, const struct mb_identity *identity)
@@ -129,13 +126,16 @@ static enum mb_status check_head(struct mb_jscan *s, const struct mb_identity *i
 }
 
 enum mb_status mb_jscan_open(const char *dir, struct mb_jscan_file file, const struct mb_identity *identity,
-                            uint64_t n_lines, struct mb_jscan **out)
+                            uint64_t n_lines, enum mb_jscan_check check, struct mb_jscan **out)
 {
     struct mb_jscan *s = calloc(1, sizeof *s);
     if (s == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to read a journal");
     s->file = file;
     s->n_lines = n_lines;
+    s->check = check;
+    for (int i = 0; i < MB_BULK_COUNT; i++)
+        s->bulk[i].fd = -1;
     s->run_dir = mb_run_path(dir, file.run);
     s->path = s->run_dir == NULL ? NULL : mb_journal_path(s->run_dir, file.writer);
     enum mb_status st = s->path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : MB_OK;
@@ -157,7 +157,11 @@ void mb_jscan_close(struct mb_jscan *s)
     mb_journal_close(s->reader);
     free(s->run_dir);
     free(s->path);
-    free(s->queue);
+    for (int i = 0; i < MB_BULK_COUNT; i++) {
+        if (s->bulk[i].fd >= 0)
+            close(s->bulk[i].fd);
+        free(s->bulk[i].path);
+    }
     free(s);
 }
 
@@ -166,90 +170,65 @@ bool mb_jscan_corrupt(const struct mb_jscan *s)
     return mb_journal_end(s->reader) == MB_JOURNAL_CORRUPT;
 }
 
-/* Whether the bytes of one bulk extent have the hash that was recorded. */
-static bool extent_good(struct mb_jscan *s, int kind, uint64_t offset, uint64_t bytes, uint64_t want)
+/* Opens the file of a kind once. A file that is not there never reached the disk: fd stays -1. */
+static enum mb_status open_bulk(struct mb_jscan *s, int kind)
 {
-    char *path = mb_bulk_path(s->run_dir, s->file.writer, (enum mb_bulk_kind)kind);
-    uint64_t have = 0;
-    off_t size = 0, end;
-    bool good = false;
-    int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0)
-        size = lseek(fd, 0, SEEK_END);
-    if (fd >= 0 && !__builtin_add_overflow(offset, bytes, &end) && end <= size)
-        good = mb_bulk_hash(fd, path, offset, bytes, MB_IO, &have) == MB_OK && have == want;
-    if (fd >= 0)
-        close(fd);
-    free(path);
-    return good;
+    if (s->bulk[kind].path != NULL)
+        return MB_OK;
+    s->bulk[kind].path = mb_bulk_path(s->run_dir, s->file.writer, (enum mb_bulk_kind)kind);
+    if (s->bulk[kind].path == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    s->bulk[kind].fd = open(s->bulk[kind].path, O_RDONLY | O_CLOEXEC);
+    if (s->bulk[kind].fd < 0 && errno != ENOENT)
+        return mb_error(MB_IO, "%s: %s", s->bulk[kind].path, strerror(errno));
+    return MB_OK;
 }
 
-static bool bulk_good(struct mb_jscan *s, const struct pending *p)
+/* Whether the bytes of one bulk extent are there, with the hash that was recorded. */
+static enum mb_status extent_good(struct mb_jscan *s, int kind, const struct mb_done *d, bool *good)
 {
-    for (int i = 0; i < MB_BULK_COUNT; i++) {
-        if (p->ref.bulk_bytes[i] > 0 &&
-            !extent_good(s, i, p->ref.head.bulk_offset[i], p->ref.bulk_bytes[i], p->hash[i]))
-            return false;
+    uint64_t have = 0, end;
+    *good = false;
+    MB_TRY(open_bulk(s, kind));
+    if (s->bulk[kind].fd < 0)
+        return MB_OK;
+    off_t size = lseek(s->bulk[kind].fd, 0, SEEK_END);
+    if (!mb_add_ok(d->head.bulk_offset[kind], d->bulk_bytes[kind], &end) || size < 0 || end > (uint64_t)size)
+        return MB_OK;
+    enum mb_status st = MB_OK;
+    if (s->check == MB_JSCAN_HASHED)
+        st = mb_bulk_hash(s->bulk[kind].fd, s->bulk[kind].path, d->head.bulk_offset[kind], d->bulk_bytes[kind], MB_IO, &have);
+    *good = s->check != MB_JSCAN_HASHED || (st == MB_OK && have == d->bulk_hash[kind]);
+    return st == MB_IO ? MB_OK : st; /* what a disk cannot read any more is lost, and no reason to stop */
+}
+
+static enum mb_status bulk_good(struct mb_jscan *s, const struct mb_done *d, bool *good)
+{
+    *good = true;
+    for (int i = 0; i < MB_BULK_COUNT && *good; i++) {
+        if (d->bulk_bytes[i] > 0)
+            MB_TRY(extent_good(s, i, d, good));
+        if (!*good && s->n_bad++ < 3)
+            mb_warn("%s: the %s of line %llu, choice %d, are not what was written: the row is computed again", s->path,
+                    mb_bulk_name((enum mb_bulk_kind)i), (unsigned long long)d->head.line + 1, d->head.choice);
     }
-    return true;
-}
-
-/* A SYNC frame: everything before `upto` has its data. */
-static void accept_upto(struct mb_jscan *s, uint64_t upto)
-{
-    while (s->ready < s->n && s->queue[s->ready].ref.offset < upto)
-        s->ready++;
-}
-
-/* The end of the file: what no SYNC covers is checked; records without their data are left out. */
-static void check_rest(struct mb_jscan *s)
-{
-    size_t kept = s->ready;
-    for (size_t i = s->ready; i < s->n; i++) {
-        if (bulk_good(s, &s->queue[i]))
-            s->queue[kept++] = s->queue[i];
-        else
-            mb_warn("%s: the routing or logits of line %llu did not reach the disk: it is computed again", s->path,
-                    (unsigned long long)s->queue[i].ref.head.line + 1);
-    }
-    s->n = s->ready = kept;
-}
-
-static enum mb_status enqueue(struct mb_jscan *s, const struct pending *p)
-{
-    if (s->given == s->n)
-        s->given = s->ready = s->n = 0;
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 64;
-        void *q = realloc(s->queue, cap * sizeof *s->queue);
-        if (q == NULL)
-            return mb_error(MB_NO_MEMORY, "%s: no memory for records that wait for a SYNC", s->path);
-        s->queue = q;
-        s->cap = cap;
-    }
-    s->queue[s->n++] = *p;
     return MB_OK;
 }
 
 static enum mb_status take_done(struct mb_jscan *s, const struct mb_frame *f, struct mb_jscan_item *item)
 {
     struct mb_done d;
-    struct pending p = {0};
-    bool bulk = false;
+    bool good = true;
 
     if (!mb_done_parse(f->payload, f->len, &d) || d.head.line >= s->n_lines)
         return mb_error(MB_CORRUPT, "%s: the record at byte %llu is whole but makes no sense for this input", s->path,
                         (unsigned long long)f->offset);
-    p.ref = (struct mb_done_ref){s->file, f->offset + d.record_at, d.n, mb_record_content(d.record, d.n), d.head, {0}};
-    for (int i = 0; i < MB_BULK_COUNT; i++) {
-        p.ref.bulk_bytes[i] = d.bulk_bytes[i];
-        p.hash[i] = d.bulk_hash[i];
-        bulk = bulk || d.bulk_bytes[i] > 0;
-    }
-    if (bulk)
-        return enqueue(s, &p);
+    if (s->check != MB_JSCAN_UNCHECKED)
+        MB_TRY(bulk_good(s, &d, &good));
+    if (!good)
+        return MB_OK;
     item->kind = MB_JSCAN_DONE;
-    item->done = p.ref;
+    item->done = (struct mb_done_ref){s->file, f->offset + d.record_at, d.n, mb_record_content(d.record, d.n), d.head};
     return MB_OK;
 }
 
@@ -265,41 +244,23 @@ static enum mb_status take_tokens(struct mb_jscan *s, const struct mb_frame *f, 
     return MB_OK;
 }
 
-/* Reads one frame; item stays MB_JSCAN_END if it held nothing to hand out now. */
-static enum mb_status read_one(struct mb_jscan *s, struct mb_jscan_item *item)
-{
-    struct mb_frame f;
-    bool got;
-    MB_TRY(mb_journal_next(s->reader, &f, &got));
-    if (!got) {
-        s->at_end = true;
-        check_rest(s);
-        return MB_OK;
-    }
-    if (f.kind == MB_JOURNAL_TOKENS)
-        return take_tokens(s, &f, item);
-    if (f.kind == MB_JOURNAL_DONE || f.kind == MB_JOURNAL_ERROR)
-        return take_done(s, &f, item);
-    if (f.kind == MB_JOURNAL_SYNC) {
-        struct mb_wire w = mb_wire_of(f.payload + 8, f.len - 8);
-        accept_upto(s, mb_wire_u64(&w));
-    }
-    return MB_OK;
-}
-
 enum mb_status mb_jscan_next(struct mb_jscan *s, struct mb_jscan_item *item)
 {
+    struct mb_frame f;
+    bool got = true;
     item->kind = MB_JSCAN_END;
-    for (;;) {
-        if (s->given < s->ready) {
-            item->kind = MB_JSCAN_DONE;
-            item->done = s->queue[s->given++].ref;
+    while (item->kind == MB_JSCAN_END) {
+        MB_TRY(mb_journal_next(s->reader, &f, &got));
+        if (!got) {
+            if (s->n_bad > 3)
+                mb_warn("%s: so it is with %lld rows in all", s->path, (long long)s->n_bad);
+            s->n_bad = 0;
             return MB_OK;
         }
-        if (s->at_end)
-            return MB_OK;
-        MB_TRY(read_one(s, item));
-        if (item->kind != MB_JSCAN_END)
-            return MB_OK;
+        if (f.kind == MB_JOURNAL_TOKENS)
+            MB_TRY(take_tokens(s, &f, item));
+        else if (f.kind == MB_JOURNAL_DONE || f.kind == MB_JOURNAL_ERROR)
+            MB_TRY(take_done(s, &f, item));
     }
+    return MB_OK;
 }
