@@ -225,39 +225,11 @@ static enum mb_status load_storage(const struct mb_cfg *c, struct mb_quant *q)
     return MB_OK;
 }
 
-static enum mb_status load_quant(const struct mb_cfg *c, struct mb_quant *q)
-{
-    const char *method = "", *fmt = "e4m3", *scheme = "dynamic";
-    const json_t *v;
-    int64_t block[2];
-    size_t n;
-
-    MB_TRY(mb_cfg_get(c, "quantization_config", &v, NULL, 0));
-    if (v == NULL)
-        return MB_OK;
-    MB_TRY(mb_cfg_str(c, "quantization_config.quant_method", &method, NULL));
-    if (strcmp(method, "fp8") != 0)
-        return mb_error(MB_MODEL, "%s: quantization_config.quant_method: expected fp8 (no other is supported), found \"%.60s\"",
-                        c->path, method);
-    MB_TRY(mb_cfg_str(c, "quantization_config.fmt", &fmt, NULL));
-    if (strcmp(fmt, "e4m3") != 0)
-        return mb_error(MB_MODEL, "%s: quantization_config.fmt: expected e4m3, found \"%.60s\"", c->path, fmt);
-    MB_TRY(mb_cfg_str(c, "quantization_config.activation_scheme", &scheme, NULL));
-    if (strcmp(scheme, "dynamic") != 0)
-        return mb_error(MB_MODEL, "%s: quantization_config.activation_scheme: expected dynamic, found \"%.60s\"", c->path, scheme);
-    MB_TRY(mb_cfg_ints(c, "quantization_config.weight_block_size", 1, MAX_WIDTH, block, 2, &n));
-    if (n != 2)
-        return mb_error(MB_MODEL, "%s: quantization_config.weight_block_size: expected two integers, found %zu", c->path, n);
-    q->block_n = (int32_t)block[0];
-    q->block_k = (int32_t)block[1];
-    return MB_OK;
-}
-
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q)
 {
     MB_TRY(refuse_flags(a, c));
     MB_TRY(load_storage(c, q));
-    MB_TRY(load_quant(c, q));
+    MB_TRY(mb_load_quant(c, q));
     MB_TRY(load_sizes(m, c));
     MB_TRY(a->mla ? load_mla(m, c) : load_gqa(m, c));
     if ((int64_t)m->heads * m->head_dim > MAX_WIDTH || (int64_t)m->heads * m->v_dim > MAX_WIDTH)

@@ -1,6 +1,7 @@
 /* Stored elements as f32, exactly. */
 #include <math.h>
 #include <string.h>
+#include "model/element.h"
 #include "model/reader.h"
 
 static float from_f16(uint16_t h)
@@ -38,17 +39,17 @@ static float from_f8(uint8_t b)
     return b & 0x80 ? -x : x;
 }
 
-static float element(const struct mb_host_matrix *m, int64_t at)
+float mb_element_f32(enum mb_storage storage, const void *base, int64_t at)
 {
-    switch (m->storage) {
+    switch (storage) {
     case MB_STORE_F32:
-        return ((const float *)m->base)[at];
+        return ((const float *)base)[at];
     case MB_STORE_F16:
-        return from_f16(((const uint16_t *)m->base)[at]);
+        return from_f16(((const uint16_t *)base)[at]);
     case MB_STORE_BF16:
-        return from_bf16(((const uint16_t *)m->base)[at]);
+        return from_bf16(((const uint16_t *)base)[at]);
     case MB_STORE_F8E4M3:
-        return from_f8(((const uint8_t *)m->base)[at]);
+        return from_f8(((const uint8_t *)base)[at]);
     }
     return 0;
 }
@@ -60,7 +61,7 @@ void mb_host_to_f32(const struct mb_host_matrix *m, float *dst)
         if (m->scale != NULL)
             scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
         for (int64_t j = 0; j < m->k; j++) {
-            float x = element(m, i * m->stride_n + j * m->stride_k);
+            float x = mb_element_f32(m->storage, m->base, i * m->stride_n + j * m->stride_k);
             dst[i * m->k + j] = scale == NULL ? x : x * scale[(j + m->scale_k0) / m->block_k];
         }
     }

@@ -154,5 +154,11 @@ enum mb_status mb_flat_check_tensor(const struct mb_model *files, const struct m
         return mb_flat_damaged("a tensor");
     if (files->n_files == 0)
         return MB_OK; /* made from a config.json alone: no place */
+    if (t->packed != 0) {
+        bool ok = t->packed > 0 && t->packed <= files->n_packed;
+        const struct mb_packed *p = ok ? files->packed + (t->packed - 1) : NULL;
+        ok = ok && p->n == t->n && p->k == t->k && mb_packed_fits(p, files->file_bytes, files->n_files);
+        return ok ? MB_OK : mb_flat_damaged("a packed weight");
+    }
     return t->file < files->n_files && end_of(t) <= files->file_bytes[t->file] ? MB_OK : mb_flat_damaged("a tensor's place");
 }

@@ -8,14 +8,24 @@
 
 #define MB_MAX_CONFIG_BYTES (16u << 20)
 
-/* Storage as config.json describes it. FP8 blocks: block_n 0: none. storage: of unquantised tensors, where no file says. */
+enum mb_quant_method {
+    MB_QUANT_NONE, MB_QUANT_MXFP4, MB_QUANT_COMPRESSED, MB_QUANT_AWQ, MB_QUANT_GPTQ, MB_QUANT_GPTQ_V2, MB_QUANT_MODELOPT
+};
+
+/* Storage as config.json describes it. FP8 blocks: block_n 0: none. storage: of unquantised tensors, where no file says.
+ * group_size: columns that share a scale, as many sizes as the config names. */
+#define MB_QUANT_SIZES 8
 struct mb_quant {
+    enum mb_quant_method method; /* of packed formats */
+    int32_t group_size[MB_QUANT_SIZES], n_sizes;
     int32_t block_n, block_k;
     enum mb_storage storage;
 };
 
 /* Shapes, mechanisms and ids from config.json. */
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q);
+/* quantization_config (quant.c). Errors: MB_MODEL: a format or a version of it that is not read, by name. */
+enum mb_status mb_load_quant(const struct mb_cfg *c, struct mb_quant *q);
 /* Rotary embedding: inv_freq, factors, and the attention scale that depends on them. After the shapes. */
 enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c);
 /* Router, shared expert, which layers have experts. After the shapes. */

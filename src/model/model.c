@@ -22,6 +22,7 @@ void mb_model_destroy(struct mb_model *m)
     free(m->inv_freq);
     free(m->inv_freq_long);
     free(m->tensors);
+    free(m->packed);
     free(m);
 }
 
@@ -68,7 +69,7 @@ static enum mb_status count_params(struct mb_model *m, const struct mb_cfg *c)
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
         f8 = f8 || t->storage == MB_STORE_F8E4M3;
-        half = half || t->storage == MB_STORE_BF16 || t->storage == MB_STORE_F16;
+        half = half || t->storage == MB_STORE_BF16 || t->storage == MB_STORE_F16 || t->packed > 0;
         if (t->layer >= m->layers)
             continue; /* the MTP module is not part of the model's size */
         if (t->k > (MAX_PARAMS - m->params_total) / t->n)

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "device/ops.h"
+#include "model/packed.h"
 
 /* What a tensor is for. Per-layer roles are looked up with a layer, expert roles with an expert too. */
 enum mb_role {
@@ -42,6 +43,9 @@ struct mb_tensor {
     uint16_t scale_file;
     int32_t block_n, block_k, scale_stride; /* blocks per stored row */
     int64_t scale_n0, scale_k0;             /* stored position of element (0, 0) */
+    /* 0, or 1 + index in the model's table of packed weights: then storage is MB_STORE_F32, what a reader makes of it, and
+     * file and offset are those of the codes */
+    int32_t packed;
 };
 
 enum mb_qknorm { MB_QKNORM_NONE, MB_QKNORM_HEAD, MB_QKNORM_WHOLE };
@@ -100,6 +104,8 @@ struct mb_model {
     /* tensors, sorted by (role, layer, expert) */
     struct mb_tensor *tensors;
     int64_t n_tensors;
+    struct mb_packed *packed; /* [n_packed]: model/packed.h */
+    int64_t n_packed;
     int64_t params_total, params_active;
 
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */

@@ -18,6 +18,7 @@ static void clear_pointers(struct mb_model *m)
     m->window = NULL;
     m->inv_freq = m->inv_freq_long = NULL;
     m->tensors = NULL;
+    m->packed = NULL;
 }
 
 static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
@@ -32,6 +33,7 @@ static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
     MB_TRY(mb_bytes_put(b, &has_long, 1));
     if (has_long)
         MB_TRY(mb_bytes_put(b, m->inv_freq_long, half * sizeof *m->inv_freq_long));
+    MB_TRY(mb_bytes_put(b, m->packed, (size_t)m->n_packed * sizeof *m->packed));
     return mb_bytes_put(b, m->tensors, (size_t)m->n_tensors * sizeof *m->tensors);
 }
 
@@ -52,7 +54,7 @@ enum mb_status mb_model_pack(const struct mb_model *m, struct mb_bytes *out)
 /* ---------------------------------------------------------------- back */
 static enum mb_status check_sizes(const struct mb_model *m)
 {
-    bool ok = m->layers >= 1 && m->layers < INT32_MAX && m->rope_dim >= 0 && m->n_tensors >= 0 && m->n_eos >= 0 &&
+    bool ok = m->layers >= 1 && m->layers < INT32_MAX && m->rope_dim >= 0 && m->n_tensors >= 0 && m->n_packed >= 0 && m->n_eos >= 0 &&
               m->n_eos <= MB_MAX_EOS && m->mtp_layers >= 0 && m->mtp_layers <= 1 && memchr(m->arch, 0, sizeof m->arch) != NULL;
     return ok ? MB_OK : mb_flat_damaged("a size");
 }
@@ -69,6 +71,7 @@ static enum mb_status take_arrays(struct mb_flat *f, struct mb_model *m)
     MB_TRY(mb_flat_take(f, &has_long, 1));
     if (has_long)
         MB_TRY(mb_flat_take_array(f, half, sizeof *m->inv_freq_long, &m->inv_freq_long));
+    MB_TRY(mb_flat_take_array(f, (uint64_t)m->n_packed, sizeof *m->packed, &m->packed));
     MB_TRY(mb_flat_take_array(f, (uint64_t)m->n_tensors, sizeof *m->tensors, &m->tensors));
     if (f->left != 0)
         return mb_flat_damaged("too long");

@@ -105,6 +105,37 @@ static void print_rest(FILE *f, const struct mb_model *m)
     fprintf(f, "%s\n", m->n_eos == 0 ? " none" : "");
 }
 
+/* Bytes in the files. Parts that several experts share are counted with each. */
+static uint64_t stored_bytes(const struct mb_model *m, const struct mb_tensor *t)
+{
+    if (t->packed == 0)
+        return (uint64_t)(t->n * t->k * mb_storage_size((enum mb_storage)t->storage)) + t->scale_bytes;
+    const struct mb_packed *p = m->packed + (t->packed - 1);
+    uint64_t code = p->code.bytes / (uint64_t)p->row_step, scale = p->scale.bytes / (uint64_t)p->row_step;
+    return code + scale + p->zero.bytes + p->g_idx.bytes + p->tensor_scale.bytes;
+}
+
+static void print_packed(FILE *f, const struct mb_model *m)
+{
+    const char *last = NULL;
+
+    for (int64_t i = 0; i < m->n_packed; i++) { /* a model has one or two formats, by name */
+        const char *name = mb_packed_name(m->packed + i);
+        uint64_t bytes = 0;
+        bool told = name == last;
+        for (int64_t j = 0; j < i && !told; j++)
+            told = mb_packed_name(m->packed + j) == name;
+        last = name;
+        for (int64_t j = 0; j < m->n_tensors && !told; j++) {
+            const struct mb_tensor *t = m->tensors + j;
+            if (t->packed > 0 && mb_packed_name(m->packed + (t->packed - 1)) == name)
+                bytes += stored_bytes(m, t);
+        }
+        if (!told)
+            fprintf(f, ", %s %" PRIu64, name, bytes);
+    }
+}
+
 static void print_storage(FILE *f, const struct mb_model *m)
 {
     static const char *const names[] = {[MB_STORE_F32] = "f32", [MB_STORE_F16] = "f16", [MB_STORE_BF16] = "bf16",
@@ -115,8 +146,8 @@ static void print_storage(FILE *f, const struct mb_model *m)
 
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
-        uint64_t b = (uint64_t)(t->n * t->k * mb_storage_size((enum mb_storage)t->storage)) + t->scale_bytes;
-        bytes[t->storage] += b;
+        uint64_t b = stored_bytes(m, t);
+        bytes[t->storage] += t->packed == 0 ? b : 0;
         total += b;
         expert += t->expert >= 0 ? b : 0;
     }
@@ -125,6 +156,7 @@ static void print_storage(FILE *f, const struct mb_model *m)
     for (int s = 0; s < 4; s++)
         if (bytes[s] > 0)
             fprintf(f, ", %s %" PRIu64, names[s], bytes[s]);
+    print_packed(f, m);
     fprintf(f, "; --dtype auto means %s\n", paths[m->auto_path]);
     for (int32_t i = 0; i < m->n_files; i++)
         fprintf(f, "file      : %s, %" PRIu64 " bytes\n", m->files[i], m->file_bytes[i]);

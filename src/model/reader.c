@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,6 +25,12 @@ struct window {
     size_t shifted_cap;
 };
 
+/* What packed weights take: the parts that stay whole while rows are decoded, scratch, and the decoded rows. */
+struct unpack {
+    uint8_t *zero, *g_idx, *scratch, *rows;
+    size_t zero_cap, g_idx_cap, scratch_cap, rows_cap;
+};
+
 struct mb_reader {
     const struct mb_model *m;
     struct mb_mem *mem;
@@ -32,6 +39,7 @@ struct mb_reader {
         int fd;
     } fds[N_FDS];
     struct window data, scale;
+    struct unpack u;
     uint64_t bytes;
 };
 
@@ -64,6 +72,10 @@ void mb_reader_destroy(struct mb_reader *r)
     mb_free(r->data.shifted);
     mb_free(r->scale.buf);
     mb_free(r->scale.shifted);
+    mb_free(r->u.zero);
+    mb_free(r->u.g_idx);
+    mb_free(r->u.scratch);
+    mb_free(r->u.rows);
     free(r);
 }
 
@@ -137,6 +149,31 @@ static int64_t largest_file(const struct mb_model *m)
     return n > INT64_MAX ? INT64_MAX : (int64_t)n;
 }
 
+/* What the packed weights take beside a window, for chunks of `elements` values. */
+struct packed_sizes {
+    int64_t code, scale, zero, g_idx, scratch, rows;
+};
+
+static void packed_sizes_of(const struct mb_model *m, int64_t elements, struct packed_sizes *z)
+{
+    *z = (struct packed_sizes){0};
+    for (int64_t i = 0; i < m->n_packed; i++) {
+        const struct mb_packed *p = m->packed + i;
+        int64_t n = least(p->n, most(1, elements / p->k));
+        uint64_t off, bytes;
+        mb_packed_codes(p, 0, n, &off, &bytes);
+        z->code = most(z->code, (int64_t)bytes);
+        mb_packed_scales(p, 0, n, &off, &bytes);
+        z->scale = most(z->scale, most((int64_t)bytes, most((int64_t)p->zero.bytes, (int64_t)p->g_idx.bytes)));
+        z->zero = most(z->zero, (int64_t)p->zero.bytes);
+        z->g_idx = most(z->g_idx, (int64_t)p->g_idx.bytes);
+        z->scratch = most(z->scratch, mb_packed_scratch(p, n));
+        z->rows = most(z->rows, (int64_t)sizeof(float) * n * p->k);
+    }
+    z->code += z->code > 0 ? 2 * (int64_t)ALIGN : 0;
+    z->scale = z->scale > 0 ? least(most(z->scale + 2 * (int64_t)ALIGN, WINDOW_MIN), largest_file(m)) : 0;
+}
+
 /* Shapes of a hostile model are limits only: what does not fit a chunk is read in several. */
 void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
 {
@@ -145,11 +182,15 @@ void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
             n = most(least(least(rows, chunk) * H, chunk), most(wide, H));
     bool fp8 = m->auto_path == MB_PATH_FP8,
          half = m->n_tensors > 0 ? m->tensors[0].storage == MB_STORE_BF16 : m->auto_path != MB_PATH_F32;
-    int64_t window = most(n * (half ? 2 : 4) + 2 * (int64_t)ALIGN, WINDOW_MIN), vectors = most(m->router.experts, 2) * most(H, wide);
+    bool wide_rows = fp8 || m->n_packed > 0; /* arrive as f32 */
+    struct packed_sizes z;
+    packed_sizes_of(m, n, &z);
+    int64_t window = most(most(n * (half ? 2 : 4) + 2 * (int64_t)ALIGN, WINDOW_MIN), z.code), vectors = most(m->router.experts, 2) * most(H, wide);
 
     *out = (struct mb_load_sizes){.elements = n,
-                                  .window = least(window, largest_file(m)) * (fp8 ? 2 : 1),
-                                  .pack = n * (half && !fp8 ? 2 : 4),
+                                  .window = least(window, largest_file(m)) * (fp8 ? 2 : 1) +
+                                            z.scale + z.zero + z.g_idx + z.scratch + z.rows,
+                                  .pack = n * (half && !wide_rows ? 2 : 4),
                                   .f32 = 4 * (half ? least(n, vectors) : n)};
 }
 
@@ -173,10 +214,21 @@ void mb_load_sizes_of_adapter(const struct mb_adapter *a, struct mb_load_sizes *
 
 enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes *s)
 {
-    size_t each = (size_t)s->window / (r->m->auto_path == MB_PATH_FP8 ? 2 : 1);
+    struct packed_sizes z;
 
+    packed_sizes_of(r->m, s->elements, &z);
+    int64_t left = s->window - z.scale - z.zero - z.g_idx - z.scratch - z.rows;
+    size_t each = (size_t)left / (r->m->auto_path == MB_PATH_FP8 ? 2 : 1);
     MB_TRY(reserve(r, &r->data.buf, &r->data.cap, each));
-    return r->m->auto_path == MB_PATH_FP8 ? reserve(r, &r->scale.buf, &r->scale.cap, each) : MB_OK;
+    if (r->m->auto_path == MB_PATH_FP8)
+        MB_TRY(reserve(r, &r->scale.buf, &r->scale.cap, each));
+    if (r->m->n_packed == 0)
+        return MB_OK;
+    MB_TRY(reserve(r, &r->scale.buf, &r->scale.cap, (size_t)z.scale));
+    MB_TRY(reserve(r, &r->u.zero, &r->u.zero_cap, (size_t)z.zero));
+    MB_TRY(reserve(r, &r->u.g_idx, &r->u.g_idx_cap, (size_t)z.g_idx));
+    MB_TRY(reserve(r, &r->u.scratch, &r->u.scratch_cap, (size_t)z.scratch));
+    return reserve(r, &r->u.rows, &r->u.rows_cap, (size_t)z.rows);
 }
 
 /* Reads [off, off + need) and, up to the window's size, what follows. */
@@ -228,13 +280,68 @@ static enum mb_status get_bytes(struct mb_reader *r, struct window *w, int32_t f
     return MB_OK;
 }
 
+/* ---------------------------------------------------------------- packed weights */
+
+/* A small part, whole, into memory of its own: the windows move on with the rows. */
+static enum mb_status get_whole(struct mb_reader *r, const struct mb_packed_bytes *p, uint8_t **buf, size_t *cap, const void **out)
+{
+    const void *bytes;
+
+    *out = NULL;
+    if (p->bytes == 0)
+        return MB_OK;
+    MB_TRY(get_bytes(r, &r->scale, p->file, p->offset, p->bytes, 1, &bytes));
+    MB_TRY(reserve(r, buf, cap, p->bytes));
+    memcpy(*buf, bytes, p->bytes);
+    *out = *buf;
+    return MB_OK;
+}
+
+static enum mb_status get_parts(struct mb_reader *r, const struct mb_packed *p, int64_t n0, int64_t n, float *whole,
+                                struct mb_packed_parts *in)
+{
+    uint64_t off, bytes;
+    const void *w = NULL;
+
+    MB_TRY(get_whole(r, &p->zero, &r->u.zero, &r->u.zero_cap, &in->zero));
+    MB_TRY(get_whole(r, &p->g_idx, &r->u.g_idx, &r->u.g_idx_cap, &in->g_idx));
+    if (p->tensor_scale.bytes > 0) {
+        MB_TRY(get_bytes(r, &r->scale, p->tensor_scale.file, p->tensor_scale.offset, sizeof *whole, 1, &w));
+        memcpy(whole, w, sizeof *whole);
+        in->tensor_scale = whole;
+    }
+    mb_packed_codes(p, n0, n, &off, &bytes);
+    MB_TRY(get_bytes(r, &r->data, p->code.file, p->code.offset + off, bytes, 1, &in->code));
+    mb_packed_scales(p, n0, n, &off, &bytes);
+    size_t size = p->packing == MB_PACK_MXFP4 ? 1 : (size_t)mb_storage_size((enum mb_storage)p->scale_storage);
+    return get_bytes(r, &r->scale, p->scale.file, p->scale.offset + off, bytes, size, &in->scale);
+}
+
+static enum mb_status packed_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
+{
+    const struct mb_packed *p = &r->m->packed[t->packed - 1];
+    struct mb_packed_parts in = {0};
+    char what[512];
+    float whole;
+
+    MB_TRY(get_parts(r, p, n0, n, &whole, &in));
+    MB_TRY(reserve(r, &r->u.scratch, &r->u.scratch_cap, (size_t)mb_packed_scratch(p, n)));
+    MB_TRY(reserve(r, &r->u.rows, &r->u.rows_cap, (size_t)(n * t->k) * sizeof(float)));
+    snprintf(what, sizeof what, "%.300s/%.100s: %s of layer %d", r->m->dir, r->m->files[t->file],
+             mb_role_name((enum mb_role)t->role), t->layer);
+    MB_TRY(mb_packed_decode(p, &in, n0, n, r->u.scratch, (float *)r->u.rows, what));
+    *out = (struct mb_host_matrix){.base = r->u.rows, .storage = MB_STORE_F32, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
+    return MB_OK;
+}
+
 void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t)
 {
     char *path = mb_path_join(r->m->dir, r->m->files[t->file]);
     int fd = r->fds[t->file % N_FDS].file == t->file ? r->fds[t->file % N_FDS].fd : -1;
 
     if (path != NULL && (fd >= 0 || get_fd(r, t->file, path, &fd) == MB_OK))
-        (void)posix_fadvise(fd, (off_t)t->offset, (off_t)mb_tensor_span(t), POSIX_FADV_WILLNEED);
+        (void)posix_fadvise(fd, (off_t)t->offset,
+                            (off_t)(t->packed > 0 ? r->m->packed[t->packed - 1].code.bytes : mb_tensor_span(t)), POSIX_FADV_WILLNEED);
     free(path);
 }
 
@@ -247,6 +354,8 @@ enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, in
 
     if (n0 < 0 || n < 1 || n > t->n || n0 > t->n - n)
         return mb_error(MB_BUG, "rows %lld + %lld of a tensor of %lld", (long long)n0, (long long)n, (long long)t->n);
+    if (t->packed > 0)
+        return packed_rows(r, t, n0, n, out);
     uint64_t off = t->offset + (uint64_t)(n0 * t->stride_n) * size;
     uint64_t span = (uint64_t)((n - 1) * t->stride_n + (t->k - 1) * t->stride_k + 1) * size;
     MB_TRY(get_bytes(r, &r->data, t->file, off, span, size, &h.base));

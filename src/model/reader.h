@@ -8,7 +8,8 @@
 #define MB_LOAD_CHUNK ((int64_t)16 << 20)
 
 /* What loading a model takes beside its weights: elements of a tensor that are read at once, and bytes of the reader's
- * window over files, of such a chunk as it is in the file, and of rows of vectors in f32. O(files). */
+ * window over files (for packed weights: of all their parts and the decoded rows, too), of such a chunk as it is sent on, and
+ * of rows of vectors in f32. O(files + packed weights). */
 struct mb_load_sizes {
     int64_t elements, window, pack, f32;
 };

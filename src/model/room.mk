@@ -18,7 +18,13 @@ libmoebatch_a_SOURCES += \
 	src/model/ids.c \
 	src/model/load.h \
 	src/model/model.c \
+	src/model/element.h \
 	src/model/pack.c \
+	src/model/packed.h \
+	src/model/packed.c \
+	src/model/packed_bind.h \
+	src/model/packed_bind.c \
+	src/model/quant.c \
 	src/model/print.c \
 	src/model/print_json.c \
 	src/model/reader.c \

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "model/load.h"
+#include "model/packed_bind.h"
 
 #define MAX_TENSORS ((int64_t)1 << 21) /* six of each expert, and the layers: config_moe.c has the limit of experts */
 
@@ -12,7 +13,7 @@ struct binder {
     struct mb_model *m;
     struct mb_shards *s;
     const struct mb_quant *q;
-    int64_t cap;
+    int64_t cap, packed_cap;
 };
 
 int64_t mb_dim_value(const struct mb_model *m, uint8_t d)
@@ -236,14 +237,79 @@ static enum mb_status push_expected(struct binder *b, const struct mb_pattern *p
     return push(b, &t);
 }
 
+/* Appends to the table of packed weights; *index gets 1 + its place. */
+static enum mb_status push_packed(struct binder *b, const struct mb_packed *p, int32_t *index)
+{
+    struct mb_model *m = b->m;
+
+    if (m->n_packed == b->packed_cap) {
+        int64_t cap = b->packed_cap == 0 ? 256 : 2 * b->packed_cap;
+        void *more = realloc(m->packed, (size_t)cap * sizeof *m->packed);
+        if (more == NULL)
+            return mb_error(MB_NO_MEMORY, "%s: no memory for %lld packed weights", m->dir, (long long)cap);
+        m->packed = more;
+        b->packed_cap = cap;
+    }
+    memcpy(m->packed + m->n_packed++, p, sizeof *p);
+    *index = (int32_t)m->n_packed; /* MAX_TENSORS bounds it */
+    return MB_OK;
+}
+
+/* A weight in one of the packed formats, under any of the pattern's names; *found false: there is none. */
+static enum mb_status bind_packed(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert, bool *found)
+{
+    const char *tail = ".weight";
+    char name[MB_ST_MAX_NAME + 1];
+    struct mb_tensor t;
+    struct mb_packed k;
+    bool stacked = (p->layout & L_STACKED) != 0;
+
+    *found = false;
+    if (p->n == D_ONE || p->start != D_END || (stacked ? !(p->layout & L_TRANSPOSED) : p->layout != L_PLAIN))
+        return MB_OK;
+    for (const char *alt = p->name; *alt != 0 && !*found;) {
+        size_t n = strcspn(alt, "|");
+        format_name(alt, n, layer, expert, name, sizeof name);
+        size_t len = strlen(name), cut = strlen(tail);
+        bool weight = len > cut && strcmp(name + len - cut, tail) == 0;
+        struct mb_packed_want w = {.s = b->s, .q = b->q, .name = name,
+                                   .module = (int)(weight ? len - cut : len), .n = (int32_t)mb_dim_value(b->m, p->n),
+                                   .k = (int32_t)mb_dim_value(b->m, p->k), .stacked = stacked, .expert = expert,
+                                   .experts = b->m->router.experts, .row0 = (p->layout & L_ODD) != 0,
+                                   .row_step = p->layout & (L_EVEN | L_ODD) ? 2 : 1};
+        if (weight || stacked)
+            MB_TRY(mb_packed_bind(&w, &k, found));
+        alt += n + (alt[n] == '|');
+    }
+    if (!*found)
+        return MB_OK;
+    memset(&t, 0, sizeof t);
+    t.role = p->role;
+    t.layer = layer;
+    t.expert = expert;
+    t.storage = MB_STORE_F32;
+    t.file = k.code.file;
+    t.offset = k.code.offset;
+    t.n = k.n;
+    t.k = t.stride_n = k.k;
+    t.stride_k = 1;
+    MB_TRY(push_packed(b, &k, &t.packed));
+    return push(b, &t);
+}
+
 static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert)
 {
     char name[MB_ST_MAX_NAME + 1];
     struct mb_tensor t;
     struct mb_st_entry *e;
+    bool packed = false;
 
     if (b->s == NULL)
         return p->layout & L_UNUSED ? MB_OK : push_expected(b, p, layer, expert);
+    if (!(p->layout & L_UNUSED))
+        MB_TRY(bind_packed(b, p, layer, expert, &packed));
+    if (packed)
+        return MB_OK;
     e = find_entry(b, p, layer, expert, name, sizeof name);
     if (p->layout & L_UNUSED) {
         if (e != NULL)
@@ -312,6 +378,36 @@ static void drop_missing_mtp(struct binder *b, const struct mb_arch *a)
     }
 }
 
+/* Scales for quantising activations and keys and values: nothing of that kind is quantised here. */
+static bool is_activation_scale(const char *name)
+{
+    static const char *const tails[] = {".input_scale", ".input_global_scale", ".k_scale", ".v_scale", ".output_scale"};
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
+        size_t t = strlen(tails[i]);
+        if (n > t && strcmp(name + n - t, tails[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void warn_activations(const struct mb_shards *s)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < s->n_entries; i++) {
+        struct mb_st_entry *e = s->entries + i;
+        if (e->used || !is_activation_scale(mb_st_name(s, e)))
+            continue;
+        e->used = true;
+        n++;
+    }
+    if (n > 0)
+        mb_warn("%s: %lld scales are for quantised activations, keys or values and are ignored: here only weights are quantised",
+                s->dir, (long long)n);
+}
+
 static void warn_unused(const struct mb_shards *s, const struct mb_model *m)
 {
     const struct mb_st_entry *first = NULL;
@@ -330,7 +426,7 @@ static void warn_unused(const struct mb_shards *s, const struct mb_model *m)
 
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q)
 {
-    struct binder b = {m, s, q, 0};
+    struct binder b = {.m = m, .s = s, .q = q};
 
     if (s != NULL)
         drop_missing_mtp(&b, a);
@@ -339,8 +435,10 @@ enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, stru
             MB_TRY(bind_pattern(&b, p));
     }
     qsort(m->tensors, (size_t)m->n_tensors, sizeof *m->tensors, by_role);
-    if (s != NULL)
+    if (s != NULL) {
+        warn_activations(s);
         warn_unused(s, m);
+    }
     return MB_OK;
 }
 
