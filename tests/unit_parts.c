@@ -21,7 +21,7 @@ static struct mb_model *open_model(const char *name)
     return m;
 }
 
-/* numerics.md, Leaves: units, leaves of K inputs, and the first input of leaf i. */
+/* doc/numerics, Leaves: units, leaves of K inputs, and the first input of leaf i. */
 static int64_t leaves(int64_t K, int64_t unit)
 {
     int64_t U = (K + unit - 1) / unit, S = K <= 512 ? 8 : K < 2048 ? 4 : K < 8192 ? 8 : 16;

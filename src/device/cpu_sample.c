@@ -1,4 +1,4 @@
-/* Sampling (numerics.md, "Sampling"). The order (value descending, id ascending) is never made whole: block
+/* Sampling (doc/numerics, "Sampling"). The order (value descending, id ascending) is never made whole: block
  * maxima bound what its head can hold, and only that is collected and sorted. The draw is argmax(z + Gumbel
  * noise); most noise is small, so what cannot reach the best so far is skipped before its noise is computed.
  * Neither changes a result. */

@@ -163,7 +163,7 @@ struct mb_fold_args {
     struct mb_view inner;    /* f32 [*, H]; MB_NO_VIEW if no src is negative */
 };
 
-/* Per-row sampling parameters (numerics.md, Sampling); a U8 view of these, cols = sizeof. */
+/* Per-row sampling parameters (doc/numerics, Sampling); a U8 view of these, cols = sizeof. */
 struct mb_sample_row {
     float temperature; /* 0: argmax */
     int32_t top_k;     /* 0: off */

@@ -1,5 +1,5 @@
-/* The attention block of one layer: grouped-query attention, or DeepSeek's latent attention in absorbed form (numerics.md,
- * MLA). Formulas: reference SPEC 3.1 and 3.3. */
+/* The attention block of one layer: grouped-query attention, or DeepSeek's latent attention in absorbed form (doc/numerics,
+ * MLA). Formulas: doc/models. */
 #include "base/log.h"
 #include "engine/count.h"
 #include "engine/work.h"

@@ -1,4 +1,4 @@
-/* DeepSeek-V3's multi-token-prediction module (reference SPEC 3.4): row i takes the main model's normed
+/* DeepSeek-V3's multi-token-prediction module (doc/models): row i takes the main model's normed
  * hidden of token i and the embedding of token i + 1 and predicts token i + 2. It is one more decoder layer
  * of the last stage, with pages of its own, run over the rows of a step behind the head: then the rank that
  * samples knows every next token, and the batch is the main one's with other ids, whoever keeps a row. A row

@@ -1,6 +1,6 @@
 /* Attention over a sequence group: every rank keeps some KV segments of every sequence. The queries of all
  * parts go to all ranks; each computes the states of its segments, joined as far as the tree rule allows, and
- * sends them to the part that a row belongs to, which completes the tree (numerics.md, KV). */
+ * sends them to the part that a row belongs to, which completes the tree (doc/numerics, KV). */
 #include <string.h>
 #include "base/log.h"
 #include "engine/count.h"

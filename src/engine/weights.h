@@ -10,7 +10,7 @@ struct mb_vec {
     struct mb_view view;
 };
 
-/* This rank's part of a row-parallel weight [n, k]: the maximal tree nodes of its leaves (numerics.md, Leaves), one packed weight each.
+/* This rank's part of a row-parallel weight [n, k]: the maximal tree nodes of its leaves (doc/numerics, Leaves), one packed weight each.
  * A rank that holds all leaves has one. */
 #define MB_MAX_NODES 8
 struct mb_rowpar {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* ---------------------------------------------------------------- tensor names (SPEC section 4) */
+/* ---------------------------------------------------------------- tensor names */
 #define LAYER "model.layers.{l}."
 #define ATTN LAYER "self_attn."
 #define END {.name = NULL}

@@ -1,4 +1,4 @@
-/* Rotary embedding: inverse frequencies in f64 rounded to f32, and their scaled forms (SPEC section 3.1). */
+/* Rotary embedding: inverse frequencies in f64 rounded to f32, and their scaled forms (doc/models). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static enum mb_status read_settings(const struct mb_arch *a, const struct mb_cfg
     }
     if (!found)
         MB_TRY(mb_cfg_real(c, "rope_theta", 1e-3, 1e15, &r->theta, NULL));
-    /* DBRX has it here; a saved copy may carry the library's default beside it (SPEC section 6, 1) */
+    /* DBRX has it here; a saved copy may carry the library's default beside it (doc/models) */
     MB_TRY(mb_cfg_real(c, "attn_config.rope_theta", 1e-3, 1e15, &r->theta, NULL));
     MB_TRY(mb_cfg_real(c, "partial_rotary_factor|rotary_pct", 1, 1, &part, NULL));
     r->orig = r->max_pos;

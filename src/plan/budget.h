@@ -6,7 +6,7 @@
 #include "plan/plan.h"
 #include "plan/rooms.h"
 
-/* Share r of `of` ranks of what leaves divide (numerics.md, Leaves). {0, 1}: all of it. */
+/* Share r of `of` ranks of what leaves divide (doc/numerics, Leaves). {0, 1}: all of it. */
 struct mb_part_of {
     int32_t r, of;
 };

@@ -6,7 +6,7 @@
  * an expert serves it in any case, and must then fetch it if it isn't resident. A copy elsewhere is
  * worthwhile where the rows would move more bytes than the expert does; where the expert is resident from an
  * earlier step, the copy costs nothing. A copy serves as replicas do (mb_serve_pick), so on a node of
- * several members it serves them all. Bits do not depend on who serves (numerics.md, tree rule). */
+ * several members it serves them all. Bits do not depend on who serves (doc/numerics, tree rule). */
 #ifndef MB_PLAN_FETCH_H
 #define MB_PLAN_FETCH_H
 #include "plan/serve.h"

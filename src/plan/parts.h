@@ -1,4 +1,4 @@
-/* Shares of what leaves divide (numerics.md, Leaves): rank r of `of` ranks has leaves [S r / of, S (r + 1) /
+/* Shares of what leaves divide (doc/numerics, Leaves): rank r of `of` ranks has leaves [S r / of, S (r + 1) /
  * of) of each sum, and the heads, widths and columns that belong to them. What the engine loads and what the
  * budget predicts come from here. Pure, Local. */
 #ifndef MB_PLAN_PARTS_H
