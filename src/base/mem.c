@@ -1,15 +1,20 @@
 #include "base/mem.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "base/log.h"
 
 #define ALIGN 64
+#define HUGE ((size_t)4 << 20) /* blocks of this size and more are asked for in huge pages */
 
 struct head {
     struct mb_mem *mem;
     size_t bytes;
+    void *block; /* what free() takes */
     int cat;
 };
 _Static_assert(sizeof(struct head) <= ALIGN, "the head must fit before an aligned block");
@@ -63,26 +68,47 @@ static struct head *head_of(void *p)
     return (struct head *)((char *)p - ALIGN);
 }
 
-void *mb_alloc(struct mb_mem *mem, enum mb_mem_cat cat, size_t n, size_t size)
+/* Before the first touch, or it changes little: what streams through weights and pages saves most of its TLB
+ * misses. */
+static void ask_huge(char *p, size_t bytes)
 {
-    uint64_t bytes, all;
-    if (!mb_mul_ok(n, size, &bytes) || !mb_add_ok(bytes, 2 * ALIGN, &all) || all > PTRDIFF_MAX)
-        return NULL;
-    char *block = aligned_alloc(ALIGN, (size_t)(all / ALIGN * ALIGN));
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)p + page - 1) / page * page,
+              end = ((uintptr_t)p + bytes) / page * page;
+
+    if (bytes >= HUGE && end > begin)
+        (void)madvise((void *)begin, end - begin,
+                      MADV_HUGEPAGE); /* a wish: kernels without it lose nothing */
+}
+
+/* block: of bytes + 2 * ALIGN bytes; NULL ok */
+static void *take(struct mb_mem *mem, enum mb_mem_cat cat, char *block, size_t bytes)
+{
     if (block == NULL)
         return NULL;
-    void *p = block + ALIGN;
-    *head_of(p) = (struct head){mem, (size_t)bytes, (int)cat};
+    char *p = block + ALIGN + (ALIGN - (uintptr_t)block % ALIGN) % ALIGN;
+    ask_huge(p, bytes);
+    *head_of(p) = (struct head){mem, bytes, block, (int)cat};
     mb_mem_note(mem, cat, (int64_t)bytes);
     return p;
 }
 
+static bool size_of(size_t n, size_t size, uint64_t *bytes, uint64_t *all)
+{
+    return mb_mul_ok(n, size, bytes) && mb_add_ok(*bytes, 2 * ALIGN, all) && *all <= PTRDIFF_MAX;
+}
+
+void *mb_alloc(struct mb_mem *mem, enum mb_mem_cat cat, size_t n, size_t size)
+{
+    uint64_t bytes, all;
+    return size_of(n, size, &bytes, &all) ? take(mem, cat, malloc((size_t)all), (size_t)bytes) : NULL;
+}
+
+/* calloc leaves fresh pages of the kernel untouched: who writes first has them on its memory node, and what
+ * is never written costs nothing. */
 void *mb_zalloc(struct mb_mem *mem, enum mb_mem_cat cat, size_t n, size_t size)
 {
-    void *p = mb_alloc(mem, cat, n, size);
-    if (p != NULL)
-        memset(p, 0, n * size);
-    return p;
+    uint64_t bytes, all;
+    return size_of(n, size, &bytes, &all) ? take(mem, cat, calloc(1, (size_t)all), (size_t)bytes) : NULL;
 }
 
 void *mb_grow(struct mb_mem *mem, enum mb_mem_cat cat, void *p, size_t n, size_t size)
@@ -104,7 +130,7 @@ void mb_free(void *p)
         return;
     struct head *h = head_of(p);
     mb_mem_note(h->mem, (enum mb_mem_cat)h->cat, -(int64_t)h->bytes);
-    free(h);
+    free(h->block);
 }
 
 enum mb_status mb_bytes_reserve(struct mb_bytes *b, size_t more)

@@ -112,6 +112,35 @@ static void write_row(struct mb_weight *w, int64_t row, int64_t place, int64_t n
         to[(place + e) / 2 * (2 * MB_PANEL) + (place + e) % 2] = mb_bf16_of(v[e]);
 }
 
+/* The common case, stored as it is kept: whole panels of contiguous rows, in words of 32 bits (one f32, or
+ * two bf16 of an even place). A panel is then the transpose of 16 rows of words. src: row 0's first word;
+ * step: words from row to row. */
+static void move_words(uint32_t *to, const unsigned char *src, int64_t step, int64_t words)
+{
+    for (int64_t j = 0; j < words; j++)
+        for (int64_t lane = 0; lane < MB_PANEL; lane++)
+            memcpy(&to[j * MB_PANEL + lane], src + (lane * step + j) * 4, 4);
+}
+
+/* Moves n elements of the 16 rows from `first` on if they can be moved as words; false: they can't. */
+static bool move_panel(const struct put *p, int64_t first, int64_t last, int64_t k, int64_t n, int64_t place)
+{
+    const struct mb_host_matrix *m = p->m;
+    bool f32 = m->storage == MB_STORE_F32 && p->w->desc.dtype == MB_F32,
+         bf16 = m->storage == MB_STORE_BF16 && p->w->desc.dtype == MB_BF16 && place % 2 == 0 && n % 2 == 0 &&
+                m->stride_n % 2 == 0;
+    int64_t pair = bf16 ? 2 : 1, es = mb_storage_size(m->storage);
+
+    if ((!f32 && !bf16) || m->stride_k != 1 || last - first != MB_PANEL || m->scale != NULL)
+        return false;
+    uint32_t *to =
+        (uint32_t *)(void *)(p->w->data + first / MB_PANEL * p->w->panel_bytes) + place / pair * MB_PANEL;
+    const unsigned char *src =
+        (const unsigned char *)m->base + ((first - p->n0) * m->stride_n + k - p->k0) * es;
+    move_words(to, src, m->stride_n / pair, n / pair);
+    return true;
+}
+
 /* Items: panels that the part touches. Pieces of 256 k for its 16 rows stay in the cache while they are
  * written. */
 static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -131,9 +160,12 @@ static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
                 leaf++;
             n = w->desc.leaf[leaf + 1] < k_end ? w->desc.leaf[leaf + 1] - k : k_end - k;
             n = n < PIECE ? n : PIECE;
+            int64_t place = mb_weight_place(w, leaf, k);
+            if (move_panel(p, first, last, k, n, place))
+                continue;
             for (int64_t row = first; row < last; row++) {
                 read_row(p, row - p->n0, k - p->k0, n, v);
-                write_row(w, row, mb_weight_place(w, leaf, k), n, v);
+                write_row(w, row, place, n, v);
             }
         }
     }
@@ -194,7 +226,8 @@ static void get_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst)
 {
     if (n0 < 0 || n < 0 || n0 > w->desc.n - n)
-        return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n, w->desc.n);
+        return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n,
+                        w->desc.n);
     struct get g = {w, n0, dst};
     if (n > 0)
         mb_cpu_run(w->dev, n, 16, get_rows, &g);
