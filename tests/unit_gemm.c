@@ -339,7 +339,8 @@ static void expect_weight(struct rig *g, struct mb_weight *w, const float *want,
 }
 
 /* Rows come back from a weight as they were rounded. */
-static void expect_get(struct rig *g, const struct mb_weight *w, const float *want, int64_t n, int64_t k, enum mb_dtype t)
+static void expect_get(struct rig *g, const struct mb_weight *w, const float *want, int64_t n, int64_t k,
+                       enum mb_dtype t)
 {
     for (int64_t n0 = 0; n0 < n; n0++) {
         int64_t rows = n - n0 < 3 ? n - n0 : 3;
@@ -384,7 +385,7 @@ static float stored(struct rig *g, enum mb_storage s, void *at)
 static void test_storage(void **state)
 {
     (void)state;
-    enum { N = 37, K = 50, SN = K + 3, BN = 8, BK = 16, SCALES = 6, N0 = 5, K0 = 9 };
+    enum { N = 37, K = 50, SN = K + 4, BN = 8, BK = 16, SCALES = 6, N0 = 5, K0 = 9 };
     struct rig g;
     assert_true(rig_open(&g, "auto", 2, MB_F32));
     for (int st = MB_STORE_F32; st <= MB_STORE_F8E4M3; st++)
@@ -401,7 +402,18 @@ static void test_storage(void **state)
                         v = v * scale[(i + N0) / BN * SCALES + (j + K0) / BK];
                     want[i * K + j] = t ? mb_bf16_float(mb_bf16_of(v)) : v;
                 }
-            struct mb_host_matrix m = {raw, (enum mb_storage)st, N, K, SN, 1, scale, BN, BK, SCALES, N0, K0};
+            struct mb_host_matrix m = {raw,
+                                       (enum mb_storage)st,
+                                       N,
+                                       K,
+                                       SN,
+                                       1,
+                                       st == MB_STORE_F8E4M3 ? scale : NULL,
+                                       BN,
+                                       BK,
+                                       SCALES,
+                                       N0,
+                                       K0};
             struct mb_weight_desc d = {N, K, t ? MB_BF16 : MB_F32, 1, {0, K}, MB_MEM_EXPERTS};
             struct mb_weight *w;
             assert_int_equal(g.ops->weight_create(g.dev, &d, &w), MB_OK);
