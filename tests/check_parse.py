@@ -69,6 +69,7 @@ def rescued(raw, number):
                 i = as_read(json.loads((m[1] if m[1] is not None else m[2]).decode("utf-8")))
             except (Bad, ValueError):
                 break
+            i = integral(i)
             return str(i) if is_int(i) or isinstance(i, str) and "\0" not in i else str(number + 1)
     return str(number + 1)
 
@@ -78,14 +79,17 @@ def is_int(v):
     return isinstance(v, int) and not isinstance(v, bool)
 
 
+def integral(v):
+    """7.0 is 7: data frames write it so."""
+    return int(v) if isinstance(v, float) and v == math.floor(v) and abs(v) < 9e15 else v
+
+
 def is_num(v):
     return is_int(v) or isinstance(v, float)
 
 
 def whole(v, lo=None, hi=None):
-    if isinstance(v, float):
-        need(v == math.floor(v) and abs(v) < 9e15, "no integer")
-        v = int(v)
+    v = integral(v)
     need(is_int(v), "no integer")
     need(lo is None or lo <= v <= hi, "out of range")
     return v
@@ -127,7 +131,7 @@ def bias(v):
 
 
 def logprobs_int(v):
-    return whole(v, 0, 20)
+    return None if v is False else whole(v, 0, 20)
 
 
 def logprobs_plain(v):
@@ -143,11 +147,16 @@ COMMON = {"temperature": temperature, "top_p": real(1e-6, 1), "min_p": real(0, 1
           "frequency_penalty": real(-2, 2), "presence_penalty": real(-2, 2), "ignore_eos": boolean,
           "max_tokens": lambda v: whole(v, 0, 10**15), "min_tokens": lambda v: whole(v, 0, 10**15), "seed": whole,
           "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias}
-LABELS = {"stream": stream, "user": lambda v: None, "metadata": lambda v: None}
-PLAIN = dict(COMMON, logprobs=logprobs_plain, echo=boolean)
-COMPLETION = dict(COMMON, logprobs=logprobs_int, echo=boolean, **LABELS)
+LABELS = {k: lambda v: None for k in ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+                                      "prompt_cache_retention", "request_id", "priority")}
+# values that change nothing, of keys that are else refused
+NEUTRAL = {"tools": [[]], "response_format": [{"type": "text"}], "suffix": [""], "stream": [False], "top_logprobs": [0]}
+OPENAI = dict(LABELS, stream=stream)
+PLAIN = dict(COMMON, logprobs=logprobs_plain, echo=boolean, top_logprobs=lambda v: whole(v, 0, 20),
+             max_completion_tokens=lambda v: whole(v, 0, 10**15), **LABELS)
+COMPLETION = dict(COMMON, logprobs=logprobs_int, echo=boolean, **OPENAI)
 CHAT = dict(COMMON, logprobs=boolean, top_logprobs=lambda v: whole(v, 0, 20),
-            max_completion_tokens=lambda v: whole(v, 0, 10**15), **LABELS)
+            max_completion_tokens=lambda v: whole(v, 0, 10**15), **OPENAI)
 SHAREGPT = dict(COMMON, logprobs=logprobs_plain)
 
 
@@ -157,6 +166,8 @@ def read_keys(obj, own, table, loose=False):
         if k in own or v is None:
             continue
         if k not in table:
+            if table and any(type(v) in (type(n), float) and v == n for n in NEUTRAL.get(k, ())):
+                continue
             need(loose, "unknown key " + k)
             continue
         got[k] = table[k](v)
@@ -165,14 +176,19 @@ def read_keys(obj, own, table, loose=False):
         got["max_tokens"] = got.pop("max_completion_tokens")
     got.setdefault("max_tokens", 256)
     need(got.get("min_tokens", 0) <= got["max_tokens"], "min_tokens")
+    if table is PLAIN and got.get("top_logprobs", 0) > 0:
+        need(got.get("logprobs") is not None, "top_logprobs without logprobs")
+        got["logprobs"] = got["top_logprobs"]
     if table is CHAT:
-        need("top_logprobs" not in got or got.get("logprobs"), "top_logprobs without logprobs")
+        need(not got.get("top_logprobs") or got.get("logprobs"), "top_logprobs without logprobs")
         got["logprobs"] = got.get("top_logprobs", 0) if got.get("logprobs") else None
     return got
 
 
 def ids(v):
-    need(isinstance(v, list) and all(is_int(x) and 0 <= x < VOCAB for x in v), "ids")
+    need(isinstance(v, list), "ids")
+    v = [integral(x) for x in v]
+    need(all(is_int(x) and 0 <= x < VOCAB for x in v), "ids")
     return v
 
 
@@ -252,6 +268,7 @@ def fits(r):
 def form(v, score):
     if not isinstance(v, dict):
         raise Bad("no object")
+    v = {k: x for k, x in v.items() if x is not None}
     if any(k in v for k in ("custom_id", "method", "url", "body")):
         need(all(k in ("custom_id", "method", "url", "body") or x is None for k, x in v.items()), "key beside body")
         need(v.get("method") in (None, "POST"), "method")
@@ -265,7 +282,7 @@ def form(v, score):
         return dict(got, kind=0, prompt=messages(body.get("messages")), adapter=adapter(body.get("model"), False))
     if "conversations" in v:
         return dict(read_keys(v, ("id", "conversations"), SHAREGPT, True), kind=0, prompt=turns(v["conversations"]), adapter=None)
-    plain = "prompt" in v or "prompt_ids" in v
+    plain = any(k in v for k in ("prompt", "prompt_ids", "messages"))
     if not plain and any(k in v for k in ("context", "context_ids", "continuation", "continuation_ids")):
         got = read_keys(v, ("id", "context", "context_ids", "continuation", "continuation_ids", "adapter"), {})
         a, b = text_or_ids(v, "context"), text_or_ids(v, "continuation")
@@ -280,7 +297,10 @@ def form(v, score):
         t = text_or_ids(v, "text")
         need(len(t) > 0, "empty")
         return fits(dict(got, kind=2, prompt=t, adapter=adapter(v.get("adapter"), True)))
-    got = read_keys(v, ("id", "prompt", "prompt_ids", "adapter"), PLAIN)
+    got = read_keys(v, ("id", "prompt", "prompt_ids", "messages", "adapter"), PLAIN)
+    if "messages" in v:
+        need("prompt" not in v and "prompt_ids" not in v and not score, "messages beside a prompt, or scored")
+        return dict(got, kind=0, prompt=messages(v["messages"]), adapter=adapter(v.get("adapter"), True))
     p = prompt(v["prompt"]) if v.get("prompt") is not None and v.get("prompt_ids") is None else text_or_ids(v, "prompt")
     r = dict(got, kind=0, prompt=p, adapter=adapter(v.get("adapter"), True))
     if score:
@@ -296,9 +316,10 @@ def read_line(raw, number, score):
         v = parse_json(raw)
         name = str(number + 1)
         if isinstance(v, dict):
-            batch = any(k in v for k in ("custom_id", "method", "url", "body"))
+            batch = any(v.get(k) is not None for k in ("custom_id", "method", "url", "body"))
             i = v.get("custom_id" if batch else "id")
             if i is not None:
+                i = integral(i)
                 need(isinstance(i, str) or is_int(i), "id")
                 need(not isinstance(i, str) or "\0" not in i, "id")
                 name = str(i)

@@ -40,6 +40,9 @@ enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...) __attribut
 /* A member that is there and not null, or NULL. */
 const json_t *mb_draft_get(const json_t *obj, const char *key);
 
+/* Whether v is an integer, perhaps written as spreadsheets and data frames do (16.0). */
+bool mb_draft_whole(const json_t *v, int64_t *out);
+
 /* Whether v is this string: compared with its length, it may hold U+0000. */
 bool mb_draft_is(const json_t *v, const char *text);
 
@@ -64,6 +67,9 @@ enum mb_status mb_draft_prompt(struct mb_draft *d, const json_t *v, const char *
 /* The forms that wrap a request: OpenAI batch lines and conversations. */
 enum mb_status mb_draft_openai(struct mb_draft *d);
 enum mb_status mb_draft_sharegpt(struct mb_draft *d);
+
+/* A list of messages, to be rendered by the model's chat template. */
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 
 /* "adapter" (must be known) and OpenAI's "model" (an adapter or the model itself). */
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);

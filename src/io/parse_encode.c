@@ -56,7 +56,7 @@ static enum mb_status put_ids(const json_t *list, struct mb_ids *out)
     json_t *one;
 
     json_array_foreach((json_t *)list, i, one)
-        MB_TRY(put_id(out, (int32_t)json_integer_value(one)));
+        MB_TRY(put_id(out, (int32_t)json_number_value(one)));
     return MB_OK;
 }
 

@@ -18,8 +18,8 @@ enum mb_status mb_draft_piece(struct mb_draft *d, const json_t *v, const char *k
     if (!json_is_array(v))
         return mb_draft_bad(d, "%s: expected a string or a list of token ids, found %s", key, mb_json_type(v));
     json_array_foreach((json_t *)v, i, one) {
-        json_int_t id = json_integer_value(one);
-        if (!json_is_integer(one))
+        int64_t id = 0;
+        if (!mb_draft_whole(one, &id))
             return mb_draft_bad(d, "%s: expected token ids, found %s at place %zu", key, mb_json_type(one), i);
         if (id < 0 || id >= d->opt->vocab)
             return mb_draft_bad(d, "%s: id %lld at place %zu is outside the vocabulary, 0 to %d", key, (long long)id, i,
@@ -148,11 +148,12 @@ static enum mb_status message(struct mb_draft *d, const json_t *m)
     return put_message(d, roles[i], content, name);
 }
 
-static enum mb_status chat_messages(struct mb_draft *d, const json_t *list)
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list)
 {
     size_t i;
     json_t *m;
 
+    d->req->chat = true;
     if (!json_is_array(list) || json_array_size(list) == 0)
         return mb_draft_bad(d, "messages: expected a list that is not empty, found %s",
                             json_is_array(list) ? "an empty one" : mb_json_type(list));
@@ -173,7 +174,7 @@ static enum mb_status openai_chat(struct mb_draft *d, const json_t *body)
     d->req->chat = true;
     MB_TRY(mb_draft_keys(d, body, own, false));
     MB_TRY(mb_draft_settle(d));
-    return chat_messages(d, mb_draft_get(body, "messages"));
+    return mb_draft_messages(d, mb_draft_get(body, "messages"));
 }
 
 static enum mb_status openai_completion(struct mb_draft *d, const json_t *body)
@@ -212,6 +213,9 @@ enum mb_status mb_draft_openai(struct mb_draft *d)
         MB_TRY(openai_completion(d, body));
     else if (mb_draft_is(url, "/v1/chat/completions"))
         MB_TRY(openai_chat(d, body));
+    else if (mb_draft_is(url, "/v1/responses") || mb_draft_is(url, "/v1/embeddings"))
+        return mb_draft_bad(d, "url: %s is not served here: this program continues, chats (/v1/completions, /v1/chat/completions) and scores",
+                            json_string_value(url));
     else
         return mb_draft_bad(d, "url: \"%s\" is neither /v1/completions nor /v1/chat/completions", json_string_value(url));
     return mb_draft_adapter(d, mb_draft_get(body, "model"), false);

@@ -30,16 +30,9 @@ static enum mb_status read_real(struct mb_draft *d, const struct key *k, const j
     return MB_OK;
 }
 
-/* Integers may be written 16.0 (spreadsheets and data frames do). */
 static enum mb_status whole(struct mb_draft *d, const struct key *k, const json_t *v, int64_t *out)
 {
-    double x = json_is_real(v) ? json_real_value(v) : 0;
-
-    if (json_is_real(v) && fabs(x) < 9e15 && floor(x) == x)
-        *out = (int64_t)x;
-    else if (json_is_integer(v))
-        *out = json_integer_value(v);
-    else
+    if (!mb_draft_whole(v, out))
         return mb_draft_bad(d, "%s: expected an integer, found %s", k->name, mb_json_type(v));
     if (k->lo < k->hi && ((double)*out < k->lo || (double)*out > k->hi))
         return mb_draft_bad(d, "%s: %lld is outside %.0f to %.0f", k->name, (long long)*out, k->lo, k->hi);
@@ -104,7 +97,7 @@ static enum mb_status read_limit(struct mb_draft *d, const struct key *k, const 
 static enum mb_status read_logprobs(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     int64_t x = 0;
-    if (json_is_boolean(v) && d->form != MB_FORM_COMPLETION) {
+    if (json_is_false(v) || (json_is_true(v) && d->form != MB_FORM_COMPLETION)) {
         d->req->want_logprobs = json_is_true(v);
         return MB_OK;
     }
@@ -225,18 +218,25 @@ static const struct key keys[] = {
     {"presence_penalty", GENERATES, read_real, -2, 2, IN_SAMPLING(presence)},
     {"ignore_eos", GENERATES, read_bool, 0, 0, IN_SAMPLING(ignore_eos)},
     {"max_tokens", GENERATES, read_limit, 0, 1e15, 0},
-    {"max_completion_tokens", MB_FORM_CHAT, read_limit, 0, 1e15, 0},
+    {"max_completion_tokens", MB_FORM_CHAT | MB_FORM_PLAIN, read_limit, 0, 1e15, 0},
     {"min_tokens", GENERATES, read_int64, 0, 1e15, IN_SAMPLING(min_tokens)},
     {"seed", GENERATES, read_seed, 0, 0, 0},
     {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
     {"stop", GENERATES, read_stop, 0, 0, 0},
     {"logit_bias", GENERATES, read_bias, -100, 100, 0},
     {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
-    {"top_logprobs", MB_FORM_CHAT, read_top_logprobs, 0, MB_MAX_TOP, 0},
+    {"top_logprobs", MB_FORM_CHAT | MB_FORM_PLAIN, read_top_logprobs, 0, MB_MAX_TOP, 0},
     {"echo", MB_FORM_PLAIN | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
     {"stream", OPENAI, read_stream, 0, 0, 0},
-    {"user", OPENAI, read_label, 0, 0, 0},
-    {"metadata", OPENAI, read_label, 0, 0, 0},
+    {"user", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"metadata", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"store", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"service_tier", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"safety_identifier", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"prompt_cache_key", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"prompt_cache_retention", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"request_id", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"priority", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
 };
 
 /* Keys other engines give a meaning that this one has not: named as such, so that they are not taken for typing errors. */
@@ -248,8 +248,81 @@ static const char *const unsupported[] = {
     "skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "allowed_token_ids",
     "bad_words", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
     "chat_template_kwargs", "documents", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
-    "echo", "top_logprobs", "stream", "max_completion_tokens", "messages",
+    "echo", "top_logprobs", "stream", "max_completion_tokens", "messages", "return_tokens_as_token_ids",
+    "return_token_ids", "detokenize", "logits_processors",
 };
+
+/* Values of those keys that change nothing, as clients write them who write out their defaults: JSON texts between bars; * is
+ * any true or false. A key may have several rows. */
+static const struct {
+    const char *name, *values;
+} neutral[] = {
+    {"tools", "[]"},
+    {"tool_choice", "\"none\"|\"auto\""},
+    {"functions", "[]"},
+    {"function_call", "\"none\"|\"auto\""},
+    {"parallel_tool_calls", "*"},
+    {"response_format", "{\"type\":\"text\"}"},
+    {"best_of", "1|1.0"},
+    {"suffix", "\"\""},
+    {"stream", "false"},
+    {"stream_options", "{}"},
+    {"modalities", "[\"text\"]|[]"},
+    {"verbosity", "\"medium\""},
+    {"use_beam_search", "false"},
+    {"length_penalty", "1|1.0"},
+    {"early_stopping", "false"},
+    {"stop_token_ids", "[]"},
+    {"bad_words", "[]"},
+    {"include_stop_str_in_output", "false"},
+    {"skip_special_tokens", "true"},
+    {"spaces_between_special_tokens", "true"},
+    {"truncate_prompt_tokens", "-1"},
+    {"add_special_tokens", "true"},
+    {"add_generation_prompt", "true"},
+    {"continue_final_message", "false"},
+    {"chat_template_kwargs", "{}"},
+    {"documents", "[]"},
+    {"typical_p", "1|1.0"},
+    {"mirostat", "0"},
+    {"no_repeat_ngram_size", "0"},
+    {"echo", "false"},
+    {"top_logprobs", "0|0.0"},
+    {"return_tokens_as_token_ids", "false"},
+    {"return_token_ids", "false"},
+    {"detokenize", "true"},
+    {"logits_processors", "[]"},
+};
+
+/* Whether one of the values between the bars is the JSON text s. */
+static bool listed(const char *values, const char *s, size_t n)
+{
+    for (const char *v = values; *v != 0;) {
+        size_t k = strcspn(v, "|");
+        if (k == n && memcmp(v, s, n) == 0)
+            return true;
+        v += k + (v[k] == '|');
+    }
+    return false;
+}
+
+/* A chat's messages are no place for add_special_tokens: true, which would give the rendered prompt a second BOS. */
+static bool changes_nothing(const struct mb_draft *d, const char *name, const json_t *v)
+{
+    char s[32];
+
+    if (d->form == MB_FORM_CHAT && strcmp(name, "add_special_tokens") == 0)
+        return json_is_false(v);
+    for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
+        if (strcmp(name, neutral[i].name) != 0)
+            continue;
+        if (neutral[i].values[0] == '*')
+            return json_is_boolean(v);
+        size_t n = json_dumpb(v, s, sizeof s, JSON_COMPACT | JSON_ENCODE_ANY);
+        return n > 0 && n <= sizeof s && listed(neutral[i].values, s, n);
+    }
+    return false;
+}
 
 static enum mb_status refuse(struct mb_draft *d, const char *name)
 {
@@ -286,6 +359,8 @@ enum mb_status mb_draft_keys(struct mb_draft *d, const json_t *obj, const char *
         const struct key *k = find_key(name, d->form);
         if (k == NULL && loose)
             continue;
+        if (k == NULL && (d->form & GENERATES) && changes_nothing(d, name, v))
+            continue;
         if (k == NULL)
             return refuse(d, name);
         MB_TRY(k->read(d, k, v));
@@ -305,7 +380,7 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
                             (long long)s->max_tokens);
     if (s->top_k < 0)
         s->top_k = 0;
-    if (d->top_logprobs >= 0 && !r->want_logprobs)
+    if (d->top_logprobs > 0 && !r->want_logprobs)
         return mb_draft_bad(d, "top_logprobs: needs logprobs: true");
     if (d->top_logprobs > 0)
         r->top_n = (int32_t)d->top_logprobs;
