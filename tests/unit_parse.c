@@ -87,6 +87,20 @@ static void show_sampling(FILE *f, const struct mb_sampling *s)
         fprintf(f, " ignore_eos");
     for (int32_t i = 0; i < s->n_bias; i++)
         fprintf(f, " bias=%d:%g", s->bias[i].id, s->bias[i].bias);
+    for (int32_t i = 0; i < s->n_allowed; i++)
+        fprintf(f, "%s%d", i == 0 ? " only=" : ",", s->allowed[i]);
+    for (int32_t i = 0, j = 0; i < s->bad.n; i++) {
+        fprintf(f, " bad=");
+        for (; j < s->bad.end[i]; j++)
+            fprintf(f, "%d%s", s->bad.ids[j], j + 1 < s->bad.end[i] ? "," : "");
+    }
+}
+
+static void show_ends(FILE *f, const struct mb_request *r)
+{
+    for (int32_t i = 0; i < r->n_stop_ids; i++)
+        fprintf(f, "%s%d", i == 0 ? " ends=" : ",", r->stop_ids[i]);
+    fprintf(f, "%s%s", r->include_stop ? " with_stop" : "", r->keep_special ? " with_special" : "");
 }
 
 /* malloc'd */
@@ -108,6 +122,7 @@ static char *show(const struct mb_request *r)
     if (r->kind == MB_KIND_GENERATE) {
         fprintf(f, " max=%lld", (long long)r->sampling.max_tokens);
         show_sampling(f, &r->sampling);
+        show_ends(f, r);
     }
     for (int32_t i = 0; i < r->n_stop; i++)
         fprintf(f, " stop=%.*s", (int)r->stop[i].len, r->stop[i].data);

@@ -28,6 +28,7 @@ struct mb_draft {
     json_t *messages;       /* owned; to be rendered */
     struct mb_bytes joined; /* owned; text put together from turns */
     struct mb_piece head, tail; /* prompt, text or context; continuation */
+    const json_t *bad_words; /* borrowed from root; NULL: none */
     enum mb_form form;
     int64_t top_logprobs;   /* -1: not given */
     bool own_id;

@@ -128,6 +128,15 @@ static size_t without_spaces(const char *s, size_t n)
     return n;
 }
 
+/* The same for what begins at s: str.lstrip(). */
+static size_t space_after(const unsigned char *s, size_t n)
+{
+    for (size_t k = 1; k <= 3 && k <= n; k++)
+        if (space_before(s, k) == k)
+            return k;
+    return 0;
+}
+
 /* Both as text: encoded whole, split at the length of the context's own encoding. */
 static enum mb_status encode_pair(struct mb_draft *d, struct mb_ids *ids, int64_t *split)
 {
@@ -210,15 +219,71 @@ static enum mb_status fit(struct mb_draft *d, struct mb_ids *ids)
     return MB_OK;
 }
 
+/* One more sequence of bad words: the word as it is, or behind a space. As vLLM does it, the second form counts only
+ * if it begins with another token and has as many. */
+static enum mb_status put_bad_word(struct mb_draft *d, const json_t *word, bool spaced, struct mb_ids *all)
+{
+    struct mb_bad_words *w = &d->req->sampling.bad;
+    struct mb_bytes text = {0};
+    const char *s = json_string_value(word), *end = s + json_string_length(word);
+    int64_t from = all->n, before = w->n > 1 ? w->end[w->n - 2] : 0;
+
+    for (size_t k; s < end && (k = space_after((const unsigned char *)s, (size_t)(end - s))) > 0;)
+        s += k;
+    enum mb_status st = spaced ? mb_bytes_put(&text, " ", 1) : MB_OK;
+    if (st == MB_OK)
+        st = mb_bytes_put(&text, s, (size_t)(end - s));
+    if (st == MB_OK)
+        st = encode(d, text.data != NULL ? (const char *)text.data : "", text.len, true, all);
+    mb_bytes_fini(&text);
+    MB_TRY(st);
+    if (spaced && (w->n == 0 || all->n - from != from - before || all->n == from || all->v[from] == all->v[before]))
+        all->n = from;
+    if (all->n > from)
+        w->end[w->n++] = (int32_t)all->n;
+    return MB_OK;
+}
+
+static enum mb_status encode_bad_words(struct mb_draft *d)
+{
+    struct mb_bad_words *w = &d->req->sampling.bad;
+    struct mb_ids all = {0};
+    enum mb_status st = MB_OK;
+    size_t i;
+    json_t *word;
+
+    w->end = malloc(MB_MAX_BAD_WORDS * sizeof *w->end);
+    if (w->end == NULL)
+        return no_memory();
+    json_array_foreach((json_t *)d->bad_words, i, word) {
+        int32_t n = w->n;
+        if (st == MB_OK)
+            st = put_bad_word(d, word, false, &all);
+        if (st == MB_OK && w->n > n)
+            st = put_bad_word(d, word, true, &all);
+    }
+    w->ids = all.v;
+    return st;
+}
+
+/* What text needs that is not the prompt. */
+static enum mb_status encode_words(struct mb_draft *d)
+{
+    if (d->opt->tok == NULL && (d->req->n_stop > 0 || d->bad_words != NULL))
+        return mb_draft_bad(d, "stop and bad_words: this model has no tokenizer; use stop_token_ids");
+    return d->bad_words != NULL ? encode_bad_words(d) : MB_OK;
+}
+
 enum mb_status mb_draft_encode(struct mb_draft *d)
 {
     struct mb_request *r = d->req;
     struct mb_ids ids = {0};
     enum mb_status st;
 
-    if (r->kind == MB_KIND_GENERATE)
+    st = encode_words(d);
+    if (st == MB_OK && r->kind == MB_KIND_GENERATE)
         st = encode_prompt(d, &ids);
-    else
+    else if (st == MB_OK)
         st = r->kind == MB_KIND_ROLLING ? encode_rolling(d, &ids) : encode_loglikelihood(d, &ids);
     if (st == MB_OK)
         st = fit(d, &ids);

@@ -139,6 +139,74 @@ static enum mb_status read_stop(struct mb_draft *d, const struct key *k, const j
     return MB_OK;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A list of ids of the vocabulary, at most `most`: made ascending, each once. malloc'd. */
+static enum mb_status read_ids(struct mb_draft *d, const char *key, const json_t *v, size_t most, int32_t **out, int32_t *n)
+{
+    struct mb_piece list;
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v))
+        return mb_draft_bad(d, "%s: expected a list of token ids, found %s", key, mb_json_type(v));
+    MB_TRY(mb_draft_piece(d, v, key, &list));
+    if (json_array_size(v) > most)
+        return mb_draft_bad(d, "%s: more than %zu ids", key, most);
+    int32_t *ids = malloc((json_array_size(v) + 1) * sizeof *ids);
+    if (ids == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a request");
+    json_array_foreach((json_t *)v, i, one)
+        ids[i] = (int32_t)json_integer_value(one);
+    qsort(ids, json_array_size(v), sizeof *ids, ascending);
+    *n = 0;
+    for (i = 0; i < json_array_size(v); i++)
+        if (i == 0 || ids[i] != ids[i - 1])
+            ids[(*n)++] = ids[i];
+    *out = ids;
+    return MB_OK;
+}
+
+static enum mb_status read_stop_ids(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return read_ids(d, k->name, v, MB_MAX_STOP_IDS, &d->req->stop_ids, &d->req->n_stop_ids);
+}
+
+static enum mb_status read_allowed(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    struct mb_sampling *s = &d->req->sampling;
+    MB_TRY(read_ids(d, k->name, v, (size_t)d->opt->vocab, &s->allowed, &s->n_allowed));
+    return s->n_allowed > 0 ? MB_OK : mb_draft_bad(d, "%s: an empty list: nothing could be generated", k->name);
+}
+
+/* They become ids in stage two. */
+static enum mb_status read_bad_words(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v) || json_array_size(v) > MB_MAX_BAD_WORDS / 2)
+        return mb_draft_bad(d, "%s: expected a list of at most %d strings", k->name, MB_MAX_BAD_WORDS / 2);
+    json_array_foreach((json_t *)v, i, one)
+        if (!json_is_string(one) || json_string_length(one) == 0)
+            return mb_draft_bad(d, "%s: expected strings that are not empty, found %s", k->name,
+                                json_is_string(one) ? "an empty one" : mb_json_type(one));
+    d->bad_words = v;
+    return MB_OK;
+}
+
+static enum mb_status read_skip_special(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->req->keep_special = json_is_false(v);
+    return MB_OK;
+}
+
 /* A token id written as a decimal number in its shortest form, or -1. */
 static int32_t id_of_key(const char *s, int32_t vocab)
 {
@@ -223,6 +291,11 @@ static const struct key keys[] = {
     {"seed", GENERATES, read_seed, 0, 0, 0},
     {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
     {"stop", GENERATES, read_stop, 0, 0, 0},
+    {"stop_token_ids", GENERATES, read_stop_ids, 0, 0, 0},
+    {"include_stop_str_in_output", GENERATES, read_bool, 0, 0, IN_REQUEST(include_stop)},
+    {"skip_special_tokens", GENERATES, read_skip_special, 0, 0, 0},
+    {"allowed_token_ids", GENERATES, read_allowed, 0, 0, 0},
+    {"bad_words", GENERATES, read_bad_words, 0, 0, 0},
     {"logit_bias", GENERATES, read_bias, -100, 100, 0},
     {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
     {"top_logprobs", MB_FORM_CHAT | MB_FORM_PLAIN, read_top_logprobs, 0, MB_MAX_TOP, 0},
@@ -244,9 +317,8 @@ static const char *const unsupported[] = {
     "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "best_of", "suffix",
     "stream_options", "modalities", "audio", "prediction", "reasoning_effort", "verbosity", "web_search_options",
     "service_tier", "store", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
-    "use_beam_search", "length_penalty", "early_stopping", "stop_token_ids", "include_stop_str_in_output",
-    "skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "allowed_token_ids",
-    "bad_words", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
+    "use_beam_search", "length_penalty", "early_stopping", "spaces_between_special_tokens",
+    "truncate_prompt_tokens", "prompt_logprobs", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
     "chat_template_kwargs", "documents", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
     "echo", "top_logprobs", "stream", "max_completion_tokens", "messages", "return_tokens_as_token_ids",
     "return_token_ids", "detokenize", "logits_processors",
