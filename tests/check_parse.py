@@ -130,6 +130,35 @@ def bias(v):
     return v
 
 
+def some_ids(most, empty):
+    def read(v):
+        need(isinstance(v, list) and all(is_int(x) and 0 <= x < VOCAB for x in v) and (v or empty) and len(v) <= most, "ids")
+        return sorted(set(v))
+    return read
+
+
+def words(v):
+    need(isinstance(v, list) and len(v) <= 128 and all(isinstance(s, str) and s for s in v), "bad_words")
+    return None
+
+
+def string(v):
+    need(isinstance(v, str), "string")
+
+
+def objects(v):
+    need(isinstance(v, list) and all(isinstance(x, dict) for x in v), "objects")
+
+
+def kwargs(v):
+    own = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+    need(isinstance(v, dict) and not any(k in own for k in v), "kwargs")
+
+
+def choice(v):
+    need(v in ("none", "auto"), "tool_choice")
+
+
 def logprobs_int(v):
     return None if v is False else whole(v, 0, 20)
 
@@ -146,7 +175,9 @@ COMMON = {"temperature": temperature, "top_p": real(1e-6, 1), "min_p": real(0, 1
           "top_k": lambda v: max(whole(v, -1, 2**31 - 1), 0), "repetition_penalty": real(1e-3, 1e3),
           "frequency_penalty": real(-2, 2), "presence_penalty": real(-2, 2), "ignore_eos": boolean,
           "max_tokens": lambda v: whole(v, 0, 10**15), "min_tokens": lambda v: whole(v, 0, 10**15), "seed": whole,
-          "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias}
+          "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias,
+          "stop_token_ids": some_ids(64, True), "include_stop_str_in_output": boolean, "skip_special_tokens": boolean,
+          "allowed_token_ids": some_ids(VOCAB, False), "bad_words": words}
 LABELS = {k: lambda v: None for k in ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
                                       "prompt_cache_retention", "request_id", "priority")}
 # values that change nothing, of keys that are else refused
@@ -155,8 +186,11 @@ OPENAI = dict(LABELS, stream=stream)
 PLAIN = dict(COMMON, logprobs=logprobs_plain, echo=boolean, top_logprobs=lambda v: whole(v, 0, 20),
              max_completion_tokens=lambda v: whole(v, 0, 10**15), **LABELS)
 COMPLETION = dict(COMMON, logprobs=logprobs_int, echo=boolean, **OPENAI)
+TALKS = dict(chat_template_kwargs=kwargs, reasoning_effort=string, enable_thinking=boolean, tools=objects, tool_choice=choice,
+             parallel_tool_calls=lambda v: None, documents=objects, add_generation_prompt=boolean, continue_final_message=boolean)
 CHAT = dict(COMMON, logprobs=boolean, top_logprobs=lambda v: whole(v, 0, 20),
-            max_completion_tokens=lambda v: whole(v, 0, 10**15), **OPENAI)
+            max_completion_tokens=lambda v: whole(v, 0, 10**15), **TALKS, **OPENAI)
+TALK = dict(PLAIN, **TALKS)
 SHAREGPT = dict(COMMON, logprobs=logprobs_plain)
 
 
@@ -176,9 +210,10 @@ def read_keys(obj, own, table, loose=False):
         got["max_tokens"] = got.pop("max_completion_tokens")
     got.setdefault("max_tokens", 256)
     need(got.get("min_tokens", 0) <= got["max_tokens"], "min_tokens")
-    if table is PLAIN and got.get("top_logprobs", 0) > 0:
+    if table in (PLAIN, TALK) and got.get("top_logprobs", 0) > 0:
         need(got.get("logprobs") is not None, "top_logprobs without logprobs")
         got["logprobs"] = got["top_logprobs"]
+    need(not (got.get("add_generation_prompt") and got.get("continue_final_message")), "two ends")
     if table is CHAT:
         need(not got.get("top_logprobs") or got.get("logprobs"), "top_logprobs without logprobs")
         got["logprobs"] = got.get("top_logprobs", 0) if got.get("logprobs") else None
@@ -222,16 +257,10 @@ def messages(v):
     out = ""
     for m in v:
         need(isinstance(m, dict), "message")
-        need(all(k in ("role", "content", "name") or x is None for k, x in m.items()), "message key")
-        need(m.get("role") in ("system", "developer", "user", "assistant"), "role")
-        need(m.get("name") is None or isinstance(m["name"], str), "name")
+        need(isinstance(m.get("role"), str), "role")
         c = m.get("content")
-        if isinstance(c, list):
-            need(c and all(isinstance(p, dict) and set(p) == {"type", "text"} and p["type"] == "text" and
-                           isinstance(p["text"], str) for p in c), "parts")
-            c = "\n".join(p["text"] for p in c)
-        need(isinstance(c, str), "content")
-        out += m["role"] + c + "\n"
+        need(c is None or isinstance(c, (str, list)), "content")
+        out += m["role"] + (c if isinstance(c, str) else m["role"]) + "\n"
     return out
 
 
@@ -297,7 +326,7 @@ def form(v, score):
         t = text_or_ids(v, "text")
         need(len(t) > 0, "empty")
         return fits(dict(got, kind=2, prompt=t, adapter=adapter(v.get("adapter"), True)))
-    got = read_keys(v, ("id", "prompt", "prompt_ids", "messages", "adapter"), PLAIN)
+    got = read_keys(v, ("id", "prompt", "prompt_ids", "messages", "adapter"), TALK if "messages" in v else PLAIN)
     if "messages" in v:
         need("prompt" not in v and "prompt_ids" not in v and not score, "messages beside a prompt, or scored")
         return dict(got, kind=0, prompt=messages(v["messages"]), adapter=adapter(v.get("adapter"), True))
@@ -350,6 +379,10 @@ def seeds():
     yield oai("i", {"prompt": ["one"], "logprobs": 5, "echo": True, "n": 2, "best_of": None})
     yield oai("j", {"messages": hi, "logprobs": True, "top_logprobs": 3, "max_completion_tokens": 9, "temperature": 0}, chat)
     yield oai("k", {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}]}, chat)
+    yield {"id": "m", "messages": hi + [{"role": "assistant", "content": None, "tool_calls": []}], "tools": [{}], "enable_thinking": True,
+           "chat_template_kwargs": {"a": 1}, "reasoning_effort": "low", "tool_choice": "auto", "logprobs": 1}
+    yield {"id": "n", "prompt": "x", "stop_token_ids": [3, 1], "allowed_token_ids": [9, 9, 2], "bad_words": ["x"],
+           "include_stop_str_in_output": True, "skip_special_tokens": False}
     yield {"id": "l", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}], "lang": "en"}
 
 
@@ -452,6 +485,9 @@ def differences(want, have):
     seed = want.get("seed")
     if have["seed"] != seed or have["stop"] != want.get("stop", []) or have["logprobs"] != want.get("logprobs"):
         yield "seed, stop or logprobs"
+    if have["ends"] != want.get("stop_token_ids", []) or have["only"] != want.get("allowed_token_ids", []) or \
+            have["shown"] != [want.get("include_stop_str_in_output", False), not want.get("skip_special_tokens", True)]:
+        yield "ends"
     if isinstance(want["prompt"], str) and want["prompt"] == "" and (have["ids"], have["hidden"]) != ([0], 1):
         yield "an empty prompt begins with BOS"
 

@@ -186,7 +186,7 @@ static enum mb_status form_plain(struct mb_draft *d)
     const json_t *text = mb_draft_get(d->root, "prompt"), *ids = mb_draft_get(d->root, "prompt_ids");
     const json_t *messages = mb_draft_get(d->root, "messages");
 
-    d->form = MB_FORM_PLAIN;
+    d->form = messages != NULL ? MB_FORM_TALK : MB_FORM_PLAIN;
     MB_TRY(mb_draft_keys(d, d->root, own, false));
     MB_TRY(mb_draft_settle(d));
     if (messages != NULL && (text != NULL || ids != NULL))
@@ -290,6 +290,7 @@ static void draft_fini(struct mb_draft *d)
 {
     json_decref(d->root);
     json_decref(d->messages);
+    json_decref(d->extra);
     mb_bytes_fini(&d->joined);
     mb_request_destroy(d->req);
 }

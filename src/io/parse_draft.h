@@ -11,7 +11,8 @@ enum mb_form {
     MB_FORM_CHAT = 4,
     MB_FORM_LOGLIKELIHOOD = 8,
     MB_FORM_ROLLING = 16,
-    MB_FORM_SHAREGPT = 32
+    MB_FORM_SHAREGPT = 32,
+    MB_FORM_TALK = 64 /* a plain line with messages */
 };
 
 /* Where tokens come from: ids (a checked list of integers) or text, borrowed from the JSON tree or the line. */
@@ -26,6 +27,9 @@ struct mb_draft {
     struct mb_request *req;
     json_t *root;           /* owned; NULL for *.txt */
     json_t *messages;       /* owned; to be rendered */
+    json_t *extra;          /* owned; variables of the chat template, or NULL */
+    struct mb_chat_ask ask; /* what else the line says of it; borrowed from root */
+    bool ask_given;         /* add_generation_prompt was given */
     struct mb_bytes joined; /* owned; text put together from turns */
     struct mb_piece head, tail; /* prompt, text or context; continuation */
     const json_t *bad_words; /* borrowed from root; NULL: none */
@@ -64,6 +68,9 @@ enum mb_status mb_draft_settle(struct mb_draft *d);
 enum mb_status mb_draft_piece(struct mb_draft *d, const json_t *v, const char *key, struct mb_piece *out);
 /* OpenAI's prompt: as above, or a list of exactly one of them. */
 enum mb_status mb_draft_prompt(struct mb_draft *d, const json_t *v, const char *key);
+
+/* messages: checked as far as any template needs it, and kept for stage two. */
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 
 /* The forms that wrap a request: OpenAI batch lines and conversations. */
 enum mb_status mb_draft_openai(struct mb_draft *d);

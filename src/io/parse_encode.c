@@ -83,11 +83,15 @@ static enum mb_status hide_bos(struct mb_draft *d, struct mb_ids *ids)
 static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
 {
     struct mb_bytes chat = {0};
-    char why[200] = "the chat template cannot render these messages";
+    char why[300] = "the chat template cannot render these messages";
     enum mb_status st;
 
     if (d->messages != NULL) {
-        st = d->opt->chat(d->opt->chat_arg, d->messages, &chat, why, sizeof why);
+        struct mb_chat_ask ask = d->ask;
+        ask.messages = d->messages;
+        ask.extra = d->extra;
+        ask.add_generation_prompt = d->ask_given ? ask.add_generation_prompt : !ask.continue_final_message;
+        st = d->opt->chat(d->opt->chat_arg, &ask, &chat, why, sizeof why);
         if (st == MB_REQUEST)
             st = mb_draft_bad(d, "%s", why);
         if (st == MB_OK)

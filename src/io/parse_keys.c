@@ -5,7 +5,9 @@
 #include <string.h>
 #include "base/log.h"
 
-#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | MB_FORM_CHAT | MB_FORM_SHAREGPT)
+#define LINES (MB_FORM_PLAIN | MB_FORM_TALK)
+#define TALKS (MB_FORM_CHAT | MB_FORM_TALK)
+#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | TALKS | MB_FORM_SHAREGPT)
 
 struct key;
 typedef enum mb_status (*key_reader)(struct mb_draft *d, const struct key *k, const json_t *v);
@@ -272,6 +274,92 @@ static enum mb_status read_label(struct mb_draft *d, const struct key *k, const 
     return MB_OK;
 }
 
+/* --- what a chat template is told --- */
+
+static enum mb_status put_extra(struct mb_draft *d, const char *key, const json_t *v, bool replace)
+{
+    if (d->extra == NULL)
+        d->extra = json_object();
+    if (!replace && json_object_get(d->extra, key) != NULL)
+        return MB_OK;
+    return d->extra != NULL && json_object_set(d->extra, key, (json_t *)v) == 0 ? MB_OK
+                                                                                : mb_error(MB_NO_MEMORY, "no memory for a request");
+}
+
+/* They go before keys of the line that say the same. */
+static enum mb_status read_kwargs(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    static const char *const own[] = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message",
+                                      "chat_template", "tokenize"};
+    const char *name;
+    json_t *one;
+
+    if (!json_is_object(v))
+        return mb_draft_bad(d, "%s: expected an object, found %s", k->name, mb_json_type(v));
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (json_object_get(v, own[i]) != NULL)
+            return mb_draft_bad(d, "%s: \"%s\" is no variable of a template; give it beside %s", k->name, own[i], k->name);
+    json_object_foreach((json_t *)v, name, one)
+        MB_TRY(put_extra(d, name, one, true));
+    return MB_OK;
+}
+
+static enum mb_status read_effort(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_string(v))
+        return mb_draft_bad(d, "%s: expected a string, found %s", k->name, mb_json_type(v));
+    return put_extra(d, k->name, v, false);
+}
+
+static enum mb_status read_thinking(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    return put_extra(d, k->name, v, false);
+}
+
+/* tools and documents; an empty list is none. */
+static enum mb_status read_objects(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v))
+        return mb_draft_bad(d, "%s: expected a list of objects, found %s", k->name, mb_json_type(v));
+    json_array_foreach((json_t *)v, i, one)
+        if (!json_is_object(one))
+            return mb_draft_bad(d, "%s: expected objects, found %s", k->name, mb_json_type(one));
+    if (json_array_size(v) > 0)
+        *(const json_t **)((char *)d + k->offset) = v;
+    return MB_OK;
+}
+
+static enum mb_status read_generation_prompt(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->ask.add_generation_prompt = json_is_true(v);
+    d->ask_given = true;
+    return MB_OK;
+}
+
+static enum mb_status read_continue(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->ask.continue_final_message = json_is_true(v);
+    return MB_OK;
+}
+
+/* A call of a tool is text of the answer here: nothing forces or forbids one. */
+static enum mb_status read_tool_choice(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (mb_draft_is(v, "none") || mb_draft_is(v, "auto"))
+        return MB_OK;
+    return mb_draft_bad(d, "%s: only \"none\" and \"auto\" are supported: no call can be forced", k->name);
+}
+
+#define IN_DRAFT(field) offsetof(struct mb_draft, field)
 #define IN_REQUEST(field) offsetof(struct mb_request, field)
 #define IN_SAMPLING(field) offsetof(struct mb_request, sampling.field)
 #define OPENAI (MB_FORM_COMPLETION | MB_FORM_CHAT)
@@ -286,7 +374,7 @@ static const struct key keys[] = {
     {"presence_penalty", GENERATES, read_real, -2, 2, IN_SAMPLING(presence)},
     {"ignore_eos", GENERATES, read_bool, 0, 0, IN_SAMPLING(ignore_eos)},
     {"max_tokens", GENERATES, read_limit, 0, 1e15, 0},
-    {"max_completion_tokens", MB_FORM_CHAT | MB_FORM_PLAIN, read_limit, 0, 1e15, 0},
+    {"max_completion_tokens", MB_FORM_CHAT | LINES, read_limit, 0, 1e15, 0},
     {"min_tokens", GENERATES, read_int64, 0, 1e15, IN_SAMPLING(min_tokens)},
     {"seed", GENERATES, read_seed, 0, 0, 0},
     {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
@@ -298,18 +386,27 @@ static const struct key keys[] = {
     {"bad_words", GENERATES, read_bad_words, 0, 0, 0},
     {"logit_bias", GENERATES, read_bias, -100, 100, 0},
     {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
-    {"top_logprobs", MB_FORM_CHAT | MB_FORM_PLAIN, read_top_logprobs, 0, MB_MAX_TOP, 0},
-    {"echo", MB_FORM_PLAIN | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
+    {"top_logprobs", MB_FORM_CHAT | LINES, read_top_logprobs, 0, MB_MAX_TOP, 0},
+    {"echo", LINES | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
+    {"chat_template_kwargs", TALKS, read_kwargs, 0, 0, 0},
+    {"reasoning_effort", TALKS, read_effort, 0, 0, 0},
+    {"enable_thinking", TALKS, read_thinking, 0, 0, 0},
+    {"tools", TALKS, read_objects, 0, 0, IN_DRAFT(ask.tools)},
+    {"tool_choice", TALKS, read_tool_choice, 0, 0, 0},
+    {"parallel_tool_calls", TALKS, read_label, 0, 0, 0},
+    {"documents", TALKS, read_objects, 0, 0, IN_DRAFT(ask.documents)},
+    {"add_generation_prompt", TALKS, read_generation_prompt, 0, 0, 0},
+    {"continue_final_message", TALKS, read_continue, 0, 0, 0},
     {"stream", OPENAI, read_stream, 0, 0, 0},
-    {"user", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"metadata", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"store", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"service_tier", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"safety_identifier", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"prompt_cache_key", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"prompt_cache_retention", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"request_id", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
-    {"priority", OPENAI | MB_FORM_PLAIN, read_label, 0, 0, 0},
+    {"user", OPENAI | LINES, read_label, 0, 0, 0},
+    {"metadata", OPENAI | LINES, read_label, 0, 0, 0},
+    {"store", OPENAI | LINES, read_label, 0, 0, 0},
+    {"service_tier", OPENAI | LINES, read_label, 0, 0, 0},
+    {"safety_identifier", OPENAI | LINES, read_label, 0, 0, 0},
+    {"prompt_cache_key", OPENAI | LINES, read_label, 0, 0, 0},
+    {"prompt_cache_retention", OPENAI | LINES, read_label, 0, 0, 0},
+    {"request_id", OPENAI | LINES, read_label, 0, 0, 0},
+    {"priority", OPENAI | LINES, read_label, 0, 0, 0},
 };
 
 /* Keys other engines give a meaning that this one has not: named as such, so that they are not taken for typing errors. */
@@ -344,10 +441,6 @@ static const struct {
     {"use_beam_search", "false"},
     {"length_penalty", "1|1.0"},
     {"early_stopping", "false"},
-    {"stop_token_ids", "[]"},
-    {"bad_words", "[]"},
-    {"include_stop_str_in_output", "false"},
-    {"skip_special_tokens", "true"},
     {"spaces_between_special_tokens", "true"},
     {"truncate_prompt_tokens", "-1"},
     {"add_special_tokens", "true"},
@@ -383,7 +476,7 @@ static bool changes_nothing(const struct mb_draft *d, const char *name, const js
 {
     char s[32];
 
-    if (d->form == MB_FORM_CHAT && strcmp(name, "add_special_tokens") == 0)
+    if ((d->form & TALKS) && strcmp(name, "add_special_tokens") == 0)
         return json_is_false(v);
     for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
         if (strcmp(name, neutral[i].name) != 0)
@@ -452,6 +545,8 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
                             (long long)s->max_tokens);
     if (s->top_k < 0)
         s->top_k = 0;
+    if (d->ask.continue_final_message && d->ask_given && d->ask.add_generation_prompt)
+        return mb_draft_bad(d, "continue_final_message and add_generation_prompt contradict each other");
     if (d->top_logprobs > 0 && !r->want_logprobs)
         return mb_draft_bad(d, "top_logprobs: needs logprobs: true");
     if (d->top_logprobs > 0)
