@@ -67,3 +67,6 @@ tests_unit_selftest_LDADD = $(TEST_LIBS)
 EXTRA_PROGRAMS += tests/bench_gemm
 tests_bench_gemm_SOURCES = tests/bench_gemm.c
 tests_bench_gemm_LDADD = libmoebatch.a $(MB_LIBS)
+TESTS_UNIT += tests/unit_team
+tests_unit_team_SOURCES = tests/unit_team.c
+tests_unit_team_LDADD = $(TEST_LIBS)

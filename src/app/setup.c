@@ -86,7 +86,7 @@ static enum mb_status choose_path(struct mb_app *a)
 
 /* ---------------------------------------------------------------- machine */
 
-/* Threads go where the plan says; OpenMP's threads inherit the mask of the thread that starts them. */
+/* Threads go where the plan says; the device's threads inherit the mask of the thread that opens it. */
 static void bind_threads(const struct mb_app *a)
 {
     struct mb_cpus mine;

@@ -5,10 +5,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include "device/cpu_isa.h"
+#include "device/cpu_team.h"
 
 /* ---------------------------------------------------------------- views */
 bool mb_cpu_view_ok(struct mb_view v)
@@ -47,15 +45,16 @@ enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_vie
 }
 
 /* ---------------------------------------------------------------- threads */
-struct team {
+struct pieces {
     mb_cpu_fn fn;
     void *arg;
     int64_t n, grain;
     _Atomic int64_t next;
 };
 
-static void work(struct team *t, int32_t thread)
+static void work(void *arg, int32_t thread)
 {
+    struct pieces *t = arg;
     uint32_t old = mb_fp_enter();
     for (;;) {
         int64_t begin = atomic_fetch_add_explicit(&t->next, t->grain, memory_order_relaxed);
@@ -72,18 +71,13 @@ void mb_cpu_run(const struct mb_device *dev, int64_t n, int64_t grain, mb_cpu_fn
         return;
     if (grain <= 0)
         grain = (n + dev->threads - 1) / dev->threads;
-    struct team t = {fn, arg, n, grain, 0};
-    int64_t pieces = (n - 1) / grain + 1;
-    int threads = pieces < dev->threads ? (int)pieces : dev->threads;
-#ifdef _OPENMP
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        work(&t, omp_get_thread_num());
-        return;
-    }
-#endif
-    (void)threads;
-    work(&t, 0);
+    struct pieces t = {fn, arg, n, grain, 0};
+    int64_t count = (n - 1) / grain + 1;
+    int32_t threads = count < dev->threads ? (int32_t)count : dev->threads;
+    if (threads > 1)
+        mb_cpu_team_run(dev->team, threads, work, &t);
+    else
+        work(&t, 0);
 }
 
 void *mb_cpu_scratch(struct mb_stream *s, uint64_t bytes)
@@ -113,13 +107,23 @@ static enum mb_status cpu_open(const struct mb_device_options *opt, struct mb_de
     struct mb_device *dev = mb_zalloc(opt->mem, MB_MEM_OTHER, 1, sizeof *dev);
     if (dev == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for the device");
-    *dev = (struct mb_device){&mb_cpu_ops, opt->mem, opt->threads > 0 ? opt->threads : 1, isa, opt->path};
-    *out = dev;
-    return MB_OK;
+    *dev = (struct mb_device){.ops = &mb_cpu_ops,
+                              .mem = opt->mem,
+                              .threads = opt->threads > 0 ? opt->threads : 1,
+                              .isa = isa,
+                              .path = opt->path};
+    enum mb_status st = mb_cpu_team_create(dev->threads, &dev->team);
+    if (st == MB_OK)
+        *out = dev;
+    else
+        mb_free(dev);
+    return st;
 }
 
 static void cpu_close(struct mb_device *dev)
 {
+    if (dev != NULL)
+        mb_cpu_team_destroy(dev->team);
     mb_free(dev);
 }
 

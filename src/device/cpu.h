@@ -1,4 +1,4 @@
-/* Inside the CPU backend: what its files share. Operations run at once in the calling thread's OpenMP team
+/* Inside the CPU backend: what its files share. Operations run at once on the device's team of threads
  * and are done when they return, so a stream is only a place for scratch memory. Nothing outside src/device
  * includes this file.
  *
@@ -20,6 +20,7 @@ struct mb_device {
     int32_t threads;
     enum mb_isa isa;    /* the widest kernels in use */
     enum mb_dtype path; /* type of GEMM inputs */
+    struct mb_cpu_team *team;
 };
 struct mb_buf {
     struct mb_device *dev;

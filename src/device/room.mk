@@ -8,6 +8,8 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_detect.c \
 	src/device/cpu_selftest.c \
 	src/device/cpu_tile.h \
+	src/device/cpu_team.h \
+	src/device/cpu_team.c \
 	src/device/cpu_tile.c \
 	src/device/cpu_tile_vec.h \
 	src/device/cpu_tile_avx2.c \
