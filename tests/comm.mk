@@ -6,6 +6,9 @@ tests_comm_wait_SOURCES = tests/comm_wait.c tests/mpi_comm.h tests/plain_ops.h
 tests_comm_wait_LDADD = $(TEST_LIBS)
 tests_xchg_bytes_SOURCES = tests/xchg_bytes.c tests/mpi_comm.h
 tests_xchg_bytes_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_xchg
+tests_unit_xchg_SOURCES = tests/unit_xchg.c tests/draw.h tests/plain_ops.h
+tests_unit_xchg_LDADD = $(TEST_LIBS)
 TESTS_MPI += \
 	tests/mpi1_comm \
 	tests/mpi2_comm \

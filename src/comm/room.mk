@@ -21,5 +21,15 @@ libmoebatch_a_SOURCES += \
 	src/comm/xchg_net.c \
 	src/comm/xchg_node.c \
 	src/comm/xchg_room.c \
-	src/comm/xchg_rows.c \
-	src/comm/xchg_values.c
+	src/comm/xchg_create.c \
+	src/comm/xchg_sum.c \
+	src/comm/cut.h \
+	src/comm/owners.c \
+	src/comm/owners.h \
+	src/comm/route.c \
+	src/comm/route.h \
+	src/comm/route_back.c \
+	src/comm/wire.h \
+	src/comm/xport.h \
+	src/comm/xport_loop.c \
+	src/comm/xport_mpi.c

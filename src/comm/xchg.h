@@ -7,8 +7,11 @@
  *   combine   the way back: inside the node the terms of a row are added as far as the tree rule allows (at the member
  *             that received it, or at its home); per row and node the maximal tree nodes travel: a term that stands alone as
  *             the rounded y_e, an inner node as f32. The home completes the tree.
- * Per layer and direction a rank sends exactly one message to one member of each remote node: header (64 bytes: operation,
- * step, layer, status, flags, rows, bytes) with the rows behind it; rows beyond `eager` bytes follow in a second message.
+ * Rows beyond what is planned for go through in rounds of a dispatch and a combine each: plan/rooms.h says how many, the
+ * heads of the first round say how many each member needs, and all take the most. No buffer grows.
+ *
+ * Per round and direction a rank sends exactly one message to one member of each remote node: header (64 bytes: operation,
+ * step, layer, status, flags, rows, bytes, rounds) with the rows behind it; rows beyond `eager` bytes follow in a second message.
  * Everything is counted by link class. */
 #ifndef MB_COMM_XCHG_H
 #define MB_COMM_XCHG_H
@@ -25,6 +28,7 @@ struct mb_xchg_options {
     struct mb_stream *stream;
     struct mb_mem *mem;
     const int32_t *node;           /* [size] machine node of each member, ascending; borrowed until create returns */
+    struct mb_loop *loop;          /* set by mb_xchg_create_alone */
     enum mb_alltoall algorithm;    /* MB_A2A_FLAT or MB_A2A_HIER; hier falls back to flat, with one warning, where a node
                                       cannot have its shared segment (asked of all, so all agree) */
     int64_t hidden;
@@ -32,8 +36,8 @@ struct mb_xchg_options {
     enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
     int64_t max_rows;              /* rows a member dispatches at most in one step */
     uint64_t shm_bytes, eager_bytes;
-    const struct mb_xchg_room *room; /* sizes to begin with; NULL: buffers grow as they are needed. Borrowed until create
-                                        returns */
+    const struct mb_xchg_shape *shape; /* what was planned; NULL: room for all rows of all at one member. Borrowed until create
+                                          returns */
     bool tagged;                   /* every row carries a 16-bit tag (two more bytes behind its expert ids) */
 };
 
@@ -44,19 +48,30 @@ struct mb_xchg_head {
     enum mb_status status; /* its worst so far */
     uint32_t flags;        /* engine's bits (idle, exhausted, stop ...) */
     int64_t rows;
+    int64_t share;         /* of the own one: rows in this step of all members that share a part of what is planned (a
+                              sequence group's parts); 0: own rows are all */
 };
 
 struct mb_xchg;
 
 /* The group is c: its ranks are the members. Collective over c. */
 enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out);
+/* A member of a group in one process, whose members meet in a loop: for tests with many of them. No MPI, nothing collective;
+ * operations must be begun, tested and ended member by member. */
+struct mb_xchg_alone {
+    struct mb_loop *loop; /* xport.h */
+    int32_t members, me;
+    uint8_t *segment;                  /* zeroed memory that the machine's members share, shm_bytes; hier only */
+    const struct mb_xchg_quota *quota; /* [members] of mb_xchg_room_of each one's shape; borrowed until create returns */
+};
+enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struct mb_xchg_alone *a, struct mb_xchg **out);
 void mb_xchg_destroy(struct mb_xchg *x); /* Local; NULL ok */
 int32_t mb_xchg_index(const struct mb_xchg *x); /* own member number */
 int32_t mb_xchg_size(const struct mb_xchg *x);
 enum mb_alltoall mb_xchg_algorithm(const struct mb_xchg *x); /* after any fallback */
 
 /* Rows that this rank's experts must compute, sorted by owned expert (ascending id), inside an expert by (home index, row):
- * x [rows, hidden] of x_type in a buffer of the exchange, valid until the combine of the same layer ends. */
+ * x [rows, hidden] of x_type in a buffer of the exchange, valid until the combine of the same round ends. */
 struct mb_dispatched {
     struct mb_view x;
     int64_t rows;
@@ -65,6 +80,7 @@ struct mb_dispatched {
     const int64_t *begin;    /* [n_experts + 1] boundaries in rows */
     const uint16_t *tag;     /* [rows], if tagged: inside an expert rows are then sorted by tag first */
     const struct mb_xchg_head *heads; /* [size] */
+    int32_t round, rounds;            /* of this exchange; from `rounds` on there are no more */
 };
 
 /* Tags of the rows of the next dispatch, [M]; borrowed until it returns. Only if tagged. Local. */
@@ -79,13 +95,26 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
  * the same heads, and may leave together without the combine. A member that fails between dispatch and combine says so with
  * mb_xchg_fail and still calls combine, for the others are waiting in it.
  *
- * What fails inside an exchange under way (memory, device) ends the job with the status' exit code, after on_lost. */
+ * What fails inside an exchange under way (the device) ends the job with the status' exit code, after on_lost. */
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
                                 const int32_t *experts, const float *weights, struct mb_dispatched *out);
+/* The dispatch of the next round, after a combine and while out->round + 1 < out->rounds: in, experts and weights of the first
+ * one are used again, and in must still be there. Collective over the group. */
+enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out);
 /* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
- * sum of each of this member's rows. Collective over the group. If a member failed since the dispatch (mb_xchg_fail), it
+ * sum of each of this member's rows; those of this round are written. Collective over the group. If a member failed since the dispatch (mb_xchg_fail), it
  * gets its own status, every other one MB_PEER, the sums mean nothing and the exchange is of no more use. */
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out);
+
+/* The same in parts: begin posts what is sent, test does what can be done now and says whether begin's operation may be ended
+ * (call it again and again), end returns what the whole would. Between begin and end nothing else of x is called. Local. */
+enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
+                                      struct mb_view in, const int32_t *experts, const float *weights);
+enum mb_status mb_xchg_again_begin(struct mb_xchg *x, const struct mb_xchg_head *mine);
+enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out);
+enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out);
+enum mb_status mb_xchg_combine_end(struct mb_xchg *x);
+bool mb_xchg_test(struct mb_xchg *x);
 
 /* This member failed since its last dispatch: the combine tells the others; its y may then be MB_NO_VIEW. Local. */
 void mb_xchg_fail(struct mb_xchg *x, enum mb_status st);

@@ -2,34 +2,35 @@
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
-static int64_t rows_for(const struct mb_xchg *x, int32_t node)
+static int64_t piece_bytes(const struct mb_xchg *x)
 {
-    return x->send_off[node + 1] - x->send_off[node];
+    return x->rt.meta_bytes + x->size.x;
 }
 
-/* Packed metas, then packed rows, of those that go to a node; the rows lie in x->gathered in the order of send_rows. */
+/* Packed metas, then packed rows, of those that go to a node; the rows lie in GATHERED in the order of the lists. */
 static void pack_rows(struct mb_xchg *x, int32_t node, uint8_t *to)
 {
-    const int32_t *rows = (int32_t *)x->send_rows.p + x->send_off[node];
-    int64_t n = rows_for(x, node);
+    const struct mb_own_rows *o = &x->rt.own;
+    int64_t meta = x->rt.meta_bytes, n = mb_route_rows_for(&x->rt, node);
+    const int32_t *rows = o->send + o->send_at[node];
 
     for (int64_t i = 0; i < n; i++)
-        memcpy(to + i * x->meta_bytes, mb_held_meta(x, 0, rows[i]), (size_t)x->meta_bytes);
+        memcpy(to + i * meta, o->meta + rows[i] * meta, (size_t)meta);
     if (n > 0)
-        mb_xchg_must(x, x->o.ops->copy_out(x->o.stream, to + n * x->meta_bytes,
-                                           mb_view_of(x->gathered.buf, (uint64_t)(x->send_off[node] * x->x_bytes), n,
+        mb_xchg_must(x, x->o.ops->copy_out(x->o.stream, to + n * meta,
+                                           mb_view_of(x->buf.dev[MB_XB_GATHERED], (uint64_t)(o->send_at[node] * x->size.x), n,
                                                       x->o.hidden, x->o.x_type)));
 }
 
-static void gather_send_rows(struct mb_xchg *x, struct mb_view in)
+static void gather_send_rows(struct mb_xchg *x)
 {
-    int64_t n = x->send_off[x->n_nodes];
+    int64_t n = x->rt.own.send_at[x->rt.cut.nodes];
 
     if (n == 0)
         return;
-    struct mb_buf *buf = mb_xchg_dev(x, &x->gathered, (uint64_t)(n * x->x_bytes), 0);
-    mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, n, x->o.hidden, x->o.x_type), in,
-                                     mb_rows_upload(x, x->send_rows.p, n)));
+    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_GATHERED, n * x->size.x);
+    mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, n, x->o.hidden, x->o.x_type), x->in,
+                                     mb_sum_upload(x, x->rt.own.send, n)));
 }
 
 static void send_rows(struct mb_xchg *x)
@@ -38,39 +39,22 @@ static void send_rows(struct mb_xchg *x)
     uint64_t at = 0;
 
     for (int32_t i = 0; i < net->n_out; i++) {
-        net->out[i].at = at;
-        at += mb_up64(MB_XCHG_HEADER + (uint64_t)(rows_for(x, x->node_of[net->out[i].to]) * x->row_bytes) + 4);
-    }
-    uint8_t *stage = mb_xchg_host(x, &net->stage, at);
-    for (int32_t i = 0; i < net->n_out; i++) {
-        int32_t node = x->node_of[net->out[i].to];
-        uint8_t *to = stage + net->out[i].at;
+        int32_t node = x->rt.cut.of[net->out[i].to];
+        uint8_t *to = net->stage + at;
         struct xhead h = x->mine;
-        h.rows = rows_for(x, node);
-        h.bytes = (uint64_t)(h.rows * x->row_bytes);
+        h.rows = mb_route_rows_for(&x->rt, node);
+        h.bytes = (uint64_t)(h.rows * x->size.row);
+        net->out[i].at = at;
+        at += mb_up64(MB_XCHG_HEADER + h.bytes);
         memcpy(to, &h, sizeof h);
         pack_rows(x, node, to + MB_XCHG_HEADER);
         /* Rows of an odd number of bytes are padded at the end. */
-        memset(to + MB_XCHG_HEADER + h.rows * (x->meta_bytes + x->x_bytes), 0,
-               (size_t)(h.rows * (x->row_bytes - x->meta_bytes - x->x_bytes)) + 4);
+        memset(to + MB_XCHG_HEADER + h.rows * piece_bytes(x), 0, (size_t)(h.rows * (x->size.row - piece_bytes(x))));
         mb_net_send(x, net, i, x->counts.dispatch_bytes, x->counts.dispatch_messages);
     }
 }
 
 /* ---------------------------------------------------------------- inside the node */
-/* Whether a member of the node other than this one has an expert of the row. */
-static bool wanted_nearby(const struct mb_xchg *x, int32_t home, const uint8_t *meta)
-{
-    const uint16_t *id = mb_meta_id(x, meta);
-
-    for (int32_t i = 0; i < x->o.k; i++) {
-        int32_t owner = mb_serve_pick(x->serve, id[i], home);
-        if (owner != x->me && x->node_of[owner] == x->my_node)
-            return true;
-    }
-    return false;
-}
-
 /* The block that is being published. */
 struct block {
     struct xhead head;
@@ -79,123 +63,132 @@ struct block {
     bool all; /* every row is wanted */
 };
 
-static struct block block_at_place(const struct mb_xchg *x, int32_t place)
+static struct block block_at_place(struct mb_xchg *x, int32_t place)
 {
-    struct block b = {.head = x->mine, .rows = rows_for(x, x->my_node), .meta = x->own_rows.p, .all = true};
+    struct block b = {.head = x->mine, .rows = mb_route_rows_for(&x->rt, x->rt.cut.mine),
+                      .meta = mb_xchg_host(x, MB_XB_OWN_ROWS), .all = true};
 
     if (place > 0) {
-        const struct inmsg *m = &x->disp.in[x->pub_order[place - 1] - 1];
+        const struct inmsg *m = &x->disp.in[x->pub.order[place - 1]];
         b = (struct block){.head = m->head, .rows = m->head.rows, .meta = m->rows};
     }
-    b.data = b.meta != NULL ? b.meta + b.rows * x->meta_bytes : NULL;
+    b.data = b.meta != NULL ? b.meta + b.rows * x->rt.meta_bytes : NULL;
     return b;
 }
 
-/* Copies rows of the block, from x->pub_row on, behind a header at `to`, as many as fit. Returns the bytes written, 0 if not
+/* The next rows of the block that are wanted nearby, n at most, into pick; moves pub.row. */
+static int64_t pick_rows(struct mb_xchg *x, const struct block *b, int64_t most, int32_t *pick)
+{
+    int64_t n = 0, look = x->pub.row;
+
+    for (; look < b->rows; look++) {
+        if (!b->all && !mb_route_wanted(&x->rt, b->head.from, b->meta + look * x->rt.meta_bytes))
+            continue;
+        if (n == most)
+            break; /* rows behind the last one that fitted may all be unwanted: then the block ends here */
+        pick[n++] = (int32_t)look;
+    }
+    x->pub.row = look;
+    return n;
+}
+
+/* Copies rows of the block, from pub.row on, behind a header at `to`, as many as fit. Returns the bytes written, 0 if not
  * even the header fits. */
 static uint64_t put_piece(struct mb_xchg *x, const struct block *b, uint8_t *to, uint64_t room)
 {
-    int64_t each = x->meta_bytes + x->x_bytes, fit, n = 0, look = x->pub_row;
+    int64_t meta = x->rt.meta_bytes, left = b->rows - x->pub.row, fit;
+    int32_t *pick = x->rt.scratch;
 
     if (room < MB_XCHG_HEADER)
         return 0;
-    fit = (int64_t)((room - MB_XCHG_HEADER) / 64 * 64) / each;
-    fit = fit < b->rows - look ? fit : b->rows - look;
-    int32_t *pick = mb_xchg_room(x, &x->order, (uint64_t)fit, sizeof *pick);
-    for (; look < b->rows && n < fit; look++)
-        if (b->all || wanted_nearby(x, b->head.from, b->meta + look * x->meta_bytes))
-            pick[n++] = (int32_t)look;
-    /* Rows behind the last one that fitted may all be unwanted: then the block ends here. */
-    while (look < b->rows && !b->all && !wanted_nearby(x, b->head.from, b->meta + look * x->meta_bytes))
-        look++;
-    x->pub_row = look;
-    if (n == 0 && x->pub_head)
+    fit = (int64_t)((room - MB_XCHG_HEADER) / 64 * 64) / piece_bytes(x);
+    fit = fit < left ? fit : left;
+    fit = fit < x->rt.scratch_room ? fit : x->rt.scratch_room;
+    int64_t n = pick_rows(x, b, fit, pick);
+    if (n == 0 && x->pub.head)
         return 0;
     struct xhead h = b->head;
-    h.here = n;
+    h.here = (int32_t)n;
     memcpy(to, &h, sizeof h);
     to += MB_XCHG_HEADER;
     for (int64_t i = 0; i < n; i++) {
-        memcpy(to + i * x->meta_bytes, b->meta + pick[i] * x->meta_bytes, (size_t)x->meta_bytes);
-        memcpy(to + n * x->meta_bytes + i * x->x_bytes, b->data + pick[i] * x->x_bytes, (size_t)x->x_bytes);
+        memcpy(to + i * meta, b->meta + pick[i] * meta, (size_t)meta);
+        memcpy(to + n * meta + i * x->size.x, b->data + pick[i] * x->size.x, (size_t)x->size.x);
     }
-    x->pub_head = true;
-    x->counts.dispatch_bytes[MB_LINK_SHM] += MB_XCHG_HEADER + n * each;
+    x->pub.head = true;
+    x->counts.dispatch_bytes[MB_LINK_SHM] += MB_XCHG_HEADER + n * piece_bytes(x);
     x->counts.dispatch_messages[MB_LINK_SHM]++;
-    return MB_XCHG_HEADER + mb_up64((uint64_t)(n * each));
+    return MB_XCHG_HEADER + mb_up64((uint64_t)(n * piece_bytes(x)));
 }
 
 /* Fills the own slot with what has arrived so far, block after block. */
 static void publish(struct mb_xchg *x)
 {
+    struct xpub *p = &x->pub;
     uint64_t used = 0;
     int32_t pieces = 0;
 
-    while (x->pub_place <= x->n_pub) {
-        struct block b = block_at_place(x, x->pub_place);
+    while (p->place <= p->n) {
+        struct block b = block_at_place(x, p->place);
         uint64_t n = put_piece(x, &b, mb_node_slot(x, x->node.me) + used, mb_node_room(x) - used);
         used += n;
         pieces += n > 0;
-        if (x->pub_row < b.rows || !x->pub_head)
+        if (p->row < b.rows || !p->head)
             break; /* the slot is full */
-        x->pub_place++;
-        x->pub_row = 0;
-        x->pub_head = false;
+        p->place++;
+        p->row = 0;
+        p->head = false;
     }
-    bool last = x->n_pub == x->disp.n_in && x->pub_place > x->n_pub;
+    bool last = p->n == x->disp.n_in && p->place > p->n;
     if (pieces > 0 || last)
         mb_node_publish(x, pieces, used, last);
 }
 
+/* Takes in those of `rows` rows that have an expert here: each run of them is one copy to the device. */
+static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t *meta, const uint8_t *data, int64_t rows,
+                      int64_t held)
+{
+    int64_t at = 0, first = 0, n;
+
+    while ((n = mb_route_take(&x->rt, from, agent, meta, rows, held, &at, &first)) > 0) {
+        int64_t have = (x->rt.take.n - n) * x->size.x;
+        struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, have + n * x->size.x);
+        mb_xchg_must(x, x->o.ops->copy_in(x->o.stream, mb_view_of(buf, (uint64_t)have, n, x->o.hidden, x->o.x_type),
+                                          data + first * x->size.x));
+    }
+}
+
 static uint64_t read_piece(struct mb_xchg *x, int32_t q, const struct xhead *h, const uint8_t *data)
 {
-    uint64_t bytes = (uint64_t)(h->here * (x->meta_bytes + x->x_bytes));
-
     if (mb_xchg_check(x, h))
-        mb_rows_take(x, h->from, q, data, data + h->here * x->meta_bytes, h->here, -1);
-    return bytes;
+        take_rows(x, h->from, q, data, data + h->here * x->rt.meta_bytes, h->here, -1);
+    return (uint64_t)(h->here * piece_bytes(x));
 }
 
 /* ---------------------------------------------------------------- what arrives */
-static bool block_ok(struct mb_xchg *x, const struct inmsg *m)
-{
-    if (m->head.rows < 0 || m->head.rows > x->o.max_rows || m->head.bytes != (uint64_t)(m->head.rows * x->row_bytes))
-        return false;
-    for (int64_t r = 0; r < m->head.rows; r++) {
-        const uint16_t *id = mb_meta_id(x, m->rows + r * x->meta_bytes);
-        for (int32_t i = 0; i < x->o.k; i++)
-            if (id[i] >= x->o.experts)
-                return false;
-    }
-    return true;
-}
-
 static bool take_blocks(struct mb_xchg *x)
 {
     for (int32_t j = 0; j < x->disp.n_in; j++) {
         struct inmsg *m = &x->disp.in[j];
+        int64_t rows = m->head.rows, held = x->rt.held.rows;
         if (!m->ready || m->taken)
             continue;
-        if (!block_ok(x, m)) {
-            x->failed = mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
-                                 mb_xchg_rank(x, m->from), (long long)m->head.rows, (unsigned long long)m->head.bytes);
+        if (rows < 0 || rows > x->o.max_rows || m->head.bytes != (uint64_t)(rows * x->size.row) ||
+            !mb_route_hold(&x->rt, j, m->from, rows, m->rows)) {
+            x->st.failed = mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
+                                    mb_xchg_rank(x, m->from), (long long)rows, (unsigned long long)m->head.bytes);
             return false;
         }
         m->taken = true;
-        x->block_at[1 + j] = x->n_held;
-        x->n_held += m->head.rows;
-        mb_xchg_room(x, &x->held_taken, (uint64_t)x->n_held, sizeof(int32_t));
-        mb_rows_take(x, m->from, x->node.me, m->rows, m->rows + m->head.rows * x->meta_bytes, m->head.rows,
-                     x->block_at[1 + j]);
-        x->pub_order[x->n_pub++] = 1 + j;
+        take_rows(x, m->from, x->node.me, m->rows, m->rows + rows * x->rt.meta_bytes, rows, held);
+        x->pub.order[x->pub.n++] = j;
     }
     return true;
 }
 
-static bool ready(void *arg)
+/* Whether all is here, or the operation cannot go on. */
+static bool rows_ready(struct mb_xchg *x)
 {
-    struct mb_xchg *x = arg;
-
     if (!mb_net_poll(x, &x->disp) || !take_blocks(x))
         return true;
     if (x->node.n > 1) {
@@ -205,24 +198,65 @@ static bool ready(void *arg)
         if (!mb_node_read(x, read_piece))
             return true;
     }
-    return x->disp.left == 0 && x->n_pub == x->disp.n_in && mb_node_done(x);
+    return x->disp.port.left == 0 && x->pub.n == x->disp.n_in && mb_node_done(x);
+}
+
+bool mb_xchg_rows_test(struct mb_xchg *x)
+{
+    if (x->phase == XP_ROWS && rows_ready(x))
+        x->phase = XP_DONE;
+    return x->phase == XP_DONE;
+}
+
+static bool ready(void *arg)
+{
+    return mb_xchg_rows_test(arg);
 }
 
 /* ---------------------------------------------------------------- the operation */
-static enum mb_status exchange_rows(struct mb_xchg *x, struct mb_view in)
+static void take_own(struct mb_xchg *x)
 {
-    x->n_pub = x->pub_place = 0;
-    x->pub_row = 0;
-    x->pub_head = false;
-    gather_send_rows(x, in);
+    const struct mb_own_rows *o = &x->rt.own;
+    int32_t *rows = x->rt.take.order;
+    int64_t n = mb_route_take_own(&x->rt, rows);
+
+    x->counts.dispatch_bytes[MB_LINK_SELF] += n * x->size.x;
+    x->counts.dispatch_messages[MB_LINK_SELF] += n > 0;
+    if (n == 0 || x->rt.cut.n == 1)
+        return; /* alone, every row is taken, so `in` itself is in the order of RECV */
+    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, n * x->size.x);
+    mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, n, x->o.hidden, x->o.x_type),
+                                     mb_view_rows(x->in, o->r0, o->r1 - o->r0), mb_sum_upload(x, rows, n)));
+}
+
+static void begin_rows(struct mb_xchg *x)
+{
+    x->pub.n = x->pub.place = 0;
+    x->pub.row = 0;
+    x->pub.head = false;
+    mb_net_post(x, &x->disp);
+    gather_send_rows(x);
     if (x->node.n > 1)
-        pack_rows(x, x->my_node,
-                  mb_xchg_host(x, &x->own_rows, (uint64_t)(rows_for(x, x->my_node) * (x->meta_bytes + x->x_bytes))));
+        pack_rows(x, x->rt.cut.mine, mb_xchg_host(x, MB_XB_OWN_ROWS));
     send_rows(x);
-    mb_rows_take_own(x, in);
-    MB_TRY(mb_xchg_wait(x, ready));
-    x->broken = x->failed;
-    return x->failed;
+    take_own(x);
+    x->phase = XP_ROWS;
+}
+
+static enum mb_status end_rows(struct mb_xchg *x)
+{
+    x->phase = XP_IDLE;
+    if (x->st.failed == MB_OK && x->rt.full)
+        x->st.failed = mb_error(MB_BUG, "rank %d was sent more rows of a round than were planned for", mb_xchg_rank(x, x->rt.cut.me));
+    x->st.broken = x->st.failed;
+    return x->st.failed;
+}
+
+static void begin_round(struct mb_xchg *x, const struct mb_xchg_head *mine, int32_t round)
+{
+    mb_route_round(&x->rt, round);
+    mb_xchg_begin(x, XOP_DISPATCH, mine, x->rt.own.m);
+    begin_rows(x);
 }
 
 void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
@@ -230,35 +264,87 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
     x->tags = tags;
 }
 
-enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
-                                const int32_t *experts, const float *weights, struct mb_dispatched *out)
+enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
+                                      struct mb_view in, const int32_t *experts, const float *weights)
 {
     MB_TRY(mb_xchg_usable(x, "dispatch"));
     if (in.rows < 0 || in.rows > x->o.max_rows)
         return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in.rows,
                         (long long)x->o.max_rows);
-    MB_TRY(mb_rows_owners(x, v));
-    MB_TRY(mb_rows_route(x, in.rows, experts, weights));
-    mb_xchg_begin(x, XOP_DISPATCH, mine, in.rows);
-    mb_net_post(x, &x->disp);
-    MB_TRY(exchange_rows(x, in));
-    mb_rows_sort(x, in);
-    x->dispatched = true;
-    x->fail = MB_OK;
-    *out = (struct mb_dispatched){
-        .x = mb_view_of(x->x.buf, 0, x->rows, x->o.hidden, x->o.x_type), .rows = x->rows, .n_experts = x->n_own,
-        .expert = x->own_expert, .begin = x->begin, .tag = x->o.tagged ? x->out_tag.p : NULL, .heads = x->heads};
+    MB_TRY(mb_route_rows(&x->rt, v, in.rows, mine->share, experts, weights, x->o.tagged ? x->tags : NULL));
+    x->in = in;
+    x->rounds = 1;
+    begin_round(x, mine, 0);
     return MB_OK;
+}
+
+enum mb_status mb_xchg_again_begin(struct mb_xchg *x, const struct mb_xchg_head *mine)
+{
+    MB_TRY(mb_xchg_usable(x, "dispatch"));
+    if (x->dispatched || x->rt.own.round + 1 >= x->rounds)
+        return mb_error(MB_BUG, "a round of an exchange that has none left");
+    begin_round(x, mine, x->rt.own.round + 1);
+    return MB_OK;
+}
+
+/* The taken rows by (expert, home, row) on the device. */
+static void sort_rows(struct mb_xchg *x)
+{
+    const struct mb_own_rows *o = &x->rt.own;
+    int32_t *idx = x->buf.host[MB_XB_UPLOAD];
+    int64_t rows = mb_route_sort(&x->rt, idx);
+
+    x->counts.served_rows += rows;
+    if (rows == 0)
+        return;
+    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_X, rows * x->size.x);
+    struct mb_view src = x->rt.cut.n == 1
+                             ? mb_view_rows(x->in, o->r0, o->r1 - o->r0)
+                             : mb_view_of(x->buf.dev[MB_XB_RECV], 0, x->rt.take.n, x->o.hidden, x->o.x_type);
+    mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, rows, x->o.hidden, x->o.x_type), src,
+                                     mb_sum_upload(x, idx, rows)));
+}
+
+enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out)
+{
+    const struct mb_takes *t = &x->rt.take;
+
+    MB_TRY(end_rows(x));
+    sort_rows(x);
+    x->dispatched = true;
+    x->st.fail = MB_OK;
+    *out = (struct mb_dispatched){
+        .x = mb_view_of(x->buf.dev[MB_XB_X], 0, t->hits, x->o.hidden, x->o.x_type), .rows = t->hits,
+        .n_experts = x->rt.owners.n, .expert = x->rt.owners.own, .begin = t->begin, .tag = x->o.tagged ? t->tag : NULL,
+        .heads = x->heads, .round = x->rt.own.round, .rounds = x->rounds};
+    return MB_OK;
+}
+
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
+                                const int32_t *experts, const float *weights, struct mb_dispatched *out)
+{
+    MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in, experts, weights));
+    MB_TRY(mb_xchg_wait(x, ready));
+    return mb_xchg_dispatch_end(x, out);
+}
+
+enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out)
+{
+    MB_TRY(mb_xchg_again_begin(x, mine));
+    MB_TRY(mb_xchg_wait(x, ready));
+    return mb_xchg_dispatch_end(x, out);
 }
 
 enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads)
 {
     MB_TRY(mb_xchg_usable(x, "step"));
-    x->m = 0;
-    memset(x->send_off, 0, ((size_t)x->n_nodes + 1) * sizeof *x->send_off);
+    mb_route_none(&x->rt);
+    x->in = MB_NO_VIEW;
+    x->rounds = 1;
     mb_xchg_begin(x, XOP_STEP, mine, mine->rows);
-    mb_net_post(x, &x->disp);
-    MB_TRY(exchange_rows(x, MB_NO_VIEW));
+    begin_rows(x);
+    MB_TRY(mb_xchg_wait(x, ready));
+    MB_TRY(end_rows(x));
     *heads = x->heads;
     return MB_OK;
 }

@@ -29,36 +29,48 @@ static uint64_t slot_bytes(uint64_t shm, int32_t n)
 /* A slot must hold one row or value, with its heads. */
 static bool slots_suffice(const struct mb_xchg *x)
 {
-    uint64_t row = mb_up64((uint64_t)x->row_bytes), value = mb_up64((uint64_t)x->o.hidden * 4);
+    uint64_t row = mb_up64((uint64_t)x->size.row), value = mb_up64((uint64_t)x->o.hidden * 4);
     uint64_t need = sizeof(struct round_head) + MB_XCHG_HEADER + (row > value ? row : value);
     int32_t most = 1;
 
-    for (int32_t b = 0; b < x->n_nodes; b++)
-        if (x->node_first[b + 1] - x->node_first[b] > most)
-            most = x->node_first[b + 1] - x->node_first[b];
+    for (int32_t b = 0; b < x->rt.cut.nodes; b++)
+        if (mb_cut_count(&x->rt.cut, b) > most)
+            most = mb_cut_count(&x->rt.cut, b);
     return most == 1 || slot_bytes(x->o.shm_bytes, most) >= need;
+}
+
+enum mb_status mb_node_tables(struct mb_xchg *x)
+{
+    struct xnode *nd = &x->node;
+
+    nd->n = mb_cut_near(&x->rt.cut);
+    nd->me = mb_cut_place(&x->rt.cut);
+    nd->consumed = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)nd->n, sizeof *nd->consumed);
+    nd->finished = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)nd->n, 1);
+    if (nd->consumed == NULL || nd->finished == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the node's tables");
+    return MB_OK;
+}
+
+void mb_node_lend(struct mb_xchg *x, uint8_t *segment)
+{
+    x->node.lent = true;
+    x->node.shm = (struct mb_shm){segment, x->o.shm_bytes};
+    x->node.slot = slot_bytes(x->o.shm_bytes, x->node.n);
 }
 
 enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
 {
     struct xnode *nd = &x->node;
-    int32_t first = x->node_first[x->my_node];
-    enum mb_status st = MB_OK;
 
-    nd->n = x->node_first[x->my_node + 1] - first;
-    nd->me = x->me - first;
-    nd->consumed = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)nd->n, sizeof *nd->consumed);
-    nd->finished = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)nd->n, 1);
-    if (nd->consumed == NULL || nd->finished == NULL)
-        st = mb_error(MB_NO_MEMORY, "no memory for the node's tables");
-    MB_TRY(mb_comm_agree(x->c, st, "exchange"));
+    MB_TRY(mb_comm_agree(x->c, mb_node_tables(x), "exchange"));
     if (x->algorithm == MB_A2A_FLAT)
         return MB_OK;
     if (!slots_suffice(x)) { /* the same everywhere: integers of topology and options */
         snprintf(why, MB_SHM_WHY, "that is too little for a row for each rank");
         return MB_NO_SPACE;
     }
-    MB_TRY(mb_shm_share(x->c, first, nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
+    MB_TRY(mb_shm_share(x->c, x->rt.cut.first[x->rt.cut.mine], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
     nd->slot = slot_bytes(x->o.shm_bytes, nd->n);
     mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes / nd->n); /* each its part of what all share */
     return MB_OK;
@@ -66,9 +78,10 @@ enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
 
 void mb_node_fini(struct mb_xchg *x)
 {
-    if (x->node.n > 0)
+    if (x->node.n > 0 && !x->node.lent) {
         mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, -((int64_t)x->node.shm.bytes / x->node.n));
-    mb_shm_unmap(&x->node.shm);
+        mb_shm_unmap(&x->node.shm);
+    }
     mb_free(x->node.consumed);
     mb_free(x->node.finished);
     memset(&x->node, 0, sizeof x->node);
@@ -115,7 +128,7 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 static bool same_place(struct mb_xchg *x, int32_t q, const struct round_head *r)
 {
     struct xhead h = {.version = XCHG_VERSION, .op = r->op, .step = r->step, .layer = r->layer, .status = r->status,
-                      .from = x->node_first[x->my_node] + q};
+                      .from = x->rt.cut.first[x->rt.cut.mine] + q};
 
     if (r->op == x->mine.op && r->step == x->mine.step && r->layer == x->mine.layer)
         return true;
@@ -143,7 +156,7 @@ static bool read_round(struct mb_xchg *x, int32_t q, mb_piece_fn piece)
     x->node.finished[q] = r.last != 0;
     x->node.consumed[q]++;
     atomic_fetch_add_explicit(&ctl_of(x, q)->reads, 1, memory_order_acq_rel);
-    return x->failed == MB_OK || x->mine.op != XOP_COMBINE;
+    return x->st.failed == MB_OK || x->mine.op != XOP_COMBINE;
 }
 
 bool mb_node_read(struct mb_xchg *x, mb_piece_fn piece)

@@ -1,41 +1,195 @@
-/* The buffers of an exchange in their planned sizes. */
+/* The buffers of an exchange, by plan's table: allocated and freed in one loop; none grows. */
+#include "base/log.h"
 #include "comm/xchg_impl.h"
 
-void mb_xchg_reserve(struct mb_xchg *x, const struct mb_xchg_room *r)
+static enum mb_status no_memory(int id, int64_t bytes)
 {
-    struct {
-        struct vec *v;
-        int64_t bytes;
-    } list[] = {{&x->own_meta, r->own_meta},  {&x->out_tag, r->out_tag},     {&x->by_tag, r->by_tag},
-                {&x->served, r->served},      {&x->send_rows, r->send_rows}, {&x->held_taken, r->held_taken},
-                {&x->refs, r->refs},          {&x->taken.from, r->from},     {&x->taken.agent, r->agent},
-                {&x->taken.meta, r->meta},    {&x->taken.ypos, r->ypos},     {&x->order, r->order},
-                {&x->host_idx, r->host_idx},  {&x->emit.idx, r->emit_idx},   {&x->emit.off, r->emit_off},
-                {&x->emit.src, r->emit_item}, {&x->emit.pos, r->emit_item},  {&x->emit.w, r->emit_item}};
-    struct {
-        struct devbuf *d;
-        int64_t bytes;
-    } dev[] = {{&x->recv, r->recv}, {&x->x, r->x},       {&x->idx, r->idx},     {&x->cy, r->cy},
-               {&x->ci, r->ci},     {&x->lone, r->lone}, {&x->inner, r->inner}, {&x->gathered, r->gathered}};
-    struct {
-        struct hostbuf *h;
-        int64_t bytes;
-    } host[] = {{&x->own_rows, r->own_rows},
-                {&x->out_host, r->out_host},
-                {&x->disp.stage, r->stage},
-                {&x->comb.stage, r->back_stage}};
+    return mb_error(MB_NO_MEMORY, "no memory for %lld bytes of the exchange (%s); fewer rows a step (--max-batch-rows) need less",
+                    (long long)bytes, mb_xbufs[id].name);
+}
 
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (list[i].bytes > 0)
-            mb_xchg_room(x, list[i].v, (uint64_t)list[i].bytes, 1);
-    for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
-        if (dev[i].bytes > 0)
-            mb_xchg_dev(x, dev[i].d, (uint64_t)dev[i].bytes, 0);
-    for (size_t i = 0; i < sizeof host / sizeof *host; i++)
-        if (host[i].bytes > 0)
-            mb_xchg_host(x, host[i].h, (uint64_t)host[i].bytes);
-    for (int32_t i = 0; i < x->disp.n_in && r->body > 0; i++)
-        mb_xchg_host(x, &x->disp.in[i].body, (uint64_t)r->body);
-    for (int32_t i = 0; i < x->comb.n_in && r->back_body > 0; i++)
-        mb_xchg_host(x, &x->comb.in[i].body, (uint64_t)r->back_body);
+static enum mb_status allocate(struct mb_xchg *x, int id)
+{
+    int64_t bytes = x->buf.room.bytes[id];
+    const struct mb_ops *ops = x->o.ops;
+    enum mb_status st = MB_OK;
+
+    if (bytes == 0)
+        return MB_OK;
+    if (mb_xbufs[id].kind == MB_XB_DEVICE)
+        st = ops->buf_alloc(x->o.dev, MB_MEM_EXCHANGE, (uint64_t)bytes, &x->buf.dev[id]);
+    else if (mb_xbufs[id].kind == MB_XB_PINNED)
+        st = ops->host_alloc(x->o.dev, (uint64_t)bytes, &x->buf.host[id]);
+    else
+        x->buf.host[id] = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)bytes, 1);
+    if (st == MB_OK && x->buf.host[id] == NULL && x->buf.dev[id] == NULL)
+        st = MB_NO_MEMORY;
+    return st == MB_OK ? st : no_memory(id, bytes);
+}
+
+struct mb_buf *mb_xchg_dev(struct mb_xchg *x, enum mb_xbuf id, int64_t bytes)
+{
+    if (bytes > x->buf.room.bytes[id])
+        mb_xchg_must(x, mb_error(MB_BUG, "the exchange needs %lld bytes for %s; %lld were planned", (long long)bytes,
+                                 mb_xbufs[id].name, (long long)x->buf.room.bytes[id]));
+    return x->buf.dev[id];
+}
+
+/* A part of the tables: n items, aligned. NULL once they are full. */
+static void *carve(struct mb_xchg *x, int64_t n, uint64_t size)
+{
+    uint64_t at = x->buf.used;
+
+    x->buf.used = at + ((uint64_t)n * size + 7) / 8 * 8;
+    return x->buf.used <= (uint64_t)x->buf.room.bytes[MB_XB_TABLES] ? (uint8_t *)x->buf.host[MB_XB_TABLES] + at : NULL;
+}
+
+static void owner_tables(struct mb_xchg *x, int64_t n, int64_t ids)
+{
+    struct mb_owners *o = &x->rt.owners;
+
+    o->of = x->buf.host[MB_XB_OWNER];
+    o->known = carve(x, n, 1);
+    o->slot = carve(x, ids, 4);
+    o->own = carve(x, ids, 4);
+    x->rt.take.begin = carve(x, ids + 1, 8);
+    x->rt.take.fill = carve(x, ids, 8);
+    x->rt.take.home = carve(x, n + 1, 8);
+}
+
+static void own_tables(struct mb_xchg *x, int64_t n)
+{
+    struct mb_own_rows *o = &x->rt.own;
+
+    o->first = x->buf.host[MB_XB_ROUND];
+    o->meta = x->buf.host[MB_XB_META];
+    o->served = x->buf.host[MB_XB_SERVED];
+    o->send = x->buf.host[MB_XB_SEND];
+    o->send_at = carve(x, n + 1, 8);
+    o->mark = carve(x, n, 4);
+    o->may = carve(x, n, sizeof *o->may);
+    o->pairs = carve(x, n, 8);
+    o->rows = carve(x, n, 8);
+    o->terms = carve(x, n, 8);
+}
+
+static void held_tables(struct mb_xchg *x, int64_t n)
+{
+    struct mb_helds *h = &x->rt.held;
+    int64_t sources = x->buf.room.sources, regions = 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.nodes;
+
+    h->block = carve(x, 1 + sources, sizeof *h->block);
+    h->source = carve(x, sources, 4);
+    h->region = carve(x, n, 4);
+    h->region_own = carve(x, n, 4);
+    h->lone_n = carve(x, regions, 8);
+    h->inner_n = carve(x, regions, 8);
+    h->lone_base = carve(x, regions, 8);
+    h->inner_base = carve(x, regions, 8);
+    x->pub.lone_got = carve(x, regions, 8);
+    x->pub.inner_got = carve(x, regions, 8);
+    x->pub.order = carve(x, sources + 1, 4);
+    x->rt.emit.out_lone = carve(x, n + 1, 8);
+    x->rt.emit.out_inner = carve(x, n + 1, 8);
+    h->taken = x->buf.host[MB_XB_HELD];
+    h->ref = x->buf.host[MB_XB_REF];
+    h->room = x->buf.room.bytes[MB_XB_HELD] / 4;
+}
+
+static int64_t items(const struct mb_xchg *x, enum mb_xbuf id, int64_t size)
+{
+    return x->buf.room.bytes[id] / size;
+}
+
+static void take_tables(struct mb_xchg *x)
+{
+    struct mb_takes *t = &x->rt.take;
+
+    t->row = x->buf.host[MB_XB_TAKEN];
+    t->rows_room = items(x, MB_XB_TAKEN, (int64_t)sizeof *t->row) - 1;
+    t->hit = x->buf.host[MB_XB_HIT];
+    t->hits_room = items(x, MB_XB_HIT, (int64_t)sizeof *t->hit);
+    t->copied = x->buf.host[MB_XB_COPIED];
+    t->copied_room = items(x, MB_XB_COPIED, x->rt.meta_bytes > 0 ? x->rt.meta_bytes : 1);
+    t->order = x->buf.host[MB_XB_ORDER];
+    t->by_tag = x->buf.host[MB_XB_BY_TAG];
+    t->tag = x->buf.host[MB_XB_TAG];
+}
+
+static void emit_tables(struct mb_xchg *x)
+{
+    struct mb_emit *e = &x->rt.emit;
+
+    e->idx = x->buf.host[MB_XB_LONE];
+    e->lone_room = items(x, MB_XB_LONE, 4);
+    e->off = x->buf.host[MB_XB_OFF];
+    e->inner_room = items(x, MB_XB_OFF, 4) - 1;
+    e->src = x->buf.host[MB_XB_SRC];
+    e->pos = x->buf.host[MB_XB_POS];
+    e->w = x->buf.host[MB_XB_W];
+    e->items_room = items(x, MB_XB_SRC, 4);
+    x->rt.scratch = x->buf.host[MB_XB_UPLOAD];
+    x->rt.scratch_room = items(x, MB_XB_UPLOAD, 4);
+}
+
+static void net_tables(struct mb_xchg *x, struct net *net, enum mb_xbuf first, enum mb_xbuf body, enum mb_xbuf stage,
+                       int64_t room)
+{
+    uint64_t each = mb_up64(MB_XCHG_HEADER + x->size.eager);
+
+    net->in = carve(x, net->n_in, sizeof *net->in);
+    net->out = carve(x, net->n_out, sizeof *net->out);
+    net->stage = x->buf.host[stage];
+    net->room = (uint64_t)room;
+    for (int32_t i = 0; i < net->n_in && net->in != NULL; i++) {
+        net->in[i].first = (uint8_t *)x->buf.host[first] + (uint64_t)i * each;
+        net->in[i].body = room > 0 ? (uint8_t *)x->buf.host[body] + (uint64_t)i * (uint64_t)room : NULL;
+    }
+}
+
+/* Counts of integers that the device takes as int32. */
+static bool countable(const struct mb_xchg_room *r)
+{
+    return r->bytes[MB_XB_SRC] / 4 <= INT32_MAX && r->bytes[MB_XB_HIT] / (int64_t)sizeof(struct mb_hit) <= INT32_MAX &&
+           r->bytes[MB_XB_HELD] / 4 <= INT32_MAX && r->bytes[MB_XB_UPLOAD] / 4 <= INT32_MAX;
+}
+
+enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
+{
+    const struct mb_xchg_room *r = &x->buf.room;
+    int64_t n = x->rt.cut.n, ids = x->o.experts;
+
+    mb_xchg_room_of(s, &x->buf.room);
+    if (!countable(r))
+        return mb_error(MB_LAYOUT, "%lld rows a step and member, %d experts each, are more than an exchange can number; lower "
+                        "--max-batch-rows", (long long)x->o.max_rows, x->o.k);
+    if (r->sources < x->disp.n_in)
+        return mb_error(MB_BUG, "%lld sources planned, there are %d", (long long)r->sources, x->disp.n_in);
+    for (int id = 0; id < MB_XB_COUNT; id++)
+        MB_TRY(allocate(x, id));
+    x->link = carve(x, n, sizeof *x->link);
+    x->heads = carve(x, n, sizeof *x->heads);
+    owner_tables(x, n, ids);
+    own_tables(x, n);
+    held_tables(x, n);
+    take_tables(x);
+    emit_tables(x);
+    net_tables(x, &x->disp, MB_XB_FIRST, MB_XB_BODY, MB_XB_STAGE, r->body);
+    net_tables(x, &x->comb, MB_XB_BACK_FIRST, MB_XB_BACK_BODY, MB_XB_BACK_STAGE, r->back_body);
+    if (x->buf.used > (uint64_t)r->bytes[MB_XB_TABLES])
+        return mb_error(MB_BUG, "tables of the exchange need %llu bytes, %lld were planned", (unsigned long long)x->buf.used,
+                        (long long)r->bytes[MB_XB_TABLES]);
+    return MB_OK;
+}
+
+void mb_xchg_rooms_fini(struct mb_xchg *x)
+{
+    for (int id = 0; id < MB_XB_COUNT; id++) {
+        if (mb_xbufs[id].kind == MB_XB_DEVICE)
+            x->o.ops->buf_free(x->buf.dev[id]);
+        else if (mb_xbufs[id].kind == MB_XB_PINNED)
+            x->o.ops->host_free(x->o.dev, x->buf.host[id]);
+        else
+            mb_free(x->buf.host[id]);
+    }
 }

@@ -137,10 +137,20 @@ static int64_t tick(const struct mb_engine *e)
     return e->t.l.lane_scope ? e->step + e->t.at.stage : e->step;
 }
 
+/* Rows of this step of the members that share what is planned for one: the parts of a sequence group. */
+static int64_t shared_rows(const struct mb_engine *e)
+{
+    int64_t n = 0, tp = e->t.l.tp;
+
+    for (int32_t p = 0; p < e->t.l.sp && e->t.l.sp > 1; p++)
+        n += (e->batch.g_at[p + 1] - e->batch.g_at[p] + tp - 1) / tp;
+    return n;
+}
+
 void mb_engine_mine(const struct mb_engine *e, int32_t layer, struct mb_xchg_head *out)
 {
     *out = (struct mb_xchg_head){.step = tick(e), .layer = e->t.l.lane_scope ? e->exchange : layer, .status = e->status,
-                                 .flags = e->flags};
+                                 .flags = e->flags, .share = shared_rows(e)};
 }
 
 /* Whether a member of the exchange group speaks for an attention group in this step: under lane scope later stages repeat what their

@@ -85,6 +85,8 @@ static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, 
     struct mb_view y;
     double t0 = mb_now();
 
+    if (e->zero != NULL)
+        mb_zero_round(e, d->begin);
     enum mb_status st = mb_experts_run(e, d, &y);
     mb_engine_must(e, st);
     if (st != MB_OK) {
@@ -96,6 +98,33 @@ static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, 
     MB_TRY(mb_xchg_combine(e->xchg, y, out));
     e->counters.seconds_compute += t1 - t0;
     e->counters.seconds_exchange += mb_now() - t1;
+    return MB_OK;
+}
+
+/* A dispatch is over: what was said in it. Returns whether the step is over too. */
+static bool heard(struct mb_engine *e, const struct mb_xchg_head *mine, const struct mb_dispatched *d)
+{
+    e->told |= mine->status != MB_OK;
+    mb_engine_heads(e, d->heads);
+    return mb_step_over(e);
+}
+
+/* The rounds of an exchange whose first dispatch is over: one unless routing is much hotter than planned. layer: for
+ * messages. */
+static enum mb_status serve_rounds(struct mb_engine *e, int32_t layer, struct mb_dispatched *d, struct mb_view out)
+{
+    struct mb_xchg_head mine;
+
+    MB_TRY(serve(e, d, out));
+    while (d->round + 1 < d->rounds) {
+        double t0 = mb_now();
+        mb_engine_mine(e, layer, &mine);
+        MB_TRY(mb_xchg_again(e->xchg, &mine, d));
+        e->counters.seconds_exchange += mb_now() - t0;
+        if (heard(e, &mine, d))
+            return e->status;
+        MB_TRY(serve(e, d, out));
+    }
     return MB_OK;
 }
 
@@ -147,12 +176,10 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, to, weights, &d));
     e->counters.seconds_compute += t1 - t0;
     e->counters.seconds_exchange += mb_now() - t1;
-    e->told |= mine.status != MB_OK;
-    mb_engine_heads(e, d.heads);
-    if (mb_step_over(e))
+    if (heard(e, &mine, &d))
         return e->status;
     note_served(e, y->moe_index, h.rows);
-    return serve(e, &d, out);
+    return serve_rounds(e, l, &d, out);
 }
 
 /* The layer of this stage that meets in exchange j, for messages; -1: none does. */
@@ -177,11 +204,10 @@ enum mb_status mb_moe_serve(struct mb_engine *e)
     enum mb_status fetched = servers(e, j, NULL, 0, &v);
     if (e->status == MB_OK)
         e->status = fetched;
-    mb_engine_mine(e, layer_of(e, j), &mine);
+    int32_t layer = layer_of(e, j);
+    mb_engine_mine(e, layer, &mine);
     MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, NULL, NULL, &d));
-    e->told |= mine.status != MB_OK;
-    mb_engine_heads(e, d.heads);
-    return mb_step_over(e) ? e->status : serve(e, &d, out);
+    return heard(e, &mine, &d) ? e->status : serve_rounds(e, layer, &d, out);
 }
 
 enum mb_status mb_ffn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view t)

@@ -130,7 +130,7 @@ static enum mb_status xchg_create(struct mb_engine *e, const struct mb_rooms *ro
                                 .shm_bytes = e->o.shm_bytes,
                                 .eager_bytes = e->o.eager_bytes,
                                 .tagged = e->expert_lora,
-                                .room = &rooms->xchg};
+                                .shape = &rooms->shape};
     return mb_xchg_create(e->t.xg, &x, &e->xchg);
 }
 

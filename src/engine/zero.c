@@ -171,7 +171,19 @@ static enum mb_status fetch_file(struct mb_engine *e, int32_t j, int32_t id)
     return MB_OK;
 }
 
-/* Experts with rows that were here when the exchange began. */
+void mb_zero_round(struct mb_engine *e, const int64_t *begin)
+{
+    struct mb_zero *z = e->zero;
+
+    z->next = -1;
+    for (int32_t i = 0; i < z->served.n; i++) {
+        int32_t slot = mb_cache_at(&z->cache, z->exchange, z->served_id[i]);
+        z->served.ffn[i] = slot < 0 ? NULL : &z->cache.slot[slot].f;
+        z->served_rows[i] = begin[i + 1] - begin[i];
+    }
+}
+
+/* Experts with rows that were here when the round began. */
 static bool pick_resident(struct mb_zero *z)
 {
     bool some = false;

@@ -28,7 +28,9 @@ void mb_zero_destroy(struct mb_engine *e); /* NULL ok */
  */
 enum mb_status mb_zero_step(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n,
                             const struct mb_serve **v);
-/* Marks in mb_zero_served()->pick which experts are computed next: those that were here when the exchange
+/* Before the experts of a round are computed: how many dispatched rows each has in it, begin [experts here + 1]. Local. */
+void mb_zero_round(struct mb_engine *e, const int64_t *begin);
+/* Marks in mb_zero_served()->pick which experts are computed next: those that were here when the round
  * began, then one by one those that had to be read, for which the ones already computed make room. false:
  * all are done, or *st says what failed. Local. */
 bool mb_zero_pick(struct mb_engine *e, enum mb_status *st);

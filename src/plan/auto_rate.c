@@ -185,6 +185,7 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
     mb_layout_place(l, stage * mb_layout_stage_size(l) + (attends ? 0 : l->attn), &r.at);
     r.node0 = r.at.index / in->c->per_node * in->c->per_node;
     r.node1 = r.node0 + in->c->per_node;
+    r.widest = in->c->per_node;
     if (attends) {
         r.at.t = tensor;
         r.dense = s->dense[i][l->tp];

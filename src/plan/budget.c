@@ -161,21 +161,36 @@ static int64_t logit_rows(const struct mb_model *m, const struct mb_plan *p)
     return n;
 }
 
-/* (row, expert) pairs a rank computes in one exchange: the rows of all batches that meet in it, divided among
+/* Rows of a member whose group has a full step. */
+static int64_t member_rows(const struct mb_plan *p)
+{
+    return (p->max_batch_rows + p->layout.tp - 1) / p->layout.tp;
+}
+
+/* (row, expert) pairs a rank computes at a time: the rows of all batches that meet in an exchange, divided among
  * the copies (a sequence group's rows may all be those of one part, and so go to one copy). Balanced routing
- * gives an expert rows * k / experts of them; twice that is planned for, never more than there can be. */
-static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned)
+ * gives an expert rows * k / experts of them; twice that is planned for, and one row of each member that sends,
+ * never more than there can be. each: what one member may send of them (a sequence group counts as one). */
+static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned, int64_t *each)
 {
     const struct mb_layout *l = &p->layout;
-    int64_t batches = (int64_t)l->adp * (l->lane_scope ? l->pp : 1),
+    int64_t batches = (int64_t)l->adp * (l->lane_scope ? l->pp : 1), k = m->router.k,
             rows = mb_sat_mul(batches, p->max_batch_rows);
 
+    *each = 0;
     if (m->router.experts == 0 || owned == 0)
         return 0;
-    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, m->router.k), owned) /
+    int64_t even = mb_sat_mul(mb_sat_mul(2 * rows, k), owned) /
                        ((int64_t)m->router.experts * (l->sp == 1 ? l->edp : 1)) +
                    1;
-    return mb_least(mb_sat_mul(rows, mb_least(m->router.k, owned)), even);
+    int64_t most = mb_sat_mul(rows, mb_least(k, owned)),
+            pairs = mb_sat_add(even, mb_sat_mul(batches * l->tp * l->sp, k));
+    if (pairs >= most) {
+        *each = mb_sat_mul(member_rows(p), k);
+        return most;
+    }
+    *each = mb_sat_add(even / (batches * l->tp), k);
+    return pairs;
 }
 
 static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_plan *p,
@@ -198,7 +213,7 @@ static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_p
     v.sampler = attends && v.last && r->at.q == 0 && r->at.t == 0;
     v.leads = mb_place_leads(&r->at);
     v.own = (v.R + l->tp - 1) / l->tp;
-    v.pairs = r->at.e >= 0 ? expert_pairs(m, p, r->owned) : 0;
+    v.pairs = expert_pairs(m, p, r->at.e >= 0 ? r->owned : 0, &v.pairs_each);
     v.logit_rows = logit_rows(m, p);
     return v;
 }
@@ -221,14 +236,16 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
                               .ids = mb_most(v->m->router.experts, 1) * (l->lane_scope ? l->pp : 1),
                               .nodes = hier ? p->node_of[first + group - 1] - p->node_of[first] + 1 : group,
                               .near = hier ? b - a : 1,
+                              .widest = hier ? mb_least(v->r->widest, group) : 1,
                               .k = moe ? v->m->router.k : 1,
                               .hidden = v->m->hidden,
                               .x_size = v->es,
                               .y_size = v->es,
                               .tagged = mb_budget_tagged(v->o),
                               .own = moe ? v->own : 0,
-                              .each = (p->max_batch_rows + l->tp - 1) / l->tp,
+                              .each = moe ? member_rows(p) : 0,
                               .pairs = v->pairs,
+                              .pairs_each = v->pairs_each,
                               .shm = hier ? limited(v->o->shm_bytes) : 0};
 
     s.holders = hier ? s.nodes : mb_layout_expert(l) * (l->lane_scope ? l->pp : 1);
@@ -244,9 +261,8 @@ void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const st
                      const struct mb_budget_rank *r, struct mb_rooms *out)
 {
     struct mb_budget_view v = view_of(m, p, o, r);
-    struct mb_xchg_shape s = shape_of(&v);
 
-    mb_xchg_room_of(&s, &out->xchg);
+    out->shape = shape_of(&v);
     mb_budget_transit(&v, &out->transit);
 }
 
@@ -270,19 +286,21 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
                                 r->at.stage == 0, v.last};
     struct mb_budget b = {0};
     struct mb_rooms rooms;
+    struct mb_xchg_room xchg;
     int64_t biases =
         m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
 
     mb_budget_rooms(m, p, o, r, &rooms);
+    mb_xchg_room_of(&rooms.shape, &xchg);
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));
     b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path, v.slice));
     b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
     int64_t posts = mb_budget_posts(&v);
     b.late = mb_sat_mul(p->layout.pp - 1, posts);
     b.exchange =
-        MB_SUM(mb_xchg_room_bytes(&rooms.xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
+        MB_SUM(mb_xchg_room_bytes(&xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
     b.staging = mb_budget_staging(
-        &v, mb_sat_add(mb_xchg_room_pinned(&rooms.xchg), mb_transit_room_pinned(&rooms.transit)));
+        &v, mb_sat_add(mb_xchg_room_pinned(&xchg), mb_transit_room_pinned(&rooms.transit)));
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

@@ -50,6 +50,7 @@ struct mb_budget_rank {
     struct mb_place at;
     int32_t owned;        /* most experts in one layer */
     int32_t node0, node1; /* indices [node0, node1) of its node's ranks */
+    int32_t widest;       /* ranks of the largest node */
     int64_t experts;      /* of all its layers */
     int64_t dense;        /* mb_budget_dense; 0 where it does not attend */
     int64_t adapters;     /* bytes of adapters' matrices */
@@ -79,7 +80,8 @@ struct mb_budget_view {
     bool attends, last, sampler, leads;
     int64_t es;         /* bytes of an element of the path */
     int64_t R, own;     /* rows of a step; those whose residual stream is kept here */
-    int64_t pairs;      /* (row, expert) pairs computed here in one exchange, planned */
+    int64_t pairs;      /* (row, expert) pairs computed here at a time */
+    int64_t pairs_each; /* that one member may send of them */
     int64_t logit_rows; /* rows whose logits are held at a time */
 };
 /* Room for the terms of max_batch_rows rows; 0 without adapters. budget_adapters.c */

@@ -13,6 +13,7 @@
 /* Groups: stages, or the lane under lane scope. */
 struct counts {
     int32_t groups, ep;
+    int32_t widest;    /* ranks of the largest node */
     int64_t *dense;    /* [pp][tp] */
     int64_t *adapters; /* [pp][tp] of attending ranks */
     int64_t *experts;  /* [groups][ep] of all layers */
@@ -109,18 +110,20 @@ static void count_cache(const struct mb_model *m, const struct mb_plan *p, struc
     }
 }
 
-static enum mb_status count(const struct mb_model *m, const struct mb_plan *p,
+static enum mb_status count(const struct mb_model *m, const struct mb_plan *p, const struct mb_topo *t,
                             const struct mb_plan_options *o, struct counts *c)
 {
     MB_TRY(counts_alloc(p, c));
+    for (int32_t n = 0; n < t->nodes; n++)
+        c->widest = (int32_t)mb_most(c->widest, t->node_first[n + 1] - t->node_first[n]);
     MB_TRY(count_experts(m, p, c));
     if (p->zero > 0)
         count_cache(m, p, c);
     for (int32_t s = 0; s < p->layout.pp; s++) {
         struct mb_budget_stage g = stage_of(p, s);
-        for (int32_t t = 0; t < p->layout.tp; t++)
-            c->dense[(int64_t)s * p->layout.tp + t] =
-                mb_budget_dense(m, o, &g, (struct mb_part_of){t, p->layout.tp});
+        for (int32_t r = 0; r < p->layout.tp; r++)
+            c->dense[(int64_t)s * p->layout.tp + r] =
+                mb_budget_dense(m, o, &g, (struct mb_part_of){r, p->layout.tp});
     }
     mb_budget_adapters(m, p, o, c->adapters, c->routed);
     return MB_OK;
@@ -130,7 +133,7 @@ static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_to
                                      int32_t index)
 {
     int32_t node = p->node_of[index];
-    struct mb_budget_rank r = {.node0 = t->node_first[node], .node1 = t->node_first[node + 1]};
+    struct mb_budget_rank r = {.node0 = t->node_first[node], .node1 = t->node_first[node + 1], .widest = c->widest};
 
     mb_layout_place(&p->layout, index, &r.at);
     if (r.at.a >= 0) {
@@ -304,7 +307,7 @@ enum mb_status mb_plan_memory(const struct mb_model *m, const struct mb_topo *t,
     enum mb_status st = most_pages(o, p, &pages);
 
     if (st == MB_OK)
-        st = count(m, p, o, &c);
+        st = count(m, p, t, o, &c);
     for (int32_t n = 0; n < t->nodes && st == MB_OK; n++)
         st = fit_node(t, n, m, o, &c, p, &pages, why);
     if (st == MB_OK) {
@@ -319,7 +322,7 @@ enum mb_status mb_plan_budget(const struct mb_plan *p, const struct mb_model *m,
                               const struct mb_plan_options *o, int32_t index, struct mb_budget *out)
 {
     struct counts c = {0};
-    enum mb_status st = count(m, p, o, &c);
+    enum mb_status st = count(m, p, t, o, &c);
 
     if (st == MB_OK) {
         *out = budget_of(m, p, t, o, &c, index);
@@ -333,7 +336,7 @@ enum mb_status mb_plan_rooms(const struct mb_plan *p, const struct mb_model *m, 
                              const struct mb_plan_options *o, int32_t index, struct mb_rooms *out)
 {
     struct counts c = {0};
-    enum mb_status st = count(m, p, o, &c);
+    enum mb_status st = count(m, p, t, o, &c);
 
     if (st == MB_OK) {
         struct mb_budget_rank r = rank_of(p, t, &c, index);

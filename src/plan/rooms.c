@@ -1,12 +1,51 @@
-/* Buffers of an exchange. Each line says how large the buffer of the same name in comm/xchg_impl.h gets. */
+/* The table of an exchange's buffers, and how large each is. */
 #include "plan/rooms.h"
 
 #include "plan/budget.h"
 
-#define REF_BYTES 12     /* where a value of a held row comes from */
-#define MEMBER_BYTES 224 /* integers kept for each member */
-#define ID_BYTES 24      /* and for each id */
-#define PEER_BYTES 200   /* and for each peer of each direction */
+#define MEMBER_BYTES 320                /* integers kept for each member */
+#define ID_BYTES 32                     /* for each id */
+#define PEER_BYTES 400                  /* and for each peer of both directions */
+#define MESSAGE_MOST ((int64_t)1 << 30) /* bytes of a message */
+
+const struct mb_xbuf_row mb_xbufs[MB_XB_COUNT] = {
+    [MB_XB_META] = {"integers of own rows", MB_XB_HOST},
+    [MB_XB_SERVED] = {"who serves what", MB_XB_HOST},
+    [MB_XB_ROUND] = {"rounds", MB_XB_HOST},
+    [MB_XB_SEND] = {"rows for each node", MB_XB_HOST},
+    [MB_XB_OWNER] = {"owners of ids", MB_XB_HOST},
+    [MB_XB_HELD] = {"held rows", MB_XB_HOST},
+    [MB_XB_TAKEN] = {"taken rows", MB_XB_HOST},
+    [MB_XB_COPIED] = {"integers of taken rows", MB_XB_HOST},
+    [MB_XB_HIT] = {"rows of experts", MB_XB_HOST},
+    [MB_XB_ORDER] = {"orders of rows", MB_XB_HOST},
+    [MB_XB_BY_TAG] = {"orders by tag", MB_XB_HOST},
+    [MB_XB_TAG] = {"tags", MB_XB_HOST},
+    [MB_XB_REF] = {"places of terms", MB_XB_HOST},
+    [MB_XB_LONE] = {"terms that travel", MB_XB_HOST},
+    [MB_XB_OFF] = {"sums", MB_XB_HOST},
+    [MB_XB_SRC] = {"terms of sums", MB_XB_HOST},
+    [MB_XB_POS] = {"positions of terms", MB_XB_HOST},
+    [MB_XB_W] = {"weights of terms", MB_XB_HOST},
+    [MB_XB_UPLOAD] = {"lists for the device", MB_XB_HOST},
+    [MB_XB_TABLES] = {"tables by member and id", MB_XB_HOST},
+    [MB_XB_RECV] = {"rows that arrived", MB_XB_DEVICE},
+    [MB_XB_X] = {"rows of experts", MB_XB_DEVICE},
+    [MB_XB_IDX] = {"lists", MB_XB_DEVICE},
+    [MB_XB_Y] = {"outputs", MB_XB_DEVICE},
+    [MB_XB_INNER] = {"inner nodes that arrived", MB_XB_DEVICE},
+    [MB_XB_OUT] = {"terms for others", MB_XB_DEVICE},
+    [MB_XB_SUMS] = {"sums for others", MB_XB_DEVICE},
+    [MB_XB_GATHERED] = {"rows for others", MB_XB_DEVICE},
+    [MB_XB_OWN_ROWS] = {"rows for the node", MB_XB_PINNED},
+    [MB_XB_OUT_HOST] = {"values for the node", MB_XB_PINNED},
+    [MB_XB_STAGE] = {"messages out", MB_XB_PINNED},
+    [MB_XB_BACK_STAGE] = {"replies out", MB_XB_PINNED},
+    [MB_XB_BODY] = {"messages in", MB_XB_PINNED},
+    [MB_XB_BACK_BODY] = {"replies in", MB_XB_PINNED},
+    [MB_XB_FIRST] = {"headers in", MB_XB_PINNED},
+    [MB_XB_BACK_FIRST] = {"headers of replies in", MB_XB_PINNED},
+};
 
 static int64_t up64(int64_t n)
 {
@@ -20,73 +59,110 @@ static int64_t ints(int64_t n)
 
 /* Counts that several buffers go by. */
 struct counts {
-    int64_t m, k, P;    /* own rows, choices of each, pairs here */
-    int64_t sent;       /* copies of own rows for other members' nodes */
-    int64_t held;       /* rows that this member is the agent of */
-    int64_t replied;    /* pairs of other members' rows among them */
-    int64_t items;      /* terms of the largest list of values */
-    int64_t row, value; /* bytes of a row with its integers; of what comes back for a pair, at most */
-    int64_t peers;      /* members of other nodes that send to this one */
-    int64_t from_peer;  /* rows of one of them */
+    int64_t m, k, P;     /* own rows, choices of each, pairs here */
+    int64_t far;         /* other nodes */
+    int64_t sent;        /* copies of own rows for other members' nodes */
+    int64_t sources;     /* members of other nodes that send to this one */
+    int64_t rows, terms; /* of one of them */
+    int64_t back;        /* pairs in one of the other nodes */
+    int64_t held;        /* rows that this member is the agent of */
+    int64_t replied;     /* pairs of other members' rows among them */
+    int64_t taken;       /* rows with experts here */
+    int64_t made;        /* values for others */
+    int64_t items;       /* terms of the largest list of values */
+    int64_t meta, row,
+        value; /* bytes of a row's integers, of it all, of what comes back for a pair, at most */
 };
 
-static struct counts counts_of(const struct mb_xchg_shape *s, int64_t row)
+/* What a member may send at a time, and a second message of which is not too long. */
+static int64_t fits(int64_t n, int64_t bytes, int64_t least)
 {
-    struct counts c = {.m = s->own, .k = s->k, .P = s->pairs, .row = row};
-    int64_t far = s->nodes - 1, all = mb_sat_mul(s->own, s->k);
+    return mb_most(mb_least(n, MESSAGE_MOST / mb_most(bytes, 1)), least);
+}
 
+static void from_others(const struct mb_xchg_shape *s, struct counts *c)
+{
+    bool hier = s->nodes < s->members;
+    int64_t all = mb_sat_mul(s->each, c->k), mine = mb_sat_mul(c->m, c->k), nodes = mb_most(s->holders, 1);
+
+    c->back = fits(mb_least(mine, MB_SUM(mb_sat_mul(2, mine) / nodes, 1, c->k)), c->value, c->k);
+    c->sources = c->far * ((s->widest + s->near - 1) / s->near);
+    if (hier)
+        c->terms = mb_least(all, MB_SUM(mb_sat_mul(2, all) / nodes, 1, c->k));
+    else
+        c->terms = mb_least(s->pairs_each, all);
+    c->terms = fits(c->terms, c->value, c->k);
+    c->rows = fits(mb_least(s->each, c->terms), c->row, 1);
+    if (c->far == 0 || s->each == 0 || (!hier && s->pairs == 0))
+        c->rows = c->terms = 0;
+}
+
+static struct counts counts_of(const struct mb_xchg_shape *s)
+{
+    struct counts c = {.m = s->own, .k = s->k, .P = s->pairs, .far = s->nodes - 1};
+    int64_t all = mb_sat_mul(s->own, s->k), ids = (2 * (s->k + s->tagged) + 3) / 4 * 4;
+
+    c.meta = ids + ints(s->k);
+    c.row = MB_SUM(c.meta, (s->hidden * s->x_size + 3) / 4 * 4);
     c.value = mb_most(s->hidden * s->y_size, 2 * s->hidden);
-    c.peers = far; /* one of each node */
-    c.sent = mb_sat_mul(s->own, mb_least(s->k, far + (s->near > 1)));
-    c.from_peer =
-        far > 0 && s->pairs > 0 ? mb_least(s->each, 2 * mb_sat_mul(s->each, s->k) / s->holders + 1) : 0;
-    int64_t arrive = mb_least(mb_sat_mul(c.peers, c.from_peer), s->others);
+    c.sent = mb_sat_mul(s->own, mb_least(s->k, c.far + (s->near > 1)));
+    from_others(s, &c);
+    int64_t arrive = mb_least(mb_sat_mul(c.sources, c.rows), s->others);
     c.held = mb_least(mb_sat_add(s->own, arrive), s->rows);
-    c.replied = mb_least(s->pairs, mb_sat_mul(arrive, s->k));
-    c.items = mb_most(all, mb_most(c.replied, s->near > 1 ? s->pairs : 0));
+    c.replied = mb_least(mb_sat_mul(c.sources, c.terms), mb_sat_mul(arrive, s->k));
+    if (s->near == 1)
+        c.replied = mb_least(c.replied, s->pairs);
+    c.taken = mb_least(s->rows, c.P);
+    c.made = mb_most(c.replied, s->near > 1 ? c.P : 0);
+    c.items = mb_most(all, c.made);
     return c;
 }
 
-static void lists(const struct mb_xchg_shape *s, const struct counts *c, struct mb_xchg_room *r)
+static void own_lists(const struct mb_xchg_shape *s, const struct counts *c, int64_t *b)
 {
-    int64_t meta = ints(s->k) + (2 * (s->k + s->tagged) + 3) / 4 * 4, taken = mb_least(s->rows, c->P),
-            made = mb_most(c->replied, s->near > 1 ? c->P : 0);
-    int64_t all = mb_sat_mul(c->m, c->k),
-            longest = mb_most(MB_SUM(c->m, 1, mb_sat_mul(3, all)), mb_sat_mul(4, made) + 1);
+    int64_t all = mb_sat_mul(c->m, c->k);
 
-    r->own_meta = up64(mb_sat_mul(c->m, meta));
-    r->served = up64(ints(all));
-    r->send_rows = up64(ints(c->sent));
-    r->held_taken = up64(ints(c->held));
-    r->refs = up64(mb_sat_mul(mb_sat_mul(c->held, c->k), REF_BYTES));
-    r->out_tag = up64(mb_sat_mul(c->P, 2));
-    r->by_tag = s->tagged ? up64(ints(taken)) : 0;
-    r->from = r->agent = up64(ints(taken));
-    r->meta = up64(mb_sat_mul(taken, meta));
-    r->ypos = up64(mb_sat_mul(ints(taken), c->k));
-    r->order = up64(ints(mb_most(c->m, taken)));
-    r->host_idx = up64(ints(mb_most(c->P, longest)));
-    r->emit_idx = made > 0 ? up64(ints(made + 1)) : 0;
-    r->emit_off = up64(ints(mb_most(c->m, made / 2) + 2));
-    r->emit_item = up64(ints(c->items + 1));
-    r->idx = up64(ints(mb_most(mb_most(c->P, c->sent), longest)));
+    b[MB_XB_META] = mb_sat_mul(c->m, c->meta);
+    b[MB_XB_SERVED] = ints(all);
+    b[MB_XB_ROUND] = ints(c->m + 2);
+    b[MB_XB_SEND] = ints(c->sent);
+    b[MB_XB_OWNER] = mb_sat_mul(mb_sat_mul(s->members, s->ids), 2);
+    b[MB_XB_HELD] = ints(c->held);
+    b[MB_XB_REF] = mb_sat_mul(mb_sat_mul(c->held, c->k), (int64_t)sizeof(struct mb_ref));
 }
 
-static void device(const struct mb_xchg_shape *s, const struct counts *c, struct mb_xchg_room *r)
+static void lists(const struct mb_xchg_shape *s, const struct counts *c, int64_t *b)
 {
-    int64_t x = s->hidden * s->x_size, y = s->hidden * s->y_size, f = 4 * s->hidden;
-    int64_t made = mb_most(c->replied, s->near > 1 ? c->P : 0),
+    int64_t all = mb_sat_mul(c->m, c->k), sums = mb_most(c->m, c->made / 2);
+    int64_t longest = mb_most(MB_SUM(c->m, 1, mb_sat_mul(3, all)), mb_sat_mul(4, c->made) + 1);
+
+    b[MB_XB_TAKEN] = mb_sat_mul(c->taken + 1, (int64_t)sizeof(struct mb_taken));
+    b[MB_XB_COPIED] = s->near > 1 ? mb_sat_mul(c->taken, c->meta) : 0;
+    b[MB_XB_HIT] = mb_sat_mul(mb_sat_add(c->P, c->k), (int64_t)sizeof(struct mb_hit));
+    b[MB_XB_ORDER] = ints(mb_most(c->m, c->taken));
+    b[MB_XB_BY_TAG] = s->tagged ? ints(c->taken) : 0;
+    b[MB_XB_TAG] = s->tagged ? mb_sat_mul(c->P, 2) : 0;
+    b[MB_XB_LONE] = ints(mb_sat_add(c->made, c->k));
+    b[MB_XB_OFF] = ints(MB_SUM(sums, c->k, 2));
+    b[MB_XB_SRC] = b[MB_XB_POS] = b[MB_XB_W] = ints(mb_sat_add(c->items, c->k));
+    b[MB_XB_UPLOAD] = ints(mb_most(c->P, longest));
+    b[MB_XB_IDX] = ints(mb_most(mb_most(c->P, c->sent), longest));
+}
+
+static void device(const struct mb_xchg_shape *s, const struct counts *c, int64_t *b)
+{
+    int64_t x = s->hidden * s->x_size, y = s->hidden * s->y_size, f = 4 * s->hidden,
             back = mb_sat_add(mb_sat_mul(c->m, c->k), s->near > 1 ? c->replied : 0);
 
-    r->x = up64(mb_sat_mul(c->P, x));
+    b[MB_XB_X] = mb_sat_mul(c->P, mb_most(x, y));
     if (s->members == 1)
         return;
-    r->recv = up64(mb_sat_mul(mb_least(s->rows, c->P), x));
-    r->gathered = up64(mb_sat_mul(c->sent, x));
-    r->cy = up64(mb_sat_mul(mb_sat_add(c->P, back), y));
-    r->ci = up64(mb_sat_mul(back / 2, f));
-    r->lone = up64(mb_sat_mul(made, y));
-    r->inner = up64(mb_sat_mul(made / 2, f));
+    b[MB_XB_RECV] = mb_sat_mul(c->taken, x);
+    b[MB_XB_GATHERED] = mb_sat_mul(c->sent, x);
+    b[MB_XB_Y] = mb_sat_mul(mb_sat_add(c->P, back), y);
+    b[MB_XB_INNER] = mb_sat_mul(back / 2, f);
+    b[MB_XB_OUT] = mb_sat_mul(c->made, y);
+    b[MB_XB_SUMS] = mb_sat_mul(c->made / 2, f);
 }
 
 /* A second message where one of the planned size would not go with its header. */
@@ -97,49 +173,60 @@ static int64_t body_of(const struct mb_xchg_shape *s, int64_t bytes)
 
 static void pinned(const struct mb_xchg_shape *s, const struct counts *c, struct mb_xchg_room *r)
 {
-    int64_t far = s->nodes - 1, meta = ints(s->k) + (2 * (s->k + s->tagged) + 3) / 4 * 4;
-    int64_t away = mb_sat_mul(c->m, mb_least(c->k, far)),
-            pairs = mb_least(mb_sat_mul(c->m, c->k), 2 * mb_sat_mul(c->m, c->k) / mb_most(s->holders, 1) + 1);
+    int64_t *b = r->bytes, first = up64(MB_XCHG_HEADER + s->eager);
+    int64_t away = mb_sat_mul(c->m, mb_least(c->k, c->far));
 
-    r->firsts = mb_sat_mul(2 * far, up64(MB_XCHG_HEADER + s->eager));
+    b[MB_XB_FIRST] = mb_sat_mul(c->sources, first);
+    b[MB_XB_BACK_FIRST] = mb_sat_mul(c->far, first);
     if (s->near > 1) {
-        r->own_rows = up64(mb_sat_mul(c->m, meta + s->hidden * s->x_size));
-        r->out_host = up64(mb_sat_mul(c->P, c->value));
+        b[MB_XB_OWN_ROWS] = mb_sat_mul(c->m, c->meta + s->hidden * s->x_size);
+        b[MB_XB_OUT_HOST] = mb_sat_mul(c->P, c->value);
     }
-    if (far == 0)
+    if (c->far == 0)
         return;
-    r->stage = up64(MB_SUM(mb_sat_mul(away, c->row), mb_sat_mul(far, 2 * MB_XCHG_HEADER)));
-    r->back_stage = up64(MB_SUM(mb_sat_mul(c->replied, c->value), mb_sat_mul(far, 2 * MB_XCHG_HEADER)));
-    r->bodies = r->back_bodies = far;
-    r->body = body_of(s, mb_sat_mul(c->from_peer, c->row));
-    r->back_body = body_of(s, mb_sat_mul(c->m > 0 ? pairs : 0, c->value));
+    b[MB_XB_STAGE] = MB_SUM(mb_sat_mul(away, c->row), mb_sat_mul(c->far, 2 * MB_XCHG_HEADER));
+    b[MB_XB_BACK_STAGE] =
+        MB_SUM(mb_sat_mul(c->replied, c->value), mb_sat_mul(c->sources, 2 * MB_XCHG_HEADER));
+    r->body = body_of(s, mb_sat_mul(c->rows, c->row));
+    r->back_body = c->m > 0 ? body_of(s, mb_sat_mul(c->back, c->value)) : 0;
+    b[MB_XB_BODY] = mb_sat_mul(c->sources, r->body);
+    b[MB_XB_BACK_BODY] = mb_sat_mul(c->far, r->back_body);
 }
 
 void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *r)
 {
-    int64_t row = MB_SUM((2 * (s->k + s->tagged) + 3) / 4 * 4, 4 * s->k, (s->hidden * s->x_size + 3) / 4 * 4);
-    struct counts c = counts_of(s, row);
+    struct counts c = counts_of(s);
 
-    *r = (struct mb_xchg_room){.shm = s->near > 1 ? s->shm / s->near : 0};
-    r->tables = MB_SUM(mb_sat_mul(s->members, MEMBER_BYTES), mb_sat_mul(s->ids, ID_BYTES),
-                       mb_sat_mul(2 * (s->nodes - 1), PEER_BYTES));
-    if (s->pairs + s->own > 0) {
-        lists(s, &c, r);
-        device(s, &c, r);
+    *r = (struct mb_xchg_room){.sources = c.sources, .shm = s->near > 1 ? s->shm / s->near : 0};
+    r->quota = (struct mb_xchg_quota){s->pairs_each, c.rows, c.terms};
+    r->back = c.back;
+    r->bytes[MB_XB_TABLES] = MB_SUM(mb_sat_mul(s->members, MEMBER_BYTES), mb_sat_mul(s->ids, ID_BYTES),
+                                    mb_sat_mul(c.sources + c.far, PEER_BYTES), 1024);
+    own_lists(s, &c, r->bytes);
+    if (s->pairs + s->own + c.rows > 0) {
+        lists(s, &c, r->bytes);
+        device(s, &c, r->bytes);
     }
     pinned(s, &c, r);
+    for (int i = 0; i < MB_XB_COUNT; i++)
+        r->bytes[i] = up64(r->bytes[i]);
+}
+
+static int64_t sum_of(const struct mb_xchg_room *r, bool pinned)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < MB_XB_COUNT; i++)
+        sum = (mb_xbufs[i].kind == MB_XB_PINNED) == pinned ? mb_sat_add(sum, r->bytes[i]) : sum;
+    return sum;
 }
 
 int64_t mb_xchg_room_bytes(const struct mb_xchg_room *r)
 {
-    return MB_SUM(r->own_meta, r->out_tag, r->by_tag, r->served, r->send_rows, r->held_taken, r->refs,
-                  r->from, r->agent, r->meta, r->ypos, r->order, r->host_idx, r->emit_idx, r->emit_off,
-                  mb_sat_mul(3, r->emit_item), r->recv, r->x, r->idx, r->cy, r->ci, r->lone, r->inner,
-                  r->gathered, r->tables, r->shm);
+    return mb_sat_add(sum_of(r, false), r->shm);
 }
 
 int64_t mb_xchg_room_pinned(const struct mb_xchg_room *r)
 {
-    return MB_SUM(r->own_rows, r->out_host, r->stage, r->back_stage, mb_sat_mul(r->bodies, r->body),
-                  mb_sat_mul(r->back_bodies, r->back_body), r->firsts);
+    return sum_of(r, true);
 }

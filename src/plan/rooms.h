@@ -1,6 +1,11 @@
-/* Buffers that hold what travels between ranks, sized once for the rows that a step can have and the pairs of
- * rows and experts that are planned for: the engine and the exchange reserve them, the budget counts them. A
- * buffer that turns out too small (experts hotter than twice the even share) grows. Bytes. Pure, Local. */
+/* Buffers that hold what travels between ranks. Each is written down once: its row in the table of rooms.c,
+ * and its size as a function of what the plan knows. The budget adds them up, the exchange allocates, uses
+ * and frees them by the same table; none grows while a step runs. Bytes. Pure, Local.
+ *
+ * Memory is planned for the rows of a full step and about twice the even share of experts. Hotter routing
+ * goes through in rounds: a member sends to one member, and to one node, no more (row, expert) pairs at a
+ * time than there is room for. Rounds cut the rows of a member, each with all its choices, so the nodes of
+ * the trees stay whole. */
 #ifndef MB_PLAN_ROOMS_H
 #define MB_PLAN_ROOMS_H
 #include "plan/plan.h"
@@ -8,31 +13,102 @@
 /* What one member's exchange looks like. Nodes are what the algorithm takes for them (flat: members). */
 struct mb_xchg_shape {
     int64_t members, ids, nodes, near; /* near: members of the own node */
+    int64_t widest;                    /* members of the largest node */
     int64_t k, hidden, x_size, y_size; /* sizes of an element of rows and of outputs */
     bool tagged;
     int64_t own, each, rows; /* rows dispatched at most here, by another member, by all */
     int64_t others;          /* by all others */
-    int64_t pairs, holders;  /* (row, expert) pairs here, planned; nodes with experts */
+    int64_t pairs;           /* (row, expert) pairs here at a time */
+    int64_t pairs_each;      /* of these, what a member with a full step's rows may send at a time */
+    int64_t holders;         /* nodes with experts */
     int64_t eager, shm;      /* bytes behind a header; of the node's segment (0: none) */
 };
 
-struct mb_xchg_room {
+/* How much one member may send to another in a round. Of a member whose rows are a part of those of a
+ * sequence group, the same part of it. And always one row: k pairs. */
+struct mb_xchg_quota {
+    int64_t pairs; /* (row, expert) pairs that the other one computes */
+    int64_t rows;  /* rows for its node, of which it is the agent */
+    int64_t terms; /* and their pairs there */
+};
+
+enum mb_xbuf {
     /* lists on the host */
-    int64_t own_meta, out_tag, by_tag, served, send_rows, held_taken, refs, from, agent, meta, ypos, order,
-        host_idx, emit_idx, emit_off, emit_item;
+    MB_XB_META,   /* own rows: ids ascending, tag, weights */
+    MB_XB_SERVED, /* who serves each choice */
+    MB_XB_ROUND,  /* first own row of each round */
+    MB_XB_SEND,   /* own rows for each node */
+    MB_XB_OWNER,  /* the member that serves an id, for rows of each home */
+    MB_XB_HELD,   /* where a held row is among the taken ones */
+    MB_XB_TAKEN,  /* rows with experts here */
+    MB_XB_COPIED, /* integers of those that others of the node published */
+    MB_XB_HIT,    /* (taken row, expert) pairs */
+    MB_XB_ORDER,  /* an order of rows */
+    MB_XB_BY_TAG, /* and by their tags */
+    MB_XB_TAG,    /* tags of dispatched rows */
+    MB_XB_REF,    /* where the terms of held rows come from */
+    MB_XB_LONE,   /* values to be made: rows that travel as they are, */
+    MB_XB_OFF,    /* sums of several, */
+    MB_XB_SRC,    /* their terms, */
+    MB_XB_POS,    /* positions in the tree */
+    MB_XB_W,      /* and weights */
+    MB_XB_UPLOAD, /* all of these together, for the device */
+    MB_XB_TABLES, /* integers by member and id */
     /* on the device */
-    int64_t recv, x, idx, cy, ci, lone, inner, gathered;
-    /* pinned: own rows for the node, values for it, messages out and in (each) of both directions */
-    int64_t own_rows, out_host, stage, back_stage, body, back_body;
-    /* pinned, made with the exchange: room for first messages of both directions */
-    int64_t firsts;
-    int64_t tables, shm;         /* integers by member and id; share of the node's segment */
-    int64_t bodies, back_bodies; /* how many of body and back_body there are */
+    MB_XB_RECV,     /* taken rows as they arrived */
+    MB_XB_X,        /* dispatched rows; of a member that failed, its outputs */
+    MB_XB_IDX,      /* index lists */
+    MB_XB_Y,        /* outputs from here and from others */
+    MB_XB_INNER,    /* inner tree nodes from others */
+    MB_XB_OUT,      /* lone terms for others */
+    MB_XB_SUMS,     /* inner tree nodes for others */
+    MB_XB_GATHERED, /* own rows in the order of their nodes */
+    /* pinned */
+    MB_XB_OWN_ROWS, /* own rows for the node */
+    MB_XB_OUT_HOST, /* values for the node */
+    MB_XB_STAGE,    /* messages out, of both directions */
+    MB_XB_BACK_STAGE,
+    MB_XB_BODY, /* messages in: what does not go with its header */
+    MB_XB_BACK_BODY,
+    MB_XB_FIRST, /* and headers with what goes with them */
+    MB_XB_BACK_FIRST,
+    MB_XB_COUNT
+};
+enum mb_xbuf_kind { MB_XB_HOST, MB_XB_DEVICE, MB_XB_PINNED };
+struct mb_xbuf_row {
+    const char *name;
+    enum mb_xbuf_kind kind;
+};
+extern const struct mb_xbuf_row mb_xbufs[MB_XB_COUNT];
+
+struct mb_xchg_room {
+    int64_t bytes[MB_XB_COUNT]; /* 0: not needed */
+    int64_t sources;            /* members of other nodes that send here */
+    int64_t body, back_body;    /* bytes of one, of BODY and BACK_BODY */
+    int64_t back;               /* pairs in a node for which there is room for one reply */
+    int64_t shm;                /* share of the node's segment */
+    struct mb_xchg_quota quota; /* for this member as the receiver */
 };
 void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *out);
-/* The sums: lists, device buffers, tables and the segment; pinned memory. */
+/* The sums: lists, device buffers and the segment; pinned memory. */
 int64_t mb_xchg_room_bytes(const struct mb_xchg_room *r);
 int64_t mb_xchg_room_pinned(const struct mb_xchg_room *r);
+
+/* Integers of an exchange, whose sizes the table above needs. */
+struct mb_taken {
+    const uint8_t *meta;
+    int32_t home, agent; /* agent: numbered in the node */
+    int32_t hit;         /* the first of its hits */
+};
+struct mb_hit {
+    int32_t row;   /* dispatched row; until rows are sorted, the expert's number here */
+    int32_t place; /* of the id among the row's */
+};
+struct mb_ref {
+    int32_t src;   /* row of the outputs, or -1 - inner node; MB_NO_SRC: nothing begins at this place */
+    int32_t count; /* ids that the value covers */
+};
+#define MB_NO_SRC INT32_MIN
 
 /* Shares of a group (engine/share.c, segments.c, experts.c, head.c, lora.c). */
 struct mb_transit_room {
@@ -41,7 +117,7 @@ struct mb_transit_room {
 };
 
 struct mb_rooms {
-    struct mb_xchg_room xchg;
+    struct mb_xchg_shape shape;
     struct mb_transit_room transit;
 };
 /* Of the rank with this index; o: as for mb_plan_budget. Errors: MB_NO_MEMORY. memory.c */

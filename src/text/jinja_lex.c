@@ -19,8 +19,7 @@ struct lexer {
 
 static enum mb_status bad(const struct lexer *x, const char *why)
 {
-    snprintf(x->t->err, x->t->cap, "%s: line %d: %s", x->t->what, x->line, why);
-    return MB_MODEL;
+    return mb_error(MB_MODEL, "%s: line %d: %s", x->t->what, x->line, why);
 }
 
 static enum mb_status put(struct lexer *x, struct mb_jtoken tok)

@@ -1,0 +1,71 @@
+/* How an exchange cuts its group into nodes: flat takes every member for one, hier takes the machine's nodes. And
+ * how the ids of one row are cut into nodes of the tree. Integers only. Pure, Local. */
+#ifndef MB_COMM_CUT_H
+#define MB_COMM_CUT_H
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mb_cut {
+    int32_t n, me;       /* members; own number */
+    int32_t nodes, mine; /* nodes; own one */
+    int32_t *first;      /* [nodes + 1] members of each node, which are consecutive */
+    int32_t *of;         /* [n] node of each member */
+};
+
+static inline int32_t mb_cut_count(const struct mb_cut *c, int32_t node)
+{
+    return c->first[node + 1] - c->first[node];
+}
+/* Members of the own node, and the own number among them. */
+static inline int32_t mb_cut_near(const struct mb_cut *c)
+{
+    return mb_cut_count(c, c->mine);
+}
+static inline int32_t mb_cut_place(const struct mb_cut *c)
+{
+    return c->me - c->first[c->mine];
+}
+/* Who talks to whom: member i of node a to member (i + a) mod n_b of node b. The member of a node that is the agent
+ * of member s. */
+static inline int32_t mb_cut_agent(const struct mb_cut *c, int32_t s, int32_t node)
+{
+    int32_t a = c->of[s];
+
+    return c->first[node] + (s - c->first[a] + a) % mb_cut_count(c, node);
+}
+/* Flat, or by the machine's nodes: machine[n] ascending. */
+static inline void mb_cut_make(struct mb_cut *c, const int32_t *machine, bool flat)
+{
+    c->nodes = 0;
+    for (int32_t i = 0; i < c->n; i++) {
+        if (i == 0 || flat || machine[i] != machine[i - 1])
+            c->first[c->nodes++] = i;
+        c->of[i] = c->nodes - 1;
+    }
+    c->first[c->nodes] = c->n;
+    c->mine = c->of[c->me];
+}
+
+/* The bit in which two ids differ first: the height at which the tree parts them. */
+static inline int32_t mb_cut_height(uint16_t a, uint16_t b)
+{
+    return 31 - __builtin_clz((uint32_t)a ^ (uint32_t)b);
+}
+/* Of k ascending ids, [a, b] belong together: the last place of the largest node of the tree that begins at a and
+ * ends at b or before. Ids [a, i] are a node if the tree parts them from both neighbours above all that it parts
+ * among them. */
+static inline int32_t mb_cut_node(const uint16_t *id, int32_t k, int32_t a, int32_t b)
+{
+    int32_t left = a > 0 ? mb_cut_height(id[a - 1], id[a]) : 32, within = -1, end = a;
+
+    if (a == b)
+        return a;
+    for (int32_t i = a; i <= b && within < left; i++) {
+        int32_t next = i + 1 < k ? mb_cut_height(id[i], id[i + 1]) : 32;
+        if (within < next)
+            end = i;
+        within = next > within ? next : within;
+    }
+    return end;
+}
+#endif

@@ -1,0 +1,155 @@
+/* The integers of an exchange: who gets which row, and which nodes of the trees come back. No messages, no values, no
+ * memory of its own. Pure, Local.
+ *
+ * Words. Member: a rank of the group, by its number. Home: the member whose row it is. Agent of a row on a node: the
+ * member of that node that received it; on its own node a row's home is its agent. Held rows: those this member is
+ * the agent of, in blocks: its own rows of the round, then what each source sent. Taken rows: those (held, or
+ * published by another agent of the node) that have an expert here. Hit: a taken row and one of its experts here.
+ *
+ * Meta: the integers of a row as they travel: k weights (f32), k ids (u16) ascending, the tag (u16) if rows have one,
+ * padded to 4 bytes.
+ *
+ * Region: where a term comes from: 0 from here, 1 + q from member q of the node, and of an own row 1 + near + b from
+ * the agent in node b. */
+#ifndef MB_COMM_ROUTE_H
+#define MB_COMM_ROUTE_H
+#include "base/status.h"
+#include "comm/cut.h"
+#include "comm/owners.h"
+#include "plan/rooms.h"
+
+#define MB_ROUTE_MAX_K 128
+
+/* Own rows of an exchange and their rounds. */
+struct mb_own_rows {
+    int64_t m;
+    int32_t round, rounds;     /* the one under way; how many own rows need */
+    int32_t *first;            /* [rounds + 1] its first row; more than rounds: none */
+    int64_t r0, r1;            /* rows of the round under way */
+    uint8_t *meta;             /* [m] */
+    int32_t *served;           /* [m][k] in the caller's order */
+    int32_t *send;             /* rows for each node, ascending, node by node */
+    int64_t *send_at;          /* [nodes + 1] */
+    int32_t *mark;             /* [nodes] */
+    struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent of each one's node */
+    int64_t *pairs, *rows, *terms; /* [members] [nodes] [nodes] counted in a round */
+    int64_t back;              /* terms of a node that one reply has room for */
+    int64_t most;              /* pairs that need no counting */
+};
+
+/* Rows with experts here. */
+struct mb_takes {
+    int64_t n, hits, rows_room, hits_room, copied_room;
+    struct mb_taken *row; /* [n + 1] */
+    struct mb_hit *hit;   /* [hits] */
+    uint8_t *copied;      /* metas of rows that others of the node published */
+    int64_t *begin;       /* [own ids + 1] dispatched rows of each */
+    int64_t *fill;        /* [own ids] */
+    int32_t *order, *by_tag;
+    uint16_t *tag;        /* [hits] */
+    int64_t *home;        /* [members + 1] scratch */
+};
+
+/* A block of held rows. */
+struct mb_block {
+    int32_t home;
+    int64_t rows, at;    /* at: number of its first held row */
+    const uint8_t *meta;
+};
+
+/* Held rows, and what arrives for them. */
+struct mb_helds {
+    int32_t n;                     /* blocks; the first one's are own rows */
+    struct mb_block *block;        /* [1 + sources] */
+    int32_t *source;               /* [sources] block of each, once it is here */
+    int64_t rows, room;
+    int32_t *taken;                /* [rows] taken row or -1 */
+    struct mb_ref *ref;            /* [rows][k] */
+    int32_t *region, *region_own;  /* [members] of other members' rows (-1: none), of own ones */
+    int32_t regions;
+    int64_t *lone_n, *inner_n;       /* [regions] values that come */
+    int64_t *lone_base, *inner_base; /* [regions] where the device keeps them */
+};
+
+/* Values to be made: lone terms, and sums of items. */
+struct mb_emit {
+    int64_t lone, inner, items, lone_room, inner_room, items_room;
+    int32_t *idx;       /* [lone] rows of the outputs */
+    int32_t *off;       /* [inner + 1] */
+    int32_t *src, *pos; /* [items] */
+    float *w;
+    int64_t *out_lone, *out_inner; /* boundaries of what each destination gets */
+};
+
+struct mb_route {
+    struct mb_cut cut;
+    int32_t k, ids;
+    bool tagged, full; /* full: more arrived than there is room for */
+    int64_t meta_bytes;
+    struct mb_owners owners;
+    struct mb_own_rows own;
+    struct mb_takes take;
+    struct mb_helds held;
+    struct mb_emit emit;
+    int32_t *scratch; /* [scratch_room] */
+    int64_t scratch_room;
+};
+
+/* Regions and limits, once the tables of r are there (xchg_room.c). Quotas of all members; back: own limit. */
+void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_t back);
+
+/* --- the way there --- */
+/* Own rows of an exchange: m, experts and weights [m][k] in top-k order, tags [m] or NULL; of: rows in this step of all
+ * members that share one part of the plan's quota, m or more. Works out who serves what, and the rounds. MB_BUG, logged:
+ * tables that are not this exchange's, ids that are not distinct or have nobody. */
+enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of, const int32_t *experts,
+                             const float *weights, const uint16_t *tags);
+/* Begins a round: its own rows, their lists for each node (the own one if another member of it has an expert), and no
+ * held or taken rows. From `rounds` on there are none. */
+void mb_route_round(struct mb_route *r, int32_t round);
+/* An exchange without rows, for headers only. */
+void mb_route_none(struct mb_route *r);
+/* Takes in own rows. Returns how many have an expert here; list: [that many] their numbers in the round. */
+int64_t mb_route_take_own(struct mb_route *r, int32_t *list);
+/* Rows that source j sent become held rows. False: there is no room, or an id is none. */
+bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, const uint8_t *meta);
+/* Takes in the next run of rows with experts here of `rows` rows that begin at *at, and moves *at behind it; held: number
+ * of the first as a held row, or -1 (metas are then copied). Returns its length, *first where it begins; 0: none is left. */
+int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows, int64_t held,
+                      int64_t *at, int64_t *first);
+/* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of each.
+ * Returns n. */
+int64_t mb_route_sort(struct mb_route *r, int32_t *idx);
+
+/* --- the way back: each fills r->emit --- */
+/* What comes for held rows, and from where; bases are set. rows: dispatched ones, which come first. */
+void mb_route_refs(struct mb_route *r);
+/* Values for the other members of the node, by its number: terms from here of rows they are the agents of. */
+void mb_route_local(struct mb_route *r);
+/* Values for each source's home. source: n of them. */
+void mb_route_reply(struct mb_route *r, int32_t sources);
+/* One sum per own row of the round. */
+void mb_route_final(struct mb_route *r);
+
+static inline const uint16_t *mb_meta_id(const struct mb_route *r, const uint8_t *meta)
+{
+    return (const uint16_t *)(meta + 4 * (int64_t)r->k);
+}
+static inline uint16_t mb_meta_tag(const struct mb_route *r, const uint8_t *meta)
+{
+    return r->tagged ? mb_meta_id(r, meta)[r->k] : 0;
+}
+static inline int64_t mb_route_meta_bytes(int32_t k, bool tagged)
+{
+    return (2 * (int64_t)(k + tagged) + 3) / 4 * 4 + 4 * (int64_t)k;
+}
+/* Rows for a node. */
+static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t node)
+{
+    return r->own.send_at[node + 1] - r->own.send_at[node];
+}
+/* Whether a member of the node other than this one has an expert of the row. */
+bool mb_route_wanted(struct mb_route *r, int32_t home, const uint8_t *meta);
+/* Taken rows ordered by a key of them: order, first[keys + 1]. */
+void mb_route_bucket(struct mb_route *r, int32_t keys, bool by_agent);
+#endif
