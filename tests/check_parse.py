@@ -69,6 +69,7 @@ def rescued(raw, number):
                 i = as_read(json.loads((m[1] if m[1] is not None else m[2]).decode("utf-8")))
             except (Bad, ValueError):
                 break
+            i = integral(i)
             return str(i) if is_int(i) or isinstance(i, str) and "\0" not in i else str(number + 1)
     return str(number + 1)
 
@@ -78,14 +79,17 @@ def is_int(v):
     return isinstance(v, int) and not isinstance(v, bool)
 
 
+def integral(v):
+    """7.0 is 7: data frames write it so."""
+    return int(v) if isinstance(v, float) and v == math.floor(v) and abs(v) < 9e15 else v
+
+
 def is_num(v):
     return is_int(v) or isinstance(v, float)
 
 
 def whole(v, lo=None, hi=None):
-    if isinstance(v, float):
-        need(v == math.floor(v) and abs(v) < 9e15, "no integer")
-        v = int(v)
+    v = integral(v)
     need(is_int(v), "no integer")
     need(lo is None or lo <= v <= hi, "out of range")
     return v
@@ -126,8 +130,37 @@ def bias(v):
     return v
 
 
+def some_ids(most, empty):
+    def read(v):
+        need(isinstance(v, list) and all(is_int(x) and 0 <= x < VOCAB for x in v) and (v or empty) and len(v) <= most, "ids")
+        return sorted(set(v))
+    return read
+
+
+def words(v):
+    need(isinstance(v, list) and len(v) <= 128 and all(isinstance(s, str) and s for s in v), "bad_words")
+    return None
+
+
+def string(v):
+    need(isinstance(v, str), "string")
+
+
+def objects(v):
+    need(isinstance(v, list) and all(isinstance(x, dict) for x in v), "objects")
+
+
+def kwargs(v):
+    own = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+    need(isinstance(v, dict) and not any(k in own for k in v), "kwargs")
+
+
+def choice(v):
+    need(v in ("none", "auto"), "tool_choice")
+
+
 def logprobs_int(v):
-    return whole(v, 0, 20)
+    return None if v is False else whole(v, 0, 20)
 
 
 def logprobs_plain(v):
@@ -142,12 +175,22 @@ COMMON = {"temperature": temperature, "top_p": real(1e-6, 1), "min_p": real(0, 1
           "top_k": lambda v: max(whole(v, -1, 2**31 - 1), 0), "repetition_penalty": real(1e-3, 1e3),
           "frequency_penalty": real(-2, 2), "presence_penalty": real(-2, 2), "ignore_eos": boolean,
           "max_tokens": lambda v: whole(v, 0, 10**15), "min_tokens": lambda v: whole(v, 0, 10**15), "seed": whole,
-          "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias}
-LABELS = {"stream": stream, "user": lambda v: None, "metadata": lambda v: None}
-PLAIN = dict(COMMON, logprobs=logprobs_plain, echo=boolean)
-COMPLETION = dict(COMMON, logprobs=logprobs_int, echo=boolean, **LABELS)
+          "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias,
+          "stop_token_ids": some_ids(64, True), "include_stop_str_in_output": boolean, "skip_special_tokens": boolean,
+          "allowed_token_ids": some_ids(VOCAB, False), "bad_words": words}
+LABELS = {k: lambda v: None for k in ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+                                      "prompt_cache_retention", "request_id", "priority")}
+# values that change nothing, of keys that are else refused
+NEUTRAL = {"tools": [[]], "response_format": [{"type": "text"}], "suffix": [""], "stream": [False], "top_logprobs": [0]}
+OPENAI = dict(LABELS, stream=stream)
+PLAIN = dict(COMMON, logprobs=logprobs_plain, echo=boolean, top_logprobs=lambda v: whole(v, 0, 20),
+             max_completion_tokens=lambda v: whole(v, 0, 10**15), **LABELS)
+COMPLETION = dict(COMMON, logprobs=logprobs_int, echo=boolean, **OPENAI)
+TALKS = dict(chat_template_kwargs=kwargs, reasoning_effort=string, enable_thinking=boolean, tools=objects, tool_choice=choice,
+             parallel_tool_calls=lambda v: None, documents=objects, add_generation_prompt=boolean, continue_final_message=boolean)
 CHAT = dict(COMMON, logprobs=boolean, top_logprobs=lambda v: whole(v, 0, 20),
-            max_completion_tokens=lambda v: whole(v, 0, 10**15), **LABELS)
+            max_completion_tokens=lambda v: whole(v, 0, 10**15), **TALKS, **OPENAI)
+TALK = dict(PLAIN, **TALKS)
 SHAREGPT = dict(COMMON, logprobs=logprobs_plain)
 
 
@@ -157,6 +200,8 @@ def read_keys(obj, own, table, loose=False):
         if k in own or v is None:
             continue
         if k not in table:
+            if table and any(type(v) in (type(n), float) and v == n for n in NEUTRAL.get(k, ())):
+                continue
             need(loose, "unknown key " + k)
             continue
         got[k] = table[k](v)
@@ -165,14 +210,20 @@ def read_keys(obj, own, table, loose=False):
         got["max_tokens"] = got.pop("max_completion_tokens")
     got.setdefault("max_tokens", 256)
     need(got.get("min_tokens", 0) <= got["max_tokens"], "min_tokens")
+    if table in (PLAIN, TALK) and got.get("top_logprobs", 0) > 0:
+        need(got.get("logprobs") is not None, "top_logprobs without logprobs")
+        got["logprobs"] = got["top_logprobs"]
+    need(not (got.get("add_generation_prompt") and got.get("continue_final_message")), "two ends")
     if table is CHAT:
-        need("top_logprobs" not in got or got.get("logprobs"), "top_logprobs without logprobs")
+        need(not got.get("top_logprobs") or got.get("logprobs"), "top_logprobs without logprobs")
         got["logprobs"] = got.get("top_logprobs", 0) if got.get("logprobs") else None
     return got
 
 
 def ids(v):
-    need(isinstance(v, list) and all(is_int(x) and 0 <= x < VOCAB for x in v), "ids")
+    need(isinstance(v, list), "ids")
+    v = [integral(x) for x in v]
+    need(all(is_int(x) and 0 <= x < VOCAB for x in v), "ids")
     return v
 
 
@@ -206,16 +257,10 @@ def messages(v):
     out = ""
     for m in v:
         need(isinstance(m, dict), "message")
-        need(all(k in ("role", "content", "name") or x is None for k, x in m.items()), "message key")
-        need(m.get("role") in ("system", "developer", "user", "assistant"), "role")
-        need(m.get("name") is None or isinstance(m["name"], str), "name")
+        need(isinstance(m.get("role"), str), "role")
         c = m.get("content")
-        if isinstance(c, list):
-            need(c and all(isinstance(p, dict) and set(p) == {"type", "text"} and p["type"] == "text" and
-                           isinstance(p["text"], str) for p in c), "parts")
-            c = "\n".join(p["text"] for p in c)
-        need(isinstance(c, str), "content")
-        out += m["role"] + c + "\n"
+        need(c is None or isinstance(c, (str, list)), "content")
+        out += m["role"] + (c if isinstance(c, str) else m["role"]) + "\n"
     return out
 
 
@@ -252,6 +297,7 @@ def fits(r):
 def form(v, score):
     if not isinstance(v, dict):
         raise Bad("no object")
+    v = {k: x for k, x in v.items() if x is not None}
     if any(k in v for k in ("custom_id", "method", "url", "body")):
         need(all(k in ("custom_id", "method", "url", "body") or x is None for k, x in v.items()), "key beside body")
         need(v.get("method") in (None, "POST"), "method")
@@ -265,7 +311,7 @@ def form(v, score):
         return dict(got, kind=0, prompt=messages(body.get("messages")), adapter=adapter(body.get("model"), False))
     if "conversations" in v:
         return dict(read_keys(v, ("id", "conversations"), SHAREGPT, True), kind=0, prompt=turns(v["conversations"]), adapter=None)
-    plain = "prompt" in v or "prompt_ids" in v
+    plain = any(k in v for k in ("prompt", "prompt_ids", "messages"))
     if not plain and any(k in v for k in ("context", "context_ids", "continuation", "continuation_ids")):
         got = read_keys(v, ("id", "context", "context_ids", "continuation", "continuation_ids", "adapter"), {})
         a, b = text_or_ids(v, "context"), text_or_ids(v, "continuation")
@@ -280,7 +326,10 @@ def form(v, score):
         t = text_or_ids(v, "text")
         need(len(t) > 0, "empty")
         return fits(dict(got, kind=2, prompt=t, adapter=adapter(v.get("adapter"), True)))
-    got = read_keys(v, ("id", "prompt", "prompt_ids", "adapter"), PLAIN)
+    got = read_keys(v, ("id", "prompt", "prompt_ids", "messages", "adapter"), TALK if "messages" in v else PLAIN)
+    if "messages" in v:
+        need("prompt" not in v and "prompt_ids" not in v and not score, "messages beside a prompt, or scored")
+        return dict(got, kind=0, prompt=messages(v["messages"]), adapter=adapter(v.get("adapter"), True))
     p = prompt(v["prompt"]) if v.get("prompt") is not None and v.get("prompt_ids") is None else text_or_ids(v, "prompt")
     r = dict(got, kind=0, prompt=p, adapter=adapter(v.get("adapter"), True))
     if score:
@@ -296,9 +345,10 @@ def read_line(raw, number, score):
         v = parse_json(raw)
         name = str(number + 1)
         if isinstance(v, dict):
-            batch = any(k in v for k in ("custom_id", "method", "url", "body"))
+            batch = any(v.get(k) is not None for k in ("custom_id", "method", "url", "body"))
             i = v.get("custom_id" if batch else "id")
             if i is not None:
+                i = integral(i)
                 need(isinstance(i, str) or is_int(i), "id")
                 need(not isinstance(i, str) or "\0" not in i, "id")
                 name = str(i)
@@ -329,6 +379,10 @@ def seeds():
     yield oai("i", {"prompt": ["one"], "logprobs": 5, "echo": True, "n": 2, "best_of": None})
     yield oai("j", {"messages": hi, "logprobs": True, "top_logprobs": 3, "max_completion_tokens": 9, "temperature": 0}, chat)
     yield oai("k", {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}]}, chat)
+    yield {"id": "m", "messages": hi + [{"role": "assistant", "content": None, "tool_calls": []}], "tools": [{}], "enable_thinking": True,
+           "chat_template_kwargs": {"a": 1}, "reasoning_effort": "low", "tool_choice": "auto", "logprobs": 1}
+    yield {"id": "n", "prompt": "x", "stop_token_ids": [3, 1], "allowed_token_ids": [9, 9, 2], "bad_words": ["x"],
+           "include_stop_str_in_output": True, "skip_special_tokens": False}
     yield {"id": "l", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}], "lang": "en"}
 
 
@@ -431,6 +485,9 @@ def differences(want, have):
     seed = want.get("seed")
     if have["seed"] != seed or have["stop"] != want.get("stop", []) or have["logprobs"] != want.get("logprobs"):
         yield "seed, stop or logprobs"
+    if have["ends"] != want.get("stop_token_ids", []) or have["only"] != want.get("allowed_token_ids", []) or \
+            have["shown"] != [want.get("include_stop_str_in_output", False), not want.get("skip_special_tokens", True)]:
+        yield "ends"
     if isinstance(want["prompt"], str) and want["prompt"] == "" and (have["ids"], have["hidden"]) != ([0], 1):
         yield "an empty prompt begins with BOS"
 

@@ -113,3 +113,18 @@ END
     [ "$status" = 3 ]
     "$PYTHON3" -c "import h5py, sys; f = h5py.File(sys.argv[1]); assert list(f['requests/status'][:]) == [0, 1, 1], f['requests/status'][:]; assert b'prompt' in f['requests/error'][1]" "$work/e.h5"
 }
+
+@test "an input that is changed in place while the job runs ends it, by the line's number" {
+    python3 -c '
+for i in range(150):
+    print("{\"id\": \"r%d\", %s \"prompt\": \"The package number %d is\", \"max_tokens\": 8}" % (i, " " * 60000, i))' >"$work/in.jsonl"
+    tr P Q <"$work/in.jsonl" | sed 's/package/library/' >"$work/other.jsonl"
+    # ends by itself: the time of the change does not matter, as long as lines are left to read
+    (until [ -s "$work/r.h5.d/status.json" ]; do sleep 0.01; done; cat "$work/other.jsonl" 1<>"$work/in.jsonl" >&1) &
+    run ranks 2 run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --isa portable --max-num-seqs 2
+    wait
+    echo "$output"
+    [ "$status" = 2 ]
+    [[ $output == *"in.jsonl: line "*" is not what it was when the job began"* ]]
+    [ ! -e "$work/r.h5" ]
+}

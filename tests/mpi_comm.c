@@ -61,6 +61,9 @@ static void test_agree(void)
     CHECK(mb_comm_agree(c, rank == size - 1 ? MB_NO_SPACE : MB_OK, "one fails") == MB_NO_SPACE);
     if (size > 1)
         CHECK(mb_comm_agree(c, rank == 0 ? MB_INPUT : rank == 1 ? MB_BUG : MB_OK, "two fail") == MB_BUG);
+    if (size > 1) /* who was told of a failure does not hide its cause */
+        CHECK(mb_comm_agree(c, rank == 1 ? MB_INPUT : MB_PEER, "one fails, the others were told") == MB_INPUT);
+    CHECK(mb_comm_agree(c, MB_PEER, "all were told") == MB_PEER);
     CHECK(mb_comm_barrier(c, "test") == MB_OK);
 }
 

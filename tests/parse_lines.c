@@ -9,13 +9,15 @@
 #include "base/fs.h"
 #include "io/index.h"
 
-static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap)
+static enum mb_status render(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap)
 {
     size_t i;
     json_t *m;
     (void)arg, (void)err, (void)cap;
-    json_array_foreach((json_t *)messages, i, m) {
+    json_array_foreach((json_t *)ask->messages, i, m) {
         const json_t *role = json_object_get(m, "role"), *content = json_object_get(m, "content");
+        if (!json_is_string(content))
+            content = role;
         MB_TRY(mb_bytes_put(text, json_string_value(role), json_string_length(role)));
         MB_TRY(mb_bytes_put(text, json_string_value(content), json_string_length(content)));
         MB_TRY(mb_bytes_put(text, "\n", 1));
@@ -23,11 +25,11 @@ static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes 
     return MB_OK;
 }
 
-static json_t *ids_of(const struct mb_request *r)
+static json_t *ids_of(const int32_t *ids, int64_t n)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; i < r->n_prompt; i++)
-        json_array_append_new(list, json_integer(r->prompt[i]));
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(ids[i]));
     return list;
 }
 
@@ -48,10 +50,13 @@ static void show(const struct mb_request *r)
         json_object_set_new(o, "error", json_string(r->error));
     } else {
         json_object_set_new(o, "kind", json_integer(r->kind));
-        json_object_set_new(o, "ids", ids_of(r));
+        json_object_set_new(o, "ids", ids_of(r->prompt, r->n_prompt));
         json_object_set_new(o, "hidden", json_integer(r->hidden));
         json_object_set_new(o, "from", json_integer(r->score_from));
         json_object_set_new(o, "stop", stops_of(r));
+        json_object_set_new(o, "ends", ids_of(r->stop_ids, r->n_stop_ids));
+        json_object_set_new(o, "only", ids_of(s->allowed, s->n_allowed));
+        json_object_set_new(o, "shown", json_pack("[b,b]", r->include_stop, r->keep_special));
         json_object_set_new(o, "adapter", r->adapter ? json_string(r->adapter) : json_null());
         json_t *n = json_pack("{s:f,s:f,s:f,s:i,s:f,s:f,s:f,s:b,s:I,s:I}", "temperature", (double)s->temperature, "top_p",
                               (double)s->top_p, "min_p", (double)s->min_p, "top_k", s->top_k, "repetition_penalty",

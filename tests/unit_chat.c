@@ -86,10 +86,13 @@ static void test_models(void **state)
             c = load_template(name, tokens);
             snprintf(last, sizeof last, "%s", name);
         }
-        enum mb_status st = mb_chat_render(
-            c, json_object_get(e, "messages"), json_is_null(tools) ? NULL : tools,
-            json_is_true(json_object_get(e, "add_generation_prompt")), json_object_get(e, "extra"),
-            json_integer_value(json_object_get(root, "now")), err, sizeof err, &out);
+        struct mb_chat_ask ask = {.messages = json_object_get(e, "messages"),
+                                  .tools = json_is_null(tools) ? NULL : tools,
+                                  .extra = json_object_get(e, "extra"),
+                                  .add_generation_prompt = json_is_true(json_object_get(e, "add_generation_prompt")),
+                                  .continue_final_message = json_is_true(json_object_get(e, "continue_final_message")),
+                                  .now = json_integer_value(json_object_get(root, "now"))};
+        enum mb_status st = mb_chat_render(c, &ask, err, sizeof err, &out);
         snprintf(what, sizeof what, "case %zu, %s", i, name);
         bad += !agrees(st, &out, err, e, what);
         mb_bytes_fini(&out);
@@ -105,7 +108,7 @@ static bool small_case(const json_t *e, const json_t *vars, int64_t now)
     struct mb_jtemplate *t = NULL;
     struct mb_bytes out = {0};
     char err[600] = "";
-    enum mb_status st = mb_jinja_compile(json_string_value(source), json_string_length(source), "small", &t);
+    enum mb_status st = mb_jinja_compile(json_string_value(source), json_string_length(source), "small", err, sizeof err, &t);
     bool refused = json_object_get(e, "refused") != NULL, good;
     if (st != MB_OK || refused) {
         good = st == MB_MODEL && refused;
@@ -137,8 +140,8 @@ static enum mb_status run_text(const char *source, size_t n, const json_t *vars,
                                char err[600])
 {
     struct mb_jtemplate *t = NULL;
-    enum mb_status st = mb_jinja_compile(source, n, "hostile", &t);
     err[0] = 0;
+    enum mb_status st = mb_jinja_compile(source, n, "hostile", err, 600, &t);
     if (st == MB_OK)
         st = mb_jinja_render(t, vars, 0, err, 600, out);
     mb_jinja_destroy(t);
@@ -267,14 +270,30 @@ static void check_dir(const char *dir, bool tools, const char *want)
     if (want == NULL) {
         assert_null(c);
     } else {
-        assert_int_equal(
-            mb_chat_render(c, messages, tools ? list : NULL, true, NULL, 0, err, sizeof err, &out), MB_OK);
+        struct mb_chat_ask ask = {.messages = messages, .tools = tools ? list : NULL, .add_generation_prompt = true};
+        assert_int_equal(mb_chat_render(c, &ask, err, sizeof err, &out), MB_OK);
         assert_int_equal(out.len, strlen(want));
         assert_memory_equal(out.data, want, out.len);
     }
     json_decref(messages);
     json_decref(list);
     mb_bytes_fini(&out);
+    mb_chat_destroy(c);
+}
+
+/* A template that does not compile fails the request that needs it. */
+static void flawed(const char *dir, const char *want)
+{
+    struct mb_chat *c = NULL;
+    struct mb_bytes out = {0};
+    char err[300] = "";
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "hi");
+    struct mb_chat_ask ask = {.messages = messages, .add_generation_prompt = true};
+    assert_int_equal(mb_chat_load(dir, &c), MB_OK);
+    assert_int_equal(mb_chat_render(c, &ask, err, sizeof err, &out), MB_REQUEST);
+    assert_non_null(strstr(err, want));
+    assert_non_null(strstr(mb_chat_flaw(c), want));
+    json_decref(messages);
     mb_chat_destroy(c);
 }
 
@@ -294,16 +313,24 @@ static void test_load(void **state)
     check_dir(dir, false, "<B>hiTrue");
     check_dir(dir, true, "<B>hiFalse");
     write_file(dir, "tokenizer_config.json",
-               "{\"bos_token\": \"<s>\", \"additional_special_tokens\": [\"<x>\", {\"content\": \"<y>\"}], "
+               "{\"bos_token\": \"<s>\", \"image_token\": \"<x>\", \"extra_special_tokens\": {\"image_token\": \"<y>\"}, "
                "\"chat_template\": [{\"name\": \"default\", \"template\": "
-               "\"D{{ additional_special_tokens[1] }}\"}, {\"name\": \"rag\", \"template\": \"{% rag\"}, "
+               "\"D{{ image_token }}\"}, {\"name\": \"rag\", \"template\": \"{% rag\"}, "
                "{\"name\": \"tool_use\", \"template\": \"T{{ tools | length }}\"}]}");
     check_dir(dir, false, "D<y>");
     check_dir(dir, true, "T1");
     write_file(dir, "chat_template.jinja", "F{{ bos_token }}\n");
     check_dir(dir, true, "F<s>");
+    write_file(dir, "special_tokens_map.json", "{\"bos_token\": {\"content\": \"<m>\"}}");
+    check_dir(dir, true, "F<m>");
+    write_file(dir, "tokenizer_config.json", "{\"bos_token\": \"<s>\", \"added_tokens_decoder\": {}}");
+    check_dir(dir, true, "F<s>");
     write_file(dir, "chat_template.jinja", "{% if %}");
-    assert_int_equal(mb_chat_load(dir, &c), MB_MODEL);
+    flawed(dir, "line 1: expected an expression");
+    write_file(dir, "chat_template.jinja", "{{ 1 | nosuch }}");
+    flawed(dir, "line 1: no filter named 'nosuch'");
+    write_file(dir, "chat_template.jinja", "{% if false %}{{ 1 | nosuch }}{% endif %}x");
+    check_dir(dir, false, "x");
     write_file(dir, "chat_template.jinja", "x");
     write_file(dir, "tokenizer_config.json", "{\"chat_template\": ");
     assert_int_equal(mb_chat_load(dir, &c), MB_MODEL);

@@ -13,13 +13,17 @@
 #include "parse_table.h"
 
 /* "u" + content for a user, "s" for the system, "a" for the assistant, then ">". */
-static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap)
+static enum mb_status render(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap)
 {
     size_t i;
     json_t *m;
     (void)arg;
-    json_array_foreach((json_t *)messages, i, m) {
+    json_array_foreach((json_t *)ask->messages, i, m) {
         const json_t *content = json_object_get(m, "content");
+        if (!json_is_string(content)) {
+            MB_TRY(mb_bytes_put(text, json_is_array(content) ? "L" : "N", 1));
+            continue;
+        }
         if (strcmp(json_string_value(content), "BAD") == 0) {
             snprintf(err, cap, "the template says no");
             return MB_REQUEST;
@@ -27,7 +31,16 @@ static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes 
         MB_TRY(mb_bytes_put(text, json_string_value(json_object_get(m, "role")), 1));
         MB_TRY(mb_bytes_put(text, json_string_value(content), json_string_length(content)));
     }
-    return mb_bytes_put(text, ">", 1);
+    if (ask->tools != NULL)
+        MB_TRY(mb_bytes_put(text, "T", 1));
+    if (ask->extra != NULL) {
+        char *all = json_dumps(ask->extra, JSON_COMPACT);
+        MB_TRY(mb_bytes_put(text, all, strlen(all)));
+        free(all);
+    }
+    if (ask->continue_final_message)
+        MB_TRY(mb_bytes_put(text, "C", 1));
+    return ask->add_generation_prompt ? mb_bytes_put(text, ">", 1) : MB_OK;
 }
 
 static const char *const adapters[] = {"de", "fr"};
@@ -87,6 +100,20 @@ static void show_sampling(FILE *f, const struct mb_sampling *s)
         fprintf(f, " ignore_eos");
     for (int32_t i = 0; i < s->n_bias; i++)
         fprintf(f, " bias=%d:%g", s->bias[i].id, s->bias[i].bias);
+    for (int32_t i = 0; i < s->n_allowed; i++)
+        fprintf(f, "%s%d", i == 0 ? " only=" : ",", s->allowed[i]);
+    for (int32_t i = 0, j = 0; i < s->bad.n; i++) {
+        fprintf(f, " bad=");
+        for (; j < s->bad.end[i]; j++)
+            fprintf(f, "%d%s", s->bad.ids[j], j + 1 < s->bad.end[i] ? "," : "");
+    }
+}
+
+static void show_ends(FILE *f, const struct mb_request *r)
+{
+    for (int32_t i = 0; i < r->n_stop_ids; i++)
+        fprintf(f, "%s%d", i == 0 ? " ends=" : ",", r->stop_ids[i]);
+    fprintf(f, "%s%s", r->include_stop ? " with_stop" : "", r->keep_special ? " with_special" : "");
 }
 
 /* malloc'd */
@@ -108,6 +135,7 @@ static char *show(const struct mb_request *r)
     if (r->kind == MB_KIND_GENERATE) {
         fprintf(f, " max=%lld", (long long)r->sampling.max_tokens);
         show_sampling(f, &r->sampling);
+        show_ends(f, r);
     }
     for (int32_t i = 0; i < r->n_stop; i++)
         fprintf(f, " stop=%.*s", (int)r->stop[i].len, r->stop[i].data);

@@ -17,8 +17,14 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void naive_adjust(float *z, const struct mb_sample_row *p, const struct mb_sample_adjust *adj)
+static void naive_adjust(float *z, int V, const struct mb_sample_row *p, const struct mb_sample_adjust *adj)
 {
+    for (int i = 0; i < V && p->only; i++) {
+        bool listed = false;
+        for (int j = p->adj_begin; j < p->adj_end; j++)
+            listed |= adj[j].id == i;
+        z[i] = listed ? z[i] : -INFINITY;
+    }
     for (int j = p->adj_begin; j < p->adj_end; j++) {
         const struct mb_sample_adjust *a = &adj[j];
         float v = z[a->id];
@@ -63,7 +69,7 @@ static int naive_sample(const float *raw, int V, const struct mb_sample_row *p,
     float *z = malloc((size_t)V * sizeof *z);
     int *by = malloc((size_t)V * sizeof *by);
     memcpy(z, raw, (size_t)V * sizeof *z);
-    naive_adjust(z, p, adj);
+    naive_adjust(z, V, p, adj);
     int best = argmax(z, V);
     if (p->temperature > 0) {
         for (int i = 0; i < V; i++) {
@@ -110,7 +116,8 @@ static struct mb_sample_row random_row(struct ops_ctx *c, int V)
                               0,
                               0,
                               (uint64_t)ops_rnd(c) << 32 | ops_rnd(c),
-                              (int64_t)ops_rnd(c) * (ops_rnd(c) % 2 ? 1 : 8)};
+                              (int64_t)ops_rnd(c) * (ops_rnd(c) % 2 ? 1 : 8),
+                              ops_rnd(c) % 4 == 0};
     return p;
 }
 
@@ -200,7 +207,7 @@ static void frequencies(struct ops_ctx *c)
         for (int i = 0; i < M; i++) {
             memcpy(z + i * V, row, sizeof row);
             naive_stats(row, V, st + 2 * i);
-            rows[i] = (struct mb_sample_row){1.25f, 0, 1, 0, 1, 0, 0, 0, 0, 99, part * M + i};
+            rows[i] = (struct mb_sample_row){1.25f, 0, 1, 0, 1, 0, 0, 0, 0, 99, part * M + i, 0};
         }
         assert_int_equal(c->ops->sample(c->s, out, ops_up(c, z, M, V, MB_F32), ops_up(c, st, M, 2, MB_F32),
                                         ops_up(c, rows, M, sizeof *rows, MB_U8), MB_NO_VIEW),
@@ -253,7 +260,7 @@ static void test_not_finite(void **state)
 static void mistakes(struct ops_ctx *c)
 {
     float z[4] = {1, 2, 3, 4}, st[2] = {4, 2};
-    struct mb_sample_row row = {1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 1};
+    struct mb_sample_row row = {1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0};
     struct mb_sample_adjust a = {4, 0, 0, 1};
     struct mb_view out = ops_up(c, NULL, 1, 1, MB_I32), vz = ops_up(c, z, 1, 4, MB_F32),
                    vs = ops_up(c, st, 1, 2, MB_F32);

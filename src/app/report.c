@@ -146,6 +146,17 @@ static void memory_row(struct mb_report *r, const struct mb_plan *p)
         mb_text_bytes(b->exchange, x));
 }
 
+static void tokens_row(struct mb_report *r, const struct mb_model *m)
+{
+    char ends[16 * MB_MAX_EOS] = "none", bos[16] = "none";
+
+    for (int32_t i = 0, n = 0; i < m->n_eos; i++)
+        n += snprintf(ends + n, sizeof ends - (size_t)n, "%s%d", i > 0 ? " " : "", m->eos[i]);
+    if (m->bos >= 0)
+        snprintf(bos, sizeof bos, "%d", m->bos);
+    row(r, "tokens", "vocabulary %d, BOS %s, ids that end a text: %s", (int)m->vocab, bos, ends);
+}
+
 void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
 {
     const struct mb_plan *p = h->plan;
@@ -154,6 +165,7 @@ void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
 
     row(r, "moebatch", "%s", h->version);
     model_row(r, h->model, h->conf->model);
+    tokens_row(r, h->model);
     machine_rows(r, h);
     row(r, "layout",
         "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s%s%s",

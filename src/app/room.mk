@@ -26,4 +26,6 @@ moebatch_SOURCES += \
 	src/app/plan_print.h \
 	src/app/plan_print_json.c \
 	src/app/plan_print.c \
+	src/app/text.h \
+	src/app/text.c \
 	src/app/tokenize.c

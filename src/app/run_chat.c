@@ -4,10 +4,12 @@
 #include "app/job.h"
 #include "base/log.h"
 
-static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap)
+static enum mb_status render(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap)
 {
     const struct mb_job_state *j = arg;
-    return mb_chat_render(j->chat, messages, NULL, true, NULL, j->start.chat_time, err, cap, text);
+    struct mb_chat_ask timed = *ask;
+    timed.now = j->start.chat_time;
+    return mb_chat_render(j->chat, &timed, err, cap, text);
 }
 
 enum mb_status mb_job_chat(struct mb_job_state *j)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "app/signals.h"
+#include "app/text.h"
 #include "base/log.h"
 #include "io/h5.h"
 
@@ -185,11 +186,10 @@ static enum mb_status plan_job(struct mb_app *a)
 /* A model without tokenizer files serves requests that come as ids. */
 static enum mb_status load_tokenizer(struct mb_app *a)
 {
-    if (!mb_tokenizer_present(a->conf->model)) {
+    MB_TRY(mb_app_tokenizer(a->model, a->conf->model, &a->tok));
+    if (a->tok == NULL)
         mb_warn("%s has no tokenizer: only requests given as token ids can run", a->conf->model);
-        return MB_OK;
-    }
-    return mb_tokenizer_load(a->conf->model, &a->tok);
+    return MB_OK;
 }
 
 enum mb_status mb_app_plan(struct mb_app *a)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "app/text.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "config.h"
@@ -10,7 +11,6 @@
 #include "io/tools.h"
 #include "model/model.h"
 #include "plan/budget.h"
-#include "text/tokenizer.h"
 #include "topo/topo.h"
 
 /* Bytes of the fullest rank of a layout, with equal ranges of experts and --dtype auto. */
@@ -78,10 +78,12 @@ static enum mb_status inspect_model(const struct mb_conf *c)
     enum mb_status st = MB_OK;
 
     MB_TRY(mb_model_open(c->model, 0, &m));
-    if (c->json) {
+    st = mb_app_text_report(m, c->model, true);
+    if (st == MB_OK && c->json) {
         st = print_json(m);
-    } else {
+    } else if (st == MB_OK) {
         mb_model_print(stdout, m);
+        st = mb_app_text_report(m, c->model, false);
         print_ranks(m);
     }
     mb_model_destroy(m);
@@ -114,20 +116,6 @@ enum mb_status mb_tool_merge(const struct mb_conf *c)
 
 /* ---------------------------------------------------------------- check */
 
-static enum mb_status check_text(const char *dir)
-{
-    struct mb_tokenizer *t = NULL;
-
-    if (!mb_tokenizer_present(dir)) {
-        printf("tokenizer           : none; only requests given as token ids can run\n");
-        return MB_OK;
-    }
-    MB_TRY(mb_tokenizer_load(dir, &t));
-    printf("tokenizer           : %d ids\n", mb_tokenizer_size(t));
-    mb_tokenizer_destroy(t);
-    return MB_OK;
-}
-
 /* What a run on this machine would compute with. */
 static enum mb_status check_machine(void)
 {
@@ -146,6 +134,15 @@ static enum mb_status check_machine(void)
     printf("device              : %s: %s\n", info.name, info.isa);
     ops->close(dev);
     return MB_OK;
+}
+
+static enum mb_status check_text(const char *dir)
+{
+    struct mb_model *m = NULL;
+    MB_TRY(mb_model_open(dir, 0, &m));
+    enum mb_status st = mb_app_text_report(m, dir, false);
+    mb_model_destroy(m);
+    return st;
 }
 
 enum mb_status mb_tool_check(const struct mb_conf *c)

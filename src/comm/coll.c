@@ -109,11 +109,13 @@ enum mb_status mb_comm_sum_i64(struct mb_comm *c, int64_t *v, int32_t n, const c
 
 enum mb_status mb_comm_agree(struct mb_comm *c, enum mb_status mine, const char *what)
 {
-    /* The worst status, and among its ranks the lowest. */
-    int64_t v = ((int64_t)mine << 32) + (INT_MAX - c->rank);
+    /* The worst status, and among its ranks the lowest. "A peer failed" is no cause: it gives way to the peer's own. */
+    int64_t weight = mine == MB_PEER ? 1 : mine == MB_OK ? 0 : 1 + (int64_t)mine;
+    int64_t v = (weight << 32) + (INT_MAX - c->rank);
 
     MB_TRY(reduce_i64(c, &v, 1, MPI_MAX, what));
-    enum mb_status worst = (enum mb_status)(v >> 32);
+    weight = v >> 32;
+    enum mb_status worst = weight == 1 ? MB_PEER : weight == 0 ? MB_OK : (enum mb_status)(weight - 1);
     int rank = INT_MAX - (int)(v & INT_MAX);
     if (c->rank == 0 && mine == MB_OK && worst != MB_OK)
         mb_error(worst, "%s: rank %d ended with \"%s\"; its own message says why", what, rank, mb_status_name(worst));

@@ -50,12 +50,15 @@ static void prepare(struct draw *d, const float *raw)
 {
     const struct sample *t = d->t;
     d->z = raw;
-    if (d->p.adj_end > d->p.adj_begin) {
-        memcpy(d->work, raw, (size_t)d->V * sizeof *raw);
+    if (d->p.adj_end > d->p.adj_begin || d->p.only) {
+        for (int64_t i = 0; i < d->V && d->p.only; i++)
+            d->work[i] = -INFINITY;
+        if (!d->p.only)
+            memcpy(d->work, raw, (size_t)d->V * sizeof *raw);
         for (int32_t j = d->p.adj_begin; j < d->p.adj_end; j++) {
             struct mb_sample_adjust a;
             memcpy(&a, mb_row(t->adjust, j), sizeof a);
-            d->work[a.id] = adjust_one(d->work[a.id], &d->p, &a);
+            d->work[a.id] = adjust_one(raw[a.id], &d->p, &a);
         }
         d->z = d->work;
     }

@@ -173,6 +173,7 @@ struct mb_sample_row {
     int32_t adj_begin, adj_end;            /* this row's entries in the adjust list */
     uint64_t key;
     int64_t position; /* index in the sequence of the token being drawn */
+    int64_t only;     /* not 0: ids without an adjustment cannot be drawn */
 };
 /* One token id's adjustments, ids ascending within a row. z = raw; then repetition (HF form) if in_prompt or n_out > 0;
  * then - frequency * n_out - (n_out > 0 ? presence : 0); then + bias (may be -inf). */

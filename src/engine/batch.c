@@ -47,6 +47,7 @@ void mb_batch_destroy(struct mb_batch *b)
     mb_free(b->sample);
     mb_free(b->g_at);
     mb_free(b->adj.v);
+    mb_free(b->adj.banned);
     *b = (struct mb_batch){0};
 }
 

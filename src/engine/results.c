@@ -381,7 +381,11 @@ static enum mb_status take_draw(struct mb_engine *e, int32_t i, struct mb_seq *q
             "request %s choice %d: output token %lld was %d in the journal and is %d now; the journal, the "
             "model or this machine's arithmetic is damaged",
             q->job->req->id.data, q->choice, (long long)index, q->ids[pos + 1], id);
-    if (pos + 1 == q->n_ids)
+    bool fresh = pos + 1 == q->n_ids;
+    if (fresh && !mb_seq_may_draw(q, e->o.model->eos, e->o.model->n_eos, index, id))
+        return mb_seq_fail(q, "nothing can be drawn at output token %lld: allowed_token_ids, bad_words and min_tokens leave no token",
+                           (long long)index);
+    if (fresh)
         MB_TRY(mb_seq_push(q, id));
     q->out_lp[index] = f->lp[i];
     for (int32_t j = 0; j < n; j++) {

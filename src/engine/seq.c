@@ -221,61 +221,117 @@ static enum mb_status adjust_put(struct mb_adjust_list *a, struct mb_sample_adju
     return MB_OK;
 }
 
-static bool is_eos(const int32_t *eos, int32_t n, int32_t id)
+static bool holds(const int32_t *v, int32_t n, int32_t id)
 {
     for (int32_t i = 0; i < n; i++) {
-        if (eos[i] == id)
+        if (v[i] == id)
             return true;
     }
     return false;
 }
 
-/* Merges the row's three ascending sources: ids seen, bias, and end tokens forbidden below min_tokens. */
-static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *eos, int32_t n_eos, bool ban, struct mb_adjust_list *adj)
+/* Whether output `index` would complete sequence w of the bad words. */
+static bool completes(const struct mb_seq *q, const struct mb_bad_words *w, int32_t i, int64_t index)
+{
+    int32_t from = i > 0 ? w->end[i - 1] : 0, before = w->end[i] - from - 1;
+    const int32_t *last = q->ids + q->n_prompt + index - before;
+    return before <= index && memcmp(last, w->ids + from, sizeof *last * (size_t)before) == 0;
+}
+
+/* The ids forbidden for output `index`, ascending: ends below min_tokens, and what would complete a bad word. */
+static enum mb_status list_banned(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
+                                  struct mb_adjust_list *adj, int32_t *n)
+{
+    const struct mb_request *r = q->job->req;
+    const struct mb_bad_words *w = &r->sampling.bad;
+    int32_t most = n_eos + r->n_stop_ids + w->n;
+    *n = 0;
+    if (most > adj->cap_banned) {
+        int32_t *p = mb_grow(NULL, MB_MEM_OTHER, adj->banned, (size_t)most, sizeof *p);
+        if (p == NULL)
+            return no_memory();
+        adj->banned = p;
+        adj->cap_banned = most;
+    }
+    for (int32_t i = 0; i < n_eos && index < r->sampling.min_tokens; i++)
+        adj->banned[(*n)++] = eos[i];
+    for (int32_t i = 0; i < r->n_stop_ids && index < r->sampling.min_tokens; i++)
+        adj->banned[(*n)++] = r->stop_ids[i];
+    for (int32_t i = 0; i < w->n; i++) {
+        if (completes(q, w, i, index))
+            adj->banned[(*n)++] = w->ids[w->end[i] - 1];
+    }
+    if (*n > 1)
+        qsort(adj->banned, (size_t)*n, sizeof *adj->banned, by_id);
+    return MB_OK;
+}
+
+static void take_less(int32_t *id, int32_t candidate)
+{
+    *id = candidate < *id ? candidate : *id;
+}
+
+/* Merges the row's ascending sources: ids seen, bias, ids forbidden, and the only ids allowed. */
+static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *ban, int32_t n_ban, struct mb_adjust_list *adj)
 {
     const struct mb_sampling *s = &q->job->req->sampling;
-    int32_t sorted[64], i = 0, j = 0, k = 0, n = 0;
+    int32_t i = 0, j = 0, k = 0, a = 0, n_seen = q->counting ? q->n_seen : 0;
 
-    for (int32_t e = 0; ban && e < n_eos && n < 64; e++)
-        sorted[n++] = eos[e];
-    qsort(sorted, (size_t)n, sizeof(int32_t), by_id);
-    while ((q->counting && i < q->n_seen) || j < s->n_bias || k < n) {
+    for (;;) {
         int32_t id = INT32_MAX;
-        if (q->counting && i < q->n_seen)
-            id = q->seen[i].id;
-        if (j < s->n_bias && s->bias[j].id < id)
-            id = s->bias[j].id;
-        if (k < n && sorted[k] < id)
-            id = sorted[k];
+        take_less(&id, i < n_seen ? q->seen[i].id : id);
+        take_less(&id, j < s->n_bias ? s->bias[j].id : id);
+        take_less(&id, k < n_ban ? ban[k] : id);
+        take_less(&id, a < s->n_allowed ? s->allowed[a] : id);
+        if (id == INT32_MAX)
+            return MB_OK;
         struct mb_sample_adjust v = {.id = id};
-        if (q->counting && i < q->n_seen && q->seen[i].id == id)
+        bool allowed = s->allowed == NULL || (a < s->n_allowed && s->allowed[a] == id);
+        if (i < n_seen && q->seen[i].id == id)
             v = q->seen[i++];
         if (j < s->n_bias && s->bias[j].id == id)
             v.bias = s->bias[j++].bias;
-        if (ban && is_eos(eos, n_eos, id))
+        if (k < n_ban && ban[k] == id)
             v.bias = -INFINITY;
-        while (k < n && sorted[k] == id)
+        while (k < n_ban && ban[k] == id)
             k++;
-        MB_TRY(adjust_put(adj, v));
+        a += s->allowed != NULL && allowed;
+        if (allowed)
+            MB_TRY(adjust_put(adj, v));
     }
-    return MB_OK;
 }
 
 enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
                                struct mb_adjust_list *adj, struct mb_sample_row *out)
 {
     const struct mb_sampling *s = &q->job->req->sampling;
-    bool ban = index < s->min_tokens;
-    int32_t begin = adj->n;
+    int32_t begin = adj->n, n_ban = 0;
 
     if (q->counting)
         MB_TRY(count_up_to(q, index));
-    if (q->counting || s->n_bias > 0 || ban)
-        MB_TRY(merge_adjust(q, eos, n_eos, ban, adj));
+    if (index < s->min_tokens || s->bad.n > 0)
+        MB_TRY(list_banned(q, eos, n_eos, index, adj, &n_ban));
+    if (q->counting || s->n_bias > 0 || n_ban > 0 || s->allowed != NULL)
+        MB_TRY(merge_adjust(q, adj->banned, n_ban, adj));
     *out = (struct mb_sample_row){.temperature = s->temperature, .top_k = s->top_k, .top_p = s->top_p, .min_p = s->min_p,
                                   .repetition = s->repetition, .frequency = s->frequency, .presence = s->presence,
-                                  .adj_begin = begin, .adj_end = adj->n, .key = q->key, .position = q->n_prompt + index};
+                                  .adj_begin = begin, .adj_end = adj->n, .key = q->key, .position = q->n_prompt + index,
+                                  .only = s->allowed != NULL};
     return MB_OK;
+}
+
+bool mb_seq_may_draw(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id)
+{
+    const struct mb_request *r = q->job->req;
+    const struct mb_sampling *s = &r->sampling;
+
+    if (index < s->min_tokens && (holds(eos, n_eos, id) || holds(r->stop_ids, r->n_stop_ids, id)))
+        return false;
+    for (int32_t i = 0; i < s->bad.n; i++) {
+        if (s->bad.ids[s->bad.end[i] - 1] == id && completes(q, &s->bad, i, index))
+            return false;
+    }
+    return s->allowed == NULL || bsearch(&id, s->allowed, (size_t)s->n_allowed, sizeof id, by_id) != NULL;
 }
 
 enum mb_status mb_seq_push(struct mb_seq *q, int32_t id)

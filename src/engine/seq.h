@@ -66,9 +66,13 @@ bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos); /* the token after i
 struct mb_adjust_list {
     struct mb_sample_adjust *v;
     int32_t n, cap;
+    int32_t *banned; /* scratch */
+    int32_t cap_banned;
 };
 enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
                                struct mb_adjust_list *adj, struct mb_sample_row *out);
+/* Whether the request lets this id be drawn for output `index`; only where nothing else could be drawn is one that may not be. */
+bool mb_seq_may_draw(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id);
 enum mb_status mb_seq_push(struct mb_seq *q, int32_t id); /* appends a drawn id */
 
 /* Moves the results into a record (arrays change owner; the sink frees them). */

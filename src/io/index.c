@@ -16,11 +16,10 @@
 #define BLOCK 64                /* lines per stored row number */
 
 struct entry {
-    uint64_t offset;
-    uint32_t len;
-    uint8_t n, flags;
-    uint16_t unused;
+    uint64_t offset : 48, n : 8, flags : 8;
+    uint32_t len, hash;
 };
+#define MAX_BYTES ((uint64_t)1 << 48) /* of an input */
 _Static_assert(sizeof(struct entry) == 16, "an index of a billion lines should fit a node");
 
 struct mb_index {
@@ -57,7 +56,7 @@ static enum mb_status grow(struct mb_index *x)
 static enum mb_status add_line(struct mb_index *x, struct mb_ids_seen *ids, const struct mb_cut *c)
 {
     uint64_t line = x->info.total_lines;
-    struct entry e = {.offset = c->offset, .len = (uint32_t)c->len};
+    struct entry e = {.offset = c->offset & (MAX_BYTES - 1), .len = (uint32_t)c->len};
     struct mb_line_scan scan = {0};
 
     MB_TRY(grow(x));
@@ -73,6 +72,7 @@ static enum mb_status add_line(struct mb_index *x, struct mb_ids_seen *ids, cons
         MB_TRY(st);
         e.n = (uint8_t)scan.n;
         e.flags = scan.bad ? MB_LINE_BAD : 0;
+        e.hash = mb_line_hash(c->text, c->len);
     }
     x->lines[line] = e;
     x->info.total_lines++;
@@ -130,6 +130,8 @@ static enum mb_status pass(struct mb_index *x, struct mb_ids_seen *ids, struct m
         if (st == MB_OK)
             st = cut_lines(x, &s, ids);
         off += got;
+        if (st == MB_OK && off >= MAX_BYTES)
+            st = mb_error(MB_INPUT, "%s: has more than 256 TiB; split it", x->info.path);
     }
     mb_splitter_fini(&s);
     x->info.bytes = off;
@@ -337,6 +339,11 @@ void mb_index_destroy(struct mb_index *x)
     mb_free(x);
 }
 
+uint32_t mb_line_hash(const void *text, size_t n)
+{
+    return (uint32_t)mb_hash64(text, n);
+}
+
 /* --- questions --------------------------------------------------------------------------------------------------- */
 
 const struct mb_input_info *mb_index_info(const struct mb_index *x)
@@ -347,7 +354,7 @@ const struct mb_input_info *mb_index_info(const struct mb_index *x)
 void mb_index_line(const struct mb_index *x, uint64_t line, struct mb_line *out)
 {
     const struct entry *e = &x->lines[line - x->info.first];
-    *out = (struct mb_line){e->offset, e->len, e->flags, e->n};
+    *out = (struct mb_line){e->offset, e->len, e->flags, e->n, e->hash};
 }
 
 uint64_t mb_index_row(const struct mb_index *x, uint64_t line)

@@ -43,7 +43,10 @@ struct mb_line {
     uint32_t len;   /* bytes without the newline; 0 if too long */
     uint32_t flags;
     int32_t n;      /* rows; 0: an empty line */
+    uint32_t hash;  /* mb_line_hash of its bytes; 0 if empty or too long */
 };
+/* 32 bits of XXH3: whether a line that is read later is still the one that was indexed. */
+uint32_t mb_line_hash(const void *text, size_t n);
 
 struct mb_index;
 /* Errors, logged: MB_INPUT (can't be opened, no JSON array), MB_IO, MB_NO_SPACE (the copy), MB_NO_MEMORY. A bad line is no

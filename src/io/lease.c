@@ -132,7 +132,8 @@ static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_he
         size_t more = sizeof(struct mb_lease_line) + (size_t)k * sizeof *known;
         if (head->n_lines > 0 && lines->len + entries->len + more > MB_LEASE_BYTES)
             break;
-        struct mb_lease_line line = {l->next, info.offset, info.len, (uint16_t)info.flags, (uint16_t)info.n};
+        struct mb_lease_line line = {l->next, info.offset, info.len, info.hash, (uint16_t)info.flags,
+                                     (uint16_t)info.n, 0};
         MB_TRY(mb_bytes_put(lines, &line, sizeof line));
         MB_TRY(mb_bytes_put(entries, known, (size_t)k * sizeof *known));
         head->n_lines++;

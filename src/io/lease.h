@@ -24,8 +24,9 @@ struct mb_lease_head {
 };
 struct mb_lease_line {
     uint64_t line, offset;
-    uint32_t len;
+    uint32_t len, hash;
     uint16_t flags, n; /* of struct mb_line */
+    uint32_t unused;
 };
 
 struct mb_lease_options {

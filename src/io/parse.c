@@ -30,6 +30,18 @@ const json_t *mb_draft_get(const json_t *obj, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
+bool mb_draft_whole(const json_t *v, int64_t *out)
+{
+    double x = json_is_real(v) ? json_real_value(v) : 0;
+    bool is_whole = json_is_real(v) && fabs(x) < 9e15 && floor(x) == x;
+
+    if (is_whole)
+        *out = (int64_t)x;
+    else if (json_is_integer(v))
+        *out = json_integer_value(v);
+    return is_whole || json_is_integer(v);
+}
+
 bool mb_draft_is(const json_t *v, const char *text)
 {
     return json_is_string(v) && json_string_length(v) == strlen(text) &&
@@ -67,9 +79,10 @@ static enum mb_status use_id(struct mb_draft *d, const char *key, const json_t *
 
     if (v == NULL)
         return MB_OK;
-    if (json_is_integer(v)) {
+    int64_t whole;
+    if (mb_draft_whole(v, &whole)) {
         char num[24];
-        int n = snprintf(num, sizeof num, "%lld", (long long)json_integer_value(v));
+        int n = snprintf(num, sizeof num, "%lld", (long long)whole);
         MB_TRY(put_text(num, (size_t)n, &id));
     } else if (!json_is_string(v)) {
         return mb_draft_bad(d, "%s: expected a string or an integer, found %s", key, mb_json_type(v));
@@ -105,7 +118,7 @@ static enum mb_status rescue_id(struct mb_draft *d, const char *text, size_t n)
 static bool has_any(const json_t *obj, const char *const *names)
 {
     for (; *names != NULL; names++)
-        if (json_object_get(obj, *names) != NULL)
+        if (mb_draft_get(obj, *names) != NULL)
             return true;
     return false;
 }
@@ -169,13 +182,20 @@ static enum mb_status score_instead(struct mb_draft *d)
 
 static enum mb_status form_plain(struct mb_draft *d)
 {
-    static const char *const own[] = {"id", "prompt", "prompt_ids", "adapter", NULL};
+    static const char *const own[] = {"id", "prompt", "prompt_ids", "messages", "adapter", NULL};
     const json_t *text = mb_draft_get(d->root, "prompt"), *ids = mb_draft_get(d->root, "prompt_ids");
+    const json_t *messages = mb_draft_get(d->root, "messages");
 
-    d->form = MB_FORM_PLAIN;
+    d->form = messages != NULL ? MB_FORM_TALK : MB_FORM_PLAIN;
     MB_TRY(mb_draft_keys(d, d->root, own, false));
     MB_TRY(mb_draft_settle(d));
-    if (text != NULL && ids == NULL)
+    if (messages != NULL && (text != NULL || ids != NULL))
+        return mb_draft_bad(d, "messages and %s are both given", text != NULL ? "prompt" : "prompt_ids");
+    if (messages != NULL && d->opt->score)
+        return mb_draft_bad(d, "messages cannot be scored; give context and continuation, or use moebatch run");
+    if (messages != NULL)
+        MB_TRY(mb_draft_messages(d, messages));
+    else if (text != NULL && ids == NULL)
         MB_TRY(mb_draft_prompt(d, text, "prompt"));
     else
         MB_TRY(text_or_ids(d, "prompt", "prompt_ids", &d->head));
@@ -205,7 +225,7 @@ static enum mb_status form_of(struct mb_draft *d)
     static const char *const talk[] = {"conversations", NULL};
     static const char *const loglik[] = {"context", "context_ids", "continuation", "continuation_ids", NULL};
     static const char *const rolling[] = {"text", "text_ids", NULL};
-    static const char *const plain[] = {"prompt", "prompt_ids", NULL};
+    static const char *const plain[] = {"prompt", "prompt_ids", "messages", NULL};
 
     if (!json_is_object(d->root))
         return mb_draft_bad(d, "expected an object, found %s", mb_json_type(d->root));
@@ -270,6 +290,7 @@ static void draft_fini(struct mb_draft *d)
 {
     json_decref(d->root);
     json_decref(d->messages);
+    json_decref(d->extra);
     mb_bytes_fini(&d->joined);
     mb_request_destroy(d->req);
 }

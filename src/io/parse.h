@@ -8,7 +8,7 @@
  *   ShareGPT        conversations; the request is the conversation before the first assistant turn
  *   log-likelihood  context | context_ids, continuation | continuation_ids
  *   rolling         text | text_ids
- *   plain           prompt | prompt_ids
+ *   plain           prompt | prompt_ids | messages
  * A key with the value null counts as absent. A key the form does not know is an error that names it (but for ShareGPT,
  * whose data sets carry keys of their own: those are ignored, sampling keys are honoured). Empty lines (nothing but spaces,
  * tabs and carriage returns) are no lines: they have no row, but they count in line numbers. */
@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "job/request.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 #define MB_LINE_MAX ((uint64_t)64 << 20) /* bytes of a line; a longer one is an error row */
@@ -27,9 +28,9 @@
 enum mb_add_bos { MB_BOS_AUTO, MB_BOS_YES, MB_BOS_NO };
 enum mb_input_format { MB_FORMAT_JSONL, MB_FORMAT_TXT, MB_FORMAT_JSON };
 
-/* Renders messages (a list of {"role", "content"[, "name"]} with string contents) through the model's chat template, with
- * the generation prompt at the end. Appends UTF-8 to *text. MB_REQUEST with a reason in err: this row is an error. */
-typedef enum mb_status (*mb_chat_fn)(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap);
+/* Renders messages through the model's chat template; the time is the callee's to know. Appends UTF-8 to *text. MB_REQUEST with
+ * a reason in err: this row is an error. */
+typedef enum mb_status (*mb_chat_fn)(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap);
 
 struct mb_parse_options {
     const struct mb_tokenizer *tok; /* not needed by mb_parse_scan */

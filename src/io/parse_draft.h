@@ -11,7 +11,8 @@ enum mb_form {
     MB_FORM_CHAT = 4,
     MB_FORM_LOGLIKELIHOOD = 8,
     MB_FORM_ROLLING = 16,
-    MB_FORM_SHAREGPT = 32
+    MB_FORM_SHAREGPT = 32,
+    MB_FORM_TALK = 64 /* a plain line with messages */
 };
 
 /* Where tokens come from: ids (a checked list of integers) or text, borrowed from the JSON tree or the line. */
@@ -26,8 +27,12 @@ struct mb_draft {
     struct mb_request *req;
     json_t *root;           /* owned; NULL for *.txt */
     json_t *messages;       /* owned; to be rendered */
+    json_t *extra;          /* owned; variables of the chat template, or NULL */
+    struct mb_chat_ask ask; /* what else the line says of it; borrowed from root */
+    bool ask_given;         /* add_generation_prompt was given */
     struct mb_bytes joined; /* owned; text put together from turns */
     struct mb_piece head, tail; /* prompt, text or context; continuation */
+    const json_t *bad_words; /* borrowed from root; NULL: none */
     enum mb_form form;
     int64_t top_logprobs;   /* -1: not given */
     bool own_id;
@@ -39,6 +44,9 @@ enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...) __attribut
 
 /* A member that is there and not null, or NULL. */
 const json_t *mb_draft_get(const json_t *obj, const char *key);
+
+/* Whether v is an integer, perhaps written as spreadsheets and data frames do (16.0). */
+bool mb_draft_whole(const json_t *v, int64_t *out);
 
 /* Whether v is this string: compared with its length, it may hold U+0000. */
 bool mb_draft_is(const json_t *v, const char *text);
@@ -61,9 +69,15 @@ enum mb_status mb_draft_piece(struct mb_draft *d, const json_t *v, const char *k
 /* OpenAI's prompt: as above, or a list of exactly one of them. */
 enum mb_status mb_draft_prompt(struct mb_draft *d, const json_t *v, const char *key);
 
+/* messages: checked as far as any template needs it, and kept for stage two. */
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
+
 /* The forms that wrap a request: OpenAI batch lines and conversations. */
 enum mb_status mb_draft_openai(struct mb_draft *d);
 enum mb_status mb_draft_sharegpt(struct mb_draft *d);
+
+/* A list of messages, to be rendered by the model's chat template. */
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 
 /* "adapter" (must be known) and OpenAI's "model" (an adapter or the model itself). */
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);

@@ -56,7 +56,7 @@ static enum mb_status put_ids(const json_t *list, struct mb_ids *out)
     json_t *one;
 
     json_array_foreach((json_t *)list, i, one)
-        MB_TRY(put_id(out, (int32_t)json_integer_value(one)));
+        MB_TRY(put_id(out, (int32_t)json_number_value(one)));
     return MB_OK;
 }
 
@@ -83,11 +83,15 @@ static enum mb_status hide_bos(struct mb_draft *d, struct mb_ids *ids)
 static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
 {
     struct mb_bytes chat = {0};
-    char why[200] = "the chat template cannot render these messages";
+    char why[300] = "the chat template cannot render these messages";
     enum mb_status st;
 
     if (d->messages != NULL) {
-        st = d->opt->chat(d->opt->chat_arg, d->messages, &chat, why, sizeof why);
+        struct mb_chat_ask ask = d->ask;
+        ask.messages = d->messages;
+        ask.extra = d->extra;
+        ask.add_generation_prompt = d->ask_given ? ask.add_generation_prompt : !ask.continue_final_message;
+        st = d->opt->chat(d->opt->chat_arg, &ask, &chat, why, sizeof why);
         if (st == MB_REQUEST)
             st = mb_draft_bad(d, "%s", why);
         if (st == MB_OK)
@@ -126,6 +130,15 @@ static size_t without_spaces(const char *s, size_t n)
     for (size_t k; (k = space_before((const unsigned char *)s, n)) > 0;)
         n -= k;
     return n;
+}
+
+/* The same for what begins at s: str.lstrip(). */
+static size_t space_after(const unsigned char *s, size_t n)
+{
+    for (size_t k = 1; k <= 3 && k <= n; k++)
+        if (space_before(s, k) == k)
+            return k;
+    return 0;
 }
 
 /* Both as text: encoded whole, split at the length of the context's own encoding. */
@@ -210,15 +223,71 @@ static enum mb_status fit(struct mb_draft *d, struct mb_ids *ids)
     return MB_OK;
 }
 
+/* One more sequence of bad words: the word as it is, or behind a space. As vLLM does it, the second form counts only
+ * if it begins with another token and has as many. */
+static enum mb_status put_bad_word(struct mb_draft *d, const json_t *word, bool spaced, struct mb_ids *all)
+{
+    struct mb_bad_words *w = &d->req->sampling.bad;
+    struct mb_bytes text = {0};
+    const char *s = json_string_value(word), *end = s + json_string_length(word);
+    int64_t from = all->n, before = w->n > 1 ? w->end[w->n - 2] : 0;
+
+    for (size_t k; s < end && (k = space_after((const unsigned char *)s, (size_t)(end - s))) > 0;)
+        s += k;
+    enum mb_status st = spaced ? mb_bytes_put(&text, " ", 1) : MB_OK;
+    if (st == MB_OK)
+        st = mb_bytes_put(&text, s, (size_t)(end - s));
+    if (st == MB_OK)
+        st = encode(d, text.data != NULL ? (const char *)text.data : "", text.len, true, all);
+    mb_bytes_fini(&text);
+    MB_TRY(st);
+    if (spaced && (w->n == 0 || all->n - from != from - before || all->n == from || all->v[from] == all->v[before]))
+        all->n = from;
+    if (all->n > from)
+        w->end[w->n++] = (int32_t)all->n;
+    return MB_OK;
+}
+
+static enum mb_status encode_bad_words(struct mb_draft *d)
+{
+    struct mb_bad_words *w = &d->req->sampling.bad;
+    struct mb_ids all = {0};
+    enum mb_status st = MB_OK;
+    size_t i;
+    json_t *word;
+
+    w->end = malloc(MB_MAX_BAD_WORDS * sizeof *w->end);
+    if (w->end == NULL)
+        return no_memory();
+    json_array_foreach((json_t *)d->bad_words, i, word) {
+        int32_t n = w->n;
+        if (st == MB_OK)
+            st = put_bad_word(d, word, false, &all);
+        if (st == MB_OK && w->n > n)
+            st = put_bad_word(d, word, true, &all);
+    }
+    w->ids = all.v;
+    return st;
+}
+
+/* What text needs that is not the prompt. */
+static enum mb_status encode_words(struct mb_draft *d)
+{
+    if (d->opt->tok == NULL && (d->req->n_stop > 0 || d->bad_words != NULL))
+        return mb_draft_bad(d, "stop and bad_words: this model has no tokenizer; use stop_token_ids");
+    return d->bad_words != NULL ? encode_bad_words(d) : MB_OK;
+}
+
 enum mb_status mb_draft_encode(struct mb_draft *d)
 {
     struct mb_request *r = d->req;
     struct mb_ids ids = {0};
     enum mb_status st;
 
-    if (r->kind == MB_KIND_GENERATE)
+    st = encode_words(d);
+    if (st == MB_OK && r->kind == MB_KIND_GENERATE)
         st = encode_prompt(d, &ids);
-    else
+    else if (st == MB_OK)
         st = r->kind == MB_KIND_ROLLING ? encode_rolling(d, &ids) : encode_loglikelihood(d, &ids);
     if (st == MB_OK)
         st = fit(d, &ids);

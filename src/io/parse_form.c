@@ -18,8 +18,8 @@ enum mb_status mb_draft_piece(struct mb_draft *d, const json_t *v, const char *k
     if (!json_is_array(v))
         return mb_draft_bad(d, "%s: expected a string or a list of token ids, found %s", key, mb_json_type(v));
     json_array_foreach((json_t *)v, i, one) {
-        json_int_t id = json_integer_value(one);
-        if (!json_is_integer(one))
+        int64_t id = 0;
+        if (!mb_draft_whole(one, &id))
             return mb_draft_bad(d, "%s: expected token ids, found %s at place %zu", key, mb_json_type(one), i);
         if (id < 0 || id >= d->opt->vocab)
             return mb_draft_bad(d, "%s: id %lld at place %zu is outside the vocabulary, 0 to %d", key, (long long)id, i,
@@ -65,46 +65,7 @@ static enum mb_status no_memory(void)
     return mb_error(MB_NO_MEMORY, "no memory for a request");
 }
 
-/* A list of {"type": "text", "text": ...} parts: their texts, one a line. */
-static enum mb_status join_parts(struct mb_draft *d, const json_t *parts, struct mb_bytes *out)
-{
-    size_t i;
-    json_t *part;
-
-    json_array_foreach((json_t *)parts, i, part) {
-        const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
-        if (!mb_draft_is(type, "text") || !json_is_string(text))
-            return mb_draft_bad(d, "messages: a content part that is not text");
-        if (json_object_size(part) != 2)
-            return mb_draft_bad(d, "messages: a content part with keys other than type and text");
-        if (i > 0)
-            MB_TRY(mb_bytes_put(out, "\n", 1));
-        MB_TRY(mb_bytes_put(out, json_string_value(text), json_string_length(text)));
-    }
-    return MB_OK;
-}
-
-static enum mb_status content_of(struct mb_draft *d, const json_t *v, json_t **out)
-{
-    struct mb_bytes text = {0};
-    enum mb_status st = MB_OK;
-
-    if (json_is_string(v))
-        st = mb_bytes_put(&text, json_string_value(v), json_string_length(v));
-    else if (json_is_array(v) && json_array_size(v) > 0)
-        st = join_parts(d, v, &text);
-    else
-        st = mb_draft_bad(d, "messages: content: expected a string or a list of text parts, found %s",
-                          json_is_array(v) ? "an empty list" : mb_json_type(v));
-    if (st == MB_OK) {
-        *out = json_stringn_nocheck(text.data != NULL ? (const char *)text.data : "", text.len);
-        st = *out != NULL ? MB_OK : no_memory();
-    }
-    mb_bytes_fini(&text);
-    return st;
-}
-
-static enum mb_status put_message(struct mb_draft *d, const char *role, json_t *content, const json_t *name)
+static enum mb_status put_message(struct mb_draft *d, const char *role, json_t *content)
 {
     json_t *m = json_object();
     enum mb_status st = MB_OK;
@@ -112,54 +73,34 @@ static enum mb_status put_message(struct mb_draft *d, const char *role, json_t *
     if (d->messages == NULL)
         d->messages = json_array();
     if (m == NULL || json_object_set_new(m, "role", json_string(role)) != 0 ||
-        json_object_set(m, "content", content) != 0 ||
-        (name != NULL && json_object_set(m, "name", (json_t *)name) != 0) || json_array_append(d->messages, m) != 0)
+        json_object_set(m, "content", content) != 0 || json_array_append(d->messages, m) != 0)
         st = no_memory();
     json_decref(m);
     json_decref(content);
     return st;
 }
 
-static enum mb_status message(struct mb_draft *d, const json_t *m)
-{
-    static const char *const roles[] = {"system", "developer", "user", "assistant", NULL};
-    const json_t *role = json_object_get(m, "role");
-    const char *key;
-    json_t *v, *content;
-    int i = 0;
-
-    if (!json_is_object(m))
-        return mb_draft_bad(d, "messages: expected objects, found %s", mb_json_type(m));
-    json_object_foreach((json_t *)m, key, v) {
-        if (!json_is_null(v) && strcmp(key, "role") != 0 && strcmp(key, "content") != 0 && strcmp(key, "name") != 0)
-            return mb_draft_bad(d, "messages: key \"%s\" is not supported", key);
-    }
-    if (!json_is_string(role))
-        return mb_draft_bad(d, "messages: role is missing or no string");
-    while (roles[i] != NULL && !mb_draft_is(role, roles[i]))
-        i++;
-    if (roles[i] == NULL)
-        return mb_draft_bad(d, "messages: role \"%s\" is not supported (system, developer, user, assistant)",
-                            json_string_value(role));
-    const json_t *name = mb_draft_get(m, "name");
-    if (name != NULL && !json_is_string(name))
-        return mb_draft_bad(d, "messages: name: expected a string, found %s", mb_json_type(name));
-    MB_TRY(content_of(d, json_object_get(m, "content"), &content));
-    return put_message(d, roles[i], content, name);
-}
-
-static enum mb_status chat_messages(struct mb_draft *d, const json_t *list)
+enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list)
 {
     size_t i;
     json_t *m;
 
+    d->req->chat = true;
     if (!json_is_array(list) || json_array_size(list) == 0)
         return mb_draft_bad(d, "messages: expected a list that is not empty, found %s",
                             json_is_array(list) ? "an empty one" : mb_json_type(list));
-    json_array_foreach((json_t *)list, i, m)
-        MB_TRY(message(d, m));
+    json_array_foreach((json_t *)list, i, m) {
+        const json_t *role = json_object_get(m, "role"), *content = mb_draft_get(m, "content");
+        if (!json_is_object(m))
+            return mb_draft_bad(d, "messages: expected objects, found %s", mb_json_type(m));
+        if (!json_is_string(role))
+            return mb_draft_bad(d, "messages: role is missing or no string");
+        if (content != NULL && !json_is_string(content) && !json_is_array(content))
+            return mb_draft_bad(d, "messages: content: expected a string or a list of text parts, found %s", mb_json_type(content));
+    }
     if (d->opt->chat == NULL)
-        return mb_draft_bad(d, "messages: this model has no chat template; use /v1/completions with a prompt");
+        return mb_draft_bad(d, "messages: this model has no chat template; use a prompt (/v1/completions)");
+    d->messages = json_incref((json_t *)list);
     return MB_OK;
 }
 
@@ -173,7 +114,7 @@ static enum mb_status openai_chat(struct mb_draft *d, const json_t *body)
     d->req->chat = true;
     MB_TRY(mb_draft_keys(d, body, own, false));
     MB_TRY(mb_draft_settle(d));
-    return chat_messages(d, mb_draft_get(body, "messages"));
+    return mb_draft_messages(d, mb_draft_get(body, "messages"));
 }
 
 static enum mb_status openai_completion(struct mb_draft *d, const json_t *body)
@@ -212,6 +153,9 @@ enum mb_status mb_draft_openai(struct mb_draft *d)
         MB_TRY(openai_completion(d, body));
     else if (mb_draft_is(url, "/v1/chat/completions"))
         MB_TRY(openai_chat(d, body));
+    else if (mb_draft_is(url, "/v1/responses") || mb_draft_is(url, "/v1/embeddings"))
+        return mb_draft_bad(d, "url: %s is not served here: this program continues, chats (/v1/completions, /v1/chat/completions) and scores",
+                            json_string_value(url));
     else
         return mb_draft_bad(d, "url: \"%s\" is neither /v1/completions nor /v1/chat/completions", json_string_value(url));
     return mb_draft_adapter(d, mb_draft_get(body, "model"), false);
@@ -256,7 +200,7 @@ static enum mb_status turn(struct mb_draft *d, const json_t *t, size_t place, bo
     if (d->opt->chat == NULL)
         return join_turn(d, value);
     json_t *content = json_stringn_nocheck(json_string_value(value), json_string_length(value));
-    return content != NULL ? put_message(d, role, content, NULL) : no_memory();
+    return content != NULL ? put_message(d, role, content) : no_memory();
 }
 
 enum mb_status mb_draft_sharegpt(struct mb_draft *d)

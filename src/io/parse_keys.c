@@ -5,7 +5,9 @@
 #include <string.h>
 #include "base/log.h"
 
-#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | MB_FORM_CHAT | MB_FORM_SHAREGPT)
+#define LINES (MB_FORM_PLAIN | MB_FORM_TALK)
+#define TALKS (MB_FORM_CHAT | MB_FORM_TALK)
+#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | TALKS | MB_FORM_SHAREGPT)
 
 struct key;
 typedef enum mb_status (*key_reader)(struct mb_draft *d, const struct key *k, const json_t *v);
@@ -30,16 +32,9 @@ static enum mb_status read_real(struct mb_draft *d, const struct key *k, const j
     return MB_OK;
 }
 
-/* Integers may be written 16.0 (spreadsheets and data frames do). */
 static enum mb_status whole(struct mb_draft *d, const struct key *k, const json_t *v, int64_t *out)
 {
-    double x = json_is_real(v) ? json_real_value(v) : 0;
-
-    if (json_is_real(v) && fabs(x) < 9e15 && floor(x) == x)
-        *out = (int64_t)x;
-    else if (json_is_integer(v))
-        *out = json_integer_value(v);
-    else
+    if (!mb_draft_whole(v, out))
         return mb_draft_bad(d, "%s: expected an integer, found %s", k->name, mb_json_type(v));
     if (k->lo < k->hi && ((double)*out < k->lo || (double)*out > k->hi))
         return mb_draft_bad(d, "%s: %lld is outside %.0f to %.0f", k->name, (long long)*out, k->lo, k->hi);
@@ -104,7 +99,7 @@ static enum mb_status read_limit(struct mb_draft *d, const struct key *k, const 
 static enum mb_status read_logprobs(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     int64_t x = 0;
-    if (json_is_boolean(v) && d->form != MB_FORM_COMPLETION) {
+    if (json_is_false(v) || (json_is_true(v) && d->form != MB_FORM_COMPLETION)) {
         d->req->want_logprobs = json_is_true(v);
         return MB_OK;
     }
@@ -143,6 +138,74 @@ static enum mb_status read_stop(struct mb_draft *d, const struct key *k, const j
         return put_stop(d, v);
     json_array_foreach((json_t *)v, i, one)
         MB_TRY(put_stop(d, one));
+    return MB_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A list of ids of the vocabulary, at most `most`: made ascending, each once. malloc'd. */
+static enum mb_status read_ids(struct mb_draft *d, const char *key, const json_t *v, size_t most, int32_t **out, int32_t *n)
+{
+    struct mb_piece list;
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v))
+        return mb_draft_bad(d, "%s: expected a list of token ids, found %s", key, mb_json_type(v));
+    MB_TRY(mb_draft_piece(d, v, key, &list));
+    if (json_array_size(v) > most)
+        return mb_draft_bad(d, "%s: more than %zu ids", key, most);
+    int32_t *ids = malloc((json_array_size(v) + 1) * sizeof *ids);
+    if (ids == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a request");
+    json_array_foreach((json_t *)v, i, one)
+        ids[i] = (int32_t)json_integer_value(one);
+    qsort(ids, json_array_size(v), sizeof *ids, ascending);
+    *n = 0;
+    for (i = 0; i < json_array_size(v); i++)
+        if (i == 0 || ids[i] != ids[i - 1])
+            ids[(*n)++] = ids[i];
+    *out = ids;
+    return MB_OK;
+}
+
+static enum mb_status read_stop_ids(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return read_ids(d, k->name, v, MB_MAX_STOP_IDS, &d->req->stop_ids, &d->req->n_stop_ids);
+}
+
+static enum mb_status read_allowed(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    struct mb_sampling *s = &d->req->sampling;
+    MB_TRY(read_ids(d, k->name, v, (size_t)d->opt->vocab, &s->allowed, &s->n_allowed));
+    return s->n_allowed > 0 ? MB_OK : mb_draft_bad(d, "%s: an empty list: nothing could be generated", k->name);
+}
+
+/* They become ids in stage two. */
+static enum mb_status read_bad_words(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v) || json_array_size(v) > MB_MAX_BAD_WORDS / 2)
+        return mb_draft_bad(d, "%s: expected a list of at most %d strings", k->name, MB_MAX_BAD_WORDS / 2);
+    json_array_foreach((json_t *)v, i, one)
+        if (!json_is_string(one) || json_string_length(one) == 0)
+            return mb_draft_bad(d, "%s: expected strings that are not empty, found %s", k->name,
+                                json_is_string(one) ? "an empty one" : mb_json_type(one));
+    d->bad_words = v;
+    return MB_OK;
+}
+
+static enum mb_status read_skip_special(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->req->keep_special = json_is_false(v);
     return MB_OK;
 }
 
@@ -211,6 +274,92 @@ static enum mb_status read_label(struct mb_draft *d, const struct key *k, const 
     return MB_OK;
 }
 
+/* --- what a chat template is told --- */
+
+static enum mb_status put_extra(struct mb_draft *d, const char *key, const json_t *v, bool replace)
+{
+    if (d->extra == NULL)
+        d->extra = json_object();
+    if (!replace && json_object_get(d->extra, key) != NULL)
+        return MB_OK;
+    return d->extra != NULL && json_object_set(d->extra, key, (json_t *)v) == 0 ? MB_OK
+                                                                                : mb_error(MB_NO_MEMORY, "no memory for a request");
+}
+
+/* They go before keys of the line that say the same. */
+static enum mb_status read_kwargs(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    static const char *const own[] = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message",
+                                      "chat_template", "tokenize"};
+    const char *name;
+    json_t *one;
+
+    if (!json_is_object(v))
+        return mb_draft_bad(d, "%s: expected an object, found %s", k->name, mb_json_type(v));
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (json_object_get(v, own[i]) != NULL)
+            return mb_draft_bad(d, "%s: \"%s\" is no variable of a template; give it beside %s", k->name, own[i], k->name);
+    json_object_foreach((json_t *)v, name, one)
+        MB_TRY(put_extra(d, name, one, true));
+    return MB_OK;
+}
+
+static enum mb_status read_effort(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_string(v))
+        return mb_draft_bad(d, "%s: expected a string, found %s", k->name, mb_json_type(v));
+    return put_extra(d, k->name, v, false);
+}
+
+static enum mb_status read_thinking(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    return put_extra(d, k->name, v, false);
+}
+
+/* tools and documents; an empty list is none. */
+static enum mb_status read_objects(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    size_t i;
+    json_t *one;
+
+    if (!json_is_array(v))
+        return mb_draft_bad(d, "%s: expected a list of objects, found %s", k->name, mb_json_type(v));
+    json_array_foreach((json_t *)v, i, one)
+        if (!json_is_object(one))
+            return mb_draft_bad(d, "%s: expected objects, found %s", k->name, mb_json_type(one));
+    if (json_array_size(v) > 0)
+        *(const json_t **)((char *)d + k->offset) = v;
+    return MB_OK;
+}
+
+static enum mb_status read_generation_prompt(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->ask.add_generation_prompt = json_is_true(v);
+    d->ask_given = true;
+    return MB_OK;
+}
+
+static enum mb_status read_continue(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->ask.continue_final_message = json_is_true(v);
+    return MB_OK;
+}
+
+/* A call of a tool is text of the answer here: nothing forces or forbids one. */
+static enum mb_status read_tool_choice(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (mb_draft_is(v, "none") || mb_draft_is(v, "auto"))
+        return MB_OK;
+    return mb_draft_bad(d, "%s: only \"none\" and \"auto\" are supported: no call can be forced", k->name);
+}
+
+#define IN_DRAFT(field) offsetof(struct mb_draft, field)
 #define IN_REQUEST(field) offsetof(struct mb_request, field)
 #define IN_SAMPLING(field) offsetof(struct mb_request, sampling.field)
 #define OPENAI (MB_FORM_COMPLETION | MB_FORM_CHAT)
@@ -225,18 +374,39 @@ static const struct key keys[] = {
     {"presence_penalty", GENERATES, read_real, -2, 2, IN_SAMPLING(presence)},
     {"ignore_eos", GENERATES, read_bool, 0, 0, IN_SAMPLING(ignore_eos)},
     {"max_tokens", GENERATES, read_limit, 0, 1e15, 0},
-    {"max_completion_tokens", MB_FORM_CHAT, read_limit, 0, 1e15, 0},
+    {"max_completion_tokens", MB_FORM_CHAT | LINES, read_limit, 0, 1e15, 0},
     {"min_tokens", GENERATES, read_int64, 0, 1e15, IN_SAMPLING(min_tokens)},
     {"seed", GENERATES, read_seed, 0, 0, 0},
     {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
     {"stop", GENERATES, read_stop, 0, 0, 0},
+    {"stop_token_ids", GENERATES, read_stop_ids, 0, 0, 0},
+    {"include_stop_str_in_output", GENERATES, read_bool, 0, 0, IN_REQUEST(include_stop)},
+    {"skip_special_tokens", GENERATES, read_skip_special, 0, 0, 0},
+    {"allowed_token_ids", GENERATES, read_allowed, 0, 0, 0},
+    {"bad_words", GENERATES, read_bad_words, 0, 0, 0},
     {"logit_bias", GENERATES, read_bias, -100, 100, 0},
     {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
-    {"top_logprobs", MB_FORM_CHAT, read_top_logprobs, 0, MB_MAX_TOP, 0},
-    {"echo", MB_FORM_PLAIN | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
+    {"top_logprobs", MB_FORM_CHAT | LINES, read_top_logprobs, 0, MB_MAX_TOP, 0},
+    {"echo", LINES | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
+    {"chat_template_kwargs", TALKS, read_kwargs, 0, 0, 0},
+    {"reasoning_effort", TALKS, read_effort, 0, 0, 0},
+    {"enable_thinking", TALKS, read_thinking, 0, 0, 0},
+    {"tools", TALKS, read_objects, 0, 0, IN_DRAFT(ask.tools)},
+    {"tool_choice", TALKS, read_tool_choice, 0, 0, 0},
+    {"parallel_tool_calls", TALKS, read_label, 0, 0, 0},
+    {"documents", TALKS, read_objects, 0, 0, IN_DRAFT(ask.documents)},
+    {"add_generation_prompt", TALKS, read_generation_prompt, 0, 0, 0},
+    {"continue_final_message", TALKS, read_continue, 0, 0, 0},
     {"stream", OPENAI, read_stream, 0, 0, 0},
-    {"user", OPENAI, read_label, 0, 0, 0},
-    {"metadata", OPENAI, read_label, 0, 0, 0},
+    {"user", OPENAI | LINES, read_label, 0, 0, 0},
+    {"metadata", OPENAI | LINES, read_label, 0, 0, 0},
+    {"store", OPENAI | LINES, read_label, 0, 0, 0},
+    {"service_tier", OPENAI | LINES, read_label, 0, 0, 0},
+    {"safety_identifier", OPENAI | LINES, read_label, 0, 0, 0},
+    {"prompt_cache_key", OPENAI | LINES, read_label, 0, 0, 0},
+    {"prompt_cache_retention", OPENAI | LINES, read_label, 0, 0, 0},
+    {"request_id", OPENAI | LINES, read_label, 0, 0, 0},
+    {"priority", OPENAI | LINES, read_label, 0, 0, 0},
 };
 
 /* Keys other engines give a meaning that this one has not: named as such, so that they are not taken for typing errors. */
@@ -244,12 +414,80 @@ static const char *const unsupported[] = {
     "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "best_of", "suffix",
     "stream_options", "modalities", "audio", "prediction", "reasoning_effort", "verbosity", "web_search_options",
     "service_tier", "store", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
-    "use_beam_search", "length_penalty", "early_stopping", "stop_token_ids", "include_stop_str_in_output",
-    "skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "allowed_token_ids",
-    "bad_words", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
+    "use_beam_search", "length_penalty", "early_stopping", "spaces_between_special_tokens",
+    "truncate_prompt_tokens", "prompt_logprobs", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
     "chat_template_kwargs", "documents", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
-    "echo", "top_logprobs", "stream", "max_completion_tokens", "messages",
+    "echo", "top_logprobs", "stream", "max_completion_tokens", "messages", "return_tokens_as_token_ids",
+    "return_token_ids", "detokenize", "logits_processors",
 };
+
+/* Values of those keys that change nothing, as clients write them who write out their defaults: JSON texts between bars; * is
+ * any true or false. A key may have several rows. */
+static const struct {
+    const char *name, *values;
+} neutral[] = {
+    {"tools", "[]"},
+    {"tool_choice", "\"none\"|\"auto\""},
+    {"functions", "[]"},
+    {"function_call", "\"none\"|\"auto\""},
+    {"parallel_tool_calls", "*"},
+    {"response_format", "{\"type\":\"text\"}"},
+    {"best_of", "1|1.0"},
+    {"suffix", "\"\""},
+    {"stream", "false"},
+    {"stream_options", "{}"},
+    {"modalities", "[\"text\"]|[]"},
+    {"verbosity", "\"medium\""},
+    {"use_beam_search", "false"},
+    {"length_penalty", "1|1.0"},
+    {"early_stopping", "false"},
+    {"spaces_between_special_tokens", "true"},
+    {"truncate_prompt_tokens", "-1"},
+    {"add_special_tokens", "true"},
+    {"add_generation_prompt", "true"},
+    {"continue_final_message", "false"},
+    {"chat_template_kwargs", "{}"},
+    {"documents", "[]"},
+    {"typical_p", "1|1.0"},
+    {"mirostat", "0"},
+    {"no_repeat_ngram_size", "0"},
+    {"echo", "false"},
+    {"top_logprobs", "0|0.0"},
+    {"return_tokens_as_token_ids", "false"},
+    {"return_token_ids", "false"},
+    {"detokenize", "true"},
+    {"logits_processors", "[]"},
+};
+
+/* Whether one of the values between the bars is the JSON text s. */
+static bool listed(const char *values, const char *s, size_t n)
+{
+    for (const char *v = values; *v != 0;) {
+        size_t k = strcspn(v, "|");
+        if (k == n && memcmp(v, s, n) == 0)
+            return true;
+        v += k + (v[k] == '|');
+    }
+    return false;
+}
+
+/* A chat's messages are no place for add_special_tokens: true, which would give the rendered prompt a second BOS. */
+static bool changes_nothing(const struct mb_draft *d, const char *name, const json_t *v)
+{
+    char s[32];
+
+    if ((d->form & TALKS) && strcmp(name, "add_special_tokens") == 0)
+        return json_is_false(v);
+    for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
+        if (strcmp(name, neutral[i].name) != 0)
+            continue;
+        if (neutral[i].values[0] == '*')
+            return json_is_boolean(v);
+        size_t n = json_dumpb(v, s, sizeof s, JSON_COMPACT | JSON_ENCODE_ANY);
+        return n > 0 && n <= sizeof s && listed(neutral[i].values, s, n);
+    }
+    return false;
+}
 
 static enum mb_status refuse(struct mb_draft *d, const char *name)
 {
@@ -286,6 +524,8 @@ enum mb_status mb_draft_keys(struct mb_draft *d, const json_t *obj, const char *
         const struct key *k = find_key(name, d->form);
         if (k == NULL && loose)
             continue;
+        if (k == NULL && (d->form & GENERATES) && changes_nothing(d, name, v))
+            continue;
         if (k == NULL)
             return refuse(d, name);
         MB_TRY(k->read(d, k, v));
@@ -305,7 +545,9 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
                             (long long)s->max_tokens);
     if (s->top_k < 0)
         s->top_k = 0;
-    if (d->top_logprobs >= 0 && !r->want_logprobs)
+    if (d->ask.continue_final_message && d->ask_given && d->ask.add_generation_prompt)
+        return mb_draft_bad(d, "continue_final_message and add_generation_prompt contradict each other");
+    if (d->top_logprobs > 0 && !r->want_logprobs)
         return mb_draft_bad(d, "top_logprobs: needs logprobs: true");
     if (d->top_logprobs > 0)
         r->top_n = (int32_t)d->top_logprobs;

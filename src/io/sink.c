@@ -10,11 +10,8 @@ struct row {
     bool used;
     const struct mb_request *req; /* valid until done() */
     int32_t choice;
-    struct mb_decoder *decoder; /* NULL: no text is made (scoring, or no tokenizer) */
-    struct mb_bytes text;       /* decoded so far, U+0000 included */
-    struct mb_stops stops;
-    bool stopped;
-    size_t text_end; /* where the stop string begins, if stopped */
+    struct mb_stops stops; /* used where the request has stop strings */
+    bool stopped_by_id;
     int64_t max_rows;
     struct {
         uint64_t offset, bytes; /* the reserved range */
@@ -59,8 +56,7 @@ static enum mb_status row_new(struct sink *s, int32_t *handle)
 static void row_free(struct sink *s, int32_t handle)
 {
     struct row *r = &s->rows[handle];
-    mb_decoder_destroy(r->decoder);
-    mb_bytes_fini(&r->text);
+    mb_stops_fini(&r->stops);
     memset(r, 0, sizeof *r);
     if (handle < s->first_free)
         s->first_free = handle;
@@ -94,13 +90,6 @@ static enum mb_status reserve(struct sink *s, struct row *r)
     return MB_OK;
 }
 
-/* The decoder follows the prompt: a generated text may begin in the middle of a sentence, or of a character. */
-static enum mb_status make_decoder(struct sink *s, struct row *r)
-{
-    MB_TRY(mb_decoder_create(s->o.tokenizer, &r->decoder));
-    return mb_decoder_context(r->decoder, r->req->prompt, r->req->n_prompt);
-}
-
 static enum mb_status sink_begin(struct mb_sink *base, const struct mb_request *req, int32_t choice, int64_t max_rows,
                                  int32_t *handle)
 {
@@ -112,10 +101,9 @@ static enum mb_status sink_begin(struct mb_sink *base, const struct mb_request *
     r->choice = choice;
     r->max_rows = max_rows < 0 ? 0 : max_rows;
     enum mb_status st = MB_OK;
-    if (req->kind == MB_KIND_GENERATE && s->o.tokenizer != NULL)
-        st = make_decoder(s, r);
-    else if (req->n_stop > 0 && req->kind == MB_KIND_GENERATE)
-        st = mb_error(MB_BUG, "stop strings without a tokenizer");
+    if (req->kind == MB_KIND_GENERATE && req->n_stop > 0)
+        st = s->o.tokenizer != NULL ? mb_stops_begin(&r->stops, s->o.tokenizer, req)
+                                    : mb_error(MB_BUG, "stop strings without a tokenizer");
     if (st == MB_OK)
         st = reserve(s, r);
     if (st != MB_OK)
@@ -123,6 +111,14 @@ static enum mb_status sink_begin(struct mb_sink *base, const struct mb_request *
     else
         *handle = h;
     return st;
+}
+
+static bool stops_at(const struct mb_request *r, int32_t id)
+{
+    for (int32_t i = 0; i < r->n_stop_ids; i++)
+        if (r->stop_ids[i] == id)
+            return true;
+    return false;
 }
 
 static enum mb_status sink_token(struct mb_sink *base, int32_t handle, int64_t index, int32_t id, bool journal, bool *stop)
@@ -134,11 +130,11 @@ static enum mb_status sink_token(struct mb_sink *base, int32_t handle, int64_t i
         MB_TRY(mb_journal_token(s->o.journal, r->req->line, r->choice, index, id));
         s->counts.tokens++;
     }
-    if (r->decoder != NULL && !r->stopped) {
-        MB_TRY(mb_decoder_put(r->decoder, id, &r->text));
-        mb_stops_search(&r->stops, r->req->stop, r->req->n_stop, &r->text, &r->stopped, &r->text_end);
-    }
-    *stop = r->stopped;
+    if (index >= r->req->sampling.min_tokens && stops_at(r->req, id))
+        r->stopped_by_id = true;
+    else if (r->stops.decoder != NULL && !r->stops.found)
+        MB_TRY(mb_stops_put(&r->stops, s->o.tokenizer, r->req, index, id));
+    *stop = r->stopped_by_id || r->stops.found;
     return MB_OK;
 }
 
@@ -166,25 +162,35 @@ static enum mb_status sink_bulk(struct mb_sink *base, int32_t handle, enum mb_bu
 }
 
 /* ---------------------------------------------------------------- a row is finished */
-/* The text of all ids: EOS as the last id is no text, whatever the tokenizer thinks of it. */
-static enum mb_status final_text(struct sink *s, struct row *r, const struct mb_record *rec, struct mb_bytes *out)
+/* The text of all ids but a last one that ended the row. The decoder follows the prompt: a generated text may begin in the
+ * middle of a sentence, or of a character. */
+static enum mb_status whole_text(struct sink *s, const struct row *r, const struct mb_record *rec, struct mb_bytes *out)
 {
-    if (r->decoder == NULL)
+    struct mb_decoder *d = NULL;
+    struct mb_bytes text = {0};
+    bool ended = rec->finish == MB_FINISH_EOS || (rec->finish == MB_FINISH_STOP && r->stopped_by_id);
+    int64_t n = rec->n_output - (ended && !r->req->include_stop && rec->n_output > 0);
+    MB_TRY(mb_decoder_create(s->o.tokenizer, &d));
+    mb_decoder_mode(d, r->req->keep_special, false);
+    enum mb_status st = mb_decoder_context(d, r->req->prompt, r->req->n_prompt);
+    for (int64_t i = 0; i < n && st == MB_OK; i++)
+        st = mb_decoder_put(d, rec->output_ids[i], &text);
+    if (st == MB_OK)
+        st = mb_decoder_finish(d, &text);
+    if (st == MB_OK)
+        st = mb_utf8_repair((const char *)text.data, text.len, true, out);
+    mb_decoder_destroy(d);
+    mb_bytes_fini(&text);
+    return st;
+}
+
+static enum mb_status final_text(struct sink *s, const struct row *r, const struct mb_record *rec, struct mb_bytes *out)
+{
+    if (r->req->kind != MB_KIND_GENERATE || s->o.tokenizer == NULL)
         return MB_OK;
-    if (!r->stopped && rec->finish == MB_FINISH_EOS && rec->n_output > 0) {
-        mb_decoder_destroy(r->decoder);
-        r->decoder = NULL;
-        r->text.len = 0;
-        r->stops = (struct mb_stops){0};
-        MB_TRY(make_decoder(s, r));
-        for (int64_t i = 0; i < rec->n_output - 1; i++)
-            MB_TRY(mb_decoder_put(r->decoder, rec->output_ids[i], &r->text));
-    }
-    if (!r->stopped) {
-        MB_TRY(mb_decoder_finish(r->decoder, &r->text));
-        mb_stops_search(&r->stops, r->req->stop, r->req->n_stop, &r->text, &r->stopped, &r->text_end);
-    }
-    return mb_utf8_repair((const char *)r->text.data, r->stopped ? r->text_end : r->text.len, true, out);
+    if (rec->finish == MB_FINISH_STOP && r->stops.found)
+        return mb_stops_text(&r->stops, r->req, out);
+    return whole_text(s, r, rec, out);
 }
 
 static enum mb_status copy_text(const struct mb_text *from, struct mb_text *to)

@@ -161,6 +161,10 @@ static enum mb_status make(struct input_source *s, const struct mb_lease_line *l
 
     if (!(l->flags & MB_LINE_TOO_LONG))
         MB_TRY(text_of(s, l, &text));
+    if (text != NULL && mb_line_hash(text, l->len) != l->hash)
+        return mb_error(MB_INPUT, "%s: line %llu is not what it was when the job began: an input must not change while a job "
+                                  "needs it; start afresh with --overwrite, or restore the file and resume", s->path,
+                        (unsigned long long)l->line + 1);
     if (l->flags & MB_LINE_TOO_LONG)
         st = mb_parse_refused(&s->parse, NULL, 0, l->line, "the line is longer than 64 MiB", &r);
     else if (l->flags & MB_LINE_DUPLICATE)

@@ -17,6 +17,10 @@ void mb_request_destroy(struct mb_request *r)
     free(r->id.data);
     free(r->error);
     free(r->sampling.bias);
+    free(r->sampling.allowed);
+    free(r->sampling.bad.ids);
+    free(r->sampling.bad.end);
+    free(r->stop_ids);
     mb_free(r->prompt);
     for (int32_t i = 0; i < r->n_stop && i < MB_MAX_STOP; i++)
         free(r->stop[i].data);

@@ -12,10 +12,19 @@ enum mb_kind { MB_KIND_GENERATE = 0, MB_KIND_LOGLIKELIHOOD = 1, MB_KIND_ROLLING 
 #define MB_MAX_TOP 20      /* top_logprobs asked for */
 #define MB_MAX_CHOICES 128 /* n */
 #define MB_MAX_STOP 16     /* stop strings */
+#define MB_MAX_STOP_IDS 64
+#define MB_MAX_BAD_WORDS 256
 
 struct mb_bias {
     int32_t id;
     float bias;
+};
+
+/* Sequences of ids that must not be generated: the last id of one may not follow its others. */
+struct mb_bad_words {
+    int32_t *ids;
+    int32_t *end; /* [n]: sequence i is ids[end[i - 1] .. end[i]), never empty */
+    int32_t n;
 };
 
 struct mb_sampling {
@@ -28,6 +37,9 @@ struct mb_sampling {
     uint64_t seed;
     struct mb_bias *bias; /* ids ascending */
     int32_t n_bias;
+    int32_t *allowed; /* the only ids that may be drawn, ascending; NULL: all */
+    int32_t n_allowed;
+    struct mb_bad_words bad;
 };
 /* temperature 1, everything else off (top_p, repetition 1; top_k, min_p, penalties 0), max_tokens -1 (= absent; a request
  * made by io always has a number, clipped so that prompt + max_tokens fit the model; 0 is legal: nothing is drawn) */
@@ -69,6 +81,10 @@ struct mb_request {
     bool echo;
     struct mb_text stop[MB_MAX_STOP];
     int32_t n_stop;
+    int32_t *stop_ids; /* ids that end a row as EOS does, but with finish "stop" */
+    int32_t n_stop_ids;
+    bool include_stop; /* the stop string, or the token that ended the row, belongs to the text */
+    bool keep_special; /* special tokens belong to the text */
     char *adapter;             /* NULL: none */
     struct mb_choice_state *resume; /* [n] mb_alloc'd, or NULL: nothing known */
     bool openai, chat;         /* the form of the line, for --openai-output */

@@ -25,6 +25,19 @@ static enum mb_status read_eos(const struct mb_cfg *c, int32_t vocab, int32_t *e
     return MB_OK;
 }
 
+enum mb_status mb_model_add_eos(struct mb_model *m, int32_t id)
+{
+    for (int32_t i = 0; i < m->n_eos; i++)
+        if (m->eos[i] == id)
+            return MB_OK;
+    if (id < 0 || id >= m->vocab)
+        return MB_OK;
+    if (m->n_eos == MB_MAX_EOS)
+        return mb_error(MB_MODEL, "%s: more than %d ids that end a text", m->dir, MB_MAX_EOS);
+    m->eos[m->n_eos++] = id;
+    return MB_OK;
+}
+
 static enum mb_status read_bos(const struct mb_cfg *c, int32_t vocab, int32_t *bos)
 {
     int64_t x = *bos;

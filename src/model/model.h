@@ -142,6 +142,9 @@ enum mb_status mb_model_identity(const char *dir, struct mb_hash128 *out);
 /* "expert gate" */
 const char *mb_role_name(enum mb_role role);
 /* The model in words, "key : value" lines: what `inspect -m` prints. */
+/* One more id that ends a text (the tokenizer's own); one that is known or outside the vocabulary changes nothing. For the start
+ * of a job, before anybody else holds the model. Errors: MB_MODEL beyond MB_MAX_EOS. */
+enum mb_status mb_model_add_eos(struct mb_model *m, int32_t id);
 void mb_model_print(FILE *f, const struct mb_model *m);
 /* The same numbers as a JSON object (malloc'd text), for `inspect -m --json`; NULL without memory. */
 char *mb_model_json(const struct mb_model *m);

@@ -15,6 +15,7 @@ void mb_dec_fini(struct mb_dec *s)
 struct mb_decoder {
     const struct mb_tokenizer *t;
     bool skip_special;
+    bool bytes; /* see mb_decoder_mode */
     struct mb_dec_state state[MB_DEC_MAX];
     struct mb_work work; /* for searches */
     /* What decoding the context would still have given if it had ended there: output is dropped as long as it
@@ -30,10 +31,24 @@ static enum mb_status emit(struct mb_decoder *d, int step, const char *s, size_t
 /* Bytes that the Replace steps of a decoder may make of one token. */
 #define DECODED_MOST mb_replace_most(16384)
 
+/* The last bytes of a context, for mb_decoder_begun. */
+static enum mb_status note_tail(struct mb_decoder *d, const char *s, size_t n)
+{
+    size_t most = 4, from = n > most ? n - most : 0;
+    MB_TRY(mb_bytes_put(&d->drop, s + from, n - from));
+    if (d->drop.len > most) {
+        memmove(d->drop.data, d->drop.data + d->drop.len - most, most);
+        d->drop.len = most;
+    }
+    return MB_OK;
+}
+
 /* The end of the chain: drops what the context had already said, character by character. */
 static enum mb_status deliver(struct mb_decoder *d, const char *s, size_t n)
 {
-    while (d->dropped < d->drop.len && n > 0) {
+    if (d->bytes && d->out == NULL)
+        return note_tail(d, s, n);
+    while (!d->bytes && d->dropped < d->drop.len && n > 0) {
         uint32_t cp;
         size_t k = (size_t)mb_utf8_next(s, &cp);
         if (k > d->drop.len - d->dropped || memcmp(s, d->drop.data + d->dropped, k) != 0) {
@@ -57,6 +72,10 @@ static enum mb_status settle_bytes(struct mb_decoder *d, int i, bool all)
     bool singly =
         d->t->decs[i].kind == MB_DEC_SPM; /* sentencepiece replaces every byte of an invalid sequence */
     st->tmp.len = 0;
+    if (d->bytes) {
+        MB_TRY(mb_bytes_put(&st->tmp, st->pend.data, st->pend.len));
+        at = st->pend.len;
+    }
     while (at < st->pend.len) {
         uint32_t cp;
         bool cut;
@@ -142,7 +161,7 @@ static enum mb_status end_run(struct mb_decoder *d, int i)
     if (n == 0)
         return MB_OK;
     run->len = 0;
-    if (mb_utf8_valid((const char *)run->data, n))
+    if (d->bytes || mb_utf8_valid((const char *)run->data, n))
         return emit(d, i + 1, (const char *)run->data, n);
     for (; n > 0; n--)
         MB_TRY(emit(d, i + 1, MB_FFFD, 3));
@@ -152,8 +171,10 @@ static enum mb_status end_run(struct mb_decoder *d, int i)
 static enum mb_status put_fallback(struct mb_decoder *d, int i, const char *s, size_t n)
 {
     int b = byte_token(s, n);
-    if (b >= 0)
-        return mb_bytes_put(&d->state[i].pend, (uint8_t[]){(uint8_t)b}, 1);
+    if (b >= 0) {
+        MB_TRY(mb_bytes_put(&d->state[i].pend, (uint8_t[]){(uint8_t)b}, 1));
+        return d->bytes ? end_run(d, i) : MB_OK;
+    }
     MB_TRY(end_run(d, i));
     return emit(d, i + 1, s, n);
 }
@@ -190,9 +211,10 @@ static enum mb_status strip_stream(struct mb_decoder *d, int i, const char *s, s
     size_t len = (size_t)mb_utf8_put(t->cp, c);
     st->tmp.len = 0;
     for (size_t at = 0; at < n;) {
+        bool cut, same = n - at >= len && memcmp(s + at, c, len) == 0;
         uint32_t cp;
-        size_t k = (size_t)mb_utf8_next(s + at, &cp);
-        bool same = cp == t->cp;
+        int step = mb_utf8_step((const uint8_t *)s + at, n - at, &cp, &cut); /* by bytes, it may be a part */
+        size_t k = step > 0 ? (size_t)step : 1;
         if (same && !st->started && st->count < t->start) {
             st->count++;
         } else if (same && st->tail < t->stop) {
@@ -347,6 +369,12 @@ enum mb_status mb_decoder_create(const struct mb_tokenizer *t, struct mb_decoder
     return MB_OK;
 }
 
+void mb_decoder_mode(struct mb_decoder *d, bool keep_special, bool bytes)
+{
+    d->skip_special = !keep_special;
+    d->bytes = bytes;
+}
+
 void mb_decoder_destroy(struct mb_decoder *d)
 {
     if (d == NULL)
@@ -409,7 +437,20 @@ enum mb_status mb_decoder_context(struct mb_decoder *d, const int32_t *ids, int6
     d->out = NULL;
     for (int64_t i = 0; i < n; i++)
         MB_TRY(put_id(d, ids[i]));
-    return note_rest(d);
+    return d->bytes ? MB_OK : note_rest(d);
+}
+
+/* The longest end of the context that is the beginning of a character. */
+enum mb_status mb_decoder_begun(const struct mb_decoder *d, struct mb_bytes *out)
+{
+    uint32_t cp;
+    bool cut = false;
+    for (size_t at = 0; d->bytes && at < d->drop.len; at++) {
+        size_t left = d->drop.len - at;
+        if (mb_utf8_step(d->drop.data + at, left, &cp, &cut) == -(int)left && cut)
+            return mb_bytes_put(out, d->drop.data + at, left);
+    }
+    return MB_OK;
 }
 
 enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const int32_t *ids, int64_t n,

@@ -184,16 +184,27 @@ struct mb_jtemplate {
     struct mb_jstr *name; /* interned names */
     size_t names, name_cap;
     struct mb_jlistn body;
+    bool walks_content; /* it has a for over the content of a message, or over a name that has it */
+    bool asks_none;     /* it asks whether the content of a message is none */
+    char *err; /* [cap] while it is compiled: where what is wrong with it goes */
+    size_t cap;
 };
+#define MB_JNAMES_MAX 4096        /* different names of a template */
 #define MB_JDEPTH 160             /* nesting of expressions and statements, and of calls */
 #define MB_JSOURCE_MAX (1u << 20) /* bytes of a template */
 
-/* Compiles. what: name for messages. Errors: MB_MODEL (syntax, or an unknown tag, filter or test: named),
- * MB_NO_MEMORY. */
-enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, struct mb_jtemplate **out);
+/* Compiles. what: name for messages. Errors: MB_MODEL with what, line and reason in err (cap bytes; nothing is logged): syntax,
+ * an unknown tag, an unknown filter or test that no condition guards (as in Jinja, one in a branch is an error when it is
+ * reached); MB_NO_MEMORY. */
+enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, char *err, size_t cap, struct mb_jtemplate **out);
+
 void mb_jinja_destroy(struct mb_jtemplate *t);
 enum mb_status mb_jinja_lex(struct mb_jtemplate *t, const char *source, size_t n);
 enum mb_status mb_jinja_parse(struct mb_jtemplate *t);
+/* Unknown filters and tests outside of conditions. */
+enum mb_status mb_jinja_check(struct mb_jtemplate *t);
+/* Fills walks_content and asks_none. */
+void mb_jinja_look(struct mb_jtemplate *t);
 /* Number of a filter or test, or -1. */
 int mb_jfilter_number(struct mb_jstr name);
 int mb_jtest_number(struct mb_jstr name);

@@ -371,6 +371,9 @@ static bool filter_or_test(struct mb_jctx *c, const struct mb_jnode *n, struct m
     bool yes;
     if (!mb_jeval(c, n->a, &v) || !arguments(c, n, &a))
         return false;
+    if (n->op < 0)
+        return mb_jfail(c, "No %s named '%.*s' found.", n->kind == MB_JN_FILTER ? "filter" : "test", (int)(n->str.n < 60 ? n->str.n : 60),
+                        n->str.s);
     if (n->kind == MB_JN_FILTER)
         return mb_jfilter(c, n->op, v, &a, out);
     if (!mb_jtest(c, n->op, v, &a, &yes))

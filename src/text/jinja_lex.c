@@ -19,7 +19,8 @@ struct lexer {
 
 static enum mb_status bad(const struct lexer *x, const char *why)
 {
-    return mb_error(MB_MODEL, "%s: line %d: %s", x->t->what, x->line, why);
+    snprintf(x->t->err, x->t->cap, "%s: line %d: %s", x->t->what, x->line, why);
+    return MB_MODEL;
 }
 
 static enum mb_status put(struct lexer *x, struct mb_jtoken tok)

@@ -232,8 +232,6 @@ enum mb_status mb_jp_filter(struct mb_jparser *p, struct mb_jnode **node)
         return mb_jp_bad(p, "expected the name of a filter");
     n->str = k->str;
     n->op = mb_jfilter_number(k->str);
-    if (n->op < 0)
-        return mb_jp_bad(p, "a filter that is not supported");
     mb_jp_next(p);
     return mb_jp_is_op(p, '(') ? mb_jp_args(p, n) : MB_OK;
 }
@@ -262,8 +260,6 @@ static enum mb_status test(struct mb_jparser *p, struct mb_jnode **node)
         return mb_jp_bad(p, "expected the name of a test");
     n->str = k->str;
     n->op = mb_jtest_number(k->str);
-    if (n->op < 0)
-        return mb_jp_bad(p, "a test that is not supported");
     mb_jp_next(p);
     if (mb_jp_is_op(p, '(')) {
         MB_TRY(mb_jp_args(p, n));

@@ -15,7 +15,7 @@ bool mb_jp_skip_op(struct mb_jparser *p, int op);
 bool mb_jp_is_name(const struct mb_jparser *p, const char *name);
 bool mb_jp_skip_name(struct mb_jparser *p, const char *name);
 enum mb_status mb_jp_expect(struct mb_jparser *p, int op);
-/* Logs why with file, line and the token at hand. */
+/* Notes why, with file, line and the token at hand. */
 enum mb_status mb_jp_bad(const struct mb_jparser *p, const char *why);
 
 enum mb_status mb_jp_node(struct mb_jparser *p, enum mb_jnode_kind kind, struct mb_jnode **out);

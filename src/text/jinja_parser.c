@@ -1,4 +1,5 @@
 /* What the parser stands on: the token at hand, nodes, lists of nodes, interned names. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -7,9 +8,10 @@
 enum mb_status mb_jp_bad(const struct mb_jparser *p, const char *why)
 {
     const struct mb_jtoken *k = mb_jp_peek(p);
-    return mb_error(MB_MODEL, "%s: line %d: %s (at %s%.*s)", p->t->what, k->line, why,
-                    k->kind == MB_JT_NAME || k->kind == MB_JT_STR ? "" : "an operator or the end of the tag",
-                    (int)(k->str.n < 40 ? k->str.n : 40), k->str.s == NULL ? "" : k->str.s);
+    snprintf(p->t->err, p->t->cap, "%s: line %d: %s (at %s%.*s)", p->t->what, k->line, why,
+             k->kind == MB_JT_NAME || k->kind == MB_JT_STR ? "" : "an operator or the end of the tag",
+             (int)(k->str.n < 40 ? k->str.n : 40), k->str.s == NULL ? "" : k->str.s);
+    return MB_MODEL;
 }
 
 const struct mb_jtoken *mb_jp_peek(const struct mb_jparser *p)
@@ -102,7 +104,6 @@ enum mb_status mb_jp_push_kw(struct mb_jparser *p, struct mb_jnode *n, struct mb
     return MB_OK;
 }
 
-#define NAMES_MAX 4096
 enum mb_status mb_jp_intern(struct mb_jparser *p, struct mb_jstr s, int32_t *out)
 {
     struct mb_jtemplate *t = p->t;
@@ -112,7 +113,7 @@ enum mb_status mb_jp_intern(struct mb_jparser *p, struct mb_jstr s, int32_t *out
             return MB_OK;
         }
     }
-    if (t->names == NAMES_MAX)
+    if (t->names == MB_JNAMES_MAX)
         return mb_jp_bad(p, "more than 4096 different names");
     MB_TRY(widen(p, &t->name, &t->name_cap, t->names, sizeof *t->name));
     t->name[t->names] = s;

@@ -1,4 +1,5 @@
 /* Jinja's statements: text, {{ }} and the {% %} tags become nodes. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -305,7 +306,7 @@ enum mb_status mb_jinja_parse(struct mb_jtemplate *t)
     return body(&p, NULL, &t->body);
 }
 
-enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, struct mb_jtemplate **out)
+enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, char *err, size_t cap, struct mb_jtemplate **out)
 {
     struct mb_jtemplate *t = calloc(1, sizeof *t);
     if (t == NULL)
@@ -318,13 +319,22 @@ enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, 
         st = mb_error(MB_NO_MEMORY, "%s: no memory for a template", what);
     else
         t->what = memcpy(name, what, len);
-    if (st == MB_OK && (n > MB_JSOURCE_MAX || memchr(source, 0, n) != NULL))
-        st = mb_error(MB_MODEL, "%s: a template of %zu bytes (at most %u are possible, without U+0000)", what,
-                      n, MB_JSOURCE_MAX);
+    t->err = err;
+    t->cap = cap;
+    if (st == MB_OK && (n > MB_JSOURCE_MAX || memchr(source, 0, n) != NULL)) {
+        snprintf(err, cap, "%s: a template of %zu bytes (at most %u are possible, without U+0000)", what, n, MB_JSOURCE_MAX);
+        st = MB_MODEL;
+    }
     if (st == MB_OK)
         st = mb_jinja_lex(t, source, n);
     if (st == MB_OK)
         st = mb_jinja_parse(t);
+    if (st == MB_OK)
+        st = mb_jinja_check(t);
+    if (st == MB_OK)
+        mb_jinja_look(t);
+    t->err = NULL;
+    t->cap = 0;
     if (st == MB_OK)
         *out = t;
     else

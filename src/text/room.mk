@@ -3,6 +3,7 @@ libmoebatch_a_SOURCES += \
 	src/text/bpe.c src/text/bpe.h \
 	src/text/charsmap.c src/text/charsmap.h \
 	src/text/chat.c src/text/chat.h \
+	src/text/chat_messages.c src/text/chat_messages.h \
 	src/text/decode.c src/text/decode.h \
 	src/text/grow.h \
 	src/text/hf.c \
@@ -10,6 +11,7 @@ libmoebatch_a_SOURCES += \
 	src/text/hf_parts.c src/text/hf_parts.h \
 	src/text/jinja.h \
 	src/text/jinja_access.c \
+	src/text/jinja_check.c \
 	src/text/jinja_eval.c \
 	src/text/jinja_filters.c src/text/jinja_filters.h \
 	src/text/jinja_lex.c \
@@ -27,6 +29,7 @@ libmoebatch_a_SOURCES += \
 	src/text/pattern.c src/text/pattern.h \
 	src/text/piece.c src/text/piece.h \
 	src/text/pretok.c src/text/pretok.h \
+	src/text/special.c src/text/special.h \
 	src/text/spm.c src/text/spm.h \
 	src/text/spm_load.c \
 	src/text/tok.h \

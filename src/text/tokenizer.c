@@ -127,6 +127,11 @@ int32_t mb_tokenizer_id(const struct mb_tokenizer *t, const char *token, size_t 
     return id >= 0 ? id : mb_vocab_find(&t->vocab, token, n);
 }
 
+bool mb_tokenizer_special(const struct mb_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->special_cap && t->special[id];
+}
+
 bool mb_tokenizer_adds_front(const struct mb_tokenizer *t, int32_t id)
 {
     for (int64_t i = 0; i < t->front.n; i++) {

@@ -20,6 +20,8 @@ void mb_tokenizer_destroy(struct mb_tokenizer *t);
 int32_t mb_tokenizer_size(const struct mb_tokenizer *t); /* largest id + 1 */
 /* id of a token's exact content (special or not), or -1 */
 int32_t mb_tokenizer_id(const struct mb_tokenizer *t, const char *token, size_t n);
+/* Whether decoding leaves this id out as a special token. */
+bool mb_tokenizer_special(const struct mb_tokenizer *t, int32_t id);
 /* Whether the post-processor adds this id in front (BOS), whatever the text. */
 bool mb_tokenizer_adds_front(const struct mb_tokenizer *t, int32_t id);
 
@@ -47,7 +49,12 @@ enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const int32_t *
 struct mb_decoder;
 enum mb_status mb_decoder_create(const struct mb_tokenizer *t, struct mb_decoder **out);
 void mb_decoder_destroy(struct mb_decoder *d);
+/* Before anything is put. keep_special: special tokens are text too. bytes: each id gives its bytes at once, whether they are
+ * whole characters or not, and nothing becomes U+FFFD (so that they can be searched). */
+void mb_decoder_mode(struct mb_decoder *d, bool keep_special, bool bytes);
 enum mb_status mb_decoder_context(struct mb_decoder *d, const int32_t *ids, int64_t n);
+/* With bytes, behind mb_decoder_context: appends the bytes of a character that the context began and did not end. */
+enum mb_status mb_decoder_begun(const struct mb_decoder *d, struct mb_bytes *out);
 enum mb_status mb_decoder_put(struct mb_decoder *d, int32_t id, struct mb_bytes *out);
 enum mb_status mb_decoder_finish(struct mb_decoder *d, struct mb_bytes *out);
 

@@ -204,9 +204,9 @@ static void run_spm(const uint8_t *data, size_t n)
 }
 
 /* ---------------------------------------------------------------- requests and templates */
-static enum mb_status render(void *arg, const json_t *messages, struct mb_bytes *text, char *err, size_t cap)
+static enum mb_status render(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap)
 {
-    return mb_chat_render(arg, messages, NULL, true, NULL, 0, err, cap, text);
+    return mb_chat_render(arg, ask, err, cap, text);
 }
 
 static void run_request(const uint8_t *data, size_t n)
@@ -238,8 +238,10 @@ static void run_template(const uint8_t *data, size_t n)
     struct mb_bytes out = {0};
     char err[200];
     if (mb_chat_create((const char *)data, n, state.tokens, "fuzz", &c) == MB_OK) {
-        (void)mb_chat_render(c, state.messages, NULL, true, NULL, 0, err, sizeof err, &out);
-        (void)mb_chat_render(c, state.messages, state.tools, false, NULL, 0, err, sizeof err, &out);
+        struct mb_chat_ask ask = {.messages = state.messages, .add_generation_prompt = true};
+        (void)mb_chat_render(c, &ask, err, sizeof err, &out);
+        ask = (struct mb_chat_ask){.messages = state.messages, .tools = state.tools, .continue_final_message = true};
+        (void)mb_chat_render(c, &ask, err, sizeof err, &out);
     }
     mb_bytes_fini(&out);
     mb_chat_destroy(c);

@@ -29,6 +29,53 @@ def environment():
 ENV = environment()
 
 
+def content_names(tree):
+    """Names that are set to something made of a content, and what a content is in the tree."""
+    n, names = jinja2.nodes, {"content"}
+
+    def is_content(x):
+        if isinstance(x, (n.Filter, n.Slice, n.Call)):
+            return is_content(x.node)
+        if isinstance(x, n.CondExpr):
+            return is_content(x.expr1) or (x.expr2 is not None and is_content(x.expr2))
+        if isinstance(x, n.Name):
+            return x.name in names
+        if isinstance(x, n.Getattr):
+            return x.attr == "content"
+        if isinstance(x, n.Getitem):
+            return isinstance(x.arg, n.Const) and x.arg.value == "content" or isinstance(x.arg, n.Slice) and is_content(x.node)
+        return False
+    for _ in range(8):
+        names |= {a.target.name for a in tree.find_all(n.Assign) if isinstance(a.target, n.Name) and is_content(a.node)}
+    return is_content
+
+
+def prepared(source, messages):
+    """Messages as transformers 5 and vLLM hand them to a template: nulls dropped, reasoning under all its names, the arguments of
+    tool calls parsed, text parts joined unless the template walks through content."""
+    n = jinja2.nodes
+    tree = ENV.parse(source)
+    is_content = content_names(tree)
+    walks = any(is_content(f.iter) for f in tree.find_all(n.For))
+    asks = any(t.name == "none" and is_content(t.node) for t in tree.find_all(n.Test))
+    out = []
+    for m in json.loads(json.dumps(messages)):
+        m = {k: v for k, v in m.items() if v is not None or asks and k == "content"}
+        if isinstance(m.get("content"), list) and not walks:
+            m["content"] = "\n".join(p if isinstance(p, str) else p["text"] for p in m["content"])
+        for c in m.get("tool_calls") or []:
+            f = c.get("function") or {}
+            try:
+                args = json.loads(f.get("arguments") or "{}")
+                if isinstance(args, (dict, list)):
+                    f["arguments"] = args
+            except (TypeError, ValueError):
+                pass
+        r = [m[k] for k in ("reasoning_content", "thinking", "reasoning") if k in m]
+        out.append({"thinking": r[0], **m, "reasoning_content": r[0]} if r else m)
+    return out
+
+
 def run(source, variables):
     try:
         template = ENV.from_string(source)
@@ -113,7 +160,7 @@ def conversations():
     add([])
     add([{"role": "user"}])
     add([U(None)])
-    add([U([{"type": "text", "text": "part"}])])
+    add([U([{"type": "text", "text": "part"}, {"type": "text", "text": "two"}]), A(["x", {"type": "text", "text": "y"}]), U("z")])
     add([U("x" + chr(0x1F600 + i)) if i % 2 == 0 else A("y%d" % i) for i in range(41)])
     add([S("s")])
     return out
@@ -263,7 +310,7 @@ def main():
     for path in sorted(glob.glob(os.path.join(HERE, "*.jinja"))):
         source = open(path, encoding="utf-8").read()
         for c in conversations():
-            v = dict(tokens, messages=c["messages"], tools=c["tools"], documents=None,
+            v = dict(tokens, messages=prepared(source, c["messages"]), tools=c["tools"], documents=None,
                      add_generation_prompt=c["add_generation_prompt"], **c["extra"])
             cases.append(dict(c, template=os.path.basename(path), **run(source, v)))
     small = [dict(source=s, **run(s, D)) for s in small_sources()]

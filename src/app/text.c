@@ -1,0 +1,32 @@
+#include "app/text.h"
+
+#include <stdio.h>
+#include "text/special.h"
+
+enum mb_status mb_app_tokenizer(struct mb_model *m, const char *dir, struct mb_tokenizer **out)
+{
+    int32_t id = -1;
+    *out = NULL;
+    if (!mb_tokenizer_present(dir))
+        return MB_OK;
+    MB_TRY(mb_tokenizer_load(dir, out));
+    MB_TRY(mb_special_eos(dir, *out, &id));
+    return id >= 0 ? mb_model_add_eos(m, id) : MB_OK;
+}
+
+enum mb_status mb_app_text_report(struct mb_model *m, const char *dir, bool quiet)
+{
+    struct mb_tokenizer *t = NULL;
+    struct mb_chat *chat = NULL;
+    enum mb_status st = mb_app_tokenizer(m, dir, &t);
+    if (st == MB_OK && t != NULL)
+        st = mb_chat_load(dir, &chat);
+    if (st == MB_OK && !quiet && t == NULL)
+        printf("tokenizer : none; only requests given as token ids can run\n");
+    else if (st == MB_OK && !quiet)
+        printf("tokenizer : %d ids; chat template: %s\n", mb_tokenizer_size(t),
+               chat == NULL ? "none" : mb_chat_flaw(chat) != NULL ? mb_chat_flaw(chat) : "yes");
+    mb_chat_destroy(chat);
+    mb_tokenizer_destroy(t);
+    return st;
+}

@@ -1,0 +1,13 @@
+/* The tokenizer and the chat template of a model directory, as commands load and report them. Local. */
+#ifndef MB_APP_TEXT_H
+#define MB_APP_TEXT_H
+#include <stdbool.h>
+#include "model/model.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+/* *out NULL: the directory has no tokenizer. The tokenizer's eos_token joins the ids that end a text. */
+enum mb_status mb_app_tokenizer(struct mb_model *m, const char *dir, struct mb_tokenizer **out);
+/* What `check -m` and `inspect -m` say of both, loaded once; a model's ids that end a text are complete then. quiet: loads only. */
+enum mb_status mb_app_text_report(struct mb_model *m, const char *dir, bool quiet);
+#endif
