@@ -51,7 +51,7 @@ static void show(const struct mb_request *r)
     } else {
         json_object_set_new(o, "kind", json_integer(r->kind));
         json_object_set_new(o, "ids", ids_of(r->prompt, r->n_prompt));
-        json_object_set_new(o, "hidden", json_integer(r->hidden));
+        json_object_set_new(o, "window", json_integer(r->window));
         json_object_set_new(o, "from", json_integer(r->score_from));
         json_object_set_new(o, "stop", stops_of(r));
         json_object_set_new(o, "ends", ids_of(r->stop_ids, r->n_stop_ids));
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
     parse.tok = tok;
     parse.vocab = mb_tokenizer_size(tok);
     parse.max_len = 1024;
-    parse.bos = 0;
+    parse.bos = parse.prefix = 0;
     parse.score = argc > 3;
     parse.chat = render;
     parse.adapters = adapters;

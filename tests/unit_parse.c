@@ -52,7 +52,8 @@ static void options_of(const char *how, struct mb_tokenizer *tok, struct mb_mem 
     o->mem = mem;
     o->vocab = FAKE_VOCAB;
     o->max_len = 32;
-    o->bos = strchr(how, '0') ? -1 : FAKE_BOS; /* 0: the model has no BOS */
+    o->bos = strchr(how, '0') ? -1 : FAKE_BOS; /* 0: the model has no BOS; e: but an EOS */
+    o->prefix = strchr(how, 'e') ? 'z' : o->bos;
     tok->front = strchr(how, 'f') != NULL;     /* f: the post-processor adds BOS */
     if (strchr(how, 'y'))
         o->add_bos = MB_BOS_YES;
@@ -130,8 +131,8 @@ static char *show(const struct mb_request *r)
     if (r->n != 1)
         fprintf(f, " n=%d", r->n);
     fprintf(f, " from=%lld", (long long)r->score_from);
-    if (r->hidden)
-        fprintf(f, " hidden=%d", r->hidden);
+    if (r->window)
+        fprintf(f, " window=%lld", (long long)r->window);
     if (r->kind == MB_KIND_GENERATE) {
         fprintf(f, " max=%lld", (long long)r->sampling.max_tokens);
         show_sampling(f, &r->sampling);

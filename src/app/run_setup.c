@@ -26,6 +26,7 @@ static void parse_options(struct mb_job_state *j)
     p->vocab = m->vocab;
     p->max_len = j->app.plan->max_len;
     p->bos = m->bos;
+    p->prefix = m->bos >= 0 ? m->bos : m->n_eos > 0 ? m->eos[0] : -1;
     p->add_bos = bos_of(c->add_bos);
     p->truncate_left = strcmp(c->truncate, "left") == 0;
     p->score = c->command == MB_CMD_SCORE;

@@ -249,19 +249,19 @@ static bool unpack(struct mb_engine *e, const struct mb_flight *f, int32_t stage
 /* Whether the results keep the logits of this row of a flight. */
 static bool kept(const struct mb_engine *e, const struct mb_flight *f, int32_t i)
 {
-    return e->o.save_logits == MB_LOGITS_ALL ||
-           (e->o.save_logits == MB_LOGITS_LAST && f->out_pos[i] >= f->out_seq[i]->n_prompt - 1);
+    return (e->o.save_logits == MB_LOGITS_ALL && f->out_pos[i] >= 0) ||
+           (e->o.save_logits == MB_LOGITS_LAST && f->out_pos[i] >= f->out_seq[i]->n_fed - 1);
 }
 
 static enum mb_status sink_logits(struct mb_engine *e, const struct mb_flight *f, int32_t i, const float *z,
                                   struct mb_sink *sink)
 {
     const struct mb_seq *q = f->out_seq[i];
-    int64_t at = f->out_pos[i] - q->job->req->hidden;
+    int64_t at = f->out_pos[i];
 
     if (e->o.save_logits == MB_LOGITS_LAST)
         at = 0; /* each later row replaces the one before: the last one stays */
-    return q->handle >= 0 && at >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_LOGITS, at, 1, z)
+    return q->handle >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_LOGITS, at, 1, z)
                                                  : MB_OK;
 }
 
@@ -280,10 +280,10 @@ static enum mb_status sink_mtp(struct mb_engine *e, const struct mb_flight *f, i
                                struct mb_sink *sink)
 {
     const struct mb_seq *q = f->out_seq[i];
-    int64_t at = f->out_pos[i] - q->job->req->hidden;
+    int64_t at = f->out_pos[i];
 
     (void)e;
-    return q->handle >= 0 && at >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_MTP, at, 1, z)
+    return q->handle >= 0 && !q->done ? sink->ops->bulk(sink, q->handle, MB_BULK_MTP, at, 1, z)
                                                  : MB_OK;
 }
 
@@ -416,7 +416,7 @@ static enum mb_status take_row(struct mb_engine *e, const struct mb_flight *f, i
     struct mb_seq *q = f->out_seq[i];
     int64_t pos = f->out_pos[i];
 
-    if (q->done)
+    if (q->done || pos < 0)
         return MB_OK;
     if (e->found.bad[i])
         return mb_seq_fail(q, "a logit at position %lld is not finite", (long long)pos);

@@ -2,15 +2,13 @@
 #include <string.h>
 #include "engine/work.h"
 
-/* Rows of sequence i of a flight that the results keep (a prepended BOS is computed but is no row of the results): the first result
- * row, the first batch row, and how many. */
+/* Rows of sequence i of a flight that the results keep (a window begins with some that an earlier one gave): the first result row,
+ * the first batch row, and how many. */
 static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, int64_t *row)
 {
-    int64_t hidden = f->seq[i]->job->req->hidden, skip = f->seq_pos[i] < hidden ? hidden - f->seq_pos[i] : 0;
+    int64_t skip = mb_seq_repeats(f->seq[i], f->seq_pos[i], f->seq_rows[i]);
 
-    if (skip > f->seq_rows[i])
-        skip = f->seq_rows[i];
-    *first = f->seq_pos[i] + skip - hidden;
+    *first = mb_seq_index(f->seq[i], f->seq_pos[i]) + skip;
     *row = f->seq_row[i] + skip;
     return f->seq_rows[i] - skip;
 }

@@ -233,7 +233,7 @@ static enum mb_status admit(struct mb_engine *e, struct mb_seq *q, int32_t pages
     q->n_pages = pages;
     q->t_admit = mb_now();
     e->running[e->n_running++] = q;
-    return sink->ops->begin(sink, q->job->req, q->choice, q->rows_total - q->job->req->hidden, &q->handle);
+    return sink->ops->begin(sink, q->job->req, q->choice, q->rows_total, &q->handle);
 }
 
 /* The parser refused names that are none; -1: no adapter. */
@@ -275,7 +275,7 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
             return MB_OK;
         }
         q->adapter = adapter_index(e, q->job->req->adapter);
-        q->rope_long = m->rope_switch > 0 && q->n_prompt + q->max_out > m->rope_switch;
+        q->rope_long = m->rope_switch > 0 && (q->window > 0 ? q->window : q->n_prompt + q->max_out) > m->rope_switch;
         MB_TRY(admit(e, q, (int32_t)pages, sink));
     }
     return MB_OK;
@@ -283,12 +283,26 @@ enum mb_status mb_sched_fill(struct mb_engine *e, struct mb_source *src, struct 
 
 /* ---------------------------------------------------------------- the batch of a step */
 
+/* A row that the results do not keep; the MTP module alone has to know the token behind it. */
+static void add_repeat(struct mb_engine *e, struct mb_flight *f, struct mb_seq *q, int32_t row, int64_t at)
+{
+    struct mb_batch *b = &e->batch;
+
+    if (!e->mtp)
+        return;
+    int32_t i = b->n_out++;
+    f->out_seq[i] = q;
+    f->out_pos[i] = -1;
+    b->out[i] = (struct mb_out){row, q->ids[at + 1], 0, false, false};
+    b->sample[i] = (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+}
+
 /* A row whose logits are needed: what for. A known next token (of the prompt, or forced) is the target; else the drawn one. */
 static enum mb_status add_out(struct mb_engine *e, struct mb_flight *f, struct mb_seq *q, int32_t row, int64_t pos)
 {
     struct mb_batch *b = &e->batch;
     bool draws = mb_seq_draws_at(q, pos), all = e->o.save_logits == MB_LOGITS_ALL;
-    bool last = e->o.save_logits == MB_LOGITS_LAST && pos >= q->n_prompt - 1;
+    bool last = e->o.save_logits == MB_LOGITS_LAST && pos >= q->n_fed - 1;
 
     if (!all && !last && !draws && !mb_seq_scores_at(q, pos))
         return MB_OK;
@@ -314,15 +328,19 @@ static enum mb_status add_rows(struct mb_engine *e, struct mb_flight *f, struct 
     f->seq_row[b->seqs] = b->rows;
     f->seq_rows[b->seqs] = (int32_t)rows;
     f->seq_pos[b->seqs] = q->n_sched;
+    int64_t again = mb_seq_repeats(q, q->n_sched, rows);
     for (int64_t i = 0; i < rows; i++) {
         int32_t r = b->rows++;
-        int64_t pos = q->n_sched + i;
-        b->ids[r] = q->ids[pos];
+        int64_t pos = mb_seq_position(q, q->n_sched + i), at = mb_seq_index(q, q->n_sched + i);
+        b->ids[r] = q->ids[at];
         b->pos[r] = (int32_t)pos;
         b->rope[r] = (int32_t)(pos + (q->rope_long ? e->work.rope_rows : 0));
         b->row_seq[r] = b->seqs;
         b->tag[r] = (uint16_t)(q->adapter + 1);
-        MB_TRY(add_out(e, f, q, r, pos));
+        if (i < again)
+            add_repeat(e, f, q, r, at);
+        else
+            MB_TRY(add_out(e, f, q, r, at));
     }
     b->seqs++;
     q->n_sched += rows;
@@ -337,7 +355,7 @@ static enum mb_status add_decode(struct mb_engine *e, struct mb_flight *f, int32
 {
     for (int32_t i = 0; i < e->n_running && e->batch.rows < e->o.plan->max_batch_rows && *left > 0; i++) {
         struct mb_seq *q = e->running[i];
-        if (q->adapter != adapter || q->done || q->n_ids - q->n_sched != 1 || q->n_sched < q->n_prompt)
+        if (q->adapter != adapter || q->done || mb_seq_todo(q) != 1 || q->n_sched < q->n_prompt || q->max_out == 0)
             continue;
         MB_TRY(add_rows(e, f, q, 1));
         (*left)--;
@@ -351,8 +369,8 @@ static enum mb_status add_prefill(struct mb_engine *e, struct mb_flight *f, int3
 
     for (int32_t i = 0; i < e->n_running && e->batch.rows < max; i++) {
         struct mb_seq *q = e->running[i];
-        int64_t todo = q->n_ids - q->n_sched, room = max - e->batch.rows;
-        bool decode = todo == 1 && q->n_sched >= q->n_prompt;
+        int64_t todo = mb_seq_todo(q), room = max - e->batch.rows;
+        bool decode = todo == 1 && q->n_sched >= q->n_prompt && q->max_out > 0;
         if (q->adapter == adapter && !q->picked && !q->done && !(decode && e->depth > 1))
             MB_TRY(add_rows(e, f, q, todo < room ? todo : room));
     }
@@ -386,7 +404,7 @@ enum mb_status mb_sched_batch(struct mb_engine *e)
 /* The MTP module predicts two tokens ahead: the last row has nothing to predict and is NaN. */
 static enum mb_status last_mtp_row(struct mb_engine *e, const struct mb_seq *q, struct mb_sink *sink)
 {
-    int64_t last = q->n_prompt + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1 - q->job->req->hidden;
+    int64_t last = q->n_fed + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1;
 
     if (!e->mtp || q->error != NULL || last < 0)
         return MB_OK;
@@ -431,7 +449,7 @@ enum mb_status mb_sched_retire(struct mb_engine *e, struct mb_flight *f, struct 
     }
     for (int32_t i = 0; i < e->n_running; i++) {
         struct mb_seq *q = e->running[i];
-        if (q->max_out == 0 && q->n_done == q->n_prompt && !q->done) {
+        if (q->max_out == 0 && q->n_done == q->n_compute && !q->done) {
             q->finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
             q->done = true;
         }

@@ -86,7 +86,10 @@ static enum mb_status init_ids(struct mb_mem *mem, struct mb_seq *q)
         memcpy(q->ids + q->n_prompt, known->forced, sizeof(int32_t) * (size_t)q->n_forced);
     /* the last one is drawn again: if it ended its row, no row belongs behind it */
     q->n_ids = q->n_prompt + q->n_forced - (q->n_forced > 0);
-    q->rows_total = q->n_prompt + (q->max_out > 0 ? q->max_out - 1 : 0);
+    q->window = r->window;
+    q->n_fed = q->n_prompt - (q->window > 0);
+    q->n_compute = q->window > 0 ? (q->n_fed + q->window - 1) / q->window * q->window : q->n_prompt;
+    q->rows_total = q->n_fed + (q->max_out > 0 ? q->max_out - 1 : 0);
     return MB_OK;
 }
 
@@ -123,7 +126,34 @@ enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t jo
 
 int64_t mb_seq_positions(const struct mb_seq *q)
 {
-    return q->rows_total;
+    return q->window > 0 ? q->window : q->rows_total;
+}
+
+int64_t mb_seq_todo(const struct mb_seq *q)
+{
+    if (q->window == 0)
+        return q->n_ids - q->n_sched;
+    return q->n_sched < q->n_compute ? q->window - q->n_sched % q->window : 0;
+}
+
+int64_t mb_seq_position(const struct mb_seq *q, int64_t row)
+{
+    return q->window > 0 ? row % q->window : row;
+}
+
+int64_t mb_seq_index(const struct mb_seq *q, int64_t row)
+{
+    if (q->window == 0)
+        return row;
+    int64_t begin = row - row % q->window, last = q->n_fed - q->window;
+    return (begin < last ? begin : last) + row % q->window;
+}
+
+int64_t mb_seq_repeats(const struct mb_seq *q, int64_t row, int64_t n)
+{
+    int64_t again = q->window > 0 ? row - row % q->window - mb_seq_index(q, row) : 0;
+
+    return again < 0 ? 0 : again < n ? again : n;
 }
 
 bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos)
@@ -133,7 +163,7 @@ bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos)
 
 bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos)
 {
-    return pos + 1 < q->rows_total;
+    return pos >= 0 && pos + 1 < q->rows_total;
 }
 
 bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos)
@@ -398,7 +428,6 @@ static void record_timing(const struct mb_seq *q, struct mb_record *rec)
 enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
 {
     const struct mb_request *r = q->job->req;
-    int32_t hidden = r->hidden;
 
     *rec = (struct mb_record){.line = r->line, .choice = q->choice, .n = r->n, .kind = (uint8_t)r->kind,
                               .openai = r->openai, .chat = r->chat,
@@ -413,13 +442,12 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
     }
     rec->status = MB_ROW_OK;
     rec->finish = (uint8_t)q->finish;
-    rec->n_prompt = q->n_prompt - hidden;
-    MB_TRY(copy_ids(q->ids + hidden, rec->n_prompt, &rec->prompt_ids));
+    rec->n_prompt = q->n_prompt;
+    MB_TRY(copy_ids(q->ids, rec->n_prompt, &rec->prompt_ids));
     rec->n_output = q->n_drawn;
     MB_TRY(copy_ids(q->ids + q->n_prompt, q->n_drawn, &rec->output_ids));
     sum_up(q, rec);
     if (q->prompt_lp != NULL) {
-        memmove(q->prompt_lp, q->prompt_lp + hidden, sizeof(float) * (size_t)rec->n_prompt);
         rec->prompt_logprobs = q->prompt_lp;
         q->prompt_lp = NULL;
     }
@@ -430,6 +458,6 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
     rec->top_logprobs = q->top_lp;
     q->top_ids = NULL;
     q->top_lp = NULL;
-    rec->n_rows = rec->n_prompt + (q->n_drawn > 0 ? q->n_drawn - 1 : 0);
+    rec->n_rows = q->n_fed + (q->n_drawn > 0 ? q->n_drawn - 1 : 0);
     return MB_OK;
 }

@@ -19,8 +19,12 @@ struct mb_seq {
     int32_t *ids;           /* prompt, then outputs (forced ones are known from the start) */
     int64_t n_ids, cap;     /* known ids */
     int64_t n_prompt;
-    int64_t n_done;         /* positions whose results are known: their keys and values are in the pages */
-    int64_t n_sched;        /* positions in steps so far: n_done and those under way */
+    /* Rows are counted as they are computed; without windows the row's number is its position and the place of its id. */
+    int64_t n_done;         /* rows whose results are known: their keys and values are in the pages */
+    int64_t n_sched;        /* rows in steps so far: n_done and those under way */
+    int64_t window;         /* request.h; 0: none */
+    int64_t n_fed;          /* ids of the prompt that are fed: all, or under windows all but the last */
+    int64_t n_compute;      /* rows of the prompt: n_fed, and those that windows compute again */
     int32_t in_flight;      /* steps under way with rows of this sequence */
     int64_t max_out;        /* outputs at most */
     int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
@@ -57,6 +61,13 @@ void mb_job_drop(struct mb_job *job);
 
 /* KV positions this sequence can come to hold. */
 int64_t mb_seq_positions(const struct mb_seq *q);
+/* Rows that a step may take now: known ids, of one window. */
+int64_t mb_seq_todo(const struct mb_seq *q);
+/* Row -> its position in the model, and the place of its id. */
+int64_t mb_seq_position(const struct mb_seq *q, int64_t row);
+int64_t mb_seq_index(const struct mb_seq *q, int64_t row);
+/* Rows of [row, row + n), which are of one window, that the results do not keep: an earlier window has predicted behind them. */
+int64_t mb_seq_repeats(const struct mb_seq *q, int64_t row, int64_t n);
 /* Does the row at this position need logits, and for what? */
 bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos);  /* the token after it is drawn (or forced) */
 bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos); /* unless it is stopped early, the next position is computed */

@@ -56,9 +56,9 @@ struct mb_flight {
     int32_t rows, seqs, n_out;
     struct mb_seq **seq;          /* [max_seqs] */
     int32_t *seq_row, *seq_rows;  /* [max_seqs] first row in the batch, rows */
-    int64_t *seq_pos;             /* [max_seqs] position of the first */
+    int64_t *seq_pos;             /* [max_seqs] number of the first row (seq.h) */
     struct mb_seq **out_seq;      /* [max_rows] */
-    int64_t *out_pos;             /* [max_rows] */
+    int64_t *out_pos;             /* [max_rows] place of its id; -1: a row that is not kept */
 };
 
 /* What a step found out, row by row; of the whole batch on the leader. */

@@ -10,7 +10,7 @@
 void mb_parse_options_init(struct mb_parse_options *o)
 {
     *o = (struct mb_parse_options){
-        .bos = -1, .temperature = NAN, .top_p = NAN, .repetition = NAN, .top_k = -1, .max_tokens = 256};
+        .bos = -1, .prefix = -1, .temperature = NAN, .top_p = NAN, .repetition = NAN, .top_k = -1, .max_tokens = 256};
 }
 
 enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...)

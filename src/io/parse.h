@@ -39,8 +39,9 @@ struct mb_parse_options {
     int32_t vocab;                  /* ids are 0 .. vocab-1 */
     int64_t max_len;                /* prompt + output positions of the model */
     int32_t bos;                    /* -1: none */
+    int32_t prefix;                 /* what text starts from that is scored with nothing before it: BOS, else EOS; -1: none */
     enum mb_add_bos add_bos;        /* text only; ids never get one */
-    bool truncate_left;             /* scoring: drop tokens at the front instead of "too long" */
+    bool truncate_left;             /* drop tokens at the front instead of "too long" */
     bool score;                     /* plain lines are scored: log-likelihood of the prompt after an empty context */
     int64_t max_tokens;             /* where a request has none; negative: 256 */
     /* defaults of requests without the key (generation_config.json); NaN and negative top_k: not given */

@@ -82,6 +82,6 @@ enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 /* "adapter" (must be known) and OpenAI's "model" (an adapter or the model itself). */
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);
 
-/* Stage two: fills prompt, score_from, hidden, and clips max_tokens. */
+/* Stage two: fills prompt, score_from, window, and clips max_tokens. */
 enum mb_status mb_draft_encode(struct mb_draft *d);
 #endif

@@ -1,5 +1,5 @@
-/* Stage two of the parser: text to ids. lm-eval's rules for scoring: github.com/EleutherAI/lm-evaluation-harness,
- * TemplateLM._encode_pair (context and continuation are encoded together and split at the length of the context alone). */
+/* Stage two of the parser: text to ids. The rules for scoring are those of github.com/EleutherAI/lm-evaluation-harness 0.4.13:
+ * TemplateLM.loglikelihood and _encode_pair, HFLM.tok_encode, prefix_token_id, loglikelihood_rolling and _loglikelihood_tokens. */
 #include "io/parse_draft.h"
 
 #include <stdlib.h>
@@ -65,19 +65,30 @@ static enum mb_status encode_piece(struct mb_draft *d, const struct mb_piece *p,
     return p->ids != NULL ? put_ids(p->ids, out) : encode(d, p->text, p->len, plain, out);
 }
 
-/* A BOS that the input does not contain in front: only where the text form has none, the model has one, and the user did
- * not forbid it. */
-static enum mb_status hide_bos(struct mb_draft *d, struct mb_ids *ids)
+static enum mb_status put_front(struct mb_ids *ids, int32_t id)
 {
-    const struct mb_parse_options *o = d->opt;
-
-    if (o->bos < 0 || o->add_bos == MB_BOS_NO || (ids->n > 0 && ids->v[0] == o->bos))
-        return MB_OK;
     MB_TRY(put_id(ids, 0));
     memmove(ids->v + 1, ids->v, (size_t)(ids->n - 1) * sizeof *ids->v);
-    ids->v[0] = o->bos;
-    d->req->hidden = 1;
+    ids->v[0] = id;
     return MB_OK;
+}
+
+/* What a text that is scored starts from where nothing is before it; -1: nothing, its first token is not scored then. */
+static int32_t prefix_of(const struct mb_parse_options *o)
+{
+    return o->add_bos == MB_BOS_NO ? -1 : o->prefix;
+}
+
+/* A text that is scored. One that brings the prefix token's text itself gets no second BOS from the post-processor. */
+static enum mb_status encode_scored(struct mb_draft *d, const char *text, size_t n, struct mb_ids *out)
+{
+    const struct mb_parse_options *o = d->opt;
+    struct mb_bytes front = {0};
+    enum mb_status st = o->prefix >= 0 ? mb_tokenizer_decode(o->tok, &o->prefix, 1, false, &front) : MB_OK;
+    bool has = front.len > 0 && front.len <= n && memcmp(text, front.data, front.len) == 0;
+
+    mb_bytes_fini(&front);
+    return st == MB_OK ? encode(d, text, n, has, out) : st;
 }
 
 static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
@@ -100,8 +111,9 @@ static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
     } else {
         st = encode_piece(d, &d->head, false, ids);
     }
-    if (st == MB_OK && ids->n == 0 && d->head.ids == NULL && d->messages == NULL)
-        st = hide_bos(d, ids);
+    if (st == MB_OK && ids->n == 0 && d->head.ids == NULL && d->messages == NULL && d->opt->bos >= 0 &&
+        d->opt->add_bos != MB_BOS_NO)
+        st = put_id(ids, d->opt->bos);
     if (st == MB_OK && ids->n == 0)
         st = mb_draft_bad(d, "the prompt is empty");
     return st;
@@ -141,25 +153,38 @@ static size_t space_after(const unsigned char *s, size_t n)
     return 0;
 }
 
-/* Both as text: encoded whole, split at the length of the context's own encoding. */
+/* Nothing before the continuation: it is encoded alone. One that begins with the prefix token has its own. */
+static enum mb_status encode_alone(struct mb_draft *d, struct mb_ids *ids, int64_t *split)
+{
+    int32_t prefix = prefix_of(d->opt);
+
+    MB_TRY(encode(d, d->tail.text, d->tail.len, true, ids));
+    *split = prefix >= 0;
+    return prefix >= 0 && (ids->n == 0 || ids->v[0] != prefix) ? put_front(ids, prefix) : MB_OK;
+}
+
+/* Both as text: the context's own ids, then those of the whole from their number on. */
 static enum mb_status encode_pair(struct mb_draft *d, struct mb_ids *ids, int64_t *split)
 {
-    struct mb_bytes whole = {0};
-    struct mb_ids context = {0};
+    struct mb_bytes text = {0};
+    struct mb_ids whole = {0};
     size_t keep = without_spaces(d->head.text, d->head.len);
-    enum mb_status st = mb_bytes_put(&whole, d->head.text, d->head.len);
+    enum mb_status st = mb_bytes_put(&text, d->head.text, d->head.len);
 
     if (st == MB_OK)
-        st = mb_bytes_put(&whole, d->tail.text, d->tail.len);
+        st = mb_bytes_put(&text, d->tail.text, d->tail.len);
     if (st == MB_OK)
-        st = encode(d, (const char *)whole.data, whole.len, false, ids);
+        st = encode_scored(d, (const char *)text.data, text.len, &whole);
     if (st == MB_OK)
-        st = encode(d, d->head.text, keep, false, &context);
-    *split = context.n;
-    if (st == MB_OK && keep == 0 && context.n == 0)
-        st = hide_bos(d, ids);
-    free(context.v);
-    mb_bytes_fini(&whole);
+        st = encode_scored(d, d->head.text, keep, ids);
+    int64_t own = ids->n;
+    *split = own;
+    if (st == MB_OK && own == 0 && prefix_of(d->opt) >= 0)
+        st = put_id(ids, prefix_of(d->opt)), *split = 1;
+    for (int64_t i = own; st == MB_OK && i < whole.n; i++)
+        st = put_id(ids, whole.v[i]);
+    free(whole.v);
+    mb_bytes_fini(&text);
     return st;
 }
 
@@ -169,57 +194,76 @@ static enum mb_status encode_loglikelihood(struct mb_draft *d, struct mb_ids *id
     int64_t split;
 
     if (text && d->tail.ids == NULL) {
-        MB_TRY(encode_pair(d, ids, &split));
+        MB_TRY(d->head.len > 0 ? encode_pair(d, ids, &split) : encode_alone(d, ids, &split));
     } else {
         /* an empty context before ids is no text at all: ids never get a BOS */
         if (!text || d->head.len > 0)
-            MB_TRY(encode_piece(d, &d->head, false, ids));
+            MB_TRY(text ? encode_scored(d, d->head.text, d->head.len, ids) : put_ids(d->head.ids, ids));
         split = ids->n;
         MB_TRY(encode_piece(d, &d->tail, true, ids));
     }
-    if (split + d->req->hidden >= ids->n)
+    if (split >= ids->n)
         return mb_draft_bad(d, "the continuation has no token of its own: it melts into the context's last one");
     d->req->score_from = split > 1 ? split : 1;
     return MB_OK;
 }
 
+/* The prefix token stands in front of a text even where the tokenizer has put a BOS there: that one is scored then. */
 static enum mb_status encode_rolling(struct mb_draft *d, struct mb_ids *ids)
 {
-    MB_TRY(encode_piece(d, &d->head, false, ids));
-    if (d->head.ids == NULL)
-        MB_TRY(hide_bos(d, ids));
-    if (ids->n <= d->req->hidden)
+    bool text = d->head.ids == NULL;
+
+    MB_TRY(text ? encode_scored(d, d->head.text, d->head.len, ids) : put_ids(d->head.ids, ids));
+    if (ids->n == 0)
         return mb_draft_bad(d, "the text is empty");
+    if (text && prefix_of(d->opt) >= 0)
+        MB_TRY(put_front(ids, prefix_of(d->opt)));
     d->req->score_from = 1;
     return MB_OK;
 }
 
-/* Scoring runs every token including the last; generation needs a place for one more, unless nothing is to be drawn. */
-static enum mb_status fit(struct mb_draft *d, struct mb_ids *ids)
+static void drop_front(struct mb_ids *ids, int64_t n)
+{
+    memmove(ids->v, ids->v + n, (size_t)(ids->n - n) * sizeof *ids->v);
+    ids->n -= n;
+}
+
+/* Generation needs a place for one more token, unless nothing is to be drawn. --truncate left leaves room for all that may be
+ * drawn, if the model has it. */
+static enum mb_status fit_prompt(struct mb_draft *d, struct mb_ids *ids)
 {
     struct mb_request *r = d->req;
-    int64_t max = d->opt->max_len;
+    int64_t max = d->opt->max_len, want = r->sampling.max_tokens, most = max - (want < max ? want : 1);
 
-    if (r->kind == MB_KIND_GENERATE) {
-        int64_t need = ids->n + (r->sampling.max_tokens > 0);
-        if (need > max)
-            return mb_draft_bad(d, "too long: %lld prompt tokens leave no place for output; the model takes %lld",
-                                (long long)ids->n, (long long)max);
-        if (r->sampling.max_tokens > max - ids->n)
-            r->sampling.max_tokens = max - ids->n;
-        r->score_from = ids->n;
+    if (d->opt->truncate_left && ids->n > most)
+        drop_front(ids, ids->n - most);
+    if (ids->n + (want > 0) > max)
+        return mb_draft_bad(d, "too long: %lld prompt tokens leave no place for output; the model takes %lld (--truncate left drops "
+                            "the first ones)", (long long)ids->n, (long long)max);
+    if (want > max - ids->n)
+        r->sampling.max_tokens = max - ids->n;
+    r->score_from = ids->n;
+    return MB_OK;
+}
+
+/* The last token is predicted, so it need not fit; rolling goes on in windows. */
+static enum mb_status fit_scored(struct mb_draft *d, struct mb_ids *ids)
+{
+    struct mb_request *r = d->req;
+    int64_t max = d->opt->max_len, drop = ids->n - (max + 1), scored = ids->n - r->score_from;
+
+    if (ids->n > max)
+        r->window = max;
+    if (r->kind == MB_KIND_ROLLING || drop <= 0)
         return MB_OK;
-    }
-    int64_t drop = ids->n - max;
-    if (drop <= 0)
-        return MB_OK;
+    if (scored > max)
+        return mb_draft_bad(d, "too long: the continuation alone has %lld tokens; the model takes %lld", (long long)scored,
+                            (long long)max);
     if (!d->opt->truncate_left)
-        return mb_draft_bad(d, "too long: %lld tokens; the model takes %lld (--truncate left drops the first ones)",
-                            (long long)ids->n, (long long)max);
-    memmove(ids->v, ids->v + drop, (size_t)max * sizeof *ids->v);
-    ids->n = max;
-    r->hidden = 0;
-    r->score_from = r->score_from - drop > 1 ? r->score_from - drop : 1;
+        return mb_draft_bad(d, "too long: %lld tokens; the model takes %lld and predicts one more (--truncate left drops the first "
+                            "ones)", (long long)ids->n, (long long)max);
+    drop_front(ids, drop);
+    r->score_from -= drop;
     return MB_OK;
 }
 
@@ -290,7 +334,7 @@ enum mb_status mb_draft_encode(struct mb_draft *d)
     else if (st == MB_OK)
         st = r->kind == MB_KIND_ROLLING ? encode_rolling(d, &ids) : encode_loglikelihood(d, &ids);
     if (st == MB_OK)
-        st = fit(d, &ids);
+        st = r->kind == MB_KIND_GENERATE ? fit_prompt(d, &ids) : fit_scored(d, &ids);
     if (st == MB_OK) {
         r->prompt = mb_alloc(d->opt->mem, MB_MEM_REQUESTS, (size_t)ids.n, sizeof *r->prompt);
         r->n_prompt = ids.n;

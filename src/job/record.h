@@ -35,7 +35,7 @@ struct mb_record {
     struct mb_text id;
     uint8_t kind, status, finish;
     struct mb_text error; /* status MB_ROW_ERROR: why */
-    int64_t n_prompt;     /* without hidden tokens */
+    int64_t n_prompt;     
     int32_t *prompt_ids;
     float *prompt_logprobs; /* [n_prompt] or NULL: not asked for */
     int64_t n_output;
@@ -47,7 +47,8 @@ struct mb_record {
     double logprob_sum;
     uint8_t is_greedy;
     struct mb_text text; /* generated text as UTF-8 (invalid bytes and U+0000 as U+FFFD) */
-    int64_t n_rows;      /* rows of this record in /rows/offsets: prompt + outputs without the last; scoring: n_prompt */
+    int64_t n_rows;      /* rows of this record in /rows/offsets: prompt + outputs without the last; scoring: n_prompt, or one
+                          * less where the last token did not fit */
     struct mb_extent bulk[MB_BULK_COUNT];
     struct mb_timing timing; /* not compared between records, not in the digest */
     /* for --openai-output: */

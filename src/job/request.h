@@ -72,9 +72,11 @@ struct mb_request {
     /* scoring: tokens [score_from, n_prompt) are scored; token 0 never is (it has no predecessor). Rolling: 1. Generate:
      * n_prompt. */
     int64_t score_from;
-    /* tokens at the front that the input did not contain (a prepended BOS): computed, but not part of the results' prompt
-     * ids. 0 or 1. Token [hidden] is then the first of the result and, under rolling, scored. */
-    int32_t hidden;
+    /* scoring: 0, and every token of the prompt is fed, or positions of the model: the prompt is longer, and is fed in windows
+     * of this length. Window w begins at token w * window and predicts the `window` tokens behind it; the last one, which ends
+     * where the others would run past the prompt, begins earlier and predicts only what none before it has. The last token of
+     * the prompt is not fed then. */
+    int64_t window;
     bool want_logprobs;        /* output_logprobs are always kept; this and top_n are for --openai-output */
     bool want_prompt_logprobs; /* echo with logprobs: generate kind */
     int32_t top_n;             /* 0 .. MB_MAX_TOP */

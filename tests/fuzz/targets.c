@@ -219,7 +219,7 @@ static void run_request(const uint8_t *data, size_t n)
     o.tok = state.tok;
     o.vocab = 4096;
     o.max_len = 256;
-    o.bos = 0;
+    o.bos = o.prefix = 0;
     o.adapters = adapters;
     o.n_adapters = 2;
     if (n % 2 == 0) { /* half of the lines meet a model with a chat template */
