@@ -6,7 +6,7 @@ requests() {
 {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "In the beginning", "max_tokens": 6, "n": 2, "temperature": 1, "seed": 3, "logprobs": 2}}
 {"custom_id": "b", "method": "POST", "url": "/v1/completions", "body": {"prompt": "import", "max_tokens": 5, "temperature": 0, "stop": ["\n"]}}
 
-{"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x", "tools": []}}
+{"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x", "tools": [{"type": "function"}]}}
 {"id": "d", "context": "The file system", "continuation": " of the computer"}
 {"id": "e", "text": "To be or not to be"}
 {"id": 7, "prompt": "int main(", "max_tokens": 4, "temperature": 0}

@@ -8,6 +8,7 @@
 #include "app/job.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "text/special.h"
 
 static enum mb_add_bos bos_of(const char *s)
 {
@@ -26,7 +27,6 @@ static void parse_options(struct mb_job_state *j)
     p->vocab = m->vocab;
     p->max_len = j->app.plan->max_len;
     p->bos = m->bos;
-    p->prefix = m->bos >= 0 ? m->bos : m->n_eos > 0 ? m->eos[0] : -1;
     p->add_bos = bos_of(c->add_bos);
     p->truncate_left = strcmp(c->truncate, "left") == 0;
     p->score = c->command == MB_CMD_SCORE;
@@ -37,6 +37,20 @@ static void parse_options(struct mb_job_state *j)
     p->top_k = m->gen_top_k;
     p->adapters = j->app.adapter_name;
     p->n_adapters = j->app.n_adapters;
+}
+
+/* The tokenizer's BOS, else its EOS; where it names neither, the model's. */
+static enum mb_status find_prefix(struct mb_job_state *j)
+{
+    const struct mb_model *m = j->app.model;
+    int32_t id = -1;
+
+    if (j->app.tok != NULL)
+        MB_TRY(mb_special_prefix(j->app.conf->model, j->app.tok, &id));
+    if (id < 0 || id >= m->vocab)
+        id = m->bos >= 0 ? m->bos : m->n_eos > 0 ? m->eos[0] : -1;
+    j->parse.prefix = id;
+    return MB_OK;
 }
 
 static char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -245,7 +259,9 @@ enum mb_status mb_job_open(struct mb_job_state *j)
     enum mb_status st = MB_OK;
 
     parse_options(j);
-    st = mb_job_chat(j);
+    st = find_prefix(j);
+    if (st == MB_OK)
+        st = mb_job_chat(j);
     if (st == MB_OK)
         st = make_shape(j);
     if (st == MB_OK && j->app.rank == 0)

@@ -100,7 +100,8 @@ static void inputs(FILE *f)
         "logit_bias, min_tokens}.");
     item(f, "log-likelihood",
          "{\"id\", \"context\" or \"context_ids\", \"continuation\" or \"continuation_ids\"}.");
-    item(f, "rolling", "{\"id\", \"text\" or \"text_ids\"}: the likelihood of every token but the first.");
+    item(f, "rolling", "{\"id\", \"text\" or \"text_ids\"}: the likelihood of every token, from the prefix token on; text_ids: of every token but the first. "
+         "Texts longer than the model are scored in disjoint windows, as lm-eval does it.");
     item(f, "*.txt, *.json", "One prompt a line; ShareGPT conversations.");
     fprintf(f, ".PP\n");
     line(f, "Ids given as ids are used as they are, no beginning-of-sequence token is added. An id may be a "

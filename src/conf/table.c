@@ -144,7 +144,8 @@ const struct mb_opt mb_opts[] = {
     {STRING("add-bos", add_bos, "auto"), .metavar = "WHEN", .choices = "auto|yes|no", .section = MB_SEC_REQUESTS,
      .commands = JOBS, .help = "beginning-of-sequence token before a text; auto: as the tokenizer does"},
     {STRING("truncate", truncate, ""), .metavar = "SIDE", .choices = "left", .section = MB_SEC_REQUESTS, .commands = JOBS,
-     .help = "cut what is too long for scoring on this side; without it a request that is too long is an error row"},
+     .help = "cut contexts and prompts that are too long on this side (a prompt so that max_tokens fit); without it "
+             "such a request is an error row"},
     {SWITCH("strict", strict), .section = MB_SEC_REQUESTS, .commands = JOBS, .help = "exit 3 if there are error rows"},
     {STRING("shard", shard, ""), .metavar = "I/N", .section = MB_SEC_REQUESTS, .commands = JOBS,
      .help = "run part I of N of the input only (I from 1); moebatch merge joins the results"},

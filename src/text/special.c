@@ -89,12 +89,27 @@ enum mb_status mb_special_load(const char *dir, json_t **out)
     return st;
 }
 
+static int32_t id_of(const json_t *all, const char *key, const struct mb_tokenizer *t)
+{
+    const json_t *v = json_object_get(all, key);
+    return json_is_string(v) ? mb_tokenizer_id(t, json_string_value(v), json_string_length(v)) : -1;
+}
+
 enum mb_status mb_special_eos(const char *dir, const struct mb_tokenizer *t, int32_t *id)
 {
     json_t *all;
     MB_TRY(mb_special_load(dir, &all));
-    const json_t *eos = json_object_get(all, "eos_token");
-    *id = json_is_string(eos) ? mb_tokenizer_id(t, json_string_value(eos), json_string_length(eos)) : -1;
+    *id = id_of(all, "eos_token", t);
+    json_decref(all);
+    return MB_OK;
+}
+
+enum mb_status mb_special_prefix(const char *dir, const struct mb_tokenizer *t, int32_t *id)
+{
+    json_t *all;
+    MB_TRY(mb_special_load(dir, &all));
+    int32_t bos = id_of(all, "bos_token", t);
+    *id = bos >= 0 ? bos : id_of(all, "eos_token", t);
     json_decref(all);
     return MB_OK;
 }
