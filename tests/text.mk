@@ -19,10 +19,23 @@ EXTRA_DIST += \
 TESTS_UNIT += tests/unit_chat
 tests_unit_chat_SOURCES = tests/unit_chat.c
 tests_unit_chat_LDADD = $(TEST_LIBS)
-EXTRA_DIST += tests/data/chat/cases.json tests/data/chat/make_cases.py \
+EXTRA_DIST += tests/data/chat/cases.json tests/data/chat/make_cases.py tests/data/chat/features.json tests/data/chat/make_features.py \
+	tests/data/chat/features/01_tools.jinja tests/data/chat/features/02_calls.jinja \
+	tests/data/chat/features/03_reasoning.jinja tests/data/chat/features/04_parts.jinja \
+	tests/data/chat/features/05_continue.jinja tests/data/chat/features/06_loops.jinja \
+	tests/data/chat/features/07_macros.jinja tests/data/chat/features/08_sequences.jinja \
+	tests/data/chat/features/09_format.jinja tests/data/chat/features/10_strings.jinja \
+	tests/data/chat/features/11_slices.jinja tests/data/chat/features/12_tests.jinja \
+	tests/data/chat/features/13_space.jinja tests/data/chat/features/14_blocks.jinja \
+	tests/data/chat/features/15_schema.jinja tests/data/chat/features/16_time.jinja \
+	tests/data/chat/features/17_raise.jinja tests/data/chat/features/18_from_json.jinja \
+	tests/data/chat/features/19_defaults.jinja tests/data/chat/features/20_order.jinja \
 	tests/data/chat/dbrx.jinja tests/data/chat/deepseek_v2.jinja tests/data/chat/deepseek_v3.jinja \
 	tests/data/chat/gpt_oss.jinja tests/data/chat/mixtral.jinja tests/data/chat/olmoe.jinja \
 	tests/data/chat/qwen2_5.jinja tests/data/chat/qwen3.jinja
+
+TESTS_LONG += tests/long_chat.sh
+EXTRA_DIST += tests/long_chat.sh
 
 TESTS_UNIT += tests/unit_utf8 tests/unit_tokenizer_hostile
 tests_unit_utf8_SOURCES = tests/unit_utf8.c

@@ -187,7 +187,7 @@ enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err,
 {
     struct mb_jstr all = {(const char *)text->data, text->len}, whole = {json_string_value(last), json_string_length(last)};
     const size_t n = sizeof mark - 2; /* without its space */
-    struct mb_jstr final = mb_jstrip(whole, NULL, true, true);
+    struct mb_jstr final = mb_jstrip(whole, true, true);
     const char *at = NULL;
     bool has = final.n == 0 || (all.n > 0 && memmem(all.s, all.n, final.s, final.n) != NULL);
     for (const char *from = all.s; all.n > 0;) {
@@ -201,6 +201,6 @@ enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err,
         return bad(err, cap, "continue_final_message: the chat template changes the last message, so it cannot be continued");
     size_t keep = (size_t)(at - all.s);
     bool spaced = all.n - keep > n && at[n] == ' ';
-    text->len = spaced ? keep : mb_jstrip((struct mb_jstr){all.s, keep}, NULL, false, true).n;
+    text->len = spaced ? keep : mb_jstrip((struct mb_jstr){all.s, keep}, false, true).n;
     return MB_OK;
 }

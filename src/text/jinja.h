@@ -66,6 +66,7 @@ struct mb_jval {
 struct mb_jlist {
     struct mb_jval *v;
     size_t n, cap;
+    bool group; /* what groupby gives: [0] is .grouper, [1] .list */
 };
 struct mb_jpair {
     struct mb_jval key, value;
@@ -243,6 +244,13 @@ struct mb_jcall { /* arguments of a call, filter or test */
     struct mb_jpair *kw; /* keys are strings */
     size_t nkw;
 };
+
+/* One account of bytes: texts outside the arena count in it while they live. put: false when it is full. */
+bool mb_jput(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n);
+void mb_jdrop(struct mb_jctx *c, struct mb_bytes *text); /* frees a text that mb_jput filled */
+/* Steps for looking at all of a value once, charged by mb_jeval for the operands and the result of every operation, filter, test,
+ * call and comparison: these need not count what is linear in them. */
+size_t mb_jweight(struct mb_jval v);
 
 /* values (jinja_value.c) */
 struct mb_jval mb_jstring(const char *s, size_t n); /* not copied */

@@ -44,6 +44,10 @@ bool mb_jattr(struct mb_jctx *c, struct mb_jval v, struct mb_jstr name, struct m
         *out = v.u.items->v[1 + v.u.items->v[0].u.i];
         return true;
     }
+    if (v.kind == MB_J_TUPLE && v.u.list->group && (mb_jis(name, "grouper") || mb_jis(name, "list"))) {
+        *out = v.u.list->v[name.s[0] == 'l'];
+        return true;
+    }
     if (v.kind == MB_J_MACRO && mb_jis(name, "name")) {
         *out = mb_jstring(v.u.macro->node->str.s, v.u.macro->node->str.n);
         return true;
@@ -163,7 +167,7 @@ bool mb_jslice(struct mb_jctx *c, struct mb_jval v, const struct mb_jval part[3]
     for (size_t i = 0; i < picked.u.list->n && ok; i++)
         ok = mb_jprint(c, picked.u.list->v[i], &text);
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -316,7 +320,7 @@ static bool raise_exception(struct mb_jctx *c, const struct mb_jcall *a)
     const struct mb_jval *v = mb_jarg(a, 0, "message");
     if (v != NULL && mb_jprint(c, *v, &text))
         mb_jfail(c, "%.*s", (int)(text.len < 400 ? text.len : 400), (const char *)text.data);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return mb_jfail(c, "raise_exception");
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja.h"
+#include "text/jinja_strings.h"
 
 #define STEPS_MAX 50000000
 #define ARENA_MAX ((size_t)256 << 20)
@@ -201,7 +202,7 @@ bool mb_jbinary(struct mb_jctx *c, int op, struct mb_jval a, struct mb_jval b, s
         (b.kind == MB_J_STR || b.kind == MB_J_LIST || b.kind == MB_J_TUPLE))
         return repeat(c, b, a.u.i, out);
     if (op == '%' && a.kind == MB_J_STR)
-        return mb_jfail(c, "string formatting by %% is not supported");
+        return mb_jpercent(c, a.u.str, b, out);
     return mb_jfail(c, "unsupported operand type(s) for %c: '%s' and '%s'", op & 0xff, mb_jtype(a),
                     mb_jtype(b));
 }
@@ -250,6 +251,17 @@ static bool compare_one(struct mb_jctx *c, char op, struct mb_jval a, struct mb_
     return true;
 }
 
+/* What an operation cost that looked at all of its operands once and made a result. */
+static bool charge(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval result)
+{
+    size_t all = mb_jweight(v) + mb_jweight(result);
+    for (size_t i = 0; a != NULL && i < a->n; i++)
+        all += mb_jweight(a->v[i]);
+    for (size_t i = 0; a != NULL && i < a->nkw; i++)
+        all += mb_jweight(a->kw[i].value);
+    return mb_jstep(c, all);
+}
+
 static bool compare(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval *out)
 {
     struct mb_jval left, right;
@@ -257,7 +269,8 @@ static bool compare(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval 
     if (!mb_jeval(c, n->kids.v[0], &left))
         return false;
     for (size_t i = 0; i < n->str.n && yes; i++) {
-        if (!mb_jeval(c, n->kids.v[i + 1], &right) || !compare_one(c, n->str.s[i], left, right, &yes))
+        if (!mb_jeval(c, n->kids.v[i + 1], &right) || !charge(c, left, NULL, right) ||
+            !compare_one(c, n->str.s[i], left, right, &yes))
             return false;
         left = right;
     }
@@ -320,7 +333,7 @@ static bool concat(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval *
         ok = mb_jeval(c, n->kids.v[i], &v) && mb_jprint(c, v, &text);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -374,12 +387,14 @@ static bool filter_or_test(struct mb_jctx *c, const struct mb_jnode *n, struct m
     if (n->op < 0)
         return mb_jfail(c, "No %s named '%.*s' found.", n->kind == MB_JN_FILTER ? "filter" : "test", (int)(n->str.n < 60 ? n->str.n : 60),
                         n->str.s);
+    if (!mb_jstep(c, mb_jweight(v))) /* before: a generator is empty afterwards */
+        return false;
     if (n->kind == MB_JN_FILTER)
-        return mb_jfilter(c, n->op, v, &a, out);
+        return mb_jfilter(c, n->op, v, &a, out) && charge(c, v, &a, *out);
     if (!mb_jtest(c, n->op, v, &a, &yes))
         return false;
     *out = mb_jbool(yes);
-    return true;
+    return charge(c, v, &a, *out);
 }
 
 static bool conditional(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval *out)
@@ -418,12 +433,14 @@ static bool eval(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval *ou
     case MB_JN_SLICE:
         return slice_of(c, n, out);
     case MB_JN_CALL:
-        return mb_jeval(c, n->a, &a) && arguments(c, n, &args) && mb_jcall_value(c, a, &args, out);
+        return mb_jeval(c, n->a, &a) && arguments(c, n, &args) && charge(c, a, &args, mb_jbool(false)) &&
+               mb_jcall_value(c, a, &args, out) && charge(c, mb_jbool(false), NULL, *out);
     case MB_JN_FILTER:
     case MB_JN_TEST:
         return filter_or_test(c, n, out);
     case MB_JN_BINARY:
-        return mb_jeval(c, n->a, &a) && mb_jeval(c, n->b, &b) && mb_jbinary(c, n->op, a, b, out);
+        return mb_jeval(c, n->a, &a) && mb_jeval(c, n->b, &b) && mb_jbinary(c, n->op, a, b, out) && charge(c, a, NULL, b) &&
+               charge(c, *out, NULL, *out);
     case MB_JN_UNARY:
         return unary(c, n, out);
     case MB_JN_AND:
@@ -483,7 +500,7 @@ enum mb_status mb_jinja_render(const struct mb_jtemplate *t, const json_t *vars,
     ok = ok && mb_jrun(&c, &t->body);
     if (ok)
         c.st = mb_bytes_put(out, text.data, text.len);
-    mb_bytes_fini(&text);
+    mb_jdrop(&c, &text);
     mb_jarena_fini(&c.arena);
     return c.st;
 }

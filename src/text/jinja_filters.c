@@ -16,7 +16,7 @@ bool mb_jtext(struct mb_jctx *c, struct mb_jval v, struct mb_jstr *out)
     bool ok = true;
     if (v.kind != MB_J_STR)
         ok = mb_jprint(c, v, &text) && mb_jcopy(c, text.data, text.len, &s);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     if (ok)
         *out = s.u.str;
     return ok;
@@ -88,7 +88,7 @@ static bool f_title(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *
              mb_jprint(c, word, &text);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -98,7 +98,10 @@ static bool f_trim(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a
     struct mb_jstr s;
     if (!mb_jtext(c, v, &s))
         return false;
-    s = mb_jstrip(s, set != NULL && set->kind == MB_J_STR ? &set->u.str : NULL, true, true);
+    if (set == NULL || set->kind != MB_J_STR)
+        s = mb_jstrip(s, true, true);
+    else if (!mb_jstrip_of(c, s, set->u.str, true, true, &s))
+        return false;
     *out = mb_jstring(s.s, s.n);
     return true;
 }
@@ -125,7 +128,7 @@ static bool f_escape(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall 
         ok = mb_jprint(c, name != NULL ? mb_jstring(name, strlen(name)) : mb_jstring(s.s + i, 1), &text);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -143,7 +146,7 @@ static bool f_string(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall 
 static bool read_number(struct mb_jstr s, bool real, int base, struct mb_jval *out)
 {
     char buf[64], *end;
-    s = mb_jstrip(s, NULL, true, true);
+    s = mb_jstrip(s, true, true);
     if (s.n == 0 || s.n >= sizeof buf)
         return false;
     memcpy(buf, s.s, s.n);
@@ -221,6 +224,17 @@ static bool f_replace(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall
            mb_jreplace(c, s, from, to, max != NULL && max->kind == MB_J_INT ? max->u.i : -1, out);
 }
 
+/* s and a newline, split into lines as Python's splitlines does it. */
+static bool lines_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jval *out)
+{
+    struct mb_bytes text = {0};
+    struct mb_jval whole;
+    struct mb_jcall none = {0};
+    bool ok = mb_jput(c, &text, s.s, s.n) && mb_jput(c, &text, "\n", 1) && mb_jcopy(c, text.data, text.len, &whole);
+    mb_jdrop(c, &text);
+    return ok && mb_jstr_method(c, whole.u.str, (struct mb_jstr){"splitlines", 10}, &none, out);
+}
+
 /* All lines but the first (and the first if asked) are indented; empty ones only if asked. */
 static bool f_indent(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval *out)
 {
@@ -228,28 +242,26 @@ static bool f_indent(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall 
                          *blank = mb_jarg(a, 2, "blank");
     int64_t n = width != NULL && width->kind == MB_J_INT ? width->u.i : 4;
     bool on_first = first != NULL && mb_jtruth(*first), on_blank = blank != NULL && mb_jtruth(*blank);
-    struct mb_jstr s, fill = {"", 0};
+    struct mb_jstr s, fill = {" ", 1};
     struct mb_bytes text = {0};
+    struct mb_jval lines;
     if (width != NULL && width->kind == MB_J_STR) {
         fill = width->u.str;
         n = 1;
-    } else {
-        fill = (struct mb_jstr){" ", 1};
     }
     if (n < 0 || n > 1000)
         return mb_jfail(c, "indent by %lld", (long long)n);
-    bool ok = mb_jtext(c, v, &s);
-    for (size_t i = 0, line = 0; ok && (i < s.n || line == 0); line++) {
-        const char *nl = i < s.n ? memchr(s.s + i, '\n', s.n - i) : NULL;
-        size_t end = nl == NULL ? s.n : (size_t)(nl - s.s);
-        bool here = line == 0 ? on_first : on_blank || end > i;
+    bool ok = mb_jtext(c, v, &s) && lines_of(c, s, &lines);
+    for (size_t i = 0; ok && i < lines.u.list->n; i++) {
+        struct mb_jstr line = lines.u.list->v[i].u.str;
+        bool here = i == 0 ? on_first : on_blank || line.n > 0;
+        ok = i == 0 || mb_jput(c, &text, "\n", 1);
         for (int64_t k = 0; k < n && here && ok; k++)
-            ok = mb_jprint(c, mb_jstring(fill.s, fill.n), &text);
-        ok = ok && mb_jprint(c, mb_jstring(s.s + i, (nl == NULL ? end : end + 1) - i), &text);
-        i = nl == NULL ? s.n : end + 1;
+            ok = mb_jput(c, &text, fill.s, fill.n);
+        ok = ok && mb_jput(c, &text, line.s, line.n);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -290,7 +302,48 @@ static bool f_tojson(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall 
     how.ascii = ascii != NULL && mb_jtruth(*ascii);
     how.sort = sort != NULL && mb_jtruth(*sort);
     bool ok = mb_jtojson(c, v, &how, 0, &text) && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
+    return ok;
+}
+
+/* "..." | format(values) is "..." % values. */
+static bool f_format(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval *out)
+{
+    struct mb_jstr s;
+    struct mb_jlist args = {.v = a->v, .n = a->n, .cap = a->n};
+    struct mb_jval values = {.kind = MB_J_TUPLE, .u.list = &args};
+    if (a->n > 0 && a->nkw > 0)
+        return mb_jfail(c, "can't handle positional and keyword arguments at the same time");
+    if (a->nkw > 0 && !mb_jdict_new(c, MB_J_DICT, &values))
+        return false;
+    for (size_t i = 0; i < a->nkw; i++)
+        if (!mb_jdict_put(c, values.u.dict, a->kw[i].key, a->kw[i].value))
+            return false;
+    return mb_jtext(c, v, &s) && mb_jpercent(c, s, values, out);
+}
+
+static bool f_center(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval *out)
+{
+    const struct mb_jval *width = mb_jarg(a, 0, "width");
+    struct mb_jval args[1] = {width != NULL ? *width : mb_jint(80)};
+    struct mb_jcall call = {.v = args, .n = 1};
+    struct mb_jstr s;
+    return mb_jtext(c, v, &s) && mb_jstr_method(c, s, (struct mb_jstr){"center", 6}, &call, out);
+}
+
+/* JSON text as a value. */
+static bool f_from_json(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval *out)
+{
+    json_t *j = NULL;
+    char why[200] = "";
+    (void)a;
+    if (v.kind != MB_J_STR)
+        return mb_jfail(c, "from_json takes a text, not %s", mb_jtype(v));
+    enum mb_status st = mb_json_parse(v.u.str.s, v.u.str.n, "", MB_REQUEST, why, sizeof why, &j);
+    if (st != MB_OK)
+        return mb_jfail(c, "from_json: %s", why);
+    bool ok = mb_jfrom_json(c, j, 0, out) && mb_jown(c, out, 0);
+    json_decref(j);
     return ok;
 }
 
@@ -309,6 +362,7 @@ static const struct {
     {"attr", f_attr},
     {"batch", mb_jf_batch},
     {"capitalize", f_capitalize},
+    {"center", f_center},
     {"count", mb_jf_length},
     {"d", f_default},
     {"default", f_default},
@@ -318,6 +372,9 @@ static const struct {
     {"first", mb_jf_first},
     {"float", f_float},
     {"forceescape", f_escape},
+    {"format", f_format},
+    {"from_json", f_from_json},
+    {"groupby", mb_jf_groupby},
     {"indent", f_indent},
     {"int", f_int},
     {"items", mb_jf_items},

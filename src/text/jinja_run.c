@@ -24,7 +24,7 @@ bool mb_jcapture(struct mb_jctx *c, const struct mb_jlistn *body, struct mb_jval
     bool ok = mb_jrun(c, body);
     c->out = before;
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -141,16 +141,17 @@ static bool loop_over(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jva
     if (!mb_jiterate(c, items, &l) || (n->c != NULL && !select_items(c, n, &l)))
         return false;
     *loop = (struct mb_jloop){.items = l.v, .n = l.n, .depth0 = c->loop_depth, .node = n, .scope = outer};
-    bool ok = true;
+    bool ok = true, whole = false; /* as in Jinja, "else" is for loops without an iteration that came to its end */
     for (; loop->at < loop->n && ok && c->flow != MB_JN_BREAK; loop->at++) {
         c->flow = 0;
         ok = mb_jscope_push(c, outer) && assign(c, n->b, l.v[loop->at]) &&
              mb_jbind(c, c->scope, n->name, (struct mb_jval){.kind = MB_J_LOOP, .u.loop = loop}) &&
              mb_jrun(c, &n->body);
+        whole = whole || c->flow == 0;
     }
     c->flow = 0;
     c->scope = outer;
-    if (ok && l.n == 0)
+    if (ok && !whole)
         ok = mb_jscope_push(c, outer) && mb_jrun(c, &n->other);
     c->scope = before;
     return ok;
@@ -183,7 +184,7 @@ bool mb_jloop_again(struct mb_jctx *c, const struct mb_jloop *l, struct mb_jval 
     c->out = before;
     c->depth--;
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -232,7 +233,7 @@ static bool bind_rest(struct mb_jctx *c, const struct mb_jnode *n, const struct 
             return false;
     }
     for (size_t i = 0; i < a->nkw; i++) {
-        bool known = false;
+        bool known = mb_jis(a->kw[i].key.u.str, "caller");
         for (size_t k = 0; k < n->kids.n; k++) {
             struct mb_jstr s = a->kw[i].key.u.str, p = n->kids.v[k]->str;
             known = known || (s.n == p.n && memcmp(s.s, p.s, s.n) == 0);

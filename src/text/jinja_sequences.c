@@ -43,7 +43,7 @@ bool mb_jf_first(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, 
         return false;
     *out = l.n > 0 ? l.v[0] : mb_jundefined((struct mb_jstr){"No first item, sequence was empty.", 34});
     if (from != NULL && l.n > 0) /* the rest can still be had */
-        *from = (struct mb_jlist){l.v + 1, l.n - 1, l.n - 1};
+        *from = (struct mb_jlist){.v = l.v + 1, .n = l.n - 1, .cap = l.n - 1};
     return true;
 }
 
@@ -142,6 +142,8 @@ bool mb_jf_map(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, st
         attribute == NULL && a->n > 0 && a->v[0].kind == MB_J_STR ? mb_jfilter_number(a->v[0].u.str) : -1;
     if (attribute == NULL && filter < 0)
         return mb_jfail(c, "map takes the name of a filter, or attribute=");
+    if (!mb_jtruth(v)) /* nothing to walk through, None and 0 too */
+        return generator(c, out);
     if (!mb_jiterate(c, v, &l) || !generator(c, out))
         return false;
     for (size_t i = 0; i < l.n; i++) {
@@ -165,13 +167,11 @@ static bool choose(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a
     struct mb_jcall args = rest(a, attr ? 2 : 1);
     const struct mb_jval *name = mb_jarg(a, attr ? 1 : 0, NULL);
     int test = name != NULL && name->kind == MB_J_STR ? mb_jtest_number(name->u.str) : -1;
-    if (name != NULL && name->kind == MB_J_STR && test < 0 &&
-        (mb_jis(name->u.str, "==") || mb_jis(name->u.str, "!=")))
-        test =
-            mb_jtest_number(name->u.str.s[0] == '=' ? (struct mb_jstr){"eq", 2} : (struct mb_jstr){"ne", 2});
     if ((name != NULL && test < 0) || (attr && a->n == 0))
         return mb_jfail(c, "select and its kin take %s",
                         attr ? "an attribute and the name of a test" : "a test's name");
+    if (!mb_jtruth(v))
+        return generator(c, out);
     if (!mb_jiterate(c, v, &l) || !generator(c, out))
         return false;
     for (size_t i = 0; i < l.n; i++) {
@@ -252,6 +252,7 @@ bool mb_jf_batch(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, 
 /* ------------------------------------------------------------------ order */
 
 struct keyed {
+    struct mb_jval real; /* groupby: the key with its own case */
     struct mb_jval key, value;
     size_t at;
 };
@@ -387,4 +388,41 @@ bool mb_jf_unique(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a,
             return false;
     }
     return true;
+}
+
+/* Groups of equal keys in the order of the keys, each with its items as they came. */
+bool mb_jf_groupby(struct mb_jctx *c, struct mb_jval v, const struct mb_jcall *a, struct mb_jval *out)
+{
+    const struct mb_jval *attribute = mb_jarg(a, 0, "attribute"), *other = mb_jarg(a, 1, "default");
+    bool sensitive = flag(a, 2, "case_sensitive");
+    struct order o = {c, false};
+    struct mb_jlist l;
+    struct keyed *k;
+    if (attribute == NULL)
+        return mb_jfail(c, "groupby takes an attribute");
+    if (!mb_jiterate(c, v, &l) || !keys_of(c, &l, attribute, true, &k) || !mb_jlist_new(c, MB_J_LIST, 0, out))
+        return false;
+    for (size_t i = 0; i < l.n; i++) {
+        if (k[i].key.kind == MB_J_UNDEFINED && other != NULL)
+            k[i].key = *other;
+        k[i].real = k[i].key;
+        if (!folded(c, k[i].key, sensitive, &k[i].key))
+            return false;
+    }
+    if (l.n > 1)
+        qsort_r(k, l.n, sizeof *k, compare_keyed, &o);
+    struct mb_jval items = {0};
+    for (size_t i = 0; i < l.n && c->st == MB_OK; i++) {
+        struct mb_jval pair;
+        bool same = i > 0 && mb_jequal(c, k[i - 1].key, k[i].key, 1);
+        if (!same && (!mb_jlist_new(c, MB_J_LIST, 0, &items) || !mb_jlist_new(c, MB_J_TUPLE, 2, &pair) ||
+                      !mb_jlist_put(c, pair.u.list, k[i].real) || !mb_jlist_put(c, pair.u.list, items) ||
+                      !mb_jlist_put(c, out->u.list, pair)))
+            return false;
+        if (!same)
+            pair.u.list->group = true;
+        if (!mb_jlist_put(c, items.u.list, k[i].value))
+            return false;
+    }
+    return c->st == MB_OK;
 }

@@ -24,18 +24,45 @@ static bool is_cased(uint32_t cp)
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LT;
 }
 
-static bool in_set(uint32_t cp, const struct mb_jstr *set)
+/* A set of characters: ASCII by bits, the others ascending. */
+struct set {
+    uint64_t ascii[2];
+    uint32_t *v;
+    size_t n;
+};
+
+static int by_point(const void *a, const void *b)
 {
-    for (size_t i = 0; i < set->n;) {
-        uint32_t x;
-        i += (size_t)mb_utf8_next(set->s + i, &x);
-        if (x == cp)
-            return true;
-    }
-    return false;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
 }
 
-struct mb_jstr mb_jstrip(struct mb_jstr s, const struct mb_jstr *set, bool left, bool right)
+static bool set_of(struct mb_jctx *c, struct mb_jstr s, struct set *out)
+{
+    *out = (struct set){{0, 0}, mb_jalloc(&c->arena, s.n / 2 * sizeof *out->v), 0};
+    if (out->v == NULL)
+        return mb_jno_memory(c);
+    for (size_t i = 0; i < s.n;) {
+        uint32_t cp;
+        i += (size_t)mb_utf8_next(s.s + i, &cp);
+        if (cp < 128)
+            out->ascii[cp >> 6] |= (uint64_t)1 << (cp & 63);
+        else
+            out->v[out->n++] = cp;
+    }
+    if (out->n > 1)
+        qsort(out->v, out->n, sizeof *out->v, by_point);
+    return mb_jstep(c, out->n);
+}
+
+static bool in_set(uint32_t cp, const struct set *set)
+{
+    if (cp < 128)
+        return set->ascii[cp >> 6] >> (cp & 63) & 1;
+    return set->n > 0 && bsearch(&cp, set->v, set->n, sizeof cp, by_point) != NULL;
+}
+
+static struct mb_jstr strip_set(struct mb_jstr s, const struct set *set, bool left, bool right)
 {
     uint32_t cp;
     while (left && s.n > 0) {
@@ -55,20 +82,35 @@ struct mb_jstr mb_jstrip(struct mb_jstr s, const struct mb_jstr *set, bool left,
     return s;
 }
 
+struct mb_jstr mb_jstrip(struct mb_jstr s, bool left, bool right)
+{
+    return strip_set(s, NULL, left, right);
+}
+
+bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right, struct mb_jstr *out)
+{
+    struct set set;
+    if (!set_of(c, chars, &set))
+        return false;
+    *out = strip_set(s, &set, left, right);
+    return true;
+}
+
 /* ------------------------------------------------------------------ case */
 
-static bool put_case(struct mb_bytes *out, uint32_t cp, enum mb_jcase how, bool word_end)
+static bool put_case(struct mb_jctx *c, struct mb_bytes *out, uint32_t cp, enum mb_jcase how, bool word_end)
 {
     utf8proc_int32_t x = (utf8proc_int32_t)cp;
+    char to[4];
     if (how == MB_JLOWER && cp == 0x130)
-        return mb_bytes_put(out, "i\xcc\x87", 3) == MB_OK;
+        return mb_jput(c, out, "i\xcc\x87", 3);
     if (how != MB_JLOWER && cp == 0xdf)
-        return mb_bytes_put(out, how == MB_JUPPER ? "SS" : "Ss", 2) == MB_OK;
+        return mb_jput(c, out, how == MB_JUPPER ? "SS" : "Ss", 2);
     if (how == MB_JLOWER)
         x = cp == 0x3a3 && word_end ? 0x3c2 : utf8proc_tolower(x); /* a final sigma */
     else
         x = how == MB_JUPPER ? utf8proc_toupper(x) : utf8proc_totitle(x);
-    return mb_utf8_append(out, (uint32_t)x) == MB_OK;
+    return mb_jput(c, out, to, (size_t)mb_utf8_put((uint32_t)x, to));
 }
 
 /* Each character by its place: `first` for the first of a word (or of the text), `rest` for the others. */
@@ -85,12 +127,10 @@ bool mb_jrecase(struct mb_jctx *c, struct mb_jstr s, enum mb_jcase first, enum m
         if (i < s.n)
             mb_utf8_next(s.s + i, &after);
         bool at_start = words ? !is_cased(before) : start == 0;
-        ok = put_case(&text, cp, at_start ? first : rest, is_letter(before) && !is_letter(after));
+        ok = put_case(c, &text, cp, at_start ? first : rest, is_letter(before) && !is_letter(after));
     }
-    if (!ok)
-        c->st = MB_NO_MEMORY;
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -106,11 +146,11 @@ static bool split_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struct
     for (;;) {
         uint32_t cp;
         size_t i = 0, k = 0;
-        s = mb_jstrip(s, NULL, true, false);
+        s = mb_jstrip(s, true, false);
         if (s.n == 0)
             return true;
         if (max == 0) {
-            s = mb_jstrip(s, NULL, false, true);
+            s = mb_jstrip(s, false, true);
             return put_part(c, out, s.s, s.n);
         }
         for (; i < s.n; i += k) {
@@ -142,13 +182,31 @@ static bool split_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, in
     return put_part(c, out, s.s, s.n);
 }
 
-static const char *find_last(struct mb_jstr s, struct mb_jstr sub)
+/* The last place of sub in s, or NULL: Knuth, Morris and Pratt from right to left, so that the time is linear in what is walked
+ * over, and sub. sub is not empty. */
+static bool find_last(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sub, const char **out)
 {
-    for (size_t i = s.n >= sub.n ? s.n - sub.n + 1 : 0; i > 0; i--) {
-        if (sub.n == 0 || memcmp(s.s + i - 1, sub.s, sub.n) == 0)
-            return s.s + i - 1;
+    size_t m = sub.n, k = 0;
+    uint32_t *next = sub.n < UINT32_MAX ? mb_jalloc(&c->arena, (m + 1) * sizeof *next) : NULL;
+    *out = NULL;
+    if (next == NULL)
+        return mb_jno_memory(c);
+    /* next[i]: length of the longest proper border of the last i characters of sub */
+    for (size_t i = 1; i < m; i++) {
+        while (k > 0 && sub.s[m - 1 - i] != sub.s[m - 1 - k])
+            k = next[k];
+        k += sub.s[m - 1 - i] == sub.s[m - 1 - k];
+        next[i + 1] = (uint32_t)k;
     }
-    return NULL;
+    k = 0;
+    for (size_t i = s.n; i > 0 && *out == NULL; i--) {
+        while (k > 0 && s.s[i - 1] != sub.s[m - 1 - k])
+            k = next[k];
+        k += s.s[i - 1] == sub.s[m - 1 - k];
+        if (k == m)
+            *out = s.s + i - 1;
+    }
+    return mb_jstep(c, m / 16);
 }
 
 /* From the right with a limit: the parts come last to first and are turned round. */
@@ -156,7 +214,9 @@ static bool rsplit_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, i
                       struct mb_jval *out)
 {
     for (; max > 0; max--) {
-        const char *hit = find_last(s, sep);
+        const char *hit;
+        if (!find_last(c, s, sep, &hit))
+            return false;
         if (hit == NULL)
             break;
         const char *from = hit + sep.n;
@@ -177,7 +237,7 @@ static bool rsplit_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, i
 
 static bool rsplit_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struct mb_jval *out)
 {
-    s = mb_jstrip(s, NULL, false, true);
+    s = mb_jstrip(s, false, true);
     while (s.n > 0 && max > 0) {
         uint32_t cp;
         size_t i = s.n;
@@ -191,7 +251,7 @@ static bool rsplit_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struc
         if (!put_part(c, out, s.s + i, s.n - i))
             return false;
         s.n = i;
-        s = mb_jstrip(s, NULL, false, true);
+        s = mb_jstrip(s, false, true);
         max--;
     }
     if (s.n > 0 && !put_part(c, out, s.s, s.n))
@@ -258,7 +318,7 @@ bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, b
         ok = ok && mb_jprint(c, l->v[i], &text);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -287,7 +347,7 @@ bool mb_jreplace(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr old, struct
         at += k;
     }
     ok = ok && mb_jprint(c, mb_jstring(s.s + at, s.n - at), &text) && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -394,9 +454,11 @@ static bool position(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, s
         *out = mb_jint(sub.n == 0 ? k + 1 : k);
         return true;
     }
-    const char *hit = sub.n == 0 ? (right ? s.s + s.n : s.s)
-                      : right    ? find_last(s, sub)
-                                 : (s.n > 0 ? memmem(s.s, s.n, sub.s, sub.n) : NULL);
+    const char *hit = right ? s.s + s.n : s.s;
+    if (sub.n > 0 && right && !find_last(c, s, sub, &hit))
+        return false;
+    if (sub.n > 0 && !right)
+        hit = s.n > 0 ? memmem(s.s, s.n, sub.s, sub.n) : NULL;
     if (hit == NULL && (mb_jis(name, "index") || mb_jis(name, "rindex")))
         return mb_jfail(c, "substring not found");
     k = -1;
@@ -434,7 +496,7 @@ static bool pad(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, const 
     if (left == width)
         ok = ok && mb_jprint(c, mb_jstring(s.s + sign, s.n - sign), &text);
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -443,7 +505,11 @@ static bool partition(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, b
 {
     if (sep.n == 0)
         return mb_jfail(c, "empty separator");
-    const char *hit = right ? find_last(s, sep) : s.n > 0 ? memmem(s.s, s.n, sep.s, sep.n) : NULL;
+    const char *hit = NULL;
+    if (right && !find_last(c, s, sep, &hit))
+        return false;
+    if (!right && s.n > 0)
+        hit = memmem(s.s, s.n, sep.s, sep.n);
     size_t k = hit == NULL ? s.n : (size_t)(hit - s.s), end = hit == NULL ? s.n : k + sep.n;
     if (!mb_jlist_new(c, MB_J_TUPLE, 3, out))
         return false;
@@ -461,10 +527,10 @@ static bool swapcase(struct mb_jctx *c, struct mb_jstr s, struct mb_jval *out)
         uint32_t cp;
         i += (size_t)mb_utf8_next(s.s + i, &cp);
         bool upper = utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_LU;
-        ok = put_case(&text, cp, upper ? MB_JLOWER : MB_JUPPER, false);
+        ok = put_case(c, &text, cp, upper ? MB_JLOWER : MB_JUPPER, false);
     }
     ok = ok && mb_jcopy(c, text.data, text.len, out);
-    mb_bytes_fini(&text);
+    mb_jdrop(c, &text);
     return ok;
 }
 
@@ -487,8 +553,10 @@ static bool strip(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, cons
     const struct mb_jval *set = mb_jarg(a, 0, NULL);
     if (set != NULL && set->kind != MB_J_NONE && set->kind != MB_J_STR)
         return mb_jfail(c, "strip arg must be None or str");
-    bool all = set == NULL || set->kind == MB_J_NONE;
-    s = mb_jstrip(s, all ? NULL : &set->u.str, name.s[0] != 'r', name.s[0] != 'l');
+    if (set == NULL || set->kind == MB_J_NONE)
+        s = mb_jstrip(s, name.s[0] != 'r', name.s[0] != 'l');
+    else if (!mb_jstrip_of(c, s, set->u.str, name.s[0] != 'r', name.s[0] != 'l', &s))
+        return false;
     *out = mb_jstring(s.s, s.n);
     return mb_jstep(c, s.n / 64);
 }
@@ -499,7 +567,7 @@ static const char *const methods[] = {
     "find",      "rfind",    "index",   "rindex",    "count",      "isdigit",      "isdecimal",
     "isnumeric", "isalpha",  "isalnum", "isspace",   "isupper",    "islower",      "zfill",
     "ljust",     "rjust",    "center",  "partition", "rpartition", "removeprefix", "removesuffix",
-    "swapcase",  "casefold",
+    "swapcase",  "casefold", "format",
 };
 
 bool mb_jis_string_method(struct mb_jstr name)
@@ -545,6 +613,8 @@ bool mb_jstr_method(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr name, co
         return strip(c, s, name, a, out);
     if (mb_jis(name, "split") || mb_jis(name, "rsplit"))
         return split(c, s, name.s[0] == 'r', a, out);
+    if (mb_jis(name, "format"))
+        return mb_jformat(c, s, a, out);
     if (mb_jis(name, "splitlines"))
         return splitlines(c, s, a, out);
     if (mb_jis(name, "startswith") || mb_jis(name, "endswith"))

@@ -8,8 +8,9 @@ enum mb_jcase {
     MB_JUPPER,
     MB_JTITLE,
 };
-/* set NULL: white space */
-struct mb_jstr mb_jstrip(struct mb_jstr s, const struct mb_jstr *set, bool left, bool right);
+/* Without white space, or without characters of a set, at its ends. */
+struct mb_jstr mb_jstrip(struct mb_jstr s, bool left, bool right);
+bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right, struct mb_jstr *out);
 bool mb_jrecase(struct mb_jctx *c, struct mb_jstr s, enum mb_jcase first, enum mb_jcase rest, bool words,
                 struct mb_jval *out);
 bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, bool strict,
@@ -18,5 +19,8 @@ bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, b
 bool mb_jreplace(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr old, struct mb_jstr new, int64_t max,
                  struct mb_jval *out);
 bool mb_jall_case(struct mb_jstr s, bool upper);
+/* Python's s % values and s.format(...) (jinja_format.c). */
+bool mb_jpercent(struct mb_jctx *c, struct mb_jstr s, struct mb_jval values, struct mb_jval *out);
+bool mb_jformat(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, struct mb_jval *out);
 bool mb_jis_string_method(struct mb_jstr name);
 #endif

@@ -9,6 +9,7 @@ enum test {
     T_DEFINED,
     T_DIVISIBLEBY,
     T_EQ,
+    T_ESCAPED,
     T_EVEN,
     T_FALSE,
     T_FILTER,
@@ -38,12 +39,19 @@ static const struct {
     const char *name;
     enum test test;
 } tests[] = {
+    {"!=", T_NE},
+    {"<", T_LT},
+    {"<=", T_LE},
+    {"==", T_EQ},
+    {">", T_GT},
+    {">=", T_GE},
     {"boolean", T_BOOLEAN},
     {"callable", T_CALLABLE},
     {"defined", T_DEFINED},
     {"divisibleby", T_DIVISIBLEBY},
     {"eq", T_EQ},
     {"equalto", T_EQ},
+    {"escaped", T_ESCAPED},
     {"even", T_EVEN},
     {"false", T_FALSE},
     {"filter", T_FILTER},
@@ -106,7 +114,10 @@ static bool alone(enum test t, struct mb_jval v, bool *known)
     case T_BOOLEAN:
         return v.kind == MB_J_BOOL;
     case T_CALLABLE:
-        return v.kind == MB_J_MACRO || v.kind == MB_J_GLOBAL || v.kind == MB_J_METHOD || v.kind == MB_J_LOOP;
+        return v.kind == MB_J_MACRO || v.kind == MB_J_GLOBAL || v.kind == MB_J_METHOD || v.kind == MB_J_LOOP ||
+               v.kind == MB_J_UNDEFINED || (v.kind == MB_J_CYCLER && v.u.items->v[0].kind == MB_J_BOOL);
+    case T_ESCAPED: /* nothing is markup here */
+        return false;
     case T_DEFINED:
         return v.kind != MB_J_UNDEFINED;
     case T_UNDEFINED:
@@ -174,7 +185,7 @@ bool mb_jtest(struct mb_jctx *c, int number, struct mb_jval v, const struct mb_j
     if (t == T_LOWER || t == T_UPPER) {
         bool ok = mb_jprint(c, v, &text);
         *out = ok && mb_jall_case((struct mb_jstr){(char *)text.data, text.len}, t == T_UPPER);
-        mb_bytes_fini(&text);
+        mb_jdrop(c, &text);
         return ok;
     }
     if (a->n != 1)

@@ -7,15 +7,29 @@
 #include "text/jinja.h"
 #include "text/utf8.h"
 
-static bool put(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n)
+bool mb_jput(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n)
 {
     if (out->len + n > c->out_limit)
         return mb_jfail(c, "gives more text than a template may (%zu MiB)", c->out_limit >> 20);
+    if (c->arena.total > c->arena.limit || n > c->arena.limit - c->arena.total)
+        return mb_jno_memory(c);
     if (mb_bytes_put(out, s, n) != MB_OK) {
         c->st = MB_NO_MEMORY;
         return false;
     }
+    c->arena.total += n;
     return mb_jstep(c, n / 64);
+}
+
+void mb_jdrop(struct mb_jctx *c, struct mb_bytes *text)
+{
+    c->arena.total -= text->len;
+    mb_bytes_fini(text);
+}
+
+static bool put(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n)
+{
+    return mb_jput(c, out, s, n);
 }
 
 static bool puts_(struct mb_jctx *c, struct mb_bytes *out, const char *s)

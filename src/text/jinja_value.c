@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja.h"
+#include "text/jinja_filters.h"
 #include "text/utf8.h"
 
 /* ------------------------------------------------------------------ arena */
@@ -144,7 +145,7 @@ bool mb_jdict_new(struct mb_jctx *c, enum mb_jkind kind, struct mb_jval *out)
 
 const struct mb_jval *mb_jdict_get(struct mb_jctx *c, const struct mb_jdict *d, struct mb_jval key)
 {
-    if (!mb_jstep(c, d->n / 16))
+    if (!mb_jstep(c, d->n / 4))
         return NULL;
     for (size_t i = 0; i < d->n; i++) {
         if (mb_jequal(c, d->p[i].key, key, 0))
@@ -235,7 +236,42 @@ bool mb_jfrom_json(struct mb_jctx *c, const json_t *j, int depth, struct mb_jval
     }
 }
 
+bool mb_jown(struct mb_jctx *c, struct mb_jval *v, int depth)
+{
+    if (depth > MB_JDEPTH)
+        return mb_jfail(c, "a value nested deeper than %d levels", MB_JDEPTH);
+    if (v->kind == MB_J_STR)
+        return mb_jcopy(c, v->u.str.s, v->u.str.n, v);
+    for (size_t i = 0; v->kind == MB_J_LIST && i < v->u.list->n; i++)
+        if (!mb_jown(c, &v->u.list->v[i], depth + 1))
+            return false;
+    for (size_t i = 0; v->kind == MB_J_DICT && i < v->u.dict->n; i++)
+        if (!mb_jown(c, &v->u.dict->p[i].key, depth + 1) || !mb_jown(c, &v->u.dict->p[i].value, depth + 1))
+            return false;
+    return true;
+}
+
 /* ------------------------------------------------------------------ questions */
+
+size_t mb_jweight(struct mb_jval v)
+{
+    switch (v.kind) {
+    case MB_J_STR:
+    case MB_J_UNDEFINED:
+        return v.u.str.n / 4;
+    case MB_J_LIST:
+    case MB_J_TUPLE:
+    case MB_J_GENERATOR:
+        return v.u.list->n / 8;
+    case MB_J_DICT:
+    case MB_J_NAMESPACE:
+        return v.u.dict->n / 8;
+    case MB_J_METHOD:
+        return mb_jweight(v.u.method->self);
+    default:
+        return 0;
+    }
+}
 
 const char *mb_jtype(struct mb_jval v)
 {
@@ -316,7 +352,7 @@ bool mb_jequal(struct mb_jctx *c, struct mb_jval a, struct mb_jval b, int depth)
     case MB_J_NONE:
         return true;
     case MB_J_STR:
-        return a.u.str.n == b.u.str.n && (a.u.str.n == 0 || memcmp(a.u.str.s, b.u.str.s, a.u.str.n) == 0);
+        return a.u.str.n == b.u.str.n && (a.u.str.n == 0 || (mb_jstep(c, a.u.str.n / 64) && memcmp(a.u.str.s, b.u.str.s, a.u.str.n) == 0));
     case MB_J_LIST:
     case MB_J_TUPLE:
         return equal_lists(c, a.u.list, b.u.list, depth);
@@ -347,7 +383,7 @@ bool mb_jorder(struct mb_jctx *c, struct mb_jval a, struct mb_jval b, int *out)
     }
     if (a.kind == MB_J_STR && b.kind == MB_J_STR) {
         *out = order_bytes(a.u.str, b.u.str);
-        return true;
+        return mb_jstep(c, (a.u.str.n < b.u.str.n ? a.u.str.n : b.u.str.n) / 64);
     }
     bool lists = a.kind == b.kind && (a.kind == MB_J_LIST || a.kind == MB_J_TUPLE);
     if (!lists)

@@ -14,6 +14,7 @@ libmoebatch_a_SOURCES += \
 	src/text/jinja_check.c \
 	src/text/jinja_eval.c \
 	src/text/jinja_filters.c src/text/jinja_filters.h \
+	src/text/jinja_format.c \
 	src/text/jinja_lex.c \
 	src/text/jinja_methods.c \
 	src/text/jinja_parse.c src/text/jinja_parse.h \
