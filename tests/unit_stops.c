@@ -1,5 +1,5 @@
-/* Stop strings and stop ids over tokens of every kind (tests/data/stops/cases.json, worked out by make_cases.py beside it on
- * whole texts): how many tokens a row takes, how it ends, and its text. */
+/* Stop strings and stop ids over tokens of every kind (tests/data/stops/cases.json, worked out by
+ * make_cases.py beside it on whole texts): how many tokens a row takes, how it ends, and its text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,8 +61,8 @@ static bool agrees(struct fixture *f, const json_t *c, uint64_t line)
                (got.text.len == 0 || memcmp(got.text.data, json_string_value(text), got.text.len) == 0);
     if (!good) {
         char *shown = json_dumps(c, JSON_COMPACT);
-        print_error("%s\n  got %lld tokens, %s, \"%.*s\"\n", shown, (long long)n, stop ? "stop" : "length", (int)got.text.len,
-                    got.text.data == NULL ? "" : got.text.data);
+        print_error("%s\n  got %lld tokens, %s, \"%.*s\"\n", shown, (long long)n, stop ? "stop" : "length",
+                    (int)got.text.len, got.text.data == NULL ? "" : got.text.data);
         free(shown);
     }
     free(req.prompt);
@@ -80,7 +80,8 @@ static void test_cases(void **state)
     size_t i, bad = 0;
     (void)state;
     assert_int_equal(mb_json_load(path, 1 << 26, MB_INPUT, &root), MB_OK);
-    json_array_foreach(root, i, c) {
+    json_array_foreach(root, i, c)
+    {
         const char *name = json_string_value(json_object_get(c, "tokenizer"));
         if (strcmp(name, last) != 0) {
             if (*last != 0)

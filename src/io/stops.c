@@ -46,7 +46,8 @@ static void search(struct mb_stops *s, const struct mb_request *r, size_t old)
     }
 }
 
-enum mb_status mb_stops_put(struct mb_stops *s, const struct mb_tokenizer *t, const struct mb_request *r, int64_t index, int32_t id)
+enum mb_status mb_stops_put(struct mb_stops *s, const struct mb_tokenizer *t, const struct mb_request *r,
+                            int64_t index, int32_t id)
 {
     size_t old = s->text.len;
     MB_TRY(mb_decoder_put(s->decoder, id, &s->text));

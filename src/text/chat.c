@@ -82,13 +82,17 @@ enum mb_status mb_chat_create(const char *source, size_t n, const json_t *tokens
 static enum mb_status take_named(struct mb_chat *c, const json_t *list, const char *path)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *v = json_array_get(list, i), *name = json_object_get(v, "name"), *text = json_object_get(v, "template");
+        const json_t *v = json_array_get(list, i), *name = json_object_get(v, "name"),
+                     *text = json_object_get(v, "template");
         char what[512];
         bool tool_use = json_is_string(name) && strcmp(json_string_value(name), "tool_use") == 0;
         bool plain = json_is_string(name) && strcmp(json_string_value(name), "default") == 0;
-        bool again = tool_use ? c->tool_use != NULL || c->tool_use_flaw != NULL : c->plain != NULL || c->plain_flaw != NULL;
+        bool again = tool_use ? c->tool_use != NULL || c->tool_use_flaw != NULL
+                              : c->plain != NULL || c->plain_flaw != NULL;
         if (!json_is_string(name) || !json_is_string(text) || ((plain || tool_use) && again))
-            return mb_error(MB_MODEL, "%s: chat_template: entry %zu is not {\"name\": ..., \"template\": ...}, or a name comes twice",
+            return mb_error(MB_MODEL,
+                            "%s: chat_template: entry %zu is not {\"name\": ..., \"template\": ...}, or a "
+                            "name comes twice",
                             path, i);
         snprintf(what, sizeof what, "%s: chat_template \"%s\"", path, json_string_value(name));
         if (plain || tool_use)
@@ -116,7 +120,8 @@ static enum mb_status take_config(struct mb_chat *c, const char *path)
 }
 
 /* A file of its own; *found: it is there. */
-static enum mb_status take_file(struct mb_chat *c, bool tool_use, const char *dir, const char *name, bool *found)
+static enum mb_status take_file(struct mb_chat *c, bool tool_use, const char *dir, const char *name,
+                                bool *found)
 {
     struct mb_bytes text = {0};
     char *path = mb_path_join(dir, name);
@@ -138,7 +143,8 @@ static enum mb_status load_dir(struct mb_chat *c, const char *dir)
 {
     bool own = false;
     char *config = mb_path_join(dir, "tokenizer_config.json");
-    enum mb_status st = config == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : mb_special_load(dir, &c->tokens);
+    enum mb_status st =
+        config == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : mb_special_load(dir, &c->tokens);
     if (st == MB_OK)
         st = take_file(c, false, dir, "chat_template.jinja", &own);
     if (st == MB_OK)
@@ -164,7 +170,8 @@ enum mb_status mb_chat_load(const char *dir, struct mb_chat **out)
 
 /* ------------------------------------------------------------------ rendering */
 
-static enum mb_status pick(const struct mb_chat *c, bool tools, char *err, size_t cap, const struct mb_jtemplate **out)
+static enum mb_status pick(const struct mb_chat *c, bool tools, char *err, size_t cap,
+                           const struct mb_jtemplate **out)
 {
     bool tool_use = tools && (c->tool_use != NULL || c->tool_use_flaw != NULL);
     const char *flaw = tool_use ? c->tool_use_flaw : c->plain_flaw;
@@ -186,8 +193,10 @@ static json_t *variables(const struct mb_chat *c, const struct mb_chat_ask *ask,
     json_t *vars = json_object();
     bool ok = vars != NULL && json_object_update(vars, c->tokens) == 0;
     ok = ok && (ask->extra == NULL || json_object_update(vars, (json_t *)ask->extra) == 0);
-    ok = ok && set(vars, "messages", messages) && set(vars, "tools", ask->tools) && set(vars, "documents", ask->documents);
-    ok = ok && json_object_set_new(vars, "add_generation_prompt", json_boolean(ask->add_generation_prompt)) == 0;
+    ok = ok && set(vars, "messages", messages) && set(vars, "tools", ask->tools) &&
+         set(vars, "documents", ask->documents);
+    ok = ok &&
+         json_object_set_new(vars, "add_generation_prompt", json_boolean(ask->add_generation_prompt)) == 0;
     if (ok)
         return vars;
     json_decref(vars);
@@ -195,8 +204,9 @@ static json_t *variables(const struct mb_chat *c, const struct mb_chat_ask *ask,
     return NULL;
 }
 
-static enum mb_status render(const struct mb_chat *c, const struct mb_jtemplate *t, const struct mb_chat_ask *ask,
-                             json_t *messages, char *err, size_t cap, struct mb_bytes *text)
+static enum mb_status render(const struct mb_chat *c, const struct mb_jtemplate *t,
+                             const struct mb_chat_ask *ask, json_t *messages, char *err, size_t cap,
+                             struct mb_bytes *text)
 {
     json_t *last = NULL;
     enum mb_status st = MB_OK;

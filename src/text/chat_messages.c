@@ -72,7 +72,8 @@ static enum mb_status arguments(json_t *function)
     if (!json_is_object(function))
         return MB_OK;
     if (json_is_string(v) && json_string_length(v) > 0) {
-        enum mb_status st = mb_json_parse(json_string_value(v), json_string_length(v), "", MB_REQUEST, why, sizeof why, &value);
+        enum mb_status st = mb_json_parse(json_string_value(v), json_string_length(v), "", MB_REQUEST, why,
+                                          sizeof why, &value);
         if (st == MB_OK && !json_is_object(value) && !json_is_array(value)) {
             json_decref(value);
             value = NULL;
@@ -109,7 +110,8 @@ static enum mb_status ready(json_t **m, bool parts, bool none, char *err, size_t
     size_t len, i;
     void *next;
     json_t *v, *call;
-    json_object_keylen_foreach_safe(*m, next, key, len, v) {
+    json_object_keylen_foreach_safe(*m, next, key, len, v)
+    {
         if (json_is_null(v) && !(none && len == 7 && memcmp(key, "content", 7) == 0))
             json_object_deln(*m, key, len);
     }
@@ -119,7 +121,8 @@ static enum mb_status ready(json_t **m, bool parts, bool none, char *err, size_t
     return reasoning(m);
 }
 
-enum mb_status mb_chat_messages(const json_t *from, bool parts, bool none, char *err, size_t cap, json_t **out)
+enum mb_status mb_chat_messages(const json_t *from, bool parts, bool none, char *err, size_t cap,
+                                json_t **out)
 {
     json_t *list = json_array(), *m = NULL;
     enum mb_status st = list != NULL ? MB_OK : no_memory();
@@ -173,7 +176,8 @@ enum mb_status mb_chat_mark(json_t *messages, char *err, size_t cap, json_t **la
     if (st == MB_OK)
         st = mb_bytes_put(&all, mark, sizeof mark - 1);
     *last = json_incref(text);
-    if (st == MB_OK && json_object_set_new(holder, key, json_stringn_nocheck((const char *)all.data, all.len)) != 0)
+    if (st == MB_OK &&
+        json_object_set_new(holder, key, json_stringn_nocheck((const char *)all.data, all.len)) != 0)
         st = no_memory();
     mb_bytes_fini(&all);
     if (st != MB_OK) {
@@ -185,7 +189,8 @@ enum mb_status mb_chat_mark(json_t *messages, char *err, size_t cap, json_t **la
 
 enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err, size_t cap)
 {
-    struct mb_jstr all = {(const char *)text->data, text->len}, whole = {json_string_value(last), json_string_length(last)};
+    struct mb_jstr all = {(const char *)text->data, text->len},
+                   whole = {json_string_value(last), json_string_length(last)};
     const size_t n = sizeof mark - 2; /* without its space */
     struct mb_jstr final = mb_jstrip(whole, true, true);
     const char *at = NULL;
@@ -198,7 +203,9 @@ enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err,
         from = hit + 1;
     }
     if (!has || at == NULL)
-        return bad(err, cap, "continue_final_message: the chat template changes the last message, so it cannot be continued");
+        return bad(
+            err, cap,
+            "continue_final_message: the chat template changes the last message, so it cannot be continued");
     size_t keep = (size_t)(at - all.s);
     bool spaced = all.n - keep > n && at[n] == ' ';
     text->len = spaced ? keep : mb_jstrip((struct mb_jstr){all.s, keep}, false, true).n;

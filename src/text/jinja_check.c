@@ -13,11 +13,12 @@ static enum mb_status check_all(struct mb_jtemplate *t, const struct mb_jlistn *
     return MB_OK;
 }
 
-/* Statements with a frame of their own end the shelter of a condition around them, as Jinja's compiler has it. */
+/* Statements with a frame of their own end the shelter of a condition around them, as Jinja's compiler has
+ * it. */
 static bool own_frame(enum mb_jnode_kind k)
 {
-    return k == MB_JN_FOR || k == MB_JN_SETBLOCK || k == MB_JN_MACRO || k == MB_JN_CALLBLOCK || k == MB_JN_FILTERBLOCK ||
-           k == MB_JN_WITH || k == MB_JN_SCOPE;
+    return k == MB_JN_FOR || k == MB_JN_SETBLOCK || k == MB_JN_MACRO || k == MB_JN_CALLBLOCK ||
+           k == MB_JN_FILTERBLOCK || k == MB_JN_WITH || k == MB_JN_SCOPE;
 }
 
 /* soft: a condition guards this place. */
@@ -27,8 +28,8 @@ static enum mb_status check(struct mb_jtemplate *t, const struct mb_jnode *n, bo
         return MB_OK;
     bool unknown = (n->kind == MB_JN_FILTER || n->kind == MB_JN_TEST) && n->op < 0;
     if (unknown && !soft) {
-        snprintf(t->err, t->cap, "%s: line %d: no %s named '%.*s'", t->what, n->line, n->kind == MB_JN_FILTER ? "filter" : "test",
-                 (int)(n->str.n < 60 ? n->str.n : 60), n->str.s);
+        snprintf(t->err, t->cap, "%s: line %d: no %s named '%.*s'", t->what, n->line,
+                 n->kind == MB_JN_FILTER ? "filter" : "test", (int)(n->str.n < 60 ? n->str.n : 60), n->str.s);
         return MB_MODEL;
     }
     soft = soft || n->kind == MB_JN_IF || n->kind == MB_JN_COND;
@@ -66,7 +67,8 @@ static bool is_content(const struct walk *w, const struct mb_jnode *n)
     case MB_JN_ATTR:
         return mb_jis(n->str, "content");
     case MB_JN_ITEM:
-        return n->b != NULL && n->b->kind == MB_JN_CONST && n->b->value.kind == MB_J_STR && mb_jis(n->b->value.u.str, "content");
+        return n->b != NULL && n->b->kind == MB_JN_CONST && n->b->value.kind == MB_J_STR &&
+               mb_jis(n->b->value.u.str, "content");
     case MB_JN_FILTER:
     case MB_JN_SLICE:
     case MB_JN_CALL:
@@ -89,7 +91,8 @@ static bool asks_none(const struct walk *w, const struct mb_jnode *n)
     if (n->kind == MB_JN_TEST)
         return mb_jis(n->str, "none") && is_content(w, n->a);
     return n->kind == MB_JN_COMPARE && n->kids.n == 2 &&
-           ((is_content(w, n->kids.v[0]) && is_none(n->kids.v[1])) || (is_none(n->kids.v[0]) && is_content(w, n->kids.v[1])));
+           ((is_content(w, n->kids.v[0]) && is_none(n->kids.v[1])) ||
+            (is_none(n->kids.v[0]) && is_content(w, n->kids.v[1])));
 }
 
 static void walk(struct walk *w, const struct mb_jnode *n);

@@ -13,11 +13,11 @@
 struct spec {
     char fill[4];
     size_t fill_len;
-    char align;    /* '<', '>', '^', '=', 0: by type */
-    char sign;     /* '+', ' ', 0 */
+    char align; /* '<', '>', '^', '=', 0: by type */
+    char sign;  /* '+', ' ', 0 */
     bool alt, zero, comma;
     int64_t width, precision; /* precision -1: none */
-    char type;     /* 0: none */
+    char type;                /* 0: none */
 };
 
 /* ------------------------------------------------------------------ one value */
@@ -39,7 +39,8 @@ static bool fill_up(struct mb_jctx *c, const struct spec *f, int64_t n, struct m
 }
 
 /* head: a sign or prefix that "=" keeps in front of the filling. */
-static bool put_padded(struct mb_jctx *c, const struct spec *f, struct mb_jstr head, struct mb_jstr body, char align, struct mb_bytes *out)
+static bool put_padded(struct mb_jctx *c, const struct spec *f, struct mb_jstr head, struct mb_jstr body,
+                       char align, struct mb_bytes *out)
 {
     int64_t pad = f->width - characters(head) - characters(body);
     pad = pad > 0 ? pad : 0;
@@ -48,7 +49,8 @@ static bool put_padded(struct mb_jctx *c, const struct spec *f, struct mb_jstr h
            mb_jput(c, out, body.s, body.n) && fill_up(c, f, pad - left - middle, out);
 }
 
-static bool put_text(struct mb_jctx *c, const struct spec *f, struct mb_jstr s, char align, struct mb_bytes *out)
+static bool put_text(struct mb_jctx *c, const struct spec *f, struct mb_jstr s, char align,
+                     struct mb_bytes *out)
 {
     size_t end = 0;
     for (int64_t k = 0; f->precision >= 0 && end < s.n && k < f->precision; k++) {
@@ -117,7 +119,10 @@ static bool put_number(struct mb_jctx *c, const struct spec *f, struct mb_jval v
     char sign[12];
     snprintf(sign, sizeof sign, "%s%s", minus ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "", head);
     return put_padded(c, f, (struct mb_jstr){sign, strlen(sign)}, (struct mb_jstr){digits, strlen(digits)},
-                      f->align ? f->align : f->zero ? '=' : '>', out);
+                      f->align  ? f->align
+                      : f->zero ? '='
+                                : '>',
+                      out);
 }
 
 /* ------------------------------------------------------------------ % */
@@ -182,13 +187,15 @@ static bool percent_one(struct mb_jctx *c, struct spec *f, struct mb_jval v, str
         ok = mb_jprint(c, v, &text);
     else
         ok = mb_jfail(c, "unsupported format character '%c'", f->type);
-    ok = ok && put_text(c, f, (struct mb_jstr){text.data != NULL ? (const char *)text.data : "", text.len}, '>', out);
+    ok = ok && put_text(c, f, (struct mb_jstr){text.data != NULL ? (const char *)text.data : "", text.len},
+                        '>', out);
     mb_jdrop(c, &text);
     return ok;
 }
 
 /* The value of one place: by name from a dict, or the next one. */
-static bool percent_value(struct mb_jctx *c, struct mb_jstr s, size_t *at, struct mb_jval values, size_t *used, struct mb_jval *out, bool *named)
+static bool percent_value(struct mb_jctx *c, struct mb_jstr s, size_t *at, struct mb_jval values,
+                          size_t *used, struct mb_jval *out, bool *named)
 {
     const char *end = *at < s.n && s.s[*at] == '(' ? memchr(s.s + *at, ')', s.n - *at) : NULL;
     *named = end != NULL;
@@ -199,7 +206,8 @@ static bool percent_value(struct mb_jctx *c, struct mb_jstr s, size_t *at, struc
         return mb_jfail(c, "format requires a mapping");
     const struct mb_jval *found = mb_jdict_get(c, values.u.dict, key);
     if (found == NULL)
-        return mb_jfail(c, "'%.*s' is not there to be formatted", (int)(key.u.str.n < 60 ? key.u.str.n : 60), key.u.str.s);
+        return mb_jfail(c, "'%.*s' is not there to be formatted", (int)(key.u.str.n < 60 ? key.u.str.n : 60),
+                        key.u.str.s);
     *out = *found;
     *used = 1;
     *at = (size_t)(end - s.s) + 1;
@@ -284,7 +292,8 @@ static bool brace_spec(struct mb_jctx *c, struct mb_jstr s, struct spec *f)
     return at == s.n ? true : mb_jfail(c, "Invalid format specifier");
 }
 
-static bool brace_one(struct mb_jctx *c, struct mb_jval v, char conversion, struct mb_jstr spec, struct mb_bytes *out)
+static bool brace_one(struct mb_jctx *c, struct mb_jval v, char conversion, struct mb_jstr spec,
+                      struct mb_bytes *out)
 {
     struct mb_bytes text = {0};
     struct spec f;
@@ -300,13 +309,15 @@ static bool brace_one(struct mb_jctx *c, struct mb_jval v, char conversion, stru
     if (ok && spec.n > 0 && conversion == 0 && v.kind != MB_J_STR && v.kind != MB_J_BOOL)
         return mb_jfail(c, "unsupported format string passed to %s.__format__", mb_jtype(v));
     ok = ok && (conversion == 'r' ? mb_jrepr(c, v, 0, &text) : mb_jprint(c, v, &text)) &&
-         put_text(c, &f, (struct mb_jstr){text.data != NULL ? (const char *)text.data : "", text.len}, '<', out);
+         put_text(c, &f, (struct mb_jstr){text.data != NULL ? (const char *)text.data : "", text.len}, '<',
+                  out);
     mb_jdrop(c, &text);
     return ok;
 }
 
 /* The value a field names: a number or a word, then .attribute and [item]. */
-static bool field_value(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, size_t *next, struct mb_jval *out)
+static bool field_value(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, size_t *next,
+                        struct mb_jval *out)
 {
     size_t k = 0, number = 0;
     while (k < s.n && s.s[k] != '.' && s.s[k] != '[')
@@ -356,7 +367,8 @@ static bool field_value(struct mb_jctx *c, struct mb_jstr s, const struct mb_jca
 }
 
 /* What is between the braces: name[!conversion][:spec]. */
-static bool field(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, size_t *next, struct mb_bytes *out)
+static bool field(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, size_t *next,
+                  struct mb_bytes *out)
 {
     const char *colon = s.n > 0 ? memchr(s.s, ':', s.n) : NULL;
     struct mb_jstr name = {s.s, colon != NULL ? (size_t)(colon - s.s) : s.n};

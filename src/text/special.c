@@ -7,7 +7,8 @@
 
 #define FILE_MAX (64u << 20)
 
-static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                    "pad_token", "cls_token", "mask_token"};
 
 static bool is_named(const char *key)
 {
@@ -27,7 +28,9 @@ static json_t *token_text(json_t *v)
 static enum mb_status put(json_t *all, const char *key, json_t *v)
 {
     v = token_text(v);
-    return v == NULL || json_object_set(all, key, v) == 0 ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for special tokens");
+    return v == NULL || json_object_set(all, key, v) == 0
+               ? MB_OK
+               : mb_error(MB_NO_MEMORY, "no memory for special tokens");
 }
 
 static bool ends_in_token(const char *key)
@@ -36,17 +39,18 @@ static bool ends_in_token(const char *key)
     return n > 6 && strcmp(key + n - 6, "_token") == 0;
 }
 
-/* Tokens of the model's own: keys that end in "_token" with a text, and the members of extra_special_tokens. */
+/* Tokens of the model's own: keys that end in "_token" with a text, and the members of extra_special_tokens.
+ */
 static enum mb_status add_from(json_t *all, const json_t *from, bool own)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)from, key, v) {
+    json_object_foreach((json_t *)from, key, v)
+    {
         if (is_named(key) || (own && ends_in_token(key) && json_is_string(v)))
             MB_TRY(put(all, key, v));
     }
-    json_object_foreach(json_object_get(from, "extra_special_tokens"), key, v)
-        MB_TRY(put(all, key, v));
+    json_object_foreach(json_object_get(from, "extra_special_tokens"), key, v) MB_TRY(put(all, key, v));
     return MB_OK;
 }
 
