@@ -15,3 +15,50 @@ windows() { # MODEL: one rank, groups, a pipeline
 
 @test "a rolling text longer than the model, row by row" { windows mixtral_a; }
 @test "the same with a prediction module" { windows deepseekv3_a; }
+
+# What comes in
+
+@test "inputs packed by gzip and zstd are read; damaged ones are named" {
+    head -n 6 "$top/inputs/prompts.jsonl" >"$work/in.jsonl"
+    "$PYTHON3" - "$work" <<'END'
+import gzip, sys
+d = sys.argv[1]
+raw = open(d + "/in.jsonl", "rb").read()
+k = raw.index(b"\n") + 1
+packed = gzip.compress(raw[:k]) + gzip.compress(raw[k:])  # two members
+open(d + "/in.jsonl.gz", "wb").write(packed)
+open(d + "/cut.jsonl.gz", "wb").write(packed[:-9])
+# a zstd frame of raw blocks, by RFC 8878
+frame = b"\x28\xb5\x2f\xfd\x00\x48"
+while raw:
+    part, raw = raw[:100], raw[100:]
+    frame += (len(part) << 3 | (not raw)).to_bytes(3, "little") + part
+open(d + "/in.jsonl.zst", "wb").write(frame)
+open(d + "/p.txt.gz", "wb").write(gzip.compress(b"In the beginning\n"))
+END
+    ranks 1 run -m "$demo" -i "$work/in.jsonl" -o "$work/a.h5" --max-tokens 2
+    ranks 2 run -m "$demo" -i "$work/in.jsonl.gz" -o "$work/b.h5" --max-tokens 2
+    ranks 1 run -m "$demo" -i "$work/in.jsonl.zst" -o "$work/c.h5" --max-tokens 2
+    [ "$(digest "$work/a.h5")" = "$(digest "$work/b.h5")" ]
+    [ "$(digest "$work/a.h5")" = "$(digest "$work/c.h5")" ]
+    ranks 1 run -m "$demo" -i "$work/p.txt.gz" -o "$work/d.h5" --max-tokens 2
+    run ranks 1 run -m "$demo" -i "$work/cut.jsonl.gz" -o "$work/e.h5"
+    [ "$status" = 2 ] && [[ $output == *"cut.jsonl.gz: can't be unpacked"* ]]
+}
+
+@test "a file of another kind is refused before weights are read" {
+    printf 'id,prompt\n1,hello\n' >"$work/a.csv"
+    run ranks 1 run -m "$demo" -i "$work/a.csv" -o "$work/a.h5"
+    [ "$status" = 2 ] && [[ $output == *"a.csv: its first 2 lines are no JSON (a CSV file?)"* ]]
+    printf 'PAR1\025\000\n\001\002' >"$work/a.parquet"
+    run ranks 1 run -m "$demo" -i "$work/a.parquet" -o "$work/a.h5"
+    [ "$status" = 2 ] && [[ $output == *"Parquet"* ]]
+    { for i in $(seq 19); do echo "no $i"; done; echo '{"prompt": "In", "max_tokens": 1}'; } >"$work/mixed.jsonl"
+    ranks 1 run -m "$demo" -i "$work/mixed.jsonl" -o "$work/b.h5"
+}
+
+@test "nothing but error rows: the first reason, exit code 3" {
+    printf '{"id": "a", "prompt": "x", "colour": 1}\n{"id": "b"}\n' >"$work/bad.jsonl"
+    run ranks 1 run -m "$demo" -i "$work/bad.jsonl" -o "$work/a.h5"
+    [ "$status" = 3 ] && [[ $output == *'every row is an error; the first: unknown key "colour"'* ]]
+}

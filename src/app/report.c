@@ -344,6 +344,8 @@ void mb_report_result(struct mb_report *r, double now, const struct mb_report_en
             p->errors);
     else
         row(r, "requests", "%" PRId64 " done, %" PRId64 " error rows", p->done, p->errors);
+    if (e->all_bad != NULL)
+        row(r, "errors", "every row is an error; the first: %s", e->all_bad);
     time_rows(r, now - r->start, e);
     traffic_row(r, &e->sum);
     cache_row(r, &e->sum);

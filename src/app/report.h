@@ -69,6 +69,7 @@ struct mb_report_end {
     double load_seconds;    /* reading weights */
     int32_t ranks, lanes, stages, leaders;
     const char *resume; /* the command that goes on, or NULL */
+    const char *all_bad; /* every row is an error: the first one's reason; else NULL */
 };
 /* The result block. */
 void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e);

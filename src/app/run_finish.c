@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "io/results.h"
 
 /* Everybody's last counts to rank 0. */
 static enum mb_status last_ticks(struct mb_job_state *j)
@@ -77,16 +78,35 @@ static enum mb_status assemble(struct mb_job_state *j)
     return mb_assemble(&o, &j->assembled);
 }
 
+/* The reason of the first row of the results, malloc'd, or NULL. */
+static char *first_reason(const char *path)
+{
+    struct mb_results *r = NULL;
+    struct mb_record rec = {0};
+    char *out = NULL;
+
+    if (mb_results_open(path, &r) == MB_OK && mb_results_row(r, 0, &rec) == MB_OK && rec.error.len > 0)
+        out = strndup(rec.error.data, rec.error.len);
+    mb_record_fini(&rec);
+    mb_results_close(r);
+    return out;
+}
+
 static enum mb_status complete(struct mb_job_state *j, int *exit_code)
 {
+    bool all = j->assembled.errors > 0 && j->assembled.errors == j->assembled.rows;
     enum mb_status st = MB_OK;
 
-    *exit_code = j->app.conf->strict && j->assembled.errors > 0 ? 3 : 0;
+    *exit_code = all || (j->app.conf->strict && j->assembled.errors > 0) ? 3 : 0;
     if (j->app.rank == 0) {
+        char *why = all ? first_reason(j->app.conf->output) : NULL;
+        j->end.all_bad = why;
         st = mb_job_write_status(j, "complete", *exit_code);
         if (st == MB_OK)
             st = mb_rundir_finish(j->dir, j->app.conf->keep);
         result_block(j, MB_OK);
+        j->end.all_bad = NULL;
+        free(why);
     }
     return st;
 }

@@ -26,7 +26,8 @@ const struct mb_opt mb_opts[] = {
      .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE),
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
-     .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT); - is standard input"},
+     .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
+             "standard input"},
     {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
      .commands = JOBS | C(MERGE), .help = "results file; while the job runs RESULTS.h5.d holds its journal and status"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,

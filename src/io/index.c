@@ -11,9 +11,11 @@
 #include "base/log.h"
 #include "io/index_ids.h"
 #include "io/split.h"
+#include "io/unpack.h"
 
 #define CHUNK ((size_t)1 << 20) /* bytes read at once */
 #define BLOCK 64                /* lines per stored row number */
+#define LOOK 20                 /* lines by which a file that is no JSON lines is known */
 
 struct entry {
     uint64_t offset : 48, n : 8, flags : 8;
@@ -29,8 +31,35 @@ struct mb_index {
     uint64_t *rows; /* [lines / BLOCK + 1]: first row of every BLOCK-th line */
     struct mb_parse_options parse;
     struct mb_mem *mem;
+    char name[PATH_MAX]; /* as it was given, without .gz or .zst */
+    int looked;          /* lines so far that are no JSON at all; -1: one was */
+    bool parquet, commas; /* what the first of them looks like */
     int fd;
 };
+
+/* --- files of another kind --------------------------------------------------------------------------------------- */
+
+/* A few lines that are no JSON are error rows; a file that has nothing else is no input. */
+static enum mb_status foreign(const struct mb_index *x)
+{
+    const char *what = x->parquet ? " (it is a Parquet file)" : x->commas ? " (a CSV file?)" : "";
+
+    return mb_error(MB_INPUT, "%s: its first %d line%s no JSON%s; requests are JSON lines (pandas: df.to_json(FILE, orient=\"records\", "
+                    "lines=True)), *.txt with one prompt a line, or *.json", x->info.path, x->looked,
+                    x->looked == 1 ? " is" : "s are", what);
+}
+
+static enum mb_status look(struct mb_index *x, const struct mb_cut *c, bool is_foreign)
+{
+    if (x->looked < 0 || x->info.format != MB_FORMAT_JSONL)
+        return MB_OK;
+    if (x->looked == 0 && c->text != NULL) {
+        x->parquet = c->len >= 4 && memcmp(c->text, "PAR1", 4) == 0;
+        x->commas = memchr(c->text, ',', c->len) != NULL;
+    }
+    x->looked = is_foreign ? x->looked + 1 : -1;
+    return x->looked == LOOK ? foreign(x) : MB_OK;
+}
 
 /* --- the pass ---------------------------------------------------------------------------------------------------- */
 
@@ -65,6 +94,7 @@ static enum mb_status add_line(struct mb_index *x, struct mb_ids_seen *ids, cons
         e.n = 1;
         e.flags = MB_LINE_TOO_LONG | MB_LINE_BAD;
         MB_TRY(mb_ids_seen_number(ids, line));
+        MB_TRY(look(x, c, true));
     } else if (!mb_line_blank(c->text, c->len, x->info.format)) {
         MB_TRY(mb_parse_scan(&x->parse, c->text, c->len, line, &scan));
         enum mb_status st = mb_ids_seen_put(ids, &scan.id, line);
@@ -72,6 +102,7 @@ static enum mb_status add_line(struct mb_index *x, struct mb_ids_seen *ids, cons
         MB_TRY(st);
         e.n = (uint8_t)scan.n;
         e.flags = scan.bad ? MB_LINE_BAD : 0;
+        MB_TRY(look(x, c, scan.foreign));
         e.hash = mb_line_hash(c->text, c->len);
     }
     x->lines[line] = e;
@@ -122,7 +153,7 @@ static enum mb_status pass(struct mb_index *x, struct mb_ids_seen *ids, struct m
             break;
         mb_hasher_put(h, buf, got);
         if (off == 0) {
-            x->info.format = x->parse.format = mb_format_of(x->info.path, buf, got, &skip);
+            x->info.format = x->parse.format = mb_format_of(x->name, buf, got, &skip);
             mb_splitter_init(&s, x->info.format, skip, x->mem);
         }
         if (got == 0 || got > skip)
@@ -134,6 +165,8 @@ static enum mb_status pass(struct mb_index *x, struct mb_ids_seen *ids, struct m
             st = mb_error(MB_INPUT, "%s: has more than 256 TiB; split it", x->info.path);
     }
     mb_splitter_fini(&s);
+    if (st == MB_OK && x->looked > 0)
+        st = foreign(x);
     x->info.bytes = off;
     x->info.hash = mb_hasher_128(h);
     return st;
@@ -240,8 +273,8 @@ static enum mb_status copy_all(int from, int to, const char *name, const char *p
     }
 }
 
-/* A pipe can be read once, by one process: its copy can be read by all, at any place. */
-static enum mb_status spool(struct mb_index *x, int from, const struct mb_index_options *o)
+/* A pipe can be read once, by one process, a packed file only from its beginning: a copy can be read by all, at any place. */
+static enum mb_status spool(struct mb_index *x, int from, enum mb_packed packed, const struct mb_index_options *o)
 {
     if (o->spool_dir == NULL)
         return mb_error(MB_BUG, "no directory to copy the input to");
@@ -260,7 +293,7 @@ static enum mb_status spool(struct mb_index *x, int from, const struct mb_index_
     }
     if (st == MB_OK) {
         x->info.spooled = true;
-        st = copy_all(from, x->fd, o->path, path, buf);
+        st = packed == MB_PACKED_NOT ? copy_all(from, x->fd, o->path, path, buf) : mb_unpack(packed, from, o->path, x->fd, path);
         if (st != MB_OK)
             unlink(path);
     }
@@ -269,13 +302,26 @@ static enum mb_status spool(struct mb_index *x, int from, const struct mb_index_
     return st;
 }
 
+/* prompts.txt.gz holds what prompts.txt would. */
+static void keep_name(struct mb_index *x, const char *path)
+{
+    static const char *const tails[] = {".gz", ".zst"};
+
+    strcpy(x->name, path);
+    for (size_t i = 0, n = strlen(path); i < 2; i++) {
+        size_t k = strlen(tails[i]);
+        if (n > k && strcmp(path + n - k, tails[i]) == 0)
+            x->name[n - k] = 0;
+    }
+}
+
 static enum mb_status open_input(struct mb_index *x, const struct mb_index_options *o)
 {
     bool is_stdin = strcmp(o->path, "-") == 0;
     struct stat sb;
 
     if (is_stdin)
-        return spool(x, STDIN_FILENO, o);
+        return spool(x, STDIN_FILENO, MB_PACKED_NOT, o);
     if (strlen(o->path) >= sizeof x->info.path)
         return mb_error(MB_INPUT, "%.64s...: the path is too long", o->path);
     int fd = open(o->path, O_RDONLY | O_CLOEXEC);
@@ -285,8 +331,10 @@ static enum mb_status open_input(struct mb_index *x, const struct mb_index_optio
         close(fd);
         return mb_error(MB_INPUT, "%s: is a directory; name a file with one request a line", o->path);
     }
-    if (!S_ISREG(sb.st_mode)) {
-        enum mb_status st = spool(x, fd, o);
+    keep_name(x, o->path);
+    enum mb_packed packed = S_ISREG(sb.st_mode) ? mb_packed_of(fd) : MB_PACKED_NOT;
+    if (!S_ISREG(sb.st_mode) || packed != MB_PACKED_NOT) {
+        enum mb_status st = spool(x, fd, packed, o);
         close(fd);
         return st;
     }

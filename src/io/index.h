@@ -12,7 +12,8 @@
 #include "io/parse.h"
 
 struct mb_index_options {
-    const char *path;      /* "-": stdin. What is no regular file (a pipe) is copied to spool_dir first */
+    const char *path;      /* "-": stdin. What is no regular file (a pipe) is copied to spool_dir
+                            * first, and so is a file packed by gzip or zstd (by its first bytes), unpacked */
     const char *spool_dir; /* must exist, on a file system all ranks see; the copy is called "input" */
     const struct mb_parse_options *parse; /* as the leasing ranks have it; format is set by the index */
     int32_t shard, shards; /* part shard (from 0) of shards; 0 or 1: all. Contiguous ranges of lines, as even as can be */
@@ -49,7 +50,7 @@ struct mb_line {
 uint32_t mb_line_hash(const void *text, size_t n);
 
 struct mb_index;
-/* Errors, logged: MB_INPUT (can't be opened, no JSON array), MB_IO, MB_NO_SPACE (the copy), MB_NO_MEMORY. A bad line is no
+/* Errors, logged: MB_INPUT (can't be opened, no JSON array, the first 20 lines or all are no JSON), MB_IO, MB_NO_SPACE (the copy), MB_NO_MEMORY. A bad line is no
  * error here. */
 enum mb_status mb_index_create(const struct mb_index_options *o, struct mb_index **out);
 void mb_index_destroy(struct mb_index *x); /* NULL ok */

@@ -264,6 +264,15 @@ static size_t trim(const char *s, size_t n)
     return n > 0 && s[n - 1] == '\r' ? n - 1 : n;
 }
 
+/* The first character that is no white space, or 0. */
+static char first_of(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && (s[i] == ' ' || s[i] == '\t'))
+        i++;
+    return i < n ? s[i] : 0;
+}
+
 static enum mb_status form(struct mb_draft *d, const char *text, size_t n, const char *refused)
 {
     char why[200];
@@ -276,6 +285,7 @@ static enum mb_status form(struct mb_draft *d, const char *text, size_t n, const
         return mb_draft_bad(d, "%s", refused != NULL ? refused : "an empty line");
     }
     st = mb_json_parse(text, n, "", MB_REQUEST, why, sizeof why, &d->root);
+    d->foreign = st == MB_REQUEST && first_of(text, n) != '{';
     if (st == MB_REQUEST)
         MB_TRY(rescue_id(d, text, n));
     else if (refused != NULL && json_is_object(d->root) &&
@@ -390,7 +400,7 @@ enum mb_status mb_parse_scan(const struct mb_parse_options *o, const void *text,
     if (st == MB_OK)
         st = form(&d, text, n, NULL);
     if (st == MB_OK || st == MB_REQUEST) {
-        *out = (struct mb_line_scan){d.req->id, d.own_id, st != MB_OK, st == MB_OK ? d.req->n : 1};
+        *out = (struct mb_line_scan){d.req->id, d.own_id, st != MB_OK, d.foreign, st == MB_OK ? d.req->n : 1};
         d.req->id = (struct mb_text){0};
         st = MB_OK;
     }

@@ -60,6 +60,7 @@ struct mb_line_scan {
     struct mb_text id; /* as text; malloc'd, the caller frees id.data */
     bool own_id;       /* the line has an id that could be read; else id is the 1-based line number */
     bool bad;          /* stage one failed: an error row */
+    bool foreign;      /* no JSON, and no object that was meant to be */
     int32_t n;         /* rows: choices; 1 for a bad line */
 };
 
