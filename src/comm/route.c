@@ -22,38 +22,38 @@ void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_
 }
 
 /* ---------------------------------------------------------------- own rows */
-/* Ids ascending with their weights, and the tag. */
-static void sort_row(const struct mb_route *r, const int32_t *experts, const float *weights, uint16_t tag, uint8_t *meta)
+/* The meta of a row: ids ascending with their weights, and the tag; who serves each choice. False: an id is none, is there
+ * twice or has nobody. */
+static bool make_row(const struct mb_route *r, const uint16_t *owner, const int32_t *experts, const float *weights, uint16_t tag,
+                     uint8_t *meta, int32_t *served)
 {
     int32_t k = r->k;
+    uint32_t keys[1 + MB_ROUTE_MAX_K], *key = keys + 1, ids = (uint32_t)r->ids, last = UINT32_MAX, bad = 0;
     float *w = (float *)meta;
     uint16_t *id = (uint16_t *)(meta + 4 * (int64_t)k);
 
+    keys[0] = 0; /* nothing sorts before it */
+    for (int32_t j = 0; j < k; j++) { /* an insertion sort of id and place */
+        uint32_t e = (uint32_t)experts[j], new = e << 8 | (uint32_t)j, *at = key + j;
+        if (e >= ids || owner[e] == MB_NOBODY)
+            return false;
+        served[j] = owner[e];
+        for (; at[-1] > new; at--)
+            at[0] = at[-1];
+        at[0] = new;
+    }
     for (int32_t j = 0; j < k; j++) {
-        int32_t at = j;
-        uint16_t e = (uint16_t)experts[j];
-        for (; at > 0 && id[at - 1] > e; at--) {
-            id[at] = id[at - 1];
-            w[at] = w[at - 1];
-        }
-        id[at] = e;
-        w[at] = weights[j];
+        uint32_t e = key[j] >> 8;
+        id[j] = (uint16_t)e;
+        w[j] = weights[key[j] & 255];
+        bad |= e == last;
+        last = e;
     }
     if (r->tagged)
         id[k++] = tag;
     if (k % 2 != 0)
         id[k] = 0;
-}
-
-static bool ids_ok(const struct mb_route *r, const int32_t *experts, const uint16_t *sorted, const uint16_t *owner)
-{
-    bool ok = true;
-
-    for (int32_t j = 0; j < r->k; j++)
-        ok &= experts[j] >= 0 && experts[j] < r->ids && (j == 0 || sorted[j] > sorted[j - 1]);
-    for (int32_t j = 0; ok && j < r->k; j++)
-        ok = owner[experts[j]] != MB_NOBODY;
-    return ok;
+    return bad == 0;
 }
 
 /* The part of a limit that belongs to m of `of` rows, and always `least`. */
@@ -146,13 +146,9 @@ enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64
     o->m = m;
     for (int64_t i = 0; i < m; i++) {
         uint8_t *meta = o->meta + i * r->meta_bytes;
-        const int32_t *e = experts + i * k;
-        sort_row(r, e, weights + i * k, tags != NULL ? tags[i] : 0, meta);
-        if (!ids_ok(r, e, mb_meta_id(r, meta), owner))
+        if (!make_row(r, owner, experts + i * k, weights + i * k, tags != NULL ? tags[i] : 0, meta, o->served + i * k))
             return mb_error(MB_BUG, "row %lld of the dispatch has experts outside 0 .. %d, one twice, or one that nobody serves",
                             (long long)i, r->ids - 1);
-        for (int32_t j = 0; j < k; j++)
-            o->served[i * k + j] = owner[e[j]];
     }
     cut_rounds(r, of > m ? of : m);
     return MB_OK;
@@ -162,10 +158,10 @@ enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64
 static int64_t nodes_of_row(struct mb_route *r, const uint16_t *owner, int32_t row, int32_t *to)
 {
     const uint16_t *id = mb_meta_id(r, r->own.meta + row * r->meta_bytes);
-    int32_t *mark = r->own.mark, me = r->cut.me, n = 0;
+    int32_t *mark = r->own.mark, me = r->cut.me, n = 0, k = r->k;
     const int32_t *of = r->cut.of;
 
-    for (int32_t j = 0; j < r->k; j++) {
+    for (int32_t j = 0; j < k; j++) {
         int32_t d = owner[id[j]], node = of[d];
         if (d == me || mark[node] == row)
             continue;
@@ -236,6 +232,7 @@ static inline int32_t add_hits(struct mb_route *r, const uint16_t *owner, const 
     struct mb_takes *t = &r->take;
     struct mb_hit *hit = t->hit + t->hits;
     const int32_t *slot = r->owners.slot;
+    int64_t *count = t->begin + 1;
     int32_t n = 0, me = r->cut.me, k = r->k;
 
     for (int32_t j = 0; j < k; j++) {
@@ -243,7 +240,7 @@ static inline int32_t add_hits(struct mb_route *r, const uint16_t *owner, const 
             continue;
         int32_t s = slot[id[j]];
         hit[n++] = (struct mb_hit){s, j};
-        t->begin[s + 1]++;
+        count[s]++;
     }
     t->hits += n;
     return n;
@@ -290,14 +287,9 @@ bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, co
 
     if (rows < 0 || rows > h->room - h->rows)
         return false;
-    for (int64_t i = 0; i < rows; i++) {
-        const uint16_t *id = mb_meta_id(r, meta + i * r->meta_bytes);
-        int32_t worst = 0;
-        for (int32_t q = 0; q < r->k; q++)
-            worst = id[q] > worst ? id[q] : worst;
-        if (worst >= r->ids)
+    for (int64_t i = 0; i < rows; i++) /* ids ascend */
+        if (r->k > 0 && mb_meta_id(r, meta + i * r->meta_bytes)[r->k - 1] >= r->ids)
             return false;
-    }
     h->source[j] = h->n;
     h->block[h->n++] = (struct mb_block){home, rows, h->rows, meta};
     h->rows += rows;
@@ -385,15 +377,16 @@ int64_t mb_route_sort(struct mb_route *r, int32_t *idx)
     for (int32_t e = 0; e < own; e++)
         t->begin[e + 1] += t->begin[e];
     memcpy(t->fill, t->begin, (size_t)own * sizeof *t->fill);
+    int64_t *fill = t->fill;
     for (int64_t i = 0; i < t->n; i++) {
-        const struct mb_taken *row = &t->row[t->order[i]];
-        for (int32_t h = row[0].hit; h < row[1].hit; h++) {
-            int64_t at = t->fill[t->hit[h].row]++;
-            t->hit[h].row = (int32_t)at;
-            idx[at] = t->order[i];
-            if (r->tagged)
-                t->tag[at] = mb_meta_tag(r, row->meta);
+        int32_t of = t->order[i];
+        struct mb_hit *hit = t->hit + t->row[of].hit, *end = t->hit + t->row[of + 1].hit;
+        for (; hit < end; hit++) {
+            hit->row = (int32_t)fill[hit->row]++;
+            idx[hit->row] = of;
         }
     }
+    for (int64_t i = 0; r->tagged && i < t->hits; i++)
+        t->tag[i] = mb_meta_tag(r, t->row[idx[i]].meta);
     return t->hits;
 }

@@ -6,12 +6,10 @@
 
 /* ---------------------------------------------------------------- where terms come from */
 /* The values that a region sends for places [i, j] of a row; it sends them in the order of rows, so counting is enough. */
-static void ref_run(struct mb_route *r, const uint16_t *id, int32_t i, int32_t j, int32_t region, struct mb_ref *ref)
+static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, int32_t region, struct mb_ref *ref)
 {
-    struct mb_helds *h = &r->held;
-
     while (i <= j) {
-        int32_t end = mb_cut_node(id, r->k, i, j);
+        int32_t end = mb_cut_node(id, k, i, j);
         int64_t *n = end > i ? &h->inner_n[region] : &h->lone_n[region];
         ref[i] = (struct mb_ref){(int32_t)(*n)++, end - i + 1};
         i = end + 1;
@@ -25,18 +23,16 @@ static void ref_row(struct mb_route *r, const struct mb_block *b, int64_t row, c
     struct mb_ref *ref = r->held.ref + (b->at + row) * k;
     const struct mb_hit *hit = t >= 0 ? r->take.hit + r->take.row[t].hit : NULL;
 
-    for (int32_t i = 0; i < k;) {
-        int32_t g = region[owner[id[i]]], j = i;
-        if (g == 0) {
-            ref[i++] = (struct mb_ref){(hit++)->row, 1};
+    for (int32_t i = 0, j, next = 0, g = k > 0 ? region[owner[id[0]]] : 0; i < k; i = j, g = next) {
+        for (j = i + 1; j < k && (next = region[owner[id[j]]]) == g; j++)
             continue;
-        }
-        ref[i] = (struct mb_ref){0, 0};
-        while (j + 1 < k && region[owner[id[j + 1]]] == g)
-            ref[++j] = (struct mb_ref){0, 0};
-        if (g > 0)
-            ref_run(r, id, i, j, g, ref);
-        i = j + 1;
+        if (g == 0)
+            for (; i < j; i++)
+                ref[i] = (struct mb_ref){(hit++)->row, 1};
+        else if (g > 0 && j == i + 1)
+            ref[i] = (struct mb_ref){(int32_t)r->held.lone_n[g]++, 1};
+        else if (g > 0)
+            ref_run(&r->held, id, k, i, j - 1, g, ref);
     }
 }
 
@@ -90,30 +86,35 @@ static inline void emit_item(struct mb_emit *e, int32_t src, int32_t pos, float 
     e->w[at] = w;
 }
 
+/* Hits [a, b) of a row: one node of its tree. */
+static inline void emit_node(struct mb_emit *e, const struct mb_hit *a, const struct mb_hit *b, const uint16_t *id, const float *w)
+{
+    if (b == a + 1) {
+        e->idx[e->lone++] = a->row;
+        return;
+    }
+    e->off[e->inner++] = (int32_t)e->items;
+    for (; a < b; a++)
+        emit_item(e, a->row, id[a->place], w[a->place]);
+}
+
 /* The terms that are here of one taken row, as the largest nodes of its tree. */
 static void emit_hits(struct mb_route *r, const struct mb_taken *row)
 {
-    struct mb_emit *e = &r->emit;
-    const struct mb_hit *hit = r->take.hit + row[0].hit;
-    int32_t n = row[1].hit - row[0].hit;
+    const struct mb_hit *a = r->take.hit + row[0].hit, *end = r->take.hit + row[1].hit;
     const uint16_t *id = mb_meta_id(r, row->meta);
     const float *w = (const float *)row->meta;
 
     if (!room_for_row(r))
         return;
-    for (int32_t a = 0; a < n;) {
-        int32_t b = a, from = hit[a].place;
-        while (b + 1 < n && hit[b + 1].place == hit[b].place + 1)
+    while (a < end) {
+        const struct mb_hit *b = a + 1;
+        while (b < end && b->place == b[-1].place + 1)
             b++;
-        int32_t count = b > a ? mb_cut_node(id, r->k, from, hit[b].place) - from + 1 : 1;
-        if (count == 1) {
-            e->idx[e->lone++] = hit[a].row;
-        } else {
-            e->off[e->inner++] = (int32_t)e->items;
-            for (int32_t i = a; i < a + count; i++)
-                emit_item(e, hit[i].row, id[hit[i].place], w[hit[i].place]);
-        }
-        a += count;
+        if (b > a + 1)
+            b = a + mb_cut_node(id, r->k, a->place, b[-1].place) - a->place + 1;
+        emit_node(&r->emit, a, b, id, w);
+        a = b;
     }
 }
 
@@ -155,9 +156,16 @@ static void emit_refs(struct mb_route *r, const uint8_t *meta, const uint16_t *o
 {
     const uint16_t *id = mb_meta_id(r, meta);
     const float *w = (const float *)meta;
+    int64_t at = r->emit.items;
+    int32_t *src = r->emit.src, *pos = r->emit.pos;
+    float *to = r->emit.w;
 
-    for (; i <= j; i += ref[i].count)
-        emit_item(&r->emit, source_of(&r->held, &ref[i], region[owner[id[i]]]), id[i], w[i]);
+    for (; i <= j; i += ref[i].count, at++) {
+        src[at] = source_of(&r->held, &ref[i], region[owner[id[i]]]);
+        pos[at] = id[i];
+        to[at] = w[i];
+    }
+    r->emit.items = at;
 }
 
 /* What this node has of a held row, for its home. */
