@@ -1,6 +1,8 @@
 /* Everything of comm.h on as many ranks as the program's name says. */
 #include "mpi_comm.h"
 
+#include "comm/group.h"
+
 static struct mb_comm *c;
 static int rank, size;
 
@@ -153,6 +155,47 @@ static void test_ctl(void)
     mb_bytes_fini(&b);
 }
 
+/* Pieces and messages of a group that are longer than a message may be: here 1,000 bytes. */
+enum { PIECE = 1000, LONGEST = 5500 };
+static uint64_t length(int from, int to)
+{
+    static const uint64_t n[] = {0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, LONGEST};
+
+    return n[(from * 3 + to * 5) % 7];
+}
+
+static void test_pieces(struct mb_comm *cut)
+{
+    struct mb_where at = {"pieces", 1, -1};
+    struct mb_piece *send = calloc((size_t)size, sizeof *send), *recv = calloc((size_t)size, sizeof *recv);
+    uint8_t *out = malloc((size_t)size * LONGEST), *in = malloc((size_t)size * LONGEST);
+    struct mb_bytes got = {0};
+
+    CHECK(send != NULL && recv != NULL && out != NULL && in != NULL);
+    for (int r = 0; r < size; r++) {
+        send[r] = (struct mb_piece){out + r * LONGEST, length(rank, r)};
+        recv[r] = (struct mb_piece){in + r * LONGEST, length(r, rank)};
+        for (int i = 0; i < LONGEST; i++)
+            out[r * LONGEST + i] = (uint8_t)(rank * 31 + r * 7 + i * 13 / 5);
+    }
+    CHECK(mb_comm_swap(cut, send, recv, &at) == MB_OK);
+    for (int r = 0; r < size; r++)
+        CHECK(mb_comm_post(cut, r, 2, send[r].p, send[r].n) == MB_OK);
+    for (int r = 0; r < size; r++) {
+        CHECK(mb_comm_take(cut, r, 2, &got, &at) == MB_OK);
+        CHECK(got.len == recv[r].n);
+        for (uint64_t i = 0; i < recv[r].n; i++) {
+            uint8_t want = (uint8_t)(r * 31 + rank * 7 + (int)i * 13 / 5);
+            CHECK(got.data[i] == want && (r == rank || in[(uint64_t)r * LONGEST + i] == want));
+        }
+    }
+    mb_bytes_fini(&got);
+    free(send);
+    free(recv);
+    free(out);
+    free(in);
+}
+
 int main(int argc, char **argv)
 {
     struct mb_mem mem = {0};
@@ -174,6 +217,10 @@ int main(int argc, char **argv)
     test_alltoallv(true);
     test_same_node();
     test_ctl();
+    struct mb_comm *cut = NULL;
+    CHECK(mb_comm_create(&(struct mb_comm_options){.deadline = 50, .mem = &mem, .piece = PIECE}, &cut) == MB_OK);
+    test_pieces(cut);
+    mb_comm_destroy(cut);
     /* One message is never received: destroy still returns everywhere. */
     CHECK(mb_ctl_send(c, 0, MB_CTL_TICK, "lost", 4) == MB_OK);
     mb_comm_destroy(c);

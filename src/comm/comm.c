@@ -7,6 +7,7 @@
 #include "comm/impl.h"
 #include "comm/wait.h"
 
+#define PIECE ((uint64_t)1 << 30) /* lengths of messages are ints */
 #define DEADLINE_DEFAULT 600.0
 
 _Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st)
@@ -86,6 +87,7 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
     mb_ctl_init(c);
     c->deadline = opt->deadline > 0 ? opt->deadline : DEADLINE_DEFAULT;
     c->mem = opt->mem;
+    c->piece = opt->piece > 0 && opt->piece < PIECE ? opt->piece : PIECE;
     MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &c->size);
     library_line(c);
@@ -144,6 +146,7 @@ enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_co
     s->sub = true;
     s->dog = c->dog;
     s->deadline = c->deadline;
+    s->piece = c->piece;
     s->mem = c->mem;
     mb_watchdog_begin(c->dog, "splitting a communicator");
     mb_mpi_check(c, MPI_Comm_split(c->mpi, in ? color : MPI_UNDEFINED, key, &s->mpi), "MPI_Comm_split");

@@ -15,6 +15,7 @@
 struct mb_comm_options {
     double deadline;  /* seconds; 0: 600 */
     struct mb_mem *mem;
+    uint64_t piece;   /* bytes of a message between two ranks of a group, at most: longer ones go in pieces. 0: 1 GiB */
     /* Called once, when a communicator is lost (deadline, dead peer) and before MPI_Abort(75): writes and fsyncs the
      * journal. Must not call MPI. May be NULL. */
     void (*on_lost)(void *arg);

@@ -1,7 +1,6 @@
 /* Swaps of known sizes, messages in the background, and the barrier of those who have finished early. */
 #include "comm/group.h"
 
-#include <limits.h>
 #include <string.h>
 #include <time.h>
 #include "base/log.h"
@@ -17,36 +16,48 @@ struct mb_posted {
     uint8_t data[];
 };
 
-static enum mb_status too_large(const struct mb_where *at, uint64_t n)
+/* Bytes of a piece from `at` on. */
+static uint64_t rest_of(const struct mb_comm *c, uint64_t n, uint64_t at)
 {
-    return mb_error(MB_BUG, "%s in step %lld moves %llu bytes at once; lower --max-batch-rows", at->what,
-                    (long long)at->step, (unsigned long long)n);
+    uint64_t left = n > at ? n - at : 0;
+
+    return left < c->piece ? left : c->piece;
+}
+
+/* Posts bytes [at, at + piece) of what goes to and comes from each rank; both sides of a pair cut alike. Returns how many
+ * requests. */
+static int post_pieces(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv, uint64_t at)
+{
+    MPI_Request *rq = c->swap;
+    int n = 0;
+
+    for (int d = 1; d < c->size; d++) {
+        int from = (c->rank - d + c->size) % c->size, to = (c->rank + d) % c->size;
+        uint64_t in = rest_of(c, recv[from].n, at), out = rest_of(c, send[to].n, at);
+        if (in > 0)
+            mb_mpi_check(
+                c, MPI_Irecv((uint8_t *)recv[from].p + at, (int)in, MPI_BYTE, from, TAG_SWAP, c->mpi, &rq[n++]),
+                "MPI_Irecv");
+        if (out == 0)
+            continue;
+        mb_mpi_check(c, MPI_Isend((uint8_t *)send[to].p + at, (int)out, MPI_BYTE, to, TAG_SWAP, c->mpi, &rq[n++]),
+                     "MPI_Isend");
+        c->moved_bytes += (int64_t)out;
+        c->moved_messages++;
+    }
+    return n;
 }
 
 enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
                             const struct mb_where *at)
 {
     struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer};
-    MPI_Request *rq = c->swap;
-    int n = 0;
+    int n;
 
     mb_wait_begin(c);
-    for (int d = 1; d < c->size; d++) {
-        int from = (c->rank - d + c->size) % c->size, to = (c->rank + d) % c->size;
-        if (recv[from].n > INT_MAX || send[to].n > INT_MAX)
-            return too_large(at, recv[from].n > send[to].n ? recv[from].n : send[to].n);
-        if (recv[from].n > 0)
-            mb_mpi_check(
-                c, MPI_Irecv(recv[from].p, (int)recv[from].n, MPI_BYTE, from, TAG_SWAP, c->mpi, &rq[n++]),
-                "MPI_Irecv");
-        if (send[to].n == 0)
-            continue;
-        mb_mpi_check(c, MPI_Isend(send[to].p, (int)send[to].n, MPI_BYTE, to, TAG_SWAP, c->mpi, &rq[n++]),
-                     "MPI_Isend");
-        c->moved_bytes += (int64_t)send[to].n;
-        c->moved_messages++;
-    }
-    return mb_wait_all(c, &w, rq, n);
+    for (uint64_t from = 0; (n = post_pieces(c, send, recv, from)) > 0; from += c->piece)
+        MB_TRY(mb_wait_all(c, &w, c->swap, n));
+    return MB_OK;
 }
 
 /* Frees what has left; sends complete in any order. */
@@ -69,14 +80,10 @@ static bool all_left(void *arg)
     return c->posted == NULL;
 }
 
-enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n)
+static enum mb_status post_piece(struct mb_comm *c, int to, int tag, const uint8_t *data, uint64_t n)
 {
-    struct mb_where at = {"a message", -1, -1};
-
-    if (n > INT_MAX)
-        return too_large(&at, n);
-    (void)all_left(c);
     struct mb_posted *m = mb_alloc(c->mem, MB_MEM_EXCHANGE, 1, sizeof *m + n);
+
     if (m == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)n);
     if (n > 0)
@@ -87,6 +94,17 @@ enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data
     c->moved_bytes += (int64_t)n;
     c->moved_messages++;
     return MB_OK;
+}
+
+/* A whole piece says that another one follows, if it is an empty one. */
+enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n)
+{
+    uint64_t at = 0;
+
+    (void)all_left(c);
+    for (; n - at >= c->piece; at += c->piece)
+        MB_TRY(post_piece(c, to, tag, (const uint8_t *)data + at, c->piece));
+    return post_piece(c, to, tag, n > at ? (const uint8_t *)data + at : NULL, n - at);
 }
 
 void mb_comm_posted_flush(struct mb_comm *c)
@@ -118,16 +136,18 @@ enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_byte
 {
     struct mb_wait_for w = {"a message from another rank", at->what, at->step, at->layer};
     struct probe p = {.c = c, .from = from, .tag = tag};
-    MPI_Request rq;
-    int n = 0;
+    int n;
 
-    MB_TRY(mb_wait_until(c, &w, arrived, &p));
-    MPI_Get_count(&p.s, MPI_BYTE, &n);
     out->len = 0;
-    MB_TRY(mb_bytes_reserve(out, (uint64_t)n));
-    mb_mpi_check(c, MPI_Imrecv(out->data, n, MPI_BYTE, &p.m, &rq), "MPI_Imrecv");
-    MB_TRY(mb_wait_all(c, &w, &rq, 1));
-    out->len = (uint64_t)n;
+    do {
+        MPI_Request rq;
+        MB_TRY(mb_wait_until(c, &w, arrived, &p));
+        MPI_Get_count(&p.s, MPI_BYTE, &n);
+        MB_TRY(mb_bytes_reserve(out, (uint64_t)n));
+        mb_mpi_check(c, MPI_Imrecv(out->data + out->len, n, MPI_BYTE, &p.m, &rq), "MPI_Imrecv");
+        MB_TRY(mb_wait_all(c, &w, &rq, 1));
+        out->len += (uint64_t)n;
+    } while ((uint64_t)n == c->piece);
     return MB_OK;
 }
 

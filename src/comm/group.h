@@ -16,8 +16,8 @@ struct mb_piece {
     uint64_t n; /* bytes; 0: nothing is sent */
 };
 /* Sends send[r] to each rank r of c and gets recv[r] from it; both sides know the sizes. The own pieces are
- * left alone. The buffers are free when it returns. Errors: MB_BUG (a piece of 2 GiB or more). Collective
- * over c. */
+ * left alone. The buffers are free when it returns. Any size: what is too long for one message goes in several.
+ * Collective over c. */
 enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
                             const struct mb_where *at);
 /* Copies data and sends it in the background; messages between two ranks with one tag arrive in order. tag: 1

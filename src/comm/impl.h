@@ -37,6 +37,7 @@ struct mb_comm {
     int *world;              /* [size] world rank of each rank */
     MPI_Request *swap;       /* [2 size] of a swap (group.c) */
     struct mb_posted *posted; /* under way (group.c) */
+    uint64_t piece;           /* bytes of one message of a group, at most; below 2 GiB */
     int64_t moved_bytes, moved_messages;
     struct mb_ctl ctl;
     uint64_t op;       /* collective operations and exchanges this rank has begun: the same count on every rank */
