@@ -198,19 +198,26 @@ static void test_result(void **state)
     (void)state;
     struct mb_report r;
     struct sink s;
+    static const double spent[2][MB_SPENT_COUNT] = {
+        {[MB_TIME_ATTENTION] = 1, [MB_TIME_EXPERTS] = 1, [MB_TIME_WAIT] = 3, [MB_SPENT_LOAD] = 3, [MB_SPENT_ASSEMBLY] = 1,
+         [MB_TIME_REST] = 0, [MB_TIME_HEAD] = 1},
+        {[MB_TIME_ATTENTION] = 2, [MB_TIME_EXPERTS] = 1, [MB_TIME_WAIT] = 1, [MB_SPENT_LOAD] = 3, [MB_SPENT_ASSEMBLY] = 1,
+         [MB_TIME_REST] = 2}};
     struct mb_report_end e = {
         .output = "R.h5",
         .status = MB_STOP,
         .ranks = 2,
+        .spent = spent,
+        .assembly_seconds = 1,
         .peak_bytes = 1 << 20,
         .grown_bytes = 3 << 19,
         .load_seconds = 3,
         .resume = "moebatch run --resume",
         .progress = {.done = 3, .total = 9, .errors = 1, .imbalance = 1.5, .worst_rank = 1}};
 
+    e.sum.rows = 400;
     e.sum.prompt_tokens = 100;
     e.sum.output_tokens = 300;
-    e.sum.seconds_compute = 4;
     e.sum.dispatch_bytes[MB_LINK_INTER] = 1024;
     e.sum.dispatch_messages[MB_LINK_INTER] = 3;
     e.sum.combine_bytes[MB_LINK_SHM] = 5;
@@ -218,14 +225,55 @@ static void test_result(void **state)
     mb_report_result(&r, 10, &e);
     assert_string_equal(s.text,
                         "requests  : 3 of 9 done, 1 error rows\n"
-                        "time      : 10.0 s, weights read in 3.0 s; a rank: compute 2.0 s, exchange 0.0 s "
-                        "(waiting 0.0 s)\n"
-                        "tokens    : 100 of prompts, 300 generated; 40 tokens/s, 30 generated/s\n"
+                        "time      : 10.0 s\n"
+                        "          : of a rank's time: mean share; least, median, most of the ranks\n"
+                        "          : attention     15.0 %  1.0 s, 1.5 s, 2.0 s\n"
+                        "          : experts       10.0 %  1.0 s, 1.0 s, 1.0 s\n"
+                        "          : head           5.0 %  0.0 s, 0.5 s, 1.0 s\n"
+                        "          : exchange       0.0 %  0.0 s, 0.0 s, 0.0 s\n"
+                        "          : waiting       20.0 %  1.0 s, 2.0 s, 3.0 s\n"
+                        "          : load          30.0 %  3.0 s, 3.0 s, 3.0 s\n"
+                        "          : assembly      10.0 %  1.0 s, 1.0 s, 1.0 s\n"
+                        "          : rest          10.0 %  0.0 s, 1.0 s, 2.0 s\n"
+                        "tokens    : 400 computed, 100 of prompts of finished requests, 300 generated\n"
+                        "speed     : 40 tokens/s, 30 generated/s; without load and assembly 67 and 50\n"
                         "exchanged : 5 B shared memory in 0 messages, 1.00 KiB between nodes in 3 messages\n"
                         "balance   : the most loaded rank (1) served 1.50 times the mean\n"
                         "memory    : 1.00 MiB at most on a rank; resident memory grew by 1.50 MiB\n"
                         "stopped   : stop; what was done is kept in R.h5.d\n"
                         "go on with: moebatch run --resume\n");
+}
+
+/* Shares are whole thousandths that add up to all, whatever the seconds. */
+static void test_shares(void **state)
+{
+    (void)state;
+    static const double thirds[3] = {1, 1, 1}, odd[4] = {1e-9, 5, -1, 0.0033}, none[2] = {0, 0};
+    int t[4];
+
+    mb_report_shares(thirds, 3, t);
+    assert_int_equal(t[0] + t[1] + t[2], 1000);
+    assert_true(t[0] == 334 && t[1] == 333 && t[2] == 333);
+    mb_report_shares(odd, 4, t);
+    assert_int_equal(t[0] + t[1] + t[2] + t[3], 1000);
+    assert_true(t[0] == 0 && t[2] == 0 && t[1] == 999);
+    mb_report_shares(none, 2, t);
+    assert_true(t[0] == 0 && t[1] == 0);
+}
+
+/* The rate is kept from the first second on, also where no line is due for a minute. */
+static void test_rate_at_once(void **state)
+{
+    (void)state;
+    struct mb_report r;
+    struct sink s;
+
+    start(&r, &s, false, 100, 0);
+    mb_report_sample(&r, 101, 50);
+    assert_true(r.rate == 50);
+    assert_int_equal(s.n, 0);
+    mb_report_sample(&r, 102, 100);
+    assert_true(r.rate > 49.99 && r.rate < 50.01);
 }
 
 /* Three stages, two leaders with 8 steps each in 15 ticks each; four ranks in two lanes. */
@@ -268,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_texts),    cmocka_unit_test(test_lines),     cmocka_unit_test(test_eta),
         cmocka_unit_test(test_terminal), cmocka_unit_test(test_header),    cmocka_unit_test(test_result),
         cmocka_unit_test(test_groups),   cmocka_unit_test(test_imbalance),
+        cmocka_unit_test(test_shares),   cmocka_unit_test(test_rate_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

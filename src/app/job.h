@@ -31,6 +31,8 @@ struct mb_job_start {
     uint64_t requests; /* lines that have rows */
     int64_t chat_time; /* what templates take for now: the start of the first run, so that a resume renders the same */
     int64_t rows_done, lines_begun, forced_tokens;
+    int32_t last_failure; /* enum mb_status: of the last run, if it started where this one does; MB_OK: none */
+    int32_t pad;
 };
 
 struct mb_job_state {
@@ -61,6 +63,10 @@ struct mb_job_state {
     struct mb_extras extras;   /* rank 0 */
     struct mb_assembled assembled;
     struct mb_report_end end;
+    double (*spent)[MB_SPENT_COUNT]; /* rank 0: [size] */
+    enum mb_status failure;          /* how the job ended */
+    bool begun;                      /* on all ranks: the engine stands and works; what the world does from here on --resume may mend */
+    bool wrote;                      /* some rank has finished a row; known at the end */
 };
 
 /* run_setup.c: input, identity, directory, resume. Collective over world. */
@@ -77,6 +83,10 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
 /* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
 enum mb_status mb_job_save_provenance(const struct mb_job_state *j);
 enum mb_status mb_job_gather(struct mb_job_state *j);
+/* The same of this rank alone, where the others can't be asked. Local. */
+void mb_job_own_counts(struct mb_job_state *j);
+/* The counts of all ranks at the end, however it came: for the result block and status.json. engine may be NULL. Collective. */
+enum mb_status mb_job_last_counts(struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
 #endif

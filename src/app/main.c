@@ -1,4 +1,5 @@
 /* moebatch: command line in, exit code out. Commands that only look at files never start MPI. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,12 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
     }
 }
 
+/* Commands that write nothing but standard output: who reads no more of it (| head) ends them, as any such program. */
+static bool only_shows(enum mb_command c)
+{
+    return c != MB_CMD_RUN && c != MB_CMD_SCORE && c != MB_CMD_ASSEMBLE && c != MB_CMD_MERGE;
+}
+
 int main(int argc, char **argv)
 {
     struct mb_conf *conf = NULL;
@@ -79,10 +86,14 @@ int main(int argc, char **argv)
 
     mb_signals_install();
     enum mb_status st = parse(argc, argv, &conf);
+    if (st == MB_OK && only_shows(conf->command))
+        mb_signals_pipe_ends();
     if (st == MB_OK)
         st = dispatch(conf, &argc, &argv, &code);
     mb_conf_destroy(conf);
-    if (fflush(stdout) != 0 && st == MB_OK)
-        st = mb_error(MB_IO, "standard output can't be written");
-    return st == MB_OK && code >= 0 ? code : mb_status_exit(st);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && st == MB_OK) {
+        st = mb_error(MB_IO, "standard output can't be written: %s", strerror(errno));
+        code = -1;
+    }
+    return code >= 0 ? code : mb_status_exit(st);
 }

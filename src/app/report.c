@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -205,7 +206,7 @@ double mb_report_eta(const struct mb_report *r, double now, const struct mb_prog
 }
 
 /* Exponential mean of tokens/s; the first sample counts from the start. */
-static void update_rate(struct mb_report *r, double now, int64_t tokens)
+void mb_report_sample(struct mb_report *r, double now, int64_t tokens)
 {
     double since = r->seen > 0 ? r->seen : r->start, dt = now - since;
 
@@ -241,7 +242,7 @@ bool mb_report_progress(struct mb_report *r, double now, const struct mb_progres
 
     if (now - r->last < (r->terminal ? TERMINAL_EVERY : LINE_EVERY))
         return false;
-    update_rate(r, now, p->tokens);
+    mb_report_sample(r, now, p->tokens);
     progress_text(r, now, p, text, sizeof text);
     mb_text_duration(now - r->start, at);
     if (r->terminal) /* the cursor goes back to the start, so that a message overwrites the line */
@@ -294,24 +295,106 @@ static void pipeline_row(struct mb_report *r, const struct mb_report_end *e)
         m > 0 ? 100.0 * (double)fill / (double)(m + fill) : 0.0, c->seconds_stage_wait / (e->ranks > 0 ? e->ranks : 1));
 }
 
+/* ---- where the time went */
+static const char *const spent_names[MB_SPENT_COUNT] = {
+    [MB_TIME_REST] = "rest", [MB_TIME_ATTENTION] = "attention", [MB_TIME_EXPERTS] = "experts", [MB_TIME_HEAD] = "head",
+    [MB_TIME_EXCHANGE] = "exchange", [MB_TIME_WAIT] = "waiting", [MB_SPENT_LOAD] = "load", [MB_SPENT_ASSEMBLY] = "assembly"};
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One line of the table: mean in parts of a thousand of all, least, median and most of the ranks. v: scratch, [ranks]. */
+static void spent_row(struct mb_report *r, const struct mb_report_end *e, int what, int thousandths, double *v)
+{
+    char lo[MB_TEXT_CAP], mid[MB_TEXT_CAP], hi[MB_TEXT_CAP];
+    int32_t n = e->ranks;
+
+    for (int32_t i = 0; i < n; i++)
+        v[i] = e->spent[i][what];
+    qsort(v, (size_t)n, sizeof *v, by_size);
+    mb_text_duration(v[0], lo);
+    mb_text_duration(n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, mid);
+    mb_text_duration(v[n - 1], hi);
+    if (n == 1)
+        row(r, "", "%-10s %5d.%d %%  %s", spent_names[what], thousandths / 10, thousandths % 10, mid);
+    else
+        row(r, "", "%-10s %5d.%d %%  %s, %s, %s", spent_names[what], thousandths / 10, thousandths % 10, lo, mid, hi);
+}
+
+void mb_report_shares(const double *seconds, int n, int *thousandths)
+{
+    double sum = 0, rest[64];
+    int given = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += seconds[i] > 0 ? seconds[i] : 0;
+    for (int i = 0; i < n && i < 64; i++) {
+        double exact = sum > 0 && seconds[i] > 0 ? 1000 * seconds[i] / sum : 0;
+        thousandths[i] = (int)exact;
+        rest[i] = exact - thousandths[i];
+        given += thousandths[i];
+    }
+    for (; given < 1000 && sum > 0; given++) { /* the largest remainders are rounded up */
+        int best = 0;
+        for (int i = 1; i < n; i++)
+            best = rest[i] > rest[best] ? i : best;
+        rest[best] -= 1;
+        thousandths[best]++;
+    }
+}
+
+/* A rank's time is the same whole for all; the shares are those of the mean. */
+static void spent_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
+{
+    double mean[MB_SPENT_COUNT] = {0}, *v = e->spent != NULL ? malloc(sizeof *v * (size_t)e->ranks) : NULL;
+    int share[MB_SPENT_COUNT];
+
+    if (v == NULL || seconds <= 0) {
+        free(v);
+        return;
+    }
+    for (int32_t i = 0; i < e->ranks; i++) {
+        for (int w = 0; w < MB_SPENT_COUNT; w++)
+            mean[w] += e->spent[i][w] / e->ranks;
+    }
+    mb_report_shares(mean, MB_SPENT_COUNT, share);
+    row(r, "", "of a rank's time%s", e->ranks > 1 ? ": mean share; least, median, most of the ranks" : "");
+    for (int w = 1; w < MB_SPENT_COUNT; w++)
+        spent_row(r, e, w, share[w], v);
+    spent_row(r, e, MB_TIME_REST, share[MB_TIME_REST], v);
+    free(v);
+}
+
+static void speed_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
+{
+    char a[MB_TEXT_CAP], b[MB_TEXT_CAP], c[MB_TEXT_CAP], d[MB_TEXT_CAP];
+    double all = (double)e->sum.rows, out = (double)e->sum.output_tokens;
+    double whole = seconds > 0 ? seconds : 1, run = seconds - e->load_seconds - e->assembly_seconds;
+
+    run = run > 1e-3 ? run : 1e-3;
+    row(r, "tokens", "%" PRId64 " computed, %" PRId64 " of prompts of finished requests, %" PRId64 " generated", e->sum.rows,
+        e->sum.prompt_tokens, e->sum.output_tokens);
+    row(r, "speed", "%s tokens/s, %s generated/s; without load and assembly %s and %s", mb_text_rate(all / whole, a),
+        mb_text_rate(out / whole, b), mb_text_rate(all / run, c), mb_text_rate(out / run, d));
+}
+
 static void time_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
 {
-    char whole[MB_TEXT_CAP], load[MB_TEXT_CAP], rate[MB_TEXT_CAP], out[MB_TEXT_CAP];
+    char whole[MB_TEXT_CAP];
     const struct mb_counters *c = &e->sum;
-    double per = e->ranks > 0 ? 1.0 / e->ranks : 1, busy = seconds > 0 ? seconds : 1;
+    double per = e->ranks > 0 ? 1.0 / e->ranks : 1;
 
-    row(r, "time", "%s, weights read in %s; a rank: compute %.1f s, exchange %.1f s (waiting %.1f s)",
-        mb_text_duration(seconds, whole), mb_text_duration(e->load_seconds, load), c->seconds_compute * per,
-        c->seconds_exchange * per, c->seconds_wait * per);
+    row(r, "time", "%s", mb_text_duration(seconds, whole));
+    spent_rows(r, seconds, e);
     if (e->stages > 1)
         pipeline_row(r, e);
     if (e->lanes > 1)
         row(r, "lanes", "a rank idled %.1f s (%.1f %%) at the end, when the other lanes still had requests",
             c->seconds_tail * per, c->seconds_run > 0 ? 100 * c->seconds_tail / c->seconds_run : 0.0);
-    row(r, "tokens", "%" PRId64 " of prompts, %" PRId64 " generated; %s tokens/s, %s generated/s",
-        c->prompt_tokens, c->output_tokens,
-        mb_text_rate((double)(c->prompt_tokens + c->output_tokens) / busy, rate),
-        mb_text_rate((double)c->output_tokens / busy, out));
+    speed_rows(r, seconds, e);
 }
 
 /* What ZeRO-inference fetched and kept. */

@@ -56,24 +56,37 @@ struct mb_progress {
 /* Says how far the job is if it is time to: every half second on a terminal, every 60 s else. Returns whether
  * it did. */
 bool mb_report_progress(struct mb_report *r, double now, const struct mb_progress *p);
+/* Takes the tokens so far into the smoothed rate; to be called often, also where nothing is said. */
+void mb_report_sample(struct mb_report *r, double now, int64_t tokens);
 /* Seconds the rest will take, from tokens and requests so far; negative: can't be said yet. Pure. */
 double mb_report_eta(const struct mb_report *r, double now, const struct mb_progress *p);
+
+/* What the time of a job goes into: the engine's times, loading, assembly, and all that is left. */
+enum mb_spent {
+    MB_SPENT_LOAD = MB_TIME_COUNT, /* below: as enum mb_time, MB_TIME_REST with what is in no other */
+    MB_SPENT_ASSEMBLY,
+    MB_SPENT_COUNT
+};
 
 struct mb_report_end {
     const char *output;    /* results file */
     enum mb_status status; /* how the job ended: MB_OK, MB_STOP ... */
     struct mb_progress progress;
     struct mb_counters sum; /* over all ranks */
+    double load_seconds;                  /* engine made, weights read */
+    double assembly_seconds;              /* journals to results */
+    const double (*spent)[MB_SPENT_COUNT]; /* [ranks] seconds of each rank; the last member is worked out here; NULL: not known */
     int64_t peak_bytes;     /* of the rank that used most memory, by the account */
     int64_t grown_bytes;    /* of resident memory, of the rank where it grew most since before the engine */
-    double load_seconds;    /* reading weights */
     int32_t ranks, lanes, stages, leaders;
     const char *resume; /* the command that goes on, or NULL */
     const char *all_bad; /* every row is an error: the first one's reason; else NULL */
 };
-/* The result block. */
+/* The result block. now - the job's start is the whole time. */
 void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e);
 
+/* seconds[n] (n <= 64) as parts of a thousand of their sum, which they add up to exactly. Pure. */
+void mb_report_shares(const double *seconds, int n, int *thousandths);
 /* Largest over mean of v[n]; *worst: its index. 0 if all are 0. Pure. */
 double mb_report_imbalance(const int64_t *v, int32_t n, int32_t *worst);
 /* "1.50 GiB", "12 B"; "4.2 s", "1:02:03" or "2 d 01:02:03"; "950", "1.23k", "4.56M", "7.89B" into buf, returned. Pure. */

@@ -36,7 +36,7 @@ static void header(struct mb_job_state *j)
     struct mb_report_head h = {.version = PACKAGE_VERSION, .conf = j->app.conf, .model = j->app.model, .topo = j->app.topo,
                                .plan = j->app.plan, .path_name = j->app.path_name, .device = device, .chosen = j->app.auto_reason,
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
-    mb_report_init(&j->report, mb_now(), j->start.rows_done);
+    mb_report_init(&j->report, j->t_start, j->start.rows_done);
     mb_report_header(&j->report, &h);
     if (j->start.state == MB_RUNDIR_RESUMES)
         mb_print("resumed             : %lld of %llu rows are done, %lld lines were under way with %lld tokens",
@@ -49,6 +49,9 @@ static void sync_journal(void *arg)
     struct mb_job_state *j = arg;
     if (j->journal != NULL)
         (void)mb_journal_sync_now(j->journal); /* it logged what went wrong; the process ends after this */
+    j->failure = MB_PEER;
+    if (j->app.rank == 0 && j->ticks != NULL)
+        (void)mb_job_write_status(j, "stopped", mb_status_exit(MB_STOP));
 }
 
 static enum mb_status make_engine(struct mb_job_state *j)
@@ -59,14 +62,15 @@ static enum mb_status make_engine(struct mb_job_state *j)
     if (j->app.rank == 0) {
         j->ticks = calloc((size_t)j->app.size, sizeof *j->ticks);
         j->scratch = calloc((size_t)j->app.size, sizeof *j->scratch);
+        j->spent = calloc((size_t)j->app.size, sizeof *j->spent);
     }
-    enum mb_status st = j->app.rank == 0 && (j->ticks == NULL || j->scratch == NULL)
+    enum mb_status st = j->app.rank == 0 && (j->ticks == NULL || j->scratch == NULL || j->spent == NULL)
                             ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size)
                             : MB_OK;
     MB_TRY(mb_comm_agree(j->app.comm, st, "counters"));
-    MB_TRY(mb_app_engine(&j->app, mb_job_tick, j));
+    st = mb_app_engine(&j->app, mb_job_tick, j);
     j->load_seconds = mb_now() - j->t_engine;
-    return MB_OK;
+    return st;
 }
 
 static enum mb_status job(struct mb_job_state *j, int *exit_code)
@@ -92,6 +96,7 @@ static enum mb_status job(struct mb_job_state *j, int *exit_code)
     MB_TRY(mb_comm_agree(comm, st, "saving the provenance"));
     st = make_engine(j);
     if (st == MB_OK) {
+        j->begun = true;
         j->t_run = mb_now();
         st = mb_engine_run(j->app.engine, j->source, j->sink);
     }
@@ -113,6 +118,7 @@ static void job_fini(struct mb_job_state *j)
     mb_extras_fini(&j->extras);
     free(j->ticks);
     free(j->scratch);
+    free(j->spent);
     for (int i = 0; i < j->argc; i++)
         free(j->argv[i]);
     free(j->argv);
@@ -129,6 +135,8 @@ enum mb_status mb_run(const struct mb_conf *conf, int *argc, char ***argv, int *
         st = mb_app_start(&j->app, conf, argc, argv);
     if (st == MB_OK)
         st = mb_comm_agree(j->app.comm, job(j, exit_code), "the end of the job");
+    if (st != MB_OK && *exit_code < 0 && j->begun)
+        *exit_code = mb_status_exit_begun(st);
     mb_app_end_device(&j->app);
     job_fini(j);
     mb_app_end(&j->app);

@@ -11,6 +11,7 @@
 
 /* One rank's share, flat. */
 struct report_msg {
+    struct mb_tick_msg tick;
     struct mb_counters counters;
     int64_t expert_bytes, peak_bytes, grown_bytes, cat_peak[MB_MEM_COUNT];
     double load_seconds;
@@ -260,8 +261,11 @@ static enum mb_status on_demand(struct mb_extras *x, const struct mb_job_state *
 static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
 {
     memset(m, 0, sizeof *m);
-    mb_engine_counters(j->app.engine, &m->counters);
-    m->expert_bytes = mb_engine_expert_bytes(j->app.engine);
+    if (j->app.engine != NULL) {
+        mb_job_own_tick(j, &m->tick);
+        mb_engine_counters(j->app.engine, &m->counters);
+        m->expert_bytes = mb_engine_expert_bytes(j->app.engine);
+    }
     for (int i = 0; i < MB_MEM_COUNT; i++) {
         m->cat_peak[i] = j->app.mem.peak[i];
         m->peak_bytes += m->cat_peak[i];
@@ -272,31 +276,63 @@ static void fill_msg(const struct mb_job_state *j, struct report_msg *m)
     m->load_seconds = j->load_seconds;
 }
 
-static void sum_up(struct mb_job_state *j, const struct report_msg *all)
+static void add_counters(struct mb_counters *sum, const struct mb_counters *c)
 {
-    int64_t *sum = (int64_t *)&j->end.sum;
-    size_t ints = offsetof(struct mb_counters, seconds_compute) / sizeof(int64_t);
+    int64_t *to = (int64_t *)sum;
+    const int64_t *v = (const int64_t *)c;
 
-    for (int r = 0; r < j->app.size; r++) {
-        const int64_t *v = (const int64_t *)&all[r].counters;
-        for (size_t i = 0; i < ints; i++)
-            sum[i] += v[i];
-        j->end.sum.seconds_compute += all[r].counters.seconds_compute;
-        j->end.sum.seconds_exchange += all[r].counters.seconds_exchange;
-        j->end.sum.seconds_wait += all[r].counters.seconds_wait;
-        j->end.sum.seconds_stage_wait += all[r].counters.seconds_stage_wait;
-        j->end.sum.seconds_run += all[r].counters.seconds_run;
-        j->end.sum.seconds_tail += all[r].counters.seconds_tail;
-        if (all[r].peak_bytes > j->end.peak_bytes)
-            j->end.peak_bytes = all[r].peak_bytes;
-        if (all[r].grown_bytes > j->end.grown_bytes)
-            j->end.grown_bytes = all[r].grown_bytes;
+    for (size_t i = 0; i < offsetof(struct mb_counters, seconds) / sizeof(int64_t); i++)
+        to[i] += v[i];
+    for (int t = 0; t < MB_TIME_COUNT; t++)
+        sum->seconds[t] += c->seconds[t];
+    sum->seconds_stage_wait += c->seconds_stage_wait;
+    sum->seconds_run += c->seconds_run;
+    sum->seconds_tail += c->seconds_tail;
+}
+
+/* What rank 0 reports at the end, from n ranks' shares. */
+static void sum_up(struct mb_job_state *j, const struct report_msg *all, int n)
+{
+    struct mb_report_end *e = &j->end;
+
+    *e = (struct mb_report_end){.ranks = n, .load_seconds = j->load_seconds, .lanes = j->app.plan->layout.dp,
+                                .stages = j->app.plan->layout.pp, .leaders = mb_layout_leaders(&j->app.plan->layout)};
+    for (int r = 0; r < n; r++) {
+        const struct report_msg *m = &all[r];
+        add_counters(&e->sum, &m->counters);
+        j->ticks[r] = m->tick;
+        memcpy(j->spent[r], m->counters.seconds, sizeof m->counters.seconds);
+        j->spent[r][MB_SPENT_LOAD] = m->load_seconds;
+        e->peak_bytes = m->peak_bytes > e->peak_bytes ? m->peak_bytes : e->peak_bytes;
+        e->grown_bytes = m->grown_bytes > e->grown_bytes ? m->grown_bytes : e->grown_bytes;
     }
-    j->end.load_seconds = j->load_seconds;
-    j->end.ranks = j->app.size;
-    j->end.lanes = j->app.plan->layout.dp;
-    j->end.stages = j->app.plan->layout.pp;
-    j->end.leaders = mb_layout_leaders(&j->app.plan->layout);
+    e->spent = (const double (*)[MB_SPENT_COUNT])j->spent;
+}
+
+enum mb_status mb_job_last_counts(struct mb_job_state *j)
+{
+    struct report_msg mine, *all = calloc((size_t)j->app.size, sizeof *all);
+    enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size) : MB_OK;
+
+    st = mb_comm_agree(j->app.comm, st, "the last counters");
+    fill_msg(j, &mine);
+    if (st == MB_OK)
+        st = mb_comm_allgather(j->app.comm, &mine, sizeof mine, all, "the last counters");
+    for (int r = 0; r < j->app.size && st == MB_OK; r++)
+        j->wrote |= all[r].tick.written > 0;
+    if (st == MB_OK && j->app.rank == 0 && j->ticks != NULL)
+        sum_up(j, all, j->app.size);
+    free(all);
+    return st;
+}
+
+void mb_job_own_counts(struct mb_job_state *j)
+{
+    struct report_msg mine;
+
+    fill_msg(j, &mine);
+    if (j->app.rank == 0 && j->ticks != NULL)
+        sum_up(j, &mine, 1);
 }
 
 /* Sums over ranks, of which some may have no cache. Collective. */
@@ -356,7 +392,6 @@ enum mb_status mb_job_gather(struct mb_job_state *j)
     if (st == MB_OK && sum != NULL)
         st = mb_comm_sum_i64(j->app.comm, sum, (int32_t)cells, "expert usage");
     if (st == MB_OK && j->app.rank == 0) {
-        sum_up(j, all);
         st = extras_of(j, all, sum);
     }
     st = mb_comm_agree(j->app.comm, st, "gathering counters");

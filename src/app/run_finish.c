@@ -9,18 +9,15 @@
 #include "base/log.h"
 #include "io/results.h"
 
-/* Everybody's last counts to rank 0. */
-static enum mb_status last_ticks(struct mb_job_state *j)
+/* All ranks assemble for the same time; what is in no other part of a rank's time is the rest. */
+static void rest_of(double spent[MB_SPENT_COUNT], double whole, double assembly)
 {
-    struct mb_tick_msg mine, *all = calloc((size_t)j->app.size, sizeof *all);
+    double sum = 0;
 
-    MB_TRY(mb_comm_agree(j->app.comm, all == NULL ? mb_error(MB_NO_MEMORY, "no memory for counts") : MB_OK, "last counts"));
-    mb_job_own_tick(j, &mine);
-    enum mb_status st = mb_comm_allgather(j->app.comm, &mine, sizeof mine, all, "last counts");
-    if (st == MB_OK && j->app.rank == 0)
-        memcpy(j->ticks, all, sizeof *all * (size_t)j->app.size);
-    free(all);
-    return st;
+    spent[MB_SPENT_ASSEMBLY] = assembly;
+    for (int w = 0; w < MB_SPENT_COUNT; w++)
+        sum += w != MB_TIME_REST ? spent[w] : 0;
+    spent[MB_TIME_REST] = whole > sum ? whole - sum : 0;
 }
 
 static void result_block(struct mb_job_state *j, enum mb_status st)
@@ -33,21 +30,38 @@ static void result_block(struct mb_job_state *j, enum mb_status st)
     j->end.output = j->app.conf->output;
     j->end.status = st;
     mb_job_progress(j, &j->end.progress);
+    double now = mb_now();
+    for (int32_t r = 0; r < j->end.ranks; r++)
+        rest_of(j->spent[r], now - j->t_start, j->end.assembly_seconds);
     if (st != MB_OK && mb_rundir_owner(j->dir->dir, &owner) == MB_OK)
         again = mb_rundir_resume_command(owner);
     j->end.resume = again;
-    mb_report_result(&j->report, mb_now(), &j->end);
+    mb_report_result(&j->report, now, &j->end);
     json_decref(owner);
     free(again);
 }
 
-/* The job did not finish: everything is on disk, somebody can go on. */
-static enum mb_status stopped(struct mb_job_state *j, enum mb_status st)
+/* 75 where --resume may help. The same failure of two runs, of which neither added anything, will come a third time. All ranks
+ * come to the same. */
+static int code_of(const struct mb_job_state *j, enum mb_status st)
 {
-    int code = mb_status_exit(st);
+    int code = j->begun ? mb_status_exit_begun(st) : mb_status_exit(st);
 
+    if (code != 75 || st == MB_STOP || j->wrote || (int32_t)st != j->start.last_failure)
+        return code;
+    if (j->app.rank == 0)
+        mb_error(st, "the run before ended in the same way (%s), and neither added anything: a resume will not help until the cause is "
+                 "gone", mb_status_name(st));
+    return mb_status_exit(st) != 75 ? mb_status_exit(st) : 71;
+}
+
+/* The job did not finish: everything is on disk, somebody can go on. */
+static enum mb_status stopped(struct mb_job_state *j, enum mb_status st, int *exit_code)
+{
+    *exit_code = code_of(j, st);
+    j->failure = st;
     if (j->app.rank == 0 && j->ticks != NULL) {
-        (void)mb_job_write_status(j, code == 75 ? "stopped" : "failed", code); /* st is the cause that counts */
+        (void)mb_job_write_status(j, *exit_code == 75 ? "stopped" : "failed", *exit_code); /* st is the cause that counts */
         if (mb_signals_name() != NULL)
             mb_info("stopped by %s", mb_signals_name());
         result_block(j, st);
@@ -115,8 +129,11 @@ static enum mb_status complete(struct mb_job_state *j, int *exit_code)
  * What they have written is in their journals; on_lost brings this rank's to disk. */
 static _Noreturn void end_alone(struct mb_job_state *j, enum mb_status st)
 {
+    int code;
+
     mb_error(st, "rank %d can't go on with the others: the job ends here; what was computed is in the journals", j->app.rank);
-    (void)stopped(j, st);
+    mb_job_own_counts(j);
+    (void)stopped(j, st, &code);
     fflush(NULL);
     mb_comm_end(j->app.comm, st);
 }
@@ -128,18 +145,18 @@ enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exi
     enum mb_status sync = mb_journal_sync_now(j->journal);
 
     st = mb_comm_agree(j->app.comm, st != MB_OK ? st : sync, "running");
-    if (j->app.engine == NULL)
-        return stopped(j, st);
-    enum mb_status last = last_ticks(j);
+    enum mb_status last = mb_job_last_counts(j);
     if (st == MB_OK)
         st = last;
     if (st == MB_OK)
         st = mb_job_gather(j);
     if (st != MB_OK)
-        return stopped(j, st);
+        return stopped(j, st, exit_code);
     mb_app_end_device(&j->app); /* its memory may serve the assembly */
+    double t0 = mb_now();
     st = mb_comm_agree(j->app.comm, assemble(j), "assembling the results");
+    j->end.assembly_seconds = mb_now() - t0;
     if (st != MB_OK)
-        return stopped(j, st);
+        return stopped(j, st, exit_code);
     return mb_comm_agree(j->app.comm, complete(j, exit_code), "finishing");
 }

@@ -23,6 +23,7 @@ static void parse_options(struct mb_job_state *j)
 
     mb_parse_options_init(p);
     p->tok = j->app.tok;
+    p->longest_token = p->tok != NULL ? mb_tokenizer_longest(p->tok) : 0;
     p->mem = &j->app.mem;
     p->vocab = m->vocab;
     p->max_len = j->app.plan->max_len;
@@ -199,6 +200,19 @@ static enum mb_status fold(struct mb_job_state *j)
     return MB_OK;
 }
 
+/* The failure of the last run, if it started with what is there now: it has added nothing. */
+static enum mb_status last_failure(const struct mb_job_state *j, const struct mb_run_last *last)
+{
+    bool same = j->start.state == MB_RUNDIR_RESUMES && last->from_rows == j->start.rows_done &&
+                last->from_tokens == j->start.forced_tokens;
+
+    for (int st = MB_NO_MEMORY; st <= MB_DEADLINE && same; st++) {
+        if (strcmp(mb_status_name((enum mb_status)st), last->failure) == 0)
+            return (enum mb_status)st;
+    }
+    return MB_OK;
+}
+
 static enum mb_status open_first(struct mb_job_state *j)
 {
     if (j->app.conf->openai_output[0] != 0 && j->app.tok == NULL)
@@ -206,12 +220,19 @@ static enum mb_status open_first(struct mb_job_state *j)
                         j->app.conf->model);
     MB_TRY(make_index(j));
     MB_TRY(make_identity(j, &mb_index_info(j->index)->hash));
+    struct mb_run_last last = {.failure = ""};
+    char *dir = format("%s.d", j->app.conf->output);
+    if (dir != NULL)
+        mb_rundir_last(dir, &last);
+    free(dir);
     MB_TRY(make_dir(j));
     if (j->start.state == MB_RUNDIR_COMPLETE)
         return MB_OK;
     j->start.chat_time = mb_job_first_start(j->dir);
     MB_TRY(check_room(j, &j->start.input));
-    return fold(j);
+    MB_TRY(fold(j));
+    j->start.last_failure = (int32_t)last_failure(j, &last);
+    return MB_OK;
 }
 
 /* ---------------------------------------------------------------- every rank */

@@ -49,7 +49,9 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
     mb_job_progress(j, &p);
     struct mb_run_status s = {.state = state, .exit_code = exit_code, .rows = p.total, .committed = p.done,
                               .acknowledged = j->start.rows_done, .errors = p.errors, .seconds = now - j->t_start,
-                              .tokens_per_second = j->report.rate, .eta = mb_report_eta(&j->report, now, &p)};
+                              .tokens_per_second = j->report.rate, .eta = mb_report_eta(&j->report, now, &p),
+                              .failure = mb_status_name(j->failure), .from_rows = j->start.rows_done,
+                              .from_tokens = j->start.forced_tokens};
     for (int r = 0; r < j->app.size; r++) {
         s.acknowledged += j->ticks[r].acknowledged;
         s.prompt_tokens += j->ticks[r].prompt_tokens;
@@ -92,6 +94,7 @@ static enum mb_status tick_first(struct mb_job_state *j, double now)
     MB_TRY(collect(j));
     mb_job_own_tick(j, &j->ticks[0]);
     mb_job_progress(j, &p);
+    mb_report_sample(&j->report, now, p.tokens);
     mb_report_progress(&j->report, now, &p);
     if (now - j->last_newest > NEWEST_SECONDS) {
         j->last_newest = now;

@@ -47,6 +47,9 @@ static enum mb_status share_model(struct mb_app *a)
 
     if (a->rank == 0) {
         st = mb_model_open(a->conf->model, (int32_t)a->conf->k, &a->model);
+        if (st == MB_OK && a->model->n_files == 0)
+            st = mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
+                          "`moebatch plan` and `moebatch inspect -m`", a->conf->model);
         if (st == MB_OK)
             st = mb_model_identity(a->conf->model, &a->model_id);
         if (st == MB_OK)
@@ -86,6 +89,13 @@ static enum mb_status choose_path(struct mb_app *a)
 
 /* ---------------------------------------------------------------- machine */
 
+static void warn_address(const struct mb_topo_local *l)
+{
+    if (l->address_room > 0 && l->address_room < l->memory_free)
+        mb_warn("a limit on address space (ulimit -v) leaves this process %.2f GiB: the job is planned with that; ulimit -v unlimited "
+                "lifts it", (double)l->address_room / (1 << 30));
+}
+
 /* Threads go where the plan says; the device's threads inherit the mask of the thread that opens it. */
 static void bind_threads(const struct mb_app *a)
 {
@@ -118,6 +128,8 @@ static enum mb_status share_topology(struct mb_app *a)
         st = mb_comm_allgather(a->comm, &mine, sizeof mine, all, "topology");
     if (st == MB_OK)
         st = mb_comm_same_node(a->comm, node);
+    if (st == MB_OK)
+        warn_address(&mine);
     if (st == MB_OK)
         st = mb_topo_create(all, node, a->size, (int32_t)a->conf->threads, &a->topo);
     free(all);

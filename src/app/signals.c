@@ -25,6 +25,11 @@ void mb_signals_install(void)
     sigaction(SIGPIPE, &ign, NULL);
 }
 
+void mb_signals_pipe_ends(void)
+{
+    signal(SIGPIPE, SIG_DFL);
+}
+
 const volatile sig_atomic_t *mb_signals_stop(void)
 {
     return &stop_asked;

@@ -13,4 +13,6 @@ void mb_signals_ask(int sig);
 int mb_signals_number(void);
 /* Name of the signal that asked first, or NULL. */
 const char *mb_signals_name(void);
+/* A write to a closed pipe ends the process quietly (as without mb_signals_install, which lets writes fail). Local. */
+void mb_signals_pipe_ends(void);
 #endif

@@ -12,7 +12,7 @@
 
 static enum mb_status io_status(int err)
 {
-    return err == ENOSPC || err == EDQUOT ? MB_NO_SPACE : MB_IO;
+    return mb_status_of_errno(err);
 }
 
 char *mb_path_join(const char *dir, const char *name)

@@ -1,5 +1,7 @@
 #include "base/status.h"
 
+#include <errno.h>
+
 static const struct {
     const char *name;
     int exit_code;
@@ -10,10 +12,12 @@ static const struct {
     [MB_MODEL] = {"model", 2},
     [MB_LAYOUT] = {"layout", 2},
     [MB_STOP] = {"stop", 75},
-    [MB_NO_MEMORY] = {"no-memory", 75},
-    [MB_NO_SPACE] = {"no-space", 75},
-    [MB_IO] = {"io", 75},
-    [MB_DEVICE] = {"device", 75},
+    [MB_NO_MEMORY] = {"no-memory", 71}, /* these as sysexits.h has them */
+    [MB_NO_SPACE] = {"no-space", 73},
+    [MB_CANT_CREATE] = {"cannot-create", 73},
+    [MB_DENIED] = {"denied", 77},
+    [MB_IO] = {"io", 74},
+    [MB_DEVICE] = {"device", 71},
     [MB_PEER] = {"peer", 75},
     [MB_DEADLINE] = {"deadline", 75},
     [MB_CORRUPT] = {"corrupt", 70},
@@ -29,4 +33,32 @@ const char *mb_status_name(enum mb_status st)
 int mb_status_exit(enum mb_status st)
 {
     return (unsigned)st < MB_STATUS_COUNT ? rows[st].exit_code : 70;
+}
+
+int mb_status_exit_begun(enum mb_status st)
+{
+    return st >= MB_STOP && st <= MB_DEADLINE ? 75 : mb_status_exit(st);
+}
+
+enum mb_status mb_status_of_errno(int err)
+{
+    switch (err) {
+    case ENOSPC:
+    case EDQUOT:
+        return MB_NO_SPACE;
+    case EACCES:
+    case EPERM:
+        return MB_DENIED;
+    case EROFS:
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+        return MB_CANT_CREATE;
+    case ENOMEM:
+        return MB_NO_MEMORY;
+    default:
+        return MB_IO;
+    }
 }

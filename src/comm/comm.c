@@ -19,8 +19,8 @@ _Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st)
     mb_watchdog_run_lost(c->dog);
     nanosleep(&grace, NULL);
     mb_watchdog_begin(c->dog, "MPI_Abort");
-    MPI_Abort(MPI_COMM_WORLD, mb_status_exit(st));
-    _Exit(mb_status_exit(st));
+    MPI_Abort(MPI_COMM_WORLD, mb_status_exit_begun(st)); /* on_lost has brought the journal to disk */
+    _Exit(mb_status_exit_begun(st));
 }
 
 void mb_mpi_check(struct mb_comm *c, int rc, const char *call)

@@ -26,10 +26,10 @@ enum mb_status mb_isa_choose(const char *name, enum mb_isa *out)
     if (isa == MB_ISA_COUNT)
         return mb_error(MB_USAGE, "--isa %s is not one of auto, portable, avx2, avx512, amx", name);
     if (isa > have)
-        return mb_error(MB_DEVICE, "this machine has no %s, its widest is %s; use --isa auto", name,
+        return mb_error(MB_LAYOUT, "this machine has no %s, its widest is %s; use --isa auto", name,
                         names[have]);
     if (!mb_tile_self_test(isa))
-        return mb_error(MB_DEVICE,
+        return mb_error(MB_LAYOUT,
                         "%s adds in another order on this machine than the results need; use --isa auto",
                         name);
     *out = isa;

@@ -8,7 +8,7 @@ const char *mb_isa_name(enum mb_isa isa);
  * Asks the kernel for that permission, once per process and harmlessly again. */
 enum mb_isa mb_isa_detect(void);
 /* name: "auto" (or NULL) or an ISA's name. The choice has passed the self-test: an ISA whose kernels differ
- * from the scalar dot rule on this machine is left out with a warning under "auto" and is MB_DEVICE when
+ * from the scalar dot rule on this machine is left out with a warning under "auto" and is MB_LAYOUT when
  * asked for by name, as is one the machine does not have. An unknown name is MB_USAGE. */
 enum mb_status mb_isa_choose(const char *name, enum mb_isa *out);
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/wire.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 #define TAG_HEADER 1
@@ -221,7 +222,10 @@ enum mb_status mb_batch_take(struct mb_engine *e)
     struct mb_where at = {"the step header", e->step, -1};
     struct header h;
 
-    MB_TRY(mb_comm_take(e->t.line, 0, TAG_HEADER, &e->transit.msg, &at));
+    enum mb_time before = mb_time_into(e, MB_TIME_WAIT);
+    enum mb_status st = mb_comm_take(e->t.line, 0, TAG_HEADER, &e->transit.msg, &at);
+    (void)mb_time_into(e, before);
+    MB_TRY(st);
     struct mb_wire w = mb_wire_of(e->transit.msg.data, e->transit.msg.len);
     mb_wire_get(&w, &h, sizeof h);
     if (w.bad || h.step != e->step || h.rows < 0 || h.rows > e->o.plan->max_batch_rows || h.seqs < 0 ||

@@ -1,5 +1,6 @@
 #include "engine/count.h"
 
+#include "base/clock.h"
 #include "engine/work.h"
 
 void mb_count_attention(struct mb_engine *e, const struct mb_attn_args *a, int64_t d, int64_t dv)
@@ -32,4 +33,15 @@ int64_t mb_count_tick(struct mb_engine *e, bool rows)
         e->counters.pipeline_ticks = t;
     }
     return t;
+}
+
+enum mb_time mb_time_into(struct mb_engine *e, enum mb_time t)
+{
+    enum mb_time before = e->time_in;
+    double now = mb_now();
+
+    e->counters.seconds[before] += now - e->time_since;
+    e->time_since = now;
+    e->time_in = t;
+    return before;
 }

@@ -25,4 +25,6 @@ void mb_count_append(struct mb_engine *e, struct mb_view k, struct mb_view v);
  * from a stage to the next, and what waited for results begins behind them. rows: whether it has any. Returns
  * the tick after which its results are there. */
 int64_t mb_count_tick(struct mb_engine *e, bool rows);
+/* From now on the rank's time goes into t; returns what it went into before, to be given back. Local. */
+enum mb_time mb_time_into(struct mb_engine *e, enum mb_time t);
 #endif

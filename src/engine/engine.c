@@ -192,7 +192,10 @@ static enum mb_status step_exchange(struct mb_engine *e)
 
     mb_engine_mine(e, -1, &mine);
     mine.rows = e->batch.rows;
-    MB_TRY(mb_xchg_step(e->xchg, &mine, &heads));
+    enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
+    enum mb_status st = mb_xchg_step(e->xchg, &mine, &heads);
+    (void)mb_time_into(e, before);
+    MB_TRY(st);
     e->told |= mine.status != MB_OK;
     mb_engine_heads(e, heads);
     return MB_OK;
@@ -211,6 +214,15 @@ static enum mb_status head_and_mtp(struct mb_engine *e, struct mb_sink *sink)
     return mb_mtp_run(e, sink);
 }
 
+static enum mb_status serve_only(struct mb_engine *e)
+{
+    enum mb_time before = mb_time_into(e, MB_TIME_EXPERTS);
+    enum mb_status st = mb_moe_serve(e);
+
+    (void)mb_time_into(e, before);
+    return st;
+}
+
 /* Layers and, where the rank has none or fewer than others, its experts for the exchanges that are left. */
 static enum mb_status layers(struct mb_engine *e, bool active, struct mb_sink *sink)
 {
@@ -220,7 +232,7 @@ static enum mb_status layers(struct mb_engine *e, bool active, struct mb_sink *s
         st = head_and_mtp(e, sink);
     MB_TRY(st);
     while (e->exchange < e->t.n_exchanges && !mb_step_over(e))
-        MB_TRY(mb_moe_serve(e));
+        MB_TRY(serve_only(e));
     return e->status;
 }
 
@@ -380,8 +392,11 @@ static enum mb_status run_steps(struct mb_engine *e, struct mb_source *src, stru
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
 {
     double t0 = mb_now();
+    e->time_in = MB_TIME_REST;
+    e->time_since = t0;
     enum mb_status st = run_steps(e, src, sink);
-    double t1 = mb_now();
+    (void)mb_time_into(e, MB_TIME_WAIT);
+    double t1 = e->time_since;
 
     e->counters.seconds_run += t1 - t0;
     if (st != MB_OK)
@@ -389,8 +404,9 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
     bool stopped = e->peers_stop && !e->peers_idle;
     if (e->t.l.dp > 1) /* the other lanes may be at work, and ask this rank for requests */
         MB_TRY(mb_comm_meet(e->o.comm, idle_tick, e));
-    e->counters.seconds_tail += mb_now() - t1;
-    e->counters.seconds_run += mb_now() - t1;
+    (void)mb_time_into(e, MB_TIME_REST);
+    e->counters.seconds_tail += e->time_since - t1;
+    e->counters.seconds_run += e->time_since - t1;
     return stopped ? MB_STOP : MB_OK;
 }
 
@@ -409,7 +425,9 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)
     memcpy(out->dispatch_messages, x.dispatch_messages, sizeof x.dispatch_messages);
     memcpy(out->combine_bytes, x.combine_bytes, sizeof x.combine_bytes);
     memcpy(out->combine_messages, x.combine_messages, sizeof x.combine_messages);
-    out->seconds_wait = x.seconds_wait;
+    double waited = x.seconds_wait < out->seconds[MB_TIME_EXCHANGE] ? x.seconds_wait : out->seconds[MB_TIME_EXCHANGE];
+    out->seconds[MB_TIME_EXCHANGE] -= waited;
+    out->seconds[MB_TIME_WAIT] += waited;
     const struct mb_comm *group[] = {e->t.tp, e->t.sp, e->t.att, e->t.line, e->t.etp};
     for (size_t i = 0; i < sizeof group / sizeof group[0]; i++) {
         if (group[i] != NULL)

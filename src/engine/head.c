@@ -3,6 +3,7 @@
  * in the last stage gets all logits of a row and samples. */
 #include <string.h>
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 struct piece {
@@ -281,7 +282,7 @@ static enum mb_status logits(struct mb_engine *e, struct piece *p)
     return e->t.att == NULL ? logits_alone(e, p) : logits_shared(e, p);
 }
 
-enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink)
+static enum mb_status head_run(struct mb_engine *e, struct mb_sink *sink)
 {
     struct piece p = {.x = mb_rows_of(e->work.x, e->batch.n_own, e->o.model->hidden, MB_F32),
                       .norm = &e->w.final_norm, .norm_b = &e->w.final_norm_b};
@@ -295,6 +296,15 @@ enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink)
         MB_TRY(save_logits(e, &p, sink));
     }
     return MB_OK;
+}
+
+enum mb_status mb_head_run(struct mb_engine *e, struct mb_sink *sink)
+{
+    enum mb_time before = mb_time_into(e, MB_TIME_HEAD);
+    enum mb_status st = head_run(e, sink);
+
+    (void)mb_time_into(e, before);
+    return st;
 }
 
 enum mb_status mb_head_mtp(struct mb_engine *e, struct mb_view x, struct mb_sink *sink)

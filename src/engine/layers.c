@@ -1,6 +1,7 @@
 /* The one layer loop: every model is this walk over its layers. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 static enum mb_status norm_into(struct mb_engine *e, struct mb_view out, struct mb_view raw, struct mb_view x,
@@ -53,11 +54,15 @@ enum mb_status mb_layer_run(struct mb_engine *e, int32_t l, struct mb_view x)
 {
     struct mb_view t = mb_rows_of(e->work.t, x.rows, x.cols, MB_F32), h = mb_rows_of(e->work.h, x.rows, x.cols, e->o.path);
 
+    enum mb_time before = mb_time_into(e, MB_TIME_ATTENTION);
     if (e->status == MB_OK)
         e->status = attention_block(e, l, x, h, t);
+    (void)mb_time_into(e, before);
     if (!e->w.layer[l].moe && e->status != MB_OK)
         return e->status;
+    (void)mb_time_into(e, MB_TIME_EXPERTS);
     enum mb_status st = ffn_block(e, l, x, h, t);
+    (void)mb_time_into(e, before);
     if (st != MB_OK)
         e->status = st;
     return e->status;
@@ -80,7 +85,10 @@ static enum mb_status take_rows(struct mb_engine *e, struct mb_view x)
 
     if (x.rows == 0)
         return MB_OK;
-    MB_TRY(mb_comm_take(e->t.line, in_line(e, e->t.at.stage - 1), TAG_ROWS, &e->transit.msg, &at));
+    enum mb_time before = mb_time_into(e, MB_TIME_WAIT);
+    enum mb_status st = mb_comm_take(e->t.line, in_line(e, e->t.at.stage - 1), TAG_ROWS, &e->transit.msg, &at);
+    (void)mb_time_into(e, before);
+    MB_TRY(st);
     e->counters.seconds_stage_wait += mb_now() - t0;
     if (e->transit.msg.len != (uint64_t)(x.rows * x.cols * 4))
         return mb_error(MB_BUG, "step %lld: %zu bytes came for %lld rows; ranks are out of step", (long long)e->step,

@@ -1,6 +1,7 @@
 /* The FFN of one layer: dense, or routed experts over ranks plus a shared expert. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/count.h"
 #include "engine/work.h"
 #include "engine/zero.h"
 
@@ -79,11 +80,29 @@ static const int32_t *exchange_ids(struct mb_engine *e, const int32_t *experts, 
     return e->work.h_ids;
 }
 
+static enum mb_status combine(struct mb_engine *e, struct mb_view y, struct mb_view out)
+{
+    enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
+    enum mb_status st = mb_xchg_combine(e->xchg, y, out);
+
+    (void)mb_time_into(e, before);
+    return st;
+}
+
+static enum mb_status dispatch(struct mb_engine *e, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
+                               const int32_t *to, const float *weights, struct mb_dispatched *d)
+{
+    enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
+    enum mb_status st = mb_xchg_dispatch(e->xchg, v, mine, in, to, weights, d);
+
+    (void)mb_time_into(e, before);
+    return st;
+}
+
 /* The experts' work and the way back. What fails here is told by the combine, in which the peers wait. */
 static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, struct mb_view out)
 {
     struct mb_view y;
-    double t0 = mb_now();
 
     if (e->zero != NULL)
         mb_zero_round(e, d->begin);
@@ -92,13 +111,9 @@ static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, 
     if (st != MB_OK) {
         e->told = true;
         mb_xchg_fail(e->xchg, st);
-        return mb_xchg_combine(e->xchg, MB_NO_VIEW, out);
+        return combine(e, MB_NO_VIEW, out);
     }
-    double t1 = mb_now();
-    MB_TRY(mb_xchg_combine(e->xchg, y, out));
-    e->counters.seconds_compute += t1 - t0;
-    e->counters.seconds_exchange += mb_now() - t1;
-    return MB_OK;
+    return combine(e, y, out);
 }
 
 /* A dispatch is over: what was said in it. Returns whether the step is over too. */
@@ -117,10 +132,11 @@ static enum mb_status serve_rounds(struct mb_engine *e, int32_t layer, struct mb
 
     MB_TRY(serve(e, d, out));
     while (d->round + 1 < d->rounds) {
-        double t0 = mb_now();
         mb_engine_mine(e, layer, &mine);
-        MB_TRY(mb_xchg_again(e->xchg, &mine, d));
-        e->counters.seconds_exchange += mb_now() - t0;
+        enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
+        enum mb_status st = mb_xchg_again(e->xchg, &mine, d);
+        (void)mb_time_into(e, before);
+        MB_TRY(st);
         if (heard(e, &mine, d))
             return e->status;
         MB_TRY(serve(e, d, out));
@@ -143,7 +159,9 @@ static enum mb_status servers(struct mb_engine *e, int32_t j, const int32_t *ids
     *v = e->t.serve[j];
     if (e->zero == NULL)
         return MB_OK;
+    enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
     enum mb_status st = mb_zero_step(e, j, ids, n, v);
+    (void)mb_time_into(e, before);
     mb_engine_must(e, st);
     return st;
 }
@@ -157,7 +175,6 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     struct mb_dispatched d;
     int32_t *ids = NULL;
     float *weights = NULL;
-    double t0 = mb_now();
 
     enum mb_status st = e->status == MB_OK ? route(e, l, raw, &ids, &weights) : e->status;
     int64_t pairs = st == MB_OK ? h.rows * e->o.model->router.k : 0;
@@ -170,12 +187,9 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
         e->status = st;
     mb_engine_mine(e, l, &mine);
     struct mb_view in = st == MB_OK ? h : mb_view_rows(h, 0, 0);
-    double t1 = mb_now();
     if (e->expert_lora)
         mb_xchg_tags(e->xchg, e->batch.own_tag);
-    MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, to, weights, &d));
-    e->counters.seconds_compute += t1 - t0;
-    e->counters.seconds_exchange += mb_now() - t1;
+    MB_TRY(dispatch(e, v, &mine, in, to, weights, &d));
     if (heard(e, &mine, &d))
         return e->status;
     note_served(e, y->moe_index, h.rows);
@@ -206,7 +220,7 @@ enum mb_status mb_moe_serve(struct mb_engine *e)
         e->status = fetched;
     int32_t layer = layer_of(e, j);
     mb_engine_mine(e, layer, &mine);
-    MB_TRY(mb_xchg_dispatch(e->xchg, v, &mine, in, NULL, NULL, &d));
+    MB_TRY(dispatch(e, v, &mine, in, NULL, NULL, &d));
     return heard(e, &mine, &d) ? e->status : serve_rounds(e, layer, &d, out);
 }
 

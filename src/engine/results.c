@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "engine/count.h"
 #include "engine/work.h"
 
 #define TAG_RESULT 3
@@ -333,20 +334,21 @@ enum mb_status mb_results_take(struct mb_engine *e, struct mb_sink *sink)
     struct mb_flight *f = &e->flight[e->first_flight];
     int32_t per = e->t.l.tp * e->t.l.sp, n = per * e->t.l.pp;
     struct mb_where at = {"the results of a step", f->step, -1};
-    double t0 = mb_now();
 
     mb_found_reset(e, f->rows);
     for (int32_t i = 1; i <= n;
          i++) { /* the rank that samples is the first of the last stage; its logits are used at once */
         int32_t r = i % n;
-        MB_TRY(mb_comm_take(e->t.line, r, TAG_RESULT, &e->transit.msg, &at));
+        enum mb_time before = mb_time_into(e, MB_TIME_WAIT);
+        enum mb_status st = mb_comm_take(e->t.line, r, TAG_RESULT, &e->transit.msg, &at);
+        (void)mb_time_into(e, before);
+        MB_TRY(st);
         struct mb_wire w = mb_wire_of(e->transit.msg.data, e->transit.msg.len);
         if (!unpack(e, f, r / per, &w))
             return mb_error(MB_BUG, "rank %d sent results of step %lld that make no sense",
                             mb_comm_world_rank(e->t.line, r), (long long)f->step);
         MB_TRY(save_logits(e, f, &w, sink));
     }
-    e->counters.seconds_exchange += mb_now() - t0;
     MB_TRY(mb_results_use(e, f, sink));
     MB_TRY(mb_sched_retire(e, f, sink));
     e->results_tick = f->tick;

@@ -155,6 +155,8 @@ struct mb_engine {
     int32_t *mtp_ids;             /* [2 * max_rows] next tokens of the part's rows; tokens drawn */
     uint16_t *mtp_tag;            /* [max_rows] zeros */
     struct mb_counters counters;
+    enum mb_time time_in;         /* what the time since time_since goes into */
+    double time_since;
     /* scheduler, of a leader */
     struct mb_seq **running;      /* in order of admission */
     int32_t n_running;

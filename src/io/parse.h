@@ -38,6 +38,7 @@ struct mb_parse_options {
     enum mb_input_format format;
     int32_t vocab;                  /* ids are 0 .. vocab-1 */
     int64_t max_len;                /* prompt + output positions of the model */
+    int64_t longest_token; /* bytes; 0: not known. Longer texts than max_len of them are refused untokenised */
     int32_t bos;                    /* -1: none */
     int32_t prefix;                 /* what text starts from that is scored with nothing before it: BOS, else EOS; -1: none */
     enum mb_add_bos add_bos;        /* text only; ids never get one */

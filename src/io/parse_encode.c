@@ -25,11 +25,29 @@ static enum mb_status put_id(struct mb_ids *ids, int32_t id)
     return MB_OK;
 }
 
+/* Text that cannot fit whatever its tokens are is refused before anybody looks for them: each stands for longest_token bytes at
+ * most, and fourfold leaves room for normalizers that make text shorter. Rolling texts and cut ones may be longer. */
+static enum mb_status check_bytes(struct mb_draft *d, size_t n)
+{
+    const struct mb_parse_options *o = d->opt;
+    uint64_t most;
+
+    if (o->longest_token <= 0 || d->req->kind == MB_KIND_ROLLING || (d->req->kind == MB_KIND_LOGLIKELIHOOD && o->truncate_left) ||
+        !mb_mul_ok((uint64_t)o->max_len, 4 * (uint64_t)o->longest_token, &most) || n <= most)
+        return MB_OK;
+    return mb_draft_bad(d, "too long: %zu bytes of text are more than %lld tokens can be, and the model takes no more", n,
+                        (long long)o->max_len);
+}
+
 /* Text -> ids with the BOS rules of --add-bos. plain: no post-processor (rendered chats bring their own BOS; a continuation
  * after ids has none). */
 static enum mb_status encode(struct mb_draft *d, const char *text, size_t n, bool plain, struct mb_ids *out)
 {
     const struct mb_parse_options *o = d->opt;
+
+    if (o->tok == NULL)
+        return mb_draft_bad(d, "the model has no tokenizer: give token ids (prompt_ids, context_ids and continuation_ids, text_ids)");
+    MB_TRY(check_bytes(d, n));
     bool front = o->bos >= 0 && !plain && mb_tokenizer_adds_front(o->tok, o->bos);
     int64_t from = out->n;
 
@@ -84,7 +102,7 @@ static enum mb_status encode_scored(struct mb_draft *d, const char *text, size_t
 {
     const struct mb_parse_options *o = d->opt;
     struct mb_bytes front = {0};
-    enum mb_status st = o->prefix >= 0 ? mb_tokenizer_decode(o->tok, &o->prefix, 1, false, &front) : MB_OK;
+    enum mb_status st = o->prefix >= 0 && o->tok != NULL ? mb_tokenizer_decode(o->tok, &o->prefix, 1, false, &front) : MB_OK;
     bool has = front.len > 0 && front.len <= n && memcmp(text, front.data, front.len) == 0;
 
     mb_bytes_fini(&front);

@@ -347,7 +347,7 @@ static enum mb_status make_run(struct mb_rundir *d, int32_t after)
         if (mkdir(d->run, 0777) == 0)
             return mb_dir_sync(d->dir);
         if (errno != EEXIST)
-            return mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: mkdir: %s", d->run,
+            return mb_error(mb_status_of_errno(errno), "%s: mkdir: %s", d->run,
                             strerror(errno));
     }
     return mb_error(MB_IO, "%s: no run number is free", d->dir);
@@ -418,12 +418,13 @@ enum mb_status mb_rundir_status(const struct mb_rundir *d, const struct mb_run_s
     time_t now = time(NULL);
     struct tm tm;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    json_t *v = json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "state", s->state,
+    json_t *v = json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:I, s:I, s:s}", "state", s->state,
                           "exit_code", s->exit_code, "run", (int)d->number, "total", (json_int_t)s->rows, "committed",
                           (json_int_t)s->committed, "acknowledged", (json_int_t)s->acknowledged, "errors",
                           (json_int_t)s->errors, "prompt_tokens", (json_int_t)s->prompt_tokens, "output_tokens",
                           (json_int_t)s->output_tokens, "seconds", s->seconds, "tokens_per_second", s->tokens_per_second,
-                          "eta_seconds", s->eta, "updated", when);
+                          "eta_seconds", s->eta, "failure", s->failure == NULL ? "ok" : s->failure, "from_rows",
+                          (json_int_t)s->from_rows, "from_tokens", (json_int_t)s->from_tokens, "updated", when);
     enum mb_status st = write_in(d->dir, "status.json", v, false);
     json_decref(v);
     return st;

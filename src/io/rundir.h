@@ -71,9 +71,20 @@ struct mb_run_status {
     double seconds;            /* since the start */
     double tokens_per_second;  /* prompt + output, lately */
     double eta;                /* seconds; < 0: not known */
+    const char *failure;       /* what ended the run, as mb_status_name; "ok" */
+    int64_t from_rows, from_tokens; /* what was there when the run started: rows, tokens of rows begun */
 };
 /* Replaces status.json (readers see all or nothing; not fsynced). Rank 0; Local. */
 enum mb_status mb_rundir_status(const struct mb_rundir *d, const struct mb_run_status *s);
+
+/* How the last run ended, from status.json: what may be missing, or of another version, is left as it is. */
+struct mb_run_last {
+    char failure[32], state[16], updated[32];
+    int64_t from_rows, from_tokens, errors;
+    double tokens_per_second, seconds;
+};
+/* Local. Never fails: an unreadable status.json says nothing. */
+void mb_rundir_last(const char *dir, struct mb_run_last *out);
 
 /* ---------------------------------------------------------------- for tools */
 /* owner.json of the newest run in dir that has one (new reference); MB_INPUT (not logged) if there is none. */

@@ -56,7 +56,7 @@ static enum mb_status list_dir(const char *path, const char *prefix, int32_t run
     if (d == NULL && errno == ENOENT)
         return MB_OK;
     if (d == NULL)
-        return mb_error(MB_IO, "%s: %s", path, strerror(errno));
+        return mb_error(mb_status_of_errno(errno), "%s: %s", path, strerror(errno));
     enum mb_status st = MB_OK;
     for (struct dirent *e = readdir(d); e != NULL && st == MB_OK; e = readdir(d)) {
         int32_t v = number_of(e->d_name, prefix);

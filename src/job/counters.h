@@ -4,6 +4,16 @@
 #include <stdint.h>
 #include "base/link.h"
 
+/* What a rank's time in the engine goes into. */
+enum mb_time {
+    MB_TIME_REST,      /* scheduling, batches, results to the journal, counters to rank 0 */
+    MB_TIME_ATTENTION, /* attention blocks with their norms, what ranks of one group send each other in them included */
+    MB_TIME_EXPERTS,   /* routers, experts, shared experts and dense feed-forward layers */
+    MB_TIME_HEAD,      /* final norm, logits, draws and scores */
+    MB_TIME_EXCHANGE,  /* rows to experts and back, experts on demand; without the waiting */
+    MB_TIME_WAIT,      /* for other ranks: in exchanges, for headers, rows of the stage before and results, at the end */
+    MB_TIME_COUNT
+};
 
 struct mb_counters {
     int64_t requests_done, requests_error; /* rows */
@@ -24,7 +34,8 @@ struct mb_counters {
      * --prefetch); bytes got; own (row, expert) pairs that a copy here served. */
     int64_t cache_hits, fetched_peer, fetched_file, prefetched, fetched_bytes, rows_kept;
     /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
-    double seconds_compute, seconds_exchange, seconds_wait, seconds_stage_wait;
+    double seconds[MB_TIME_COUNT]; /* of seconds_run, by what they went into; each second is in one of them */
+    double seconds_stage_wait;
     double seconds_run, seconds_tail; /* in the engine; of these at the end, waiting for the other lanes */
 };
 #endif

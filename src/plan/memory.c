@@ -179,16 +179,18 @@ static void with_pages(struct mb_budget *b, int64_t pages)
 
 int64_t mb_plan_rank_memory(const struct mb_topo *t, int32_t node, double fraction)
 {
-    int64_t least = INT64_MAX;
+    int64_t least = INT64_MAX, room = INT64_MAX;
 
     for (int32_t i = t->node_first[node]; i < t->node_first[node + 1]; i++) {
         const struct mb_topo_local *l = &t->local[t->order[i]];
         if (l->memory_bytes > 0 && l->memory_free < least)
             least = l->memory_free;
+        if (l->address_room > 0 && l->address_room < room) /* of each process, where memory is the node's */
+            room = (int64_t)(fraction * (double)l->address_room);
     }
     if (least == INT64_MAX)
-        return least;
-    return (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node]));
+        return room;
+    return mb_least(room, (int64_t)(fraction * (double)least / (t->node_first[node + 1] - t->node_first[node])));
 }
 
 enum mb_status mb_plan_capacity(const struct mb_model *m, const struct mb_topo *t,

@@ -121,6 +121,23 @@ int32_t mb_tokenizer_size(const struct mb_tokenizer *t)
     return t->size;
 }
 
+static int64_t longest_of(const struct mb_vocab *v)
+{
+    int64_t most = 0;
+
+    for (int32_t i = 0; i < v->size; i++) {
+        if (v->token[i].present && (int64_t)v->token[i].len > most)
+            most = v->token[i].len;
+    }
+    return most;
+}
+
+int64_t mb_tokenizer_longest(const struct mb_tokenizer *t)
+{
+    int64_t a = longest_of(&t->vocab), b = longest_of(&t->extra);
+    return a > b ? a : b;
+}
+
 int32_t mb_tokenizer_id(const struct mb_tokenizer *t, const char *token, size_t n)
 {
     int32_t id = mb_vocab_find(&t->extra, token, n);

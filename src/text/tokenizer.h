@@ -18,6 +18,8 @@ enum mb_status mb_tokenizer_load(const char *path, struct mb_tokenizer **out);
 bool mb_tokenizer_present(const char *dir);
 void mb_tokenizer_destroy(struct mb_tokenizer *t);
 int32_t mb_tokenizer_size(const struct mb_tokenizer *t); /* largest id + 1 */
+/* Bytes of the longest token's content: a text of n bytes has n / longest tokens at least, but for what normalizers take away. */
+int64_t mb_tokenizer_longest(const struct mb_tokenizer *t);
 /* id of a token's exact content (special or not), or -1 */
 int32_t mb_tokenizer_id(const struct mb_tokenizer *t, const char *token, size_t n);
 /* Whether decoding leaves this id out as a special token. */

@@ -96,6 +96,8 @@ static void fill_machine(hwloc_topology_t t, bool here, struct mb_topo_local *l)
     l->memory_free = l->memory_bytes;
     if (here)
         mb_topo_memory("", &l->memory_bytes, &l->memory_free);
+    if (here)
+        l->address_room = mb_topo_address_room(mb_cpus_count(&l->allowed));
 }
 
 static enum mb_status export_xml(hwloc_topology_t t, char **out)

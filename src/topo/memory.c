@@ -2,6 +2,9 @@
  * everywhere else. */
 #include "topo/topo.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,4 +125,30 @@ void mb_topo_memory(const char *root, int64_t *total, int64_t *avail)
         *total = all;
     *avail = left < 0 || left > *total ? *total : left;
     limit_by_cgroups(root, total, avail);
+}
+
+/* Bytes this process has mapped. */
+static int64_t mapped(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    long long pages = 0;
+
+    if (f == NULL || fscanf(f, "%lld", &pages) != 1)
+        pages = 0;
+    if (f != NULL)
+        fclose(f);
+    return pages * (int64_t)sysconf(_SC_PAGESIZE);
+}
+
+int64_t mb_topo_address_room(int32_t threads)
+{
+    const int64_t stack = (int64_t)8 << 20; /* of a thread, where the limit on stacks does not say less */
+    struct rlimit all, s;
+
+    if (getrlimit(RLIMIT_AS, &all) != 0 || all.rlim_cur == RLIM_INFINITY || all.rlim_cur > INT64_MAX)
+        return 0;
+    int64_t each = getrlimit(RLIMIT_STACK, &s) == 0 && s.rlim_cur != RLIM_INFINITY && (int64_t)s.rlim_cur < stack ? (int64_t)s.rlim_cur
+                                                                                                                  : stack;
+    int64_t room = (int64_t)all.rlim_cur - mapped() - each * (threads > 0 ? threads - 1 : 0);
+    return room > 1 ? room : 1;
 }

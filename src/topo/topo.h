@@ -32,6 +32,7 @@ struct mb_topo_local {
     int32_t cpus_online;    /* of the machine */
     int64_t memory_bytes;   /* of the machine (or of the cgroup, if less) */
     int64_t memory_free;
+    int64_t address_room;   /* bytes that this process may still map (RLIMIT_AS); 0: no limit */
     int32_t gpus; /* OS devices of kind GPU / CoProc visible */
     char cpu_model[80];
     struct mb_cpu_order cpu_order;
@@ -69,6 +70,10 @@ void mb_topo_destroy(struct mb_topo *t);
 /* The CPUs rank r should bind its threads to: its part of a mask it shares with other ranks of the node, in
  * hwloc order; where ranks outnumber CPUs, one CPU used in turn. Local. */
 void mb_topo_cpus(const struct mb_topo *t, int32_t rank, struct mb_cpus *out);
+
+/* Bytes of address space that a limit (ulimit -v) leaves to this process with this many threads; 0: there is no limit. memory.c.
+ * Local. */
+int64_t mb_topo_address_room(int32_t threads);
 
 /* Memory of this system in bytes: what the kernel says (*total is kept where it says nothing), lowered to
  * what the control groups of this process leave (v1 and v2, each level up to the root); *avail <= *total.
