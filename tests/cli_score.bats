@@ -62,3 +62,53 @@ END
     run ranks 1 run -m "$demo" -i "$work/bad.jsonl" -o "$work/a.h5"
     [ "$status" = 3 ] && [[ $output == *'every row is an error; the first: unknown key "colour"'* ]]
 }
+
+@test "defaults of requests: generation_config.json, another file, options; the header says which" {
+    mkdir "$work/model"
+    ln -s "$demo"/* "$work/model/"
+    rm "$work/model/generation_config.json"
+    echo '{"temperature": 0.5, "top_p": 0.25}' >"$work/model/generation_config.json"
+    echo '{"min_p": 0.5}' >"$work/other.json"
+    echo '{"id": "a", "prompt": "In the beginning", "max_tokens": 8}' >"$work/a.jsonl"
+    job() { # NAME REQUEST-KEYS OPTIONS...: by options, and by keys in the line with nothing else in force
+        local name=$1 keys=$2
+        shift 2
+        ranks 1 run -m "$work/model" -i "$work/a.jsonl" -o "$work/$name.h5" "$@" 2>"$work/$name.log"
+        echo "{\"id\": \"a\", \"prompt\": \"In the beginning\", \"max_tokens\": 8$keys}" >"$work/keys.jsonl"
+        ranks 1 run -m "$work/model" -i "$work/keys.jsonl" -o "$work/$name.keys.h5" --generation-config none
+        [ "$(digest "$work/$name.h5")" = "$(digest "$work/$name.keys.h5")" ]
+    }
+    job auto ', "temperature": 0.5, "top_p": 0.25'
+    grep -q '^defaults  : .*temperature 0.5 (generation_config.json), top_p 0.25 (generation_config.json)' "$work/auto.log"
+    job file ', "min_p": 0.5' --generation-config "$work/other.json"
+    grep -q '^defaults  : .*min_p 0.5 (.*other.json)' "$work/file.log"
+    job options ', "temperature": 2, "top_p": 0.25, "top_k": 7, "repetition_penalty": 1.5, "stop": [" ", "e"]' --temperature 2 \
+        --top-k 7 --repetition-penalty 1.5 --stop '[" ", "e"]'
+    grep -q '^defaults  : .*temperature 2 (--temperature), top_p 0.25 (generation_config.json), top_k 7' "$work/options.log"
+    grep -q '2 stop strings (--stop)' "$work/options.log"
+    run ranks 1 run -m "$work/model" -i "$work/a.jsonl" -o "$work/x.h5" --temperature=-0.5
+    [ "$status" = 1 ]
+}
+
+@test "OpenAI lines: tokens as they grow, their bytes, the prompt as it was" {
+    cat >"$work/o.jsonl" <<'END'
+{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "<|endoftext|>In é🧪 God", "max_tokens": 4, "temperature": 0, "echo": true, "logprobs": 2}}
+{"custom_id": "b", "method": "POST", "url": "/v1/completions", "body": {"prompt": "In", "max_tokens": 12, "logprobs": 3, "seed": 1, "temperature": 3}}
+END
+    ranks 1 run -m "$demo" -i "$work/o.jsonl" -o "$work/o.h5" --openai-output "$work/out.jsonl"
+    "$PYTHON3" - "$work/out.jsonl" <<'END'
+import json, sys
+for line in open(sys.argv[1]):
+    r = json.loads(line)
+    c = r["response"]["body"]["choices"][0]
+    lp = c["logprobs"]
+    assert "".join(lp["tokens"]) == c["text"], (lp["tokens"], c["text"])
+    at = 0
+    for t, o in zip(lp["tokens"], lp["text_offset"]):
+        assert o == at, (o, at)
+        at += len(t)
+    if r["custom_id"] == "a":
+        assert c["text"].startswith("<|endoftext|>In é🧪 God")
+        assert "" in lp["tokens"] and "\ufffd" not in "".join(lp["tokens"][:-4])
+END
+}

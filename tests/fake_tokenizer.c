@@ -58,3 +58,46 @@ enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const int32_t *
     }
     return MB_OK;
 }
+
+/* In the mode that is used here: each id gives its bytes, special tokens their text. */
+struct mb_decoder {
+    int unused;
+};
+
+enum mb_status mb_decoder_create(const struct mb_tokenizer *t, struct mb_decoder **out)
+{
+    (void)t;
+    *out = calloc(1, sizeof **out);
+    return *out != NULL ? MB_OK : MB_NO_MEMORY;
+}
+
+void mb_decoder_destroy(struct mb_decoder *d)
+{
+    free(d);
+}
+
+void mb_decoder_mode(struct mb_decoder *d, bool keep_special, bool bytes)
+{
+    (void)d, (void)keep_special, (void)bytes;
+}
+
+enum mb_status mb_decoder_context(struct mb_decoder *d, const int32_t *ids, int64_t n)
+{
+    (void)d, (void)ids, (void)n;
+    return MB_OK;
+}
+
+enum mb_status mb_decoder_put(struct mb_decoder *d, int32_t id, struct mb_bytes *out)
+{
+    char c = (char)id;
+    (void)d;
+    if (id == FAKE_BOS)
+        return mb_bytes_put(out, "<s>", 3);
+    return id == FAKE_XY ? mb_bytes_put(out, "xy", 2) : mb_bytes_put(out, &c, 1);
+}
+
+enum mb_status mb_decoder_finish(struct mb_decoder *d, struct mb_bytes *out)
+{
+    (void)d, (void)out;
+    return MB_OK;
+}

@@ -65,19 +65,26 @@ static void test_completion(void **state)
                        USAGE));
     r.want_logprobs = true;
     expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"c?xy\",\"finish_reason\":\"length\",\"logprobs\":{"
-                       "\"tokens\":[\"c\",\"\xef\xbf\xbd\",\"xy\"],\"token_logprobs\":[-0.5,-9999.0,-2.0],"
-                       "\"top_logprobs\":[null,null,null],\"text_offset\":[0,1,2]}}]," USAGE));
+                       "\"tokens\":[\"c\",\"\",\"\xef\xbf\xbdxy\"],\"token_logprobs\":[-0.5,-9999.0,-2.0],"
+                       "\"top_logprobs\":[null,null,null],\"text_offset\":[0,1,1]}}]," USAGE));
     r.top_n = 2;
     r.top_ids = top_ids;
     r.top_logprobs = top_lp;
     r.echo = true;
     r.prompt_logprobs = prompt_lp;
     r.finish = MB_FINISH_STOP;
-    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
-                       "\"tokens\":[\"<s>\",\"a\",\"b\",\"c\",\"\xef\xbf\xbd\",\"xy\"],"
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
+                       "\"tokens\":[\"<s>\",\"a\",\"b\",\"c\",\"\",\"\xef\xbf\xbdxy\"],"
                        "\"token_logprobs\":[null,-1.5,-0.25,-0.5,-9999.0,-2.0],"
-                       "\"top_logprobs\":[null,null,null,{\"c\":-0.5,\"d\":-0.75},{\"\xef\xbf\xbd\":-1.0,\"token_id:196\":-3.0},"
-                       "{\"xy\":-2.0}],\"text_offset\":[0,3,4,5,6,7]}}]," USAGE));
+                       "\"top_logprobs\":[null,null,null,{\"c\":-0.5,\"d\":-0.75},{\"\":-1.0,\"token_id:196\":-3.0},"
+                       "{\"\xef\xbf\xbdxy\":-2.0}],\"text_offset\":[0,3,4,5,6,6]}}]," USAGE));
+    tok.front = true; /* the BOS is the tokenizer's, not the prompt's */
+    r.top_n = 0;
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
+                       "\"tokens\":[\"<s>\",\"a\",\"b\",\"c\",\"\",\"\xef\xbf\xbdxy\"],"
+                       "\"token_logprobs\":[null,-1.5,-0.25,-0.5,-9999.0,-2.0],"
+                       "\"top_logprobs\":[null,null,null,null,null,null],\"text_offset\":[0,0,1,2,3,3]}}]," USAGE));
+    tok.front = false;
 }
 
 static void test_chat(void **state)
@@ -96,11 +103,11 @@ static void test_chat(void **state)
                        "\"finish_reason\":\"stop\",\"logprobs\":{\"refusal\":null,\"content\":["
                        "{\"token\":\"c\",\"logprob\":-0.5,\"bytes\":[99],\"top_logprobs\":["
                        "{\"token\":\"c\",\"logprob\":-0.5,\"bytes\":[99]},{\"token\":\"d\",\"logprob\":-0.75,\"bytes\":[100]}]},"
-                       "{\"token\":\"\xef\xbf\xbd\",\"logprob\":-9999.0,\"bytes\":null,\"top_logprobs\":["
-                       "{\"token\":\"\xef\xbf\xbd\",\"logprob\":-1.0,\"bytes\":null},"
-                       "{\"token\":\"\xef\xbf\xbd\",\"logprob\":-3.0,\"bytes\":null}]},"
-                       "{\"token\":\"xy\",\"logprob\":-2.0,\"bytes\":[120,121],\"top_logprobs\":["
-                       "{\"token\":\"xy\",\"logprob\":-2.0,\"bytes\":[120,121]}]}]}}]," USAGE));
+                       "{\"token\":\"\",\"logprob\":-9999.0,\"bytes\":[195],\"top_logprobs\":["
+                       "{\"token\":\"\",\"logprob\":-1.0,\"bytes\":[195]},"
+                       "{\"token\":\"\",\"logprob\":-3.0,\"bytes\":[196]}]},"
+                       "{\"token\":\"\xef\xbf\xbdxy\",\"logprob\":-2.0,\"bytes\":[120,121],\"top_logprobs\":["
+                       "{\"token\":\"\xef\xbf\xbdxy\",\"logprob\":-2.0,\"bytes\":[120,121]}]}]}}]," USAGE));
 }
 
 static void test_choices(void **state)
@@ -133,7 +140,7 @@ static void test_scored(void **state)
     r.text = (struct mb_text){0};
     r.finish = MB_FINISH_NONE;
     r.prompt_logprobs = prompt_lp;
-    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"ab\",\"finish_reason\":null,\"logprobs\":{"
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>ab\",\"finish_reason\":null,\"logprobs\":{"
                        "\"tokens\":[\"<s>\",\"a\",\"b\"],\"token_logprobs\":[null,-1.5,-0.25],"
                        "\"top_logprobs\":[null,null,null],\"text_offset\":[0,3,4]}}],"
                        "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":0,\"total_tokens\":3}"));

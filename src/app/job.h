@@ -40,6 +40,8 @@ struct mb_job_state {
     int argc;
     char **argv; /* a copy: the effective command line, for provenance and the resume command */
     struct mb_parse_options parse;
+    char defaults[400];       /* of requests, for people: values and where they come from */
+    json_t *stops;            /* what parse.stop points into */
     struct mb_chat *chat;     /* NULL: the model has no template */
     struct mb_identity identity;
     struct mb_job_start start;
@@ -71,6 +73,8 @@ struct mb_job_state {
 
 /* run_setup.c: input, identity, directory, resume. Collective over world. */
 enum mb_status mb_job_open(struct mb_job_state *j);
+/* run_defaults.c: what requests that do not say get, into parse and defaults. Local. Errors: MB_USAGE, MB_MODEL. */
+enum mb_status mb_job_defaults(struct mb_job_state *j);
 /* run_chat.c: loads the template and gives it to the parser. Local. first_start: of the oldest run, seconds since 1970. */
 enum mb_status mb_job_chat(struct mb_job_state *j);
 int64_t mb_job_first_start(const struct mb_rundir *d);

@@ -34,7 +34,7 @@ static void header(struct mb_job_state *j)
     char device[192];
     snprintf(device, sizeof device, "%s: %s", info.name, info.isa);
     struct mb_report_head h = {.version = PACKAGE_VERSION, .conf = j->app.conf, .model = j->app.model, .topo = j->app.topo,
-                               .plan = j->app.plan, .path_name = j->app.path_name, .device = device, .chosen = j->app.auto_reason,
+                               .plan = j->app.plan, .path_name = j->app.path_name, .defaults = j->defaults, .device = device, .chosen = j->app.auto_reason,
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
     mb_report_init(&j->report, j->t_start, j->start.rows_done);
     mb_report_header(&j->report, &h);
@@ -113,6 +113,7 @@ static void job_fini(struct mb_job_state *j)
     mb_index_destroy(j->index);
     mb_rundir_destroy(j->dir);
     mb_chat_destroy(j->chat);
+    json_decref(j->stops);
     mb_identity_fini(&j->identity);
     mb_shape_fini(&j->shape);
     mb_extras_fini(&j->extras);

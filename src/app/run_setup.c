@@ -1,5 +1,6 @@
 /* What a job needs before weights are read: its input, its identity, its directory, and what earlier runs have done. Rank 0
  * does it; the others get what they need in one broadcast. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,10 +33,6 @@ static void parse_options(struct mb_job_state *j)
     p->truncate_left = strcmp(c->truncate, "left") == 0;
     p->score = c->command == MB_CMD_SCORE;
     p->max_tokens = c->max_tokens;
-    p->temperature = m->gen_temperature;
-    p->top_p = m->gen_top_p;
-    p->repetition = m->gen_repetition;
-    p->top_k = m->gen_top_k;
     p->adapters = j->app.adapter_name;
     p->n_adapters = j->app.n_adapters;
 }
@@ -91,14 +88,20 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
     const struct mb_conf *c = j->app.conf;
     const struct mb_parse_options *p = &j->parse;
     struct mb_identity *id = &j->identity;
+    char more[64] = "";
 
     id->input = *input;
     id->model = j->app.model_id;
     id->seed = (uint64_t)c->seed;
     id->adapters = adapter_names(j);
+    /* what came later is said only where it is used: results of before can go on */
+    if (!isnan(p->min_p))
+        snprintf(more, sizeof more, "min_p=%g ", (double)p->min_p);
+    if (p->n_stop > 0)
+        snprintf(more + strlen(more), sizeof more - strlen(more), "stop=%016llx", (unsigned long long)mb_hash64(c->stop, strlen(c->stop)));
     id->sampling = format("command=%s max_tokens=%lld add_bos=%s truncate=%s max_len=%lld temperature=%g top_p=%g top_k=%d "
-                          "repetition=%g", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
-                          (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition);
+                          "repetition=%g%s%s", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
+                          (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition, more[0] != 0 ? " " : "", more);
     id->path = strdup(j->app.path_name);
     id->saved = format("routing=%d logits=%s hidden=%d", c->save_routing, c->save_logits, c->save_hidden);
     id->shard = strdup(c->shard);
@@ -280,7 +283,9 @@ enum mb_status mb_job_open(struct mb_job_state *j)
     enum mb_status st = MB_OK;
 
     parse_options(j);
-    st = find_prefix(j);
+    st = mb_job_defaults(j);
+    if (st == MB_OK)
+        st = find_prefix(j);
     if (st == MB_OK)
         st = mb_job_chat(j);
     if (st == MB_OK)

@@ -48,6 +48,10 @@ struct mb_conf {
     int64_t seed;
     /* requests */
     int64_t max_tokens;
+    char *generation_config;   /* auto, none, or a file */
+    double temperature, top_p, min_p, repetition_penalty; /* -1: not given */
+    int64_t top_k;             /* -1: not given */
+    char *stop;                /* "", a string, or a JSON list of strings */
     char *add_bos;             /* auto, yes, no */
     char *truncate;            /* "" or left */
     bool strict;

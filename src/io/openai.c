@@ -36,136 +36,249 @@ static json_t *number(float x)
     return json_real(isinf(x) ? copysign(9999.0, (double)x) : (double)x);
 }
 
-/* The text of ids; chars: its characters. */
-static enum mb_status decode(const struct mb_openai_options *o, const int32_t *ids, int64_t n, bool skip, json_t **out,
-                             int64_t *chars)
-{
-    struct mb_bytes b = {0};
-    enum mb_status st = mb_tokenizer_decode(o->tok, ids, n, skip, &b);
+/* --- the texts of tokens ----------------------------------------------------------------------------------------- */
 
+#define BEFORE 4 /* ids before a token that its text can depend on */
+
+/* Where a walk over the tokens of a row is: prompt, then output. */
+struct walk {
+    const struct mb_openai_options *o;
+    const struct mb_record *r;
+    int64_t at;              /* characters so far */
+    struct mb_bytes pending; /* bytes of a character that has begun */
+};
+
+static int32_t id_at(const struct mb_record *r, int64_t i)
+{
+    return i < r->n_prompt ? r->prompt_ids[i] : r->output_ids[i - r->n_prompt];
+}
+
+/* The bytes of id as token i of the row. */
+static enum mb_status bytes_of(const struct walk *w, int64_t i, int32_t id, struct mb_bytes *out)
+{
+    struct mb_decoder *d = NULL;
+    int32_t before[BEFORE];
+    int64_t n = i < BEFORE ? i : BEFORE;
+
+    for (int64_t j = 0; j < n; j++)
+        before[j] = id_at(w->r, i - n + j);
+    MB_TRY(mb_decoder_create(w->o->tok, &d));
+    mb_decoder_mode(d, true, true);
+    enum mb_status st = mb_decoder_context(d, before, n);
+    if (st == MB_OK)
+        st = mb_decoder_put(d, id, out);
+    if (st == MB_OK)
+        st = mb_decoder_finish(d, out);
+    mb_decoder_destroy(d);
+    return st;
+}
+
+/* Bytes without a character that begins at their end and is not complete. */
+static size_t whole(const uint8_t *s, size_t n)
+{
+    for (size_t k = 1; k <= 3 && k <= n; k++) {
+        uint8_t c = s[n - k];
+        size_t need = c >= 0xf5 || c < 0xc2 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+        if ((c & 0xc0) != 0x80)
+            return need > k ? n - k : n;
+    }
+    return n;
+}
+
+/* What a token adds to the text: the characters that it completes. last: what is begun ends here, as U+FFFD. *rest: bytes of
+ * own behind them that begin the next one. */
+static enum mb_status adds(const struct walk *w, const struct mb_bytes *own, bool last, json_t **out, struct mb_bytes *rest)
+{
+    struct mb_bytes all = {0}, text = {0};
+    enum mb_status st = mb_bytes_put(&all, w->pending.data, w->pending.len);
+
+    if (st == MB_OK)
+        st = mb_bytes_put(&all, own->data, own->len);
+    size_t n = last ? all.len : whole(all.data, all.len);
+    if (st == MB_OK && n > 0)
+        st = mb_utf8_repair((const char *)all.data, n, false, &text);
+    if (st == MB_OK && rest != NULL)
+        st = mb_bytes_put(rest, all.data + n, all.len - n);
     if (st == MB_OK) {
-        *out = json_stringn_nocheck(b.data != NULL ? (const char *)b.data : "", b.len);
+        *out = json_stringn_nocheck(text.data != NULL ? (const char *)text.data : "", text.len);
         st = *out != NULL ? MB_OK : failed();
     }
-    for (size_t i = 0; st == MB_OK && chars != NULL && i < b.len; i++)
-        *chars += (b.data[i] & 0xc0) != 0x80;
-    mb_bytes_fini(&b);
+    mb_bytes_fini(&all);
+    mb_bytes_fini(&text);
     return st;
+}
+
+static int64_t characters(const json_t *text)
+{
+    const char *s = json_string_value(text);
+    int64_t n = 0;
+
+    for (size_t i = 0; i < json_string_length(text); i++)
+        n += (s[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* The next token of the walk, i: its text and, if asked for, its bytes. */
+static enum mb_status step(struct walk *w, int64_t i, bool shown, json_t **text, struct mb_bytes *own)
+{
+    struct mb_bytes mine = {0}, rest = {0};
+    bool last = i + 1 == w->r->n_prompt + w->r->n_output;
+    enum mb_status st = bytes_of(w, i, id_at(w->r, i), &mine);
+
+    if (st == MB_OK)
+        st = adds(w, &mine, last, text, &rest);
+    if (st == MB_OK && shown)
+        w->at += characters(*text);
+    if (st == MB_OK && own != NULL)
+        st = mb_bytes_put(own, mine.data, mine.len);
+    if (st == MB_OK) {
+        mb_bytes_fini(&w->pending);
+        w->pending = rest;
+        rest = (struct mb_bytes){0};
+    }
+    mb_bytes_fini(&mine);
+    mb_bytes_fini(&rest);
+    return st;
+}
+
+/* The BOS that the tokenizer put in front of a prompt was not in it. */
+static int64_t not_sent(const struct mb_openai_options *o, const struct mb_record *r)
+{
+    return r->n_prompt > 0 && mb_tokenizer_adds_front(o->tok, r->prompt_ids[0]);
+}
+
+/* The prompt as it came, special tokens and all. */
+static enum mb_status prompt_text(const struct mb_openai_options *o, const struct mb_record *r, struct mb_bytes *out)
+{
+    int64_t from = not_sent(o, r);
+    return mb_tokenizer_decode(o->tok, r->prompt_ids + from, r->n_prompt - from, false, out);
 }
 
 /* --- log-probabilities of text completions ----------------------------------------------------------------------- */
 
 /* {token: logprob}; two ids with one text (parts of a character): the second is called token_id:N. */
-static enum mb_status put_top(const struct mb_openai_options *o, json_t *list, const int32_t *ids, const float *v, int32_t n)
+static enum mb_status put_top(const struct walk *w, int64_t i, json_t *list, const int32_t *ids, const float *v, int32_t n)
 {
     json_t *top = json_object();
-    enum mb_status st = top != NULL ? MB_OK : failed();
+    enum mb_status st = top != NULL ? add(list, top) : failed();
 
-    for (int32_t i = 0; i < n && st == MB_OK && ids[i] >= 0; i++) {
+    for (int32_t j = 0; j < n && st == MB_OK && ids[j] >= 0; j++) {
+        struct mb_bytes own = {0};
         char name[32];
         json_t *text = NULL;
-        st = decode(o, &ids[i], 1, false, &text, NULL);
+        st = bytes_of(w, i, ids[j], &own);
+        if (st == MB_OK)
+            st = adds(w, &own, false, &text, NULL);
+        mb_bytes_fini(&own);
         if (st != MB_OK)
             break;
         const char *key = json_string_value(text);
-        snprintf(name, sizeof name, "token_id:%d", ids[i]);
+        snprintf(name, sizeof name, "token_id:%d", ids[j]);
         /* a key can hold no U+0000 */
         if (strlen(key) != json_string_length(text) || json_object_get(top, key) != NULL)
             key = name;
-        st = put(top, key, number(v[i]));
+        st = put(top, key, number(v[j]));
         json_decref(text);
     }
-    if (st != MB_OK) {
-        json_decref(top);
-        return st;
-    }
-    return add(list, top);
+    return st;
 }
 
-struct columns {
-    json_t *tokens, *logprobs, *top, *offsets;
-    int64_t at; /* characters so far */
-};
-
-static enum mb_status put_tokens(const struct mb_openai_options *o, struct columns *c, const int32_t *ids, const float *v,
-                                 int64_t n, const struct mb_record *top)
+static enum mb_status put_token(struct walk *w, int64_t i, bool shown, json_t *const list[4])
 {
-    for (int64_t i = 0; i < n; i++) {
-        json_t *text;
-        int64_t at = c->at;
-        MB_TRY(decode(o, &ids[i], 1, false, &text, &c->at));
-        MB_TRY(add(c->tokens, text));
-        MB_TRY(add(c->logprobs, v != NULL ? number(v[i]) : json_null()));
-        MB_TRY(add(c->offsets, json_integer(at)));
-        if (top != NULL && top->top_n > 0)
-            MB_TRY(put_top(o, c->top, top->top_ids + i * top->top_n, top->top_logprobs + i * top->top_n, top->top_n));
-        else
-            MB_TRY(add(c->top, json_null()));
-    }
-    return MB_OK;
+    const struct mb_record *r = w->r;
+    int64_t out = i - r->n_prompt;
+    const float *v = out < 0 ? r->prompt_logprobs : r->output_logprobs;
+    int64_t at = w->at, k = out < 0 ? i : out;
+    json_t *text;
+
+    if (out >= 0 && r->top_n > 0)
+        MB_TRY(put_top(w, i, list[2], r->top_ids + out * r->top_n, r->top_logprobs + out * r->top_n, r->top_n));
+    else
+        MB_TRY(add(list[2], json_null()));
+    MB_TRY(step(w, i, shown, &text, NULL));
+    MB_TRY(add(list[0], text));
+    MB_TRY(add(list[1], v != NULL ? number(v[k]) : json_null()));
+    return add(list[3], json_integer(at));
 }
 
 static enum mb_status text_logprobs(const struct mb_openai_options *o, const struct mb_record *r, bool echo, json_t *choice)
 {
-    struct columns c = {0};
-    json_t *all = json_object();
+    struct walk w = {.o = o, .r = r};
+    json_t *all = json_object(), *list[4];
+    static const char *const names[4] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"};
+    enum mb_status st;
 
     MB_TRY(put(choice, "logprobs", all));
-    MB_TRY(put(all, "tokens", c.tokens = json_array()));
-    MB_TRY(put(all, "token_logprobs", c.logprobs = json_array()));
-    MB_TRY(put(all, "top_logprobs", c.top = json_array()));
-    MB_TRY(put(all, "text_offset", c.offsets = json_array()));
-    if (echo)
-        MB_TRY(put_tokens(o, &c, r->prompt_ids, r->prompt_logprobs, r->n_prompt, NULL));
-    return put_tokens(o, &c, r->output_ids, r->output_logprobs, r->n_output, r);
+    for (int i = 0; i < 4; i++)
+        MB_TRY(put(all, names[i], list[i] = json_array()));
+    st = MB_OK;
+    for (int64_t i = echo ? 0 : r->n_prompt; st == MB_OK && i < r->n_prompt + r->n_output; i++)
+        st = put_token(&w, i, i >= not_sent(o, r), list);
+    mb_bytes_fini(&w.pending);
+    return st;
 }
 
 /* --- log-probabilities of chats ---------------------------------------------------------------------------------- */
 
-/* {"token", "logprob", "bytes"}; bytes null where the token is only a part of a character. */
-static enum mb_status chat_token(const struct mb_openai_options *o, int32_t id, float v, json_t *into)
+/* {"token", "logprob", "bytes"}: what it adds to the text, and its own bytes. Takes over text. */
+static enum mb_status put_chat_token(json_t *into, json_t *text, float v, const struct mb_bytes *own)
 {
-    json_t *text, *bytes;
+    json_t *bytes;
 
-    MB_TRY(decode(o, &id, 1, false, &text, NULL));
     MB_TRY(put(into, "token", text));
     MB_TRY(put(into, "logprob", number(v)));
-    const char *s = json_string_value(text);
-    size_t n = json_string_length(text);
-    if (memmem(s, n, "\xef\xbf\xbd", 3) != NULL)
-        return put(into, "bytes", json_null());
     MB_TRY(put(into, "bytes", bytes = json_array()));
-    for (size_t i = 0; i < n; i++)
-        MB_TRY(add(bytes, json_integer((unsigned char)s[i])));
+    for (size_t i = 0; i < own->len; i++)
+        MB_TRY(add(bytes, json_integer(own->data[i])));
     return MB_OK;
 }
 
-static enum mb_status chat_position(const struct mb_openai_options *o, const struct mb_record *r, int64_t i, json_t *list)
+static enum mb_status chat_other(const struct walk *w, int64_t i, int32_t id, float v, json_t *top)
 {
-    json_t *one = json_object(), *top;
+    struct mb_bytes own = {0};
+    json_t *one = json_object(), *text = NULL;
+
+    MB_TRY(add(top, one));
+    enum mb_status st = bytes_of(w, i, id, &own);
+    if (st == MB_OK)
+        st = adds(w, &own, false, &text, NULL);
+    if (st == MB_OK)
+        st = put_chat_token(one, text, v, &own);
+    mb_bytes_fini(&own);
+    return st;
+}
+
+static enum mb_status chat_position(struct walk *w, int64_t i, json_t *list)
+{
+    const struct mb_record *r = w->r;
+    struct mb_bytes own = {0};
+    json_t *one = json_object(), *top, *text = NULL;
     float v = r->output_logprobs != NULL ? r->output_logprobs[i] : NAN;
 
     MB_TRY(add(list, one));
     MB_TRY(put(one, "top_logprobs", top = json_array()));
-    MB_TRY(chat_token(o, r->output_ids[i], v, one));
-    for (int32_t j = 0; j < r->top_n && r->top_ids[i * r->top_n + j] >= 0; j++) {
-        json_t *other = json_object();
-        MB_TRY(add(top, other));
-        MB_TRY(chat_token(o, r->top_ids[i * r->top_n + j], r->top_logprobs[i * r->top_n + j], other));
-    }
-    return MB_OK;
+    for (int32_t j = 0; j < r->top_n && r->top_ids[i * r->top_n + j] >= 0; j++)
+        MB_TRY(chat_other(w, r->n_prompt + i, r->top_ids[i * r->top_n + j], r->top_logprobs[i * r->top_n + j], top));
+    enum mb_status st = step(w, r->n_prompt + i, true, &text, &own);
+    if (st == MB_OK)
+        st = put_chat_token(one, text, v, &own);
+    mb_bytes_fini(&own);
+    return st;
 }
 
 static enum mb_status chat_logprobs(const struct mb_openai_options *o, const struct mb_record *r, json_t *choice)
 {
+    struct walk w = {.o = o, .r = r};
     json_t *all = json_object(), *list;
+    enum mb_status st = MB_OK;
 
     MB_TRY(put(choice, "logprobs", all));
     MB_TRY(put(all, "content", list = json_array()));
     MB_TRY(put(all, "refusal", json_null()));
-    for (int64_t i = 0; i < r->n_output; i++)
-        MB_TRY(chat_position(o, r, i, list));
-    return MB_OK;
+    for (int64_t i = 0; i < r->n_output && st == MB_OK; i++)
+        st = chat_position(&w, i, list);
+    mb_bytes_fini(&w.pending);
+    return st;
 }
 
 /* --- the body ---------------------------------------------------------------------------------------------------- */
@@ -202,16 +315,13 @@ static enum mb_status text_choice(const struct mb_openai_options *o, const struc
     json_t *text = NULL;
 
     if (echo) {
-        json_t *prompt;
-        MB_TRY(decode(o, r->prompt_ids, r->n_prompt, true, &prompt, NULL));
         struct mb_bytes all = {0};
-        enum mb_status st = mb_bytes_put(&all, json_string_value(prompt), json_string_length(prompt));
+        enum mb_status st = prompt_text(o, r, &all);
         if (st == MB_OK)
             st = mb_bytes_put(&all, r->text.data, r->text.len);
         if (st == MB_OK)
             text = json_stringn_nocheck(all.data != NULL ? (const char *)all.data : "", all.len);
         mb_bytes_fini(&all);
-        json_decref(prompt);
         MB_TRY(st);
     } else {
         text = text_of(&r->text);

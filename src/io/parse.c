@@ -10,7 +10,7 @@
 void mb_parse_options_init(struct mb_parse_options *o)
 {
     *o = (struct mb_parse_options){
-        .bos = -1, .prefix = -1, .temperature = NAN, .top_p = NAN, .repetition = NAN, .top_k = -1, .max_tokens = 256};
+        .bos = -1, .prefix = -1, .temperature = NAN, .top_p = NAN, .min_p = NAN, .repetition = NAN, .top_k = -1, .max_tokens = 256};
 }
 
 enum mb_status mb_draft_bad(struct mb_draft *d, const char *fmt, ...)
@@ -252,6 +252,8 @@ static void defaults(struct mb_draft *d)
         s->temperature = o->temperature;
     if (!isnan(o->top_p))
         s->top_p = o->top_p;
+    if (!isnan(o->min_p))
+        s->min_p = o->min_p;
     if (!isnan(o->repetition))
         s->repetition = o->repetition;
     if (o->top_k >= 0)

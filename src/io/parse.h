@@ -45,9 +45,11 @@ struct mb_parse_options {
     bool truncate_left;             /* drop tokens at the front instead of "too long" */
     bool score;                     /* plain lines are scored: log-likelihood of the prompt after an empty context */
     int64_t max_tokens;             /* where a request has none; negative: 256 */
-    /* defaults of requests without the key (generation_config.json); NaN and negative top_k: not given */
-    float temperature, top_p, repetition;
+    /* defaults of requests without the key; NaN and negative top_k: not given */
+    float temperature, top_p, min_p, repetition;
     int32_t top_k;
+    const char *stop[MB_MAX_STOP];
+    int32_t n_stop;
     const char *const *adapters;    /* names a request may use; an OpenAI "model" that is no adapter means the model */
     int32_t n_adapters;
     mb_chat_fn chat;            /* NULL: the model has no chat template */

@@ -332,6 +332,21 @@ static enum mb_status encode_bad_words(struct mb_draft *d)
     return st;
 }
 
+/* Those of the job, where a line has none of its own. */
+static enum mb_status default_stops(struct mb_draft *d)
+{
+    struct mb_request *r = d->req;
+
+    for (int32_t i = 0; r->kind == MB_KIND_GENERATE && !d->stop_given && i < d->opt->n_stop; i++) {
+        r->stop[i].data = strdup(d->opt->stop[i]);
+        if (r->stop[i].data == NULL)
+            return no_memory();
+        r->stop[i].len = strlen(d->opt->stop[i]);
+        r->n_stop = i + 1;
+    }
+    return MB_OK;
+}
+
 /* What text needs that is not the prompt. */
 static enum mb_status encode_words(struct mb_draft *d)
 {
@@ -346,7 +361,9 @@ enum mb_status mb_draft_encode(struct mb_draft *d)
     struct mb_ids ids = {0};
     enum mb_status st;
 
-    st = encode_words(d);
+    st = default_stops(d);
+    if (st == MB_OK)
+        st = encode_words(d);
     if (st == MB_OK && r->kind == MB_KIND_GENERATE)
         st = encode_prompt(d, &ids);
     else if (st == MB_OK)

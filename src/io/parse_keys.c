@@ -134,6 +134,7 @@ static enum mb_status read_stop(struct mb_draft *d, const struct key *k, const j
     size_t i;
     json_t *one;
     (void)k;
+    d->stop_given = true;
     if (!json_is_array(v))
         return put_stop(d, v);
     json_array_foreach((json_t *)v, i, one)

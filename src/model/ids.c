@@ -56,19 +56,21 @@ enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c)
 
 static enum mb_status read_sampling(struct mb_model *m, const struct mb_cfg *c)
 {
-    double t = NAN, p = NAN, rep = NAN;
+    double t = NAN, p = NAN, min = NAN, rep = NAN;
     int64_t k = -1;
     bool sample = false;
     const json_t *v;
 
     MB_TRY(mb_cfg_real(c, "temperature", 0, 1e6, &t, NULL));
     MB_TRY(mb_cfg_real(c, "top_p", 0, 1e6, &p, NULL));
+    MB_TRY(mb_cfg_real(c, "min_p", 0, 1, &min, NULL));
     MB_TRY(mb_cfg_real(c, "repetition_penalty", 1e-6, 1e6, &rep, NULL));
     MB_TRY(mb_cfg_int(c, "top_k", 0, INT32_MAX, &k, NULL));
     MB_TRY(mb_cfg_bool(c, "do_sample", &sample));
     MB_TRY(mb_cfg_get(c, "do_sample", &v, NULL, 0));
     m->gen_temperature = (float)t;
     m->gen_top_p = (float)p;
+    m->gen_min_p = (float)min;
     m->gen_repetition = (float)rep;
     m->gen_top_k = (int32_t)k;
     m->gen_do_sample = v == NULL ? -1 : sample;
@@ -86,14 +88,33 @@ static enum mb_status read_generation(struct mb_model *m, const struct mb_cfg *c
     return read_sampling(m, c);
 }
 
+static void no_sampling(struct mb_model *m)
+{
+    m->gen_temperature = m->gen_top_p = m->gen_min_p = m->gen_repetition = NAN;
+    m->gen_top_k = m->gen_do_sample = -1;
+}
+
+enum mb_status mb_model_generation(struct mb_model *m, const char *path)
+{
+    json_t *root = NULL;
+
+    no_sampling(m);
+    if (path == NULL)
+        return MB_OK;
+    MB_TRY(mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root));
+    enum mb_status st = json_is_object(root) ? read_sampling(m, &(struct mb_cfg){root, path, ""})
+                                             : mb_error(MB_MODEL, "%s: expected an object, found %s", path, mb_json_type(root));
+    json_decref(root);
+    return st;
+}
+
 enum mb_status mb_load_generation(struct mb_model *m, const char *dir)
 {
     json_t *root = NULL;
     enum mb_status st = MB_OK;
     char *path = mb_path_join(dir, "generation_config.json");
 
-    m->gen_temperature = m->gen_top_p = m->gen_repetition = NAN;
-    m->gen_top_k = m->gen_do_sample = -1;
+    no_sampling(m);
     if (path == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a path");
     if (mb_path_exists(path)) {

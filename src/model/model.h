@@ -109,7 +109,7 @@ struct mb_model {
     int64_t params_total, params_active;
 
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */
-    float gen_temperature, gen_top_p, gen_repetition;
+    float gen_temperature, gen_top_p, gen_min_p, gen_repetition;
     int32_t gen_top_k;
     int32_t gen_do_sample; /* 0: greedy, 1: sample */
 };
@@ -133,6 +133,9 @@ uint64_t mb_tensor_span(const struct mb_tensor *t);
 /* cos and sin tables [positions][rope_dim/2]: angle = fl32(pos * inv_freq), cos and sin in f64 * att, rounded to f32.
  * which: 0 normal, 1 long. Local. */
 void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions, float *cos_out, float *sin_out);
+
+/* Takes the defaults for requests from another file than generation_config.json; NULL: there are none. Local. Errors: MB_MODEL. */
+enum mb_status mb_model_generation(struct mb_model *m, const char *path);
 
 /* Hash of the model's identity for provenance and resume: bytes of config.json and generation_config.json, file names and
  * sizes, headers. The full content hash is left to `check`. */
