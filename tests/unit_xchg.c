@@ -1,6 +1,7 @@
-/* The exchange with many members in one process, without MPI: each row is seen by the experts that it names, once, in
- * order, and its sum has the bits of the tree rule, whatever the routing; with routing hotter than planned, in rounds,
- * and never with more memory than planned. And the integers under it, against plain forms. */
+/* The exchange with many members in one process, without MPI: each row is seen by the experts that it names,
+ * once, in order, and its sum has the bits of the tree rule, whatever the routing; with routing hotter than
+ * planned, in rounds, and never with more memory than planned. And the integers under it, against plain
+ * forms. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,16 +32,16 @@ struct group {
     struct kase q;
     struct mb_serve v;
     struct mb_loop *loop;
-    struct mb_xchg **x;       /* [n] */
+    struct mb_xchg **x; /* [n] */
     struct mb_xchg_shape *shape;
     struct mb_xchg_quota *quota;
-    uint8_t **segment;        /* [nodes] */
-    int32_t *m, *experts;     /* [n], [n][rows][k] */
+    uint8_t **segment;    /* [nodes] */
+    int32_t *m, *experts; /* [n], [n][rows][k] */
     float *weights;
     uint16_t *tags;
     struct mb_buf **in, **out, **y;
     struct mb_dispatched *d;
-    int64_t *seen;            /* [n][rows][k] times that a pair was served */
+    int64_t *seen; /* [n][rows][k] times that a pair was served */
 };
 #define SHM ((uint64_t)1 << 16)
 
@@ -58,7 +59,8 @@ static void make_serve(struct group *g)
 {
     int32_t n = g->q.n, at = 0;
 
-    g->v = (struct mb_serve){g->q.experts, n, zeroed(g->q.experts, 4), zeroed(2 * g->q.experts, 4), zeroed(n, 4)};
+    g->v = (struct mb_serve){g->q.experts, n, zeroed(g->q.experts, 4), zeroed(2 * g->q.experts, 4),
+                             zeroed(n, 4)};
     for (int32_t m = 0; m < n; m++)
         g->v.node[m] = m / g->q.per_node;
     for (int32_t e = 0; e < g->q.experts; e++) {
@@ -89,10 +91,24 @@ static void make_shape(struct group *g, int32_t m)
     int64_t even = mine > 0 ? 2 * rows * q->k * mine / (q->experts * q->copies) + 1 : 0;
     int32_t nodes = (q->n + q->per_node - 1) / q->per_node, first = m / q->per_node * q->per_node;
 
-    *s = (struct mb_xchg_shape){.members = q->n, .ids = q->experts, .nodes = q->hier ? nodes : q->n, .near = 1, .widest = 1,
-                                .k = q->k, .hidden = HIDDEN, .x_size = 4, .y_size = 4, .tagged = q->tagged, .own = q->rows,
-                                .each = q->rows, .rows = rows, .others = rows - q->rows, .pairs = even + q->n * q->k,
-                                .pairs_each = even / q->n + q->k, .eager = (int64_t)q->eager, .shm = SHM};
+    *s = (struct mb_xchg_shape){.members = q->n,
+                                .ids = q->experts,
+                                .nodes = q->hier ? nodes : q->n,
+                                .near = 1,
+                                .widest = 1,
+                                .k = q->k,
+                                .hidden = HIDDEN,
+                                .x_size = 4,
+                                .y_size = 4,
+                                .tagged = q->tagged,
+                                .own = q->rows,
+                                .each = q->rows,
+                                .rows = rows,
+                                .others = rows - q->rows,
+                                .pairs = even + q->n * q->k,
+                                .pairs_each = even / q->n + q->k,
+                                .eager = (int64_t)q->eager,
+                                .shm = SHM};
     if (q->hier) {
         s->near = first + q->per_node > q->n ? q->n - first : q->per_node;
         s->widest = q->per_node;
@@ -111,12 +127,20 @@ static void make_group(struct group *g, const struct kase *q)
 {
     int32_t n = q->n, nodes = (n + q->per_node - 1) / q->per_node;
 
-    *g = (struct group){.q = *q, .x = zeroed(n, sizeof *g->x), .shape = zeroed(n, sizeof *g->shape),
-                        .quota = zeroed(n, sizeof *g->quota), .segment = zeroed(nodes, sizeof *g->segment),
-                        .m = zeroed(n, 4), .experts = zeroed((int64_t)n * q->rows * q->k, 4),
-                        .weights = zeroed((int64_t)n * q->rows * q->k, 4), .tags = zeroed((int64_t)n * q->rows, 2),
-                        .in = zeroed(n, sizeof *g->in), .out = zeroed(n, sizeof *g->out), .y = zeroed(n, sizeof *g->y),
-                        .d = zeroed(n, sizeof *g->d), .seen = zeroed((int64_t)n * q->rows * q->k, 8)};
+    *g = (struct group){.q = *q,
+                        .x = zeroed(n, sizeof *g->x),
+                        .shape = zeroed(n, sizeof *g->shape),
+                        .quota = zeroed(n, sizeof *g->quota),
+                        .segment = zeroed(nodes, sizeof *g->segment),
+                        .m = zeroed(n, 4),
+                        .experts = zeroed((int64_t)n * q->rows * q->k, 4),
+                        .weights = zeroed((int64_t)n * q->rows * q->k, 4),
+                        .tags = zeroed((int64_t)n * q->rows, 2),
+                        .in = zeroed(n, sizeof *g->in),
+                        .out = zeroed(n, sizeof *g->out),
+                        .y = zeroed(n, sizeof *g->y),
+                        .d = zeroed(n, sizeof *g->d),
+                        .seen = zeroed((int64_t)n * q->rows * q->k, 8)};
     make_serve(g);
     assert_int_equal(mb_loop_create(n, &g->loop), MB_OK);
     for (int32_t b = 0; b < nodes; b++)
@@ -124,9 +148,18 @@ static void make_group(struct group *g, const struct kase *q)
     for (int32_t m = 0; m < n; m++)
         make_shape(g, m);
     for (int32_t m = 0; m < n; m++) {
-        struct mb_xchg_options o = {.ops = &plain_ops, .node = g->v.node, .algorithm = q->hier ? MB_A2A_HIER : MB_A2A_FLAT,
-                                    .hidden = HIDDEN, .k = q->k, .experts = q->experts, .x_type = MB_F32, .y_type = MB_F32,
-                                    .max_rows = q->rows, .shm_bytes = SHM, .eager_bytes = q->eager, .shape = &g->shape[m],
+        struct mb_xchg_options o = {.ops = &plain_ops,
+                                    .node = g->v.node,
+                                    .algorithm = q->hier ? MB_A2A_HIER : MB_A2A_FLAT,
+                                    .hidden = HIDDEN,
+                                    .k = q->k,
+                                    .experts = q->experts,
+                                    .x_type = MB_F32,
+                                    .y_type = MB_F32,
+                                    .max_rows = q->rows,
+                                    .shm_bytes = SHM,
+                                    .eager_bytes = q->eager,
+                                    .shape = &g->shape[m],
                                     .tagged = q->tagged};
         struct mb_xchg_alone a = {g->loop, n, m, g->segment[g->v.node[m]], g->quota};
         assert_int_equal(mb_xchg_create_alone(&o, &a, &g->x[m]), MB_OK);
@@ -146,8 +179,8 @@ static void free_group(struct group *g)
     for (int32_t b = 0; b < (g->q.n + g->q.per_node - 1) / g->q.per_node; b++)
         free(g->segment[b]);
     mb_loop_destroy(g->loop);
-    void *all[] = {g->x, g->shape, g->quota, g->segment, g->m, g->experts, g->weights, g->tags, g->in, g->out, g->y, g->d,
-                   g->seen, g->v.first, g->v.member, g->v.node};
+    void *all[] = {g->x,  g->shape, g->quota, g->segment, g->m,    g->experts, g->weights,  g->tags,
+                   g->in, g->out,   g->y,     g->d,       g->seen, g->v.first, g->v.member, g->v.node};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -166,7 +199,9 @@ static int32_t draw_expert(const struct group *g, int32_t j)
 
 static float value(int32_t home, int32_t row, int32_t col)
 {
-    return col == 0 ? (float)home : col == 1 ? (float)row : (float)((home * 7919 + row * 104729) % 1000) / 97.0f;
+    return col == 0   ? (float)home
+           : col == 1 ? (float)row
+                      : (float)((home * 7919 + row * 104729) % 1000) / 97.0f;
 }
 
 static float served(int32_t e, float x, int32_t col)
@@ -219,7 +254,8 @@ static struct mb_view view(struct mb_buf *b, int64_t rows)
     return mb_view_of(b, 0, rows, HIDDEN, MB_F32);
 }
 
-/* What member m was given: each row is one that named this expert and whose owner this is, in order; makes the outputs. */
+/* What member m was given: each row is one that named this expert and whose owner this is, in order; makes
+ * the outputs. */
 static void serve(struct group *g, int32_t m)
 {
     const struct mb_dispatched *d = &g->d[m];
@@ -234,7 +270,8 @@ static void serve(struct group *g, int32_t m)
         for (int64_t at = d->begin[i]; at < d->begin[i + 1]; at++) {
             memcpy(x, d->x.buf->p + at * HIDDEN * 4, sizeof x);
             int32_t home = (int32_t)x[0], row = (int32_t)x[1], e = d->expert[i], j = 0;
-            int64_t of = (int64_t)home * q->rows + row, place = (q->tagged ? (int64_t)g->tags[of] << 40 : 0) + of;
+            int64_t of = (int64_t)home * q->rows + row,
+                    place = (q->tagged ? (int64_t)g->tags[of] << 40 : 0) + of;
             while (j < q->k && g->experts[of * q->k + j] != e)
                 j++;
             assert_true(home < q->n && row < g->m[home] && j < q->k && place > before);
@@ -290,19 +327,22 @@ static int32_t one_exchange(struct group *g, int64_t step)
         for (int32_t m = 0; m < q->n; m++) {
             int64_t at = (int64_t)m * q->rows;
             mb_xchg_tags(g->x[m], g->tags + at);
-            assert_int_equal(round > 0 ? mb_xchg_again_begin(g->x[m], &mine)
-                                       : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, view(g->in[m], g->m[m]),
-                                                                g->experts + at * q->k, g->weights + at * q->k),
+            assert_int_equal(round > 0
+                                 ? mb_xchg_again_begin(g->x[m], &mine)
+                                 : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, view(g->in[m], g->m[m]),
+                                                          g->experts + at * q->k, g->weights + at * q->k),
                              MB_OK);
         }
         all_ready(g);
         for (int32_t m = 0; m < q->n; m++) {
             assert_int_equal(mb_xchg_dispatch_end(g->x[m], &g->d[m]), MB_OK);
-            assert_true(g->d[m].round == round && g->d[m].rounds == g->d[0].rounds && g->d[m].heads[q->n - 1].rows == g->m[q->n - 1]);
+            assert_true(g->d[m].round == round && g->d[m].rounds == g->d[0].rounds &&
+                        g->d[m].heads[q->n - 1].rows == g->m[q->n - 1]);
             serve(g, m);
         }
         for (int32_t m = 0; m < q->n; m++)
-            assert_int_equal(mb_xchg_combine_begin(g->x[m], view(g->y[m], g->d[m].rows), view(g->out[m], g->m[m])), MB_OK);
+            assert_int_equal(
+                mb_xchg_combine_begin(g->x[m], view(g->y[m], g->d[m].rows), view(g->out[m], g->m[m])), MB_OK);
         all_ready(g);
         for (int32_t m = 0; m < q->n; m++)
             assert_int_equal(mb_xchg_combine_end(g->x[m]), MB_OK);
@@ -335,8 +375,13 @@ static void test_any_group(void **state)
     int32_t rounds = 0;
 
     for (int i = 0; i < 150; i++) {
-        struct kase q = {.n = 1 + draw(20), .experts = 1 + draw(40), .rows = 1 + draw(24), .copies = 1 + draw(2),
-                         .hier = draw(2) == 0, .tagged = draw(3) == 0, .heat = (enum heat)draw(4),
+        struct kase q = {.n = 1 + draw(20),
+                         .experts = 1 + draw(40),
+                         .rows = 1 + draw(24),
+                         .copies = 1 + draw(2),
+                         .hier = draw(2) == 0,
+                         .tagged = draw(3) == 0,
+                         .heat = (enum heat)draw(4),
                          .eager = (uint64_t)(draw(3) * 100)};
         q.per_node = 1 + draw(q.n);
         q.k = 1 + draw(q.experts < 8 ? q.experts : 8);
@@ -351,7 +396,8 @@ static void test_any_group(void **state)
 static void test_hot_member(void **state)
 {
     (void)state;
-    struct kase q = {.n = 16, .per_node = 4, .experts = 64, .k = 4, .rows = 200, .copies = 1, .heat = SAME, .eager = 64};
+    struct kase q = {
+        .n = 16, .per_node = 4, .experts = 64, .k = 4, .rows = 200, .copies = 1, .heat = SAME, .eager = 64};
 
     for (int hier = 0; hier < 2; hier++) {
         q.hier = hier == 1;
@@ -366,12 +412,14 @@ static void test_hot_member(void **state)
 static void test_many_members(void **state)
 {
     (void)state;
-    struct kase q = {.n = 64, .per_node = 8, .experts = 256, .k = 8, .rows = 16, .copies = 1, .heat = EVEN, .eager = 256};
+    struct kase q = {
+        .n = 64, .per_node = 8, .experts = 256, .k = 8, .rows = 16, .copies = 1, .heat = EVEN, .eager = 256};
 
     run(&q, 2);
     q.hier = true;
     run(&q, 2);
-    q = (struct kase){.n = 512, .per_node = 8, .experts = 512, .k = 8, .rows = 4, .copies = 2, .hier = true, .heat = EVEN};
+    q = (struct kase){
+        .n = 512, .per_node = 8, .experts = 512, .k = 8, .rows = 4, .copies = 2, .hier = true, .heat = EVEN};
     run(&q, 1);
 }
 
@@ -418,7 +466,8 @@ static void test_owners(void **state)
     struct mb_owners o = {.of = of, .known = known, .slot = slot, .own = own};
 
     for (int i = 0; i < 200; i++) {
-        int32_t n = 1 + draw(N), ids = 1 + draw(E), most = draw(2) == 0 ? 1 : 1 + draw(n), me = draw(n), at = 0, row[N];
+        int32_t n = 1 + draw(N), ids = 1 + draw(E), most = draw(2) == 0 ? 1 : 1 + draw(n), me = draw(n),
+                at = 0, row[N];
         struct mb_serve v = {ids, n, first, member, node};
         for (int32_t m = 0; m < n; m++)
             node[m] = m == 0 ? 0 : node[m - 1] + (draw(4) == 0);

@@ -1,5 +1,5 @@
-/* How an exchange cuts its group into nodes: flat takes every member for one, hier takes the machine's nodes. And
- * how the ids of one row are cut into nodes of the tree. Integers only. Pure, Local. */
+/* How an exchange cuts its group into nodes: flat takes every member for one, hier takes the machine's nodes.
+ * And how the ids of one row are cut into nodes of the tree. Integers only. Pure, Local. */
 #ifndef MB_COMM_CUT_H
 #define MB_COMM_CUT_H
 #include <stdbool.h>
@@ -25,8 +25,8 @@ static inline int32_t mb_cut_place(const struct mb_cut *c)
 {
     return c->me - c->first[c->mine];
 }
-/* Who talks to whom: member i of node a to member (i + a) mod n_b of node b. The member of a node that is the agent
- * of member s. */
+/* Who talks to whom: member i of node a to member (i + a) mod n_b of node b. The member of a node that is the
+ * agent of member s. */
 static inline int32_t mb_cut_agent(const struct mb_cut *c, int32_t s, int32_t node)
 {
     int32_t a = c->of[s];
@@ -51,9 +51,9 @@ static inline int32_t mb_cut_height(uint16_t a, uint16_t b)
 {
     return 31 - __builtin_clz((uint32_t)a ^ (uint32_t)b);
 }
-/* Of k ascending ids, [a, b] belong together: the last place of the largest node of the tree that begins at a and
- * ends at b or before. Ids [a, i] are a node if the tree parts them from both neighbours above all that it parts
- * among them. */
+/* Of k ascending ids, [a, b] belong together: the last place of the largest node of the tree that begins at a
+ * and ends at b or before. Ids [a, i] are a node if the tree parts them from both neighbours above all that
+ * it parts among them. */
 static inline int32_t mb_cut_node(const uint16_t *id, int32_t k, int32_t a, int32_t b)
 {
     int32_t left = a > 0 ? mb_cut_height(id[a - 1], id[a]) : 32, within = -1, end = a;

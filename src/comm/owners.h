@@ -1,4 +1,5 @@
-/* Who serves an id in one exchange, for rows of each home: looked up once per exchange and home. Pure, Local. */
+/* Who serves an id in one exchange, for rows of each home: looked up once per exchange and home. Pure, Local.
+ */
 #ifndef MB_COMM_OWNERS_H
 #define MB_COMM_OWNERS_H
 #include "plan/serve.h"

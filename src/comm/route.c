@@ -22,17 +22,17 @@ void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_
 }
 
 /* ---------------------------------------------------------------- own rows */
-/* The meta of a row: ids ascending with their weights, and the tag; who serves each choice. False: an id is none, is there
- * twice or has nobody. */
-static bool make_row(const struct mb_route *r, const uint16_t *owner, const int32_t *experts, const float *weights, uint16_t tag,
-                     uint8_t *meta, int32_t *served)
+/* The meta of a row: ids ascending with their weights, and the tag; who serves each choice. False: an id is
+ * none, is there twice or has nobody. */
+static bool make_row(const struct mb_route *r, const uint16_t *owner, const int32_t *experts,
+                     const float *weights, uint16_t tag, uint8_t *meta, int32_t *served)
 {
     int32_t k = r->k;
     uint32_t keys[1 + MB_ROUTE_MAX_K], *key = keys + 1, ids = (uint32_t)r->ids, last = UINT32_MAX, bad = 0;
     float *w = (float *)meta;
     uint16_t *id = (uint16_t *)(meta + 4 * (int64_t)k);
 
-    keys[0] = 0; /* nothing sorts before it */
+    keys[0] = 0;                      /* nothing sorts before it */
     for (int32_t j = 0; j < k; j++) { /* an insertion sort of id and place */
         uint32_t e = (uint32_t)experts[j], new = e << 8 | (uint32_t)j, *at = key + j;
         if (e >= ids || owner[e] == MB_NOBODY)
@@ -62,7 +62,8 @@ static int64_t part(int64_t limit, int64_t least, int64_t m, int64_t of)
     return limit <= least ? least : least + (int64_t)((double)(limit - least) * ((double)m / (double)of));
 }
 
-/* Counts what a row adds to the round (sign 1) or takes out of it again (-1). Whether all is within what may be sent. */
+/* Counts what a row adds to the round (sign 1) or takes out of it again (-1). Whether all is within what may
+ * be sent. */
 static bool count_row(struct mb_route *r, const uint16_t *id, const uint16_t *owner, int64_t of, int32_t sign)
 {
     struct mb_own_rows *o = &r->own;
@@ -84,7 +85,8 @@ static bool count_row(struct mb_route *r, const uint16_t *id, const uint16_t *ow
             ok &= o->rows[b] <= part(o->may[d].rows, 1, o->m, of);
         }
         o->terms[b] += sign;
-        ok &= o->terms[b] <= part(o->may[d].terms, r->k, o->m, of) && o->terms[b] <= (o->back > r->k ? o->back : r->k);
+        ok &= o->terms[b] <= part(o->may[d].terms, r->k, o->m, of) &&
+              o->terms[b] <= (o->back > r->k ? o->back : r->k);
     }
     return ok;
 }
@@ -105,7 +107,8 @@ static bool few(const struct mb_route *r, int64_t m, int64_t of)
     for (int32_t d = 0; ok && d < r->cut.n; d++) {
         const struct mb_xchg_quota *q = &r->own.may[d];
         ok = pairs <= part(q->pairs, r->k, m, of) &&
-             (r->cut.of[d] == r->cut.mine || (m <= part(q->rows, 1, m, of) && pairs <= part(q->terms, r->k, m, of)));
+             (r->cut.of[d] == r->cut.mine ||
+              (m <= part(q->rows, 1, m, of) && pairs <= part(q->terms, r->k, m, of)));
     }
     return ok;
 }
@@ -132,29 +135,33 @@ static void cut_rounds(struct mb_route *r, int64_t of)
     o->first[o->rounds] = (int32_t)o->m;
 }
 
-enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of, const int32_t *experts,
-                             const float *weights, const uint16_t *tags)
+enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of,
+                             const int32_t *experts, const float *weights, const uint16_t *tags)
 {
     struct mb_own_rows *o = &r->own;
     int32_t k = r->k;
 
     if (v->ids != r->ids || v->members != r->cut.n)
-        return mb_error(MB_BUG, "tables for %d ids and %d members: the exchange has %d and %d", v->ids, v->members, r->ids,
-                        r->cut.n);
+        return mb_error(MB_BUG, "tables for %d ids and %d members: the exchange has %d and %d", v->ids,
+                        v->members, r->ids, r->cut.n);
     mb_owners_set(&r->owners, v, r->cut.me);
     const uint16_t *owner = mb_owners_of(&r->owners, r->cut.me);
     o->m = m;
     for (int64_t i = 0; i < m; i++) {
         uint8_t *meta = o->meta + i * r->meta_bytes;
-        if (!make_row(r, owner, experts + i * k, weights + i * k, tags != NULL ? tags[i] : 0, meta, o->served + i * k))
-            return mb_error(MB_BUG, "row %lld of the dispatch has experts outside 0 .. %d, one twice, or one that nobody serves",
-                            (long long)i, r->ids - 1);
+        if (!make_row(r, owner, experts + i * k, weights + i * k, tags != NULL ? tags[i] : 0, meta,
+                      o->served + i * k))
+            return mb_error(
+                MB_BUG,
+                "row %lld of the dispatch has experts outside 0 .. %d, one twice, or one that nobody serves",
+                (long long)i, r->ids - 1);
     }
     cut_rounds(r, of > m ? of : m);
     return MB_OK;
 }
 
-/* Appends (node, row) for each node that a row must reach, the own node only for another member of it. Returns how many. */
+/* Appends (node, row) for each node that a row must reach, the own node only for another member of it.
+ * Returns how many. */
 static int64_t nodes_of_row(struct mb_route *r, const uint16_t *owner, int32_t row, int32_t *to)
 {
     const uint16_t *id = mb_meta_id(r, r->own.meta + row * r->meta_bytes);
@@ -247,7 +254,8 @@ static inline int32_t add_hits(struct mb_route *r, const uint16_t *owner, const 
 }
 
 /* Takes a row if it has an expert here and there is room. */
-static inline bool take_row(struct mb_route *r, const uint16_t *owner, int32_t home, int32_t agent, const uint8_t *meta)
+static inline bool take_row(struct mb_route *r, const uint16_t *owner, int32_t home, int32_t agent,
+                            const uint8_t *meta)
 {
     struct mb_takes *t = &r->take;
     int64_t first = t->hits;
@@ -287,17 +295,22 @@ bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, co
 
     if (rows < 0 || rows > h->room - h->rows)
         return false;
-    for (int64_t i = 0; i < rows; i++) /* ids ascend */
-        if (r->k > 0 && mb_meta_id(r, meta + i * r->meta_bytes)[r->k - 1] >= r->ids)
+    for (int64_t i = 0; i < rows; i++) {
+        const uint16_t *id = mb_meta_id(r, meta + i * r->meta_bytes);
+        int32_t worst = -1;
+        for (int32_t q = 0; q < r->k; q++)
+            worst = id[q] > worst ? id[q] : worst;
+        if (worst >= r->ids)
             return false;
+    }
     h->source[j] = h->n;
     h->block[h->n++] = (struct mb_block){home, rows, h->rows, meta};
     h->rows += rows;
     return true;
 }
 
-int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows, int64_t held,
-                      int64_t *at, int64_t *first)
+int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows,
+                      int64_t held, int64_t *at, int64_t *first)
 {
     struct mb_takes *t = &r->take;
     int64_t n = 0;

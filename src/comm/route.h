@@ -1,16 +1,17 @@
-/* The integers of an exchange: who gets which row, and which nodes of the trees come back. No messages, no values, no
- * memory of its own. Pure, Local.
+/* The integers of an exchange: who gets which row, and which nodes of the trees come back. No messages, no
+ * values, no memory of its own. Pure, Local.
  *
- * Words. Member: a rank of the group, by its number. Home: the member whose row it is. Agent of a row on a node: the
- * member of that node that received it; on its own node a row's home is its agent. Held rows: those this member is
- * the agent of, in blocks: its own rows of the round, then what each source sent. Taken rows: those (held, or
- * published by another agent of the node) that have an expert here. Hit: a taken row and one of its experts here.
+ * Words. Member: a rank of the group, by its number. Home: the member whose row it is. Agent of a row on a
+ * node: the member of that node that received it; on its own node a row's home is its agent. Held rows: those
+ * this member is the agent of, in blocks: its own rows of the round, then what each source sent. Taken rows:
+ * those (held, or published by another agent of the node) that have an expert here. Hit: a taken row and one
+ * of its experts here.
  *
- * Meta: the integers of a row as they travel: k weights (f32), k ids (u16) ascending, the tag (u16) if rows have one,
- * padded to 4 bytes.
+ * Meta: the integers of a row as they travel: k weights (f32), k ids (u16) ascending, the tag (u16) if rows
+ * have one, padded to 4 bytes.
  *
- * Region: where a term comes from: 0 from here, 1 + q from member q of the node, and of an own row 1 + near + b from
- * the agent in node b. */
+ * Region: where a term comes from: 0 from here, 1 + q from member q of the node, and of an own row 1 + near +
+ * b from the agent in node b. */
 #ifndef MB_COMM_ROUTE_H
 #define MB_COMM_ROUTE_H
 #include "base/status.h"
@@ -33,8 +34,8 @@ struct mb_own_rows {
     int32_t *mark;             /* [nodes] */
     struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent of each one's node */
     int64_t *pairs, *rows, *terms; /* [members] [nodes] [nodes] counted in a round */
-    int64_t back;              /* terms of a node that one reply has room for */
-    int64_t most;              /* pairs that need no counting */
+    int64_t back;                  /* terms of a node that one reply has room for */
+    int64_t most;                  /* pairs that need no counting */
 };
 
 /* Rows with experts here. */
@@ -46,26 +47,26 @@ struct mb_takes {
     int64_t *begin;       /* [own ids + 1] dispatched rows of each */
     int64_t *fill;        /* [own ids] */
     int32_t *order, *by_tag;
-    uint16_t *tag;        /* [hits] */
-    int64_t *home;        /* [members + 1] scratch */
+    uint16_t *tag; /* [hits] */
+    int64_t *home; /* [members + 1] scratch */
 };
 
 /* A block of held rows. */
 struct mb_block {
     int32_t home;
-    int64_t rows, at;    /* at: number of its first held row */
+    int64_t rows, at; /* at: number of its first held row */
     const uint8_t *meta;
 };
 
 /* Held rows, and what arrives for them. */
 struct mb_helds {
-    int32_t n;                     /* blocks; the first one's are own rows */
-    struct mb_block *block;        /* [1 + sources] */
-    int32_t *source;               /* [sources] block of each, once it is here */
+    int32_t n;              /* blocks; the first one's are own rows */
+    struct mb_block *block; /* [1 + sources] */
+    int32_t *source;        /* [sources] block of each, once it is here */
     int64_t rows, room;
-    int32_t *taken;                /* [rows] taken row or -1 */
-    struct mb_ref *ref;            /* [rows][k] */
-    int32_t *region, *region_own;  /* [members] of other members' rows (-1: none), of own ones */
+    int32_t *taken;               /* [rows] taken row or -1 */
+    struct mb_ref *ref;           /* [rows][k] */
+    int32_t *region, *region_own; /* [members] of other members' rows (-1: none), of own ones */
     int32_t regions;
     int64_t *lone_n, *inner_n;       /* [regions] values that come */
     int64_t *lone_base, *inner_base; /* [regions] where the device keeps them */
@@ -95,17 +96,18 @@ struct mb_route {
     int64_t scratch_room;
 };
 
-/* Regions and limits, once the tables of r are there (xchg_room.c). Quotas of all members; back: own limit. */
+/* Regions and limits, once the tables of r are there (xchg_room.c). Quotas of all members; back: own limit.
+ */
 void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_t back);
 
 /* --- the way there --- */
-/* Own rows of an exchange: m, experts and weights [m][k] in top-k order, tags [m] or NULL; of: rows in this step of all
- * members that share one part of the plan's quota, m or more. Works out who serves what, and the rounds. MB_BUG, logged:
- * tables that are not this exchange's, ids that are not distinct or have nobody. */
-enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of, const int32_t *experts,
-                             const float *weights, const uint16_t *tags);
-/* Begins a round: its own rows, their lists for each node (the own one if another member of it has an expert), and no
- * held or taken rows. From `rounds` on there are none. */
+/* Own rows of an exchange: m, experts and weights [m][k] in top-k order, tags [m] or NULL; of: rows in this
+ * step of all members that share one part of the plan's quota, m or more. Works out who serves what, and the
+ * rounds. MB_BUG, logged: tables that are not this exchange's, ids that are not distinct or have nobody. */
+enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of,
+                             const int32_t *experts, const float *weights, const uint16_t *tags);
+/* Begins a round: its own rows, their lists for each node (the own one if another member of it has an
+ * expert), and no held or taken rows. From `rounds` on there are none. */
 void mb_route_round(struct mb_route *r, int32_t round);
 /* An exchange without rows, for headers only. */
 void mb_route_none(struct mb_route *r);
@@ -113,12 +115,13 @@ void mb_route_none(struct mb_route *r);
 int64_t mb_route_take_own(struct mb_route *r, int32_t *list);
 /* Rows that source j sent become held rows. False: there is no room, or an id is none. */
 bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, const uint8_t *meta);
-/* Takes in the next run of rows with experts here of `rows` rows that begin at *at, and moves *at behind it; held: number
- * of the first as a held row, or -1 (metas are then copied). Returns its length, *first where it begins; 0: none is left. */
-int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows, int64_t held,
-                      int64_t *at, int64_t *first);
-/* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of each.
- * Returns n. */
+/* Takes in the next run of rows with experts here of `rows` rows that begin at *at, and moves *at behind it;
+ * held: number of the first as a held row, or -1 (metas are then copied). Returns its length, *first where it
+ * begins; 0: none is left. */
+int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows,
+                      int64_t held, int64_t *at, int64_t *first);
+/* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of
+ * each. Returns n. */
 int64_t mb_route_sort(struct mb_route *r, int32_t *idx);
 
 /* --- the way back: each fills r->emit --- */

@@ -5,8 +5,10 @@
 #include "base/log.h"
 
 /* ---------------------------------------------------------------- where terms come from */
-/* The values that a region sends for places [i, j] of a row; it sends them in the order of rows, so counting is enough. */
-static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, int32_t region, struct mb_ref *ref)
+/* The values that a region sends for places [i, j] of a row; it sends them in the order of rows, so counting
+ * is enough. */
+static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, int32_t region,
+                    struct mb_ref *ref)
 {
     while (i <= j) {
         int32_t end = mb_cut_node(id, k, i, j);
@@ -16,7 +18,8 @@ static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i
     }
 }
 
-static void ref_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *owner, const int32_t *region)
+static void ref_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *owner,
+                    const int32_t *region)
 {
     const uint16_t *id = mb_meta_id(r, b->meta + row * r->meta_bytes);
     int32_t k = r->k, t = r->held.taken[b->at + row];
@@ -87,7 +90,8 @@ static inline void emit_item(struct mb_emit *e, int32_t src, int32_t pos, float 
 }
 
 /* Hits [a, b) of a row: one node of its tree. */
-static inline void emit_node(struct mb_emit *e, const struct mb_hit *a, const struct mb_hit *b, const uint16_t *id, const float *w)
+static inline void emit_node(struct mb_emit *e, const struct mb_hit *a, const struct mb_hit *b,
+                             const uint16_t *id, const float *w)
 {
     if (b == a + 1) {
         e->idx[e->lone++] = a->row;
@@ -147,7 +151,8 @@ void mb_route_local(struct mb_route *r)
 /* A sum's source: row of the outputs, or -1 - row of the inner nodes. */
 static inline int32_t source_of(const struct mb_helds *h, const struct mb_ref *ref, int32_t region)
 {
-    return (int32_t)(ref->count > 1 ? -1 - (h->inner_base[region] + ref->src) : h->lone_base[region] + ref->src);
+    return (int32_t)(ref->count > 1 ? -1 - (h->inner_base[region] + ref->src)
+                                    : h->lone_base[region] + ref->src);
 }
 
 /* Items of places [i, j] of a held row. */
@@ -224,6 +229,7 @@ void mb_route_final(struct mb_route *r)
     begin_lists(r);
     for (int64_t i = 0; i < b->rows && room_for_row(r); i++) {
         r->emit.off[r->emit.inner++] = (int32_t)r->emit.items;
-        emit_refs(r, b->meta + i * r->meta_bytes, owner, r->held.region_own, r->held.ref + i * r->k, 0, r->k - 1);
+        emit_refs(r, b->meta + i * r->meta_bytes, owner, r->held.region_own, r->held.ref + i * r->k, 0,
+                  r->k - 1);
     }
 }

@@ -1,4 +1,5 @@
-/* What travels in an exchange: headers, messages between nodes, pieces in a node's shared memory. Not for other rooms. */
+/* What travels in an exchange: headers, messages between nodes, pieces in a node's shared memory. Not for
+ * other rooms. */
 #ifndef MB_COMM_WIRE_H
 #define MB_COMM_WIRE_H
 #include "comm/shm.h"
@@ -26,11 +27,11 @@ _Static_assert(sizeof(struct xhead) == MB_XCHG_HEADER, "the header has 64 bytes"
 
 /* Messages of one direction between nodes. */
 struct inmsg {
-    int32_t from;     /* member */
+    int32_t from; /* member */
     bool ready, taken;
     struct xhead head;
-    uint8_t *first;   /* header and up to `eager` bytes */
-    uint8_t *body;    /* room for a second message */
+    uint8_t *first;      /* header and up to `eager` bytes */
+    uint8_t *body;       /* room for a second message */
     const uint8_t *rows; /* once ready */
 };
 struct outmsg {
@@ -41,13 +42,14 @@ struct net {
     int32_t n_in, n_out;
     struct inmsg *in;
     struct outmsg *out;
-    uint64_t room;    /* bytes of a body */
+    uint64_t room; /* bytes of a body */
     uint8_t *stage;
     struct mb_xport port; /* slots: n_in first messages | n_in bodies | n_out first | n_out bodies */
 };
 
-/* The node's shared segment: per member two counters and a slot. A member fills its slot, raises `filled`; each other
- * member reads it and raises `reads`; when all have read, the slot may be filled again. Counters only ever grow. */
+/* The node's shared segment: per member two counters and a slot. A member fills its slot, raises `filled`;
+ * each other member reads it and raises `reads`; when all have read, the slot may be filled again. Counters
+ * only ever grow. */
 struct node_ctl {
     _Atomic uint64_t filled;
     uint8_t pad0[56];
@@ -66,12 +68,12 @@ _Static_assert(sizeof(struct round_head) == 64, "pieces begin aligned");
 struct xnode {
     int32_t n, me; /* members of the node; own number among them */
     struct mb_shm shm;
-    bool lent;           /* the segment is the caller's */
-    uint64_t slot;       /* bytes of one slot */
-    uint64_t filled;     /* own rounds so far */
-    uint64_t *consumed;  /* [n] rounds read of each member */
-    uint8_t *finished;   /* [n] its last round of this operation was read */
-    bool published;      /* own last round of this operation is out */
+    bool lent;          /* the segment is the caller's */
+    uint64_t slot;      /* bytes of one slot */
+    uint64_t filled;    /* own rounds so far */
+    uint64_t *consumed; /* [n] rounds read of each member */
+    uint8_t *finished;  /* [n] its last round of this operation was read */
+    bool published;     /* own last round of this operation is out */
 };
 
 static inline uint64_t mb_up64(uint64_t n)

@@ -24,7 +24,8 @@ static const char *op_name(int32_t op)
 
 static void set_head(struct mb_xchg *x, const struct xhead *h)
 {
-    x->heads[h->from] = (struct mb_xchg_head){h->step, h->layer, h->op, (enum mb_status)h->status, h->flags, h->total, 0};
+    x->heads[h->from] =
+        (struct mb_xchg_head){h->step, h->layer, h->op, (enum mb_status)h->status, h->flags, h->total, 0};
     x->rounds = h->rounds > x->rounds ? h->rounds : x->rounds;
 }
 
@@ -33,8 +34,15 @@ void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mi
     if (x->c != NULL)
         mb_wait_begin(x->c);
     x->st.failed = MB_OK;
-    x->mine = (struct xhead){.version = XCHG_VERSION, .op = (int32_t)op, .step = mine->step, .layer = mine->layer,
-                             .status = (uint32_t)mine->status, .flags = mine->flags, .from = x->rt.cut.me, .total = rows, .round = (uint16_t)x->rt.own.round,
+    x->mine = (struct xhead){.version = XCHG_VERSION,
+                             .op = (int32_t)op,
+                             .step = mine->step,
+                             .layer = mine->layer,
+                             .status = (uint32_t)mine->status,
+                             .flags = mine->flags,
+                             .from = x->rt.cut.me,
+                             .total = rows,
+                             .round = (uint16_t)x->rt.own.round,
                              .rounds = x->rt.own.rounds};
     if (op != XOP_COMBINE) {
         memset(x->heads, 0, (size_t)x->rt.cut.n * sizeof *x->heads);
@@ -52,12 +60,15 @@ static void out_of_step(struct mb_xchg *x, const struct xhead *h)
         return;
     x->st.failed = h->status != MB_OK || own->status != MB_OK ? MB_PEER : MB_BUG;
     if (x->st.failed == MB_BUG)
-        mb_error(MB_BUG, "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step %lld, layer %d",
-                 mb_xchg_rank(x, h->from), op_name(h->op), (long long)h->step, h->layer, mb_xchg_rank(x, x->rt.cut.me), op_name(own->op),
-                 (long long)own->step, own->layer);
+        mb_error(MB_BUG,
+                 "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step %lld, "
+                 "layer %d",
+                 mb_xchg_rank(x, h->from), op_name(h->op), (long long)h->step, h->layer,
+                 mb_xchg_rank(x, x->rt.cut.me), op_name(own->op), (long long)own->step, own->layer);
     else if (h->status != MB_OK && (x->rt.cut.me == 0 || h->op != own->op))
-        mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why", mb_xchg_rank(x, h->from),
-                 op_name(own->op), (long long)own->step, own->layer, mb_status_name((enum mb_status)h->status));
+        mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why",
+                 mb_xchg_rank(x, h->from), op_name(own->op), (long long)own->step, own->layer,
+                 mb_status_name((enum mb_status)h->status));
 }
 
 void mb_xchg_told(struct mb_xchg *x, uint32_t status)
@@ -71,8 +82,11 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
     const struct xhead *own = &x->mine;
 
     if (h->version != XCHG_VERSION || h->from < 0 || h->from >= x->rt.cut.n) {
-        x->st.failed = mb_error(MB_BUG, "an exchange header of version %u from member %d was received in %s, step %lld: all "
-                             "ranks must run the same program", h->version, h->from, op_name(own->op), (long long)own->step);
+        x->st.failed =
+            mb_error(MB_BUG,
+                     "an exchange header of version %u from member %d was received in %s, step %lld: all "
+                     "ranks must run the same program",
+                     h->version, h->from, op_name(own->op), (long long)own->step);
         return false;
     }
     if (h->op != own->op || h->step != own->step || h->layer != own->layer || h->round != own->round) {

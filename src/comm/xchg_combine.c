@@ -8,7 +8,8 @@ static int64_t *outgoing(struct mb_xchg *x, int32_t kind)
     return kind == LONE ? x->rt.emit.out_lone : x->rt.emit.out_inner;
 }
 
-/* Writes the next values for one member behind a header, as many as fit. Returns the bytes; 0: none left or no room. */
+/* Writes the next values for one member behind a header, as many as fit. Returns the bytes; 0: none left or
+ * no room. */
 static uint64_t put_values(struct mb_xchg *x, uint8_t *to, uint64_t room)
 {
     struct xpub *p = &x->pub;
@@ -64,8 +65,9 @@ static uint64_t read_piece(struct mb_xchg *x, int32_t q, const struct xhead *h, 
     if (h->total == x->node.me) {
         if (*got + h->here > want) {
             if (x->st.failed == MB_OK)
-                x->st.failed = mb_error(MB_BUG, "rank %d returns more values than its experts made (%lld of kind %d)",
-                                        mb_xchg_rank(x, h->from), (long long)want, kind);
+                x->st.failed =
+                    mb_error(MB_BUG, "rank %d returns more values than its experts made (%lld of kind %d)",
+                             mb_xchg_rank(x, h->from), (long long)want, kind);
         } else {
             mb_sum_store(x, region, kind, *got, data, h->here);
             *got += h->here;
@@ -105,7 +107,8 @@ static void check_node(struct mb_xchg *x)
     const struct mb_helds *h = &x->rt.held;
 
     for (int32_t r = 1; r <= x->node.n; r++)
-        if (x->st.failed == MB_OK && (x->pub.lone_got[r] != h->lone_n[r] || x->pub.inner_got[r] != h->inner_n[r]))
+        if (x->st.failed == MB_OK &&
+            (x->pub.lone_got[r] != h->lone_n[r] || x->pub.inner_got[r] != h->inner_n[r]))
             x->st.failed = mb_error(MB_BUG, "rank %d returned fewer values than its experts made",
                                     mb_xchg_rank(x, x->rt.cut.first[x->rt.cut.mine] + r - 1));
 }
@@ -138,10 +141,12 @@ static bool take_reply(struct mb_xchg *x, struct inmsg *m)
     int32_t region = x->rt.held.region_own[m->from];
     int64_t lone = x->rt.held.lone_n[region], inner = x->rt.held.inner_n[region];
 
-    if (m->head.rows != lone + inner || m->head.bytes != (uint64_t)(lone * x->size.y + inner * x->o.hidden * 4)) {
-        x->st.failed = mb_error(MB_BUG, "rank %d returned %lld values in %llu bytes; %lld lone and %lld inner ones are due",
-                                mb_xchg_rank(x, m->from), (long long)m->head.rows, (unsigned long long)m->head.bytes,
-                                (long long)lone, (long long)inner);
+    if (m->head.rows != lone + inner ||
+        m->head.bytes != (uint64_t)(lone * x->size.y + inner * x->o.hidden * 4)) {
+        x->st.failed = mb_error(
+            MB_BUG, "rank %d returned %lld values in %llu bytes; %lld lone and %lld inner ones are due",
+            mb_xchg_rank(x, m->from), (long long)m->head.rows, (unsigned long long)m->head.bytes,
+            (long long)lone, (long long)inner);
         return false;
     }
     mb_sum_store(x, region, LONE, 0, m->rows, lone);
@@ -173,8 +178,10 @@ static enum mb_status check_views(const struct mb_xchg *x, struct mb_view y, str
     if (!x->dispatched || y.rows != rows || out.rows != m ||
         (y.rows > 0 && (y.cols != x->o.hidden || y.dtype != x->o.y_type)) ||
         (out.rows > 0 && (out.cols != x->o.hidden || out.dtype != MB_F32)))
-        return mb_error(MB_BUG, "combine of %lld outputs into %lld rows does not belong to the last dispatch (%lld, %lld)",
-                        (long long)y.rows, (long long)out.rows, (long long)rows, (long long)m);
+        return mb_error(
+            MB_BUG,
+            "combine of %lld outputs into %lld rows does not belong to the last dispatch (%lld, %lld)",
+            (long long)y.rows, (long long)out.rows, (long long)rows, (long long)m);
     return MB_OK;
 }
 
@@ -232,7 +239,8 @@ static enum mb_status somebody_failed(struct mb_xchg *x)
 
 enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
-    struct mb_xchg_head again = {.step = x->mine.step, .layer = x->mine.layer, .status = x->st.fail, .flags = x->mine.flags};
+    struct mb_xchg_head again = {
+        .step = x->mine.step, .layer = x->mine.layer, .status = x->st.fail, .flags = x->mine.flags};
 
     MB_TRY(mb_xchg_usable(x, "combine"));
     if (x->st.fail != MB_OK)

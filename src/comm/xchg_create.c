@@ -18,8 +18,17 @@ static int32_t machines(int32_t n, const struct mb_xchg_options *o)
 /* All ranks must have been told the same. */
 static enum mb_status same_options(struct mb_comm *c, const struct mb_xchg_options *o)
 {
-    int64_t v[] = {o->hidden, o->k, o->experts, o->x_type, o->y_type, (int64_t)o->eager_bytes, (int64_t)o->shm_bytes,
-                   o->algorithm, machines(c->size, o), o->max_rows, o->tagged};
+    int64_t v[] = {o->hidden,
+                   o->k,
+                   o->experts,
+                   o->x_type,
+                   o->y_type,
+                   (int64_t)o->eager_bytes,
+                   (int64_t)o->shm_bytes,
+                   o->algorithm,
+                   machines(c->size, o),
+                   o->max_rows,
+                   o->tagged};
     enum { N = sizeof v / sizeof v[0] };
     int64_t both[2 * N];
 
@@ -37,15 +46,18 @@ static enum mb_status same_options(struct mb_comm *c, const struct mb_xchg_optio
 
 static enum mb_status check_options(int32_t n, const struct mb_xchg_options *o)
 {
-    if (o->hidden <= 0 || o->k < 0 || o->k > o->experts || o->k > MB_ROUTE_MAX_K || o->experts > UINT16_MAX + 1 ||
-        n > UINT16_MAX || o->max_rows < 0 ||
+    if (o->hidden <= 0 || o->k < 0 || o->k > o->experts || o->k > MB_ROUTE_MAX_K ||
+        o->experts > UINT16_MAX + 1 || n > UINT16_MAX || o->max_rows < 0 ||
         (o->algorithm != MB_A2A_FLAT && o->algorithm != MB_A2A_HIER))
-        return mb_error(MB_BUG, "exchange of %d ranks, hidden %lld, %d of %d experts, %lld rows, algorithm %d: "
-                        "outside the limits", n, (long long)o->hidden, o->k, o->experts,
-                        (long long)o->max_rows, (int)o->algorithm);
+        return mb_error(MB_BUG,
+                        "exchange of %d ranks, hidden %lld, %d of %d experts, %lld rows, algorithm %d: "
+                        "outside the limits",
+                        n, (long long)o->hidden, o->k, o->experts, (long long)o->max_rows, (int)o->algorithm);
     if (o->max_rows > INT32_MAX)
-        return mb_error(MB_LAYOUT, "%lld rows a step and member are more than an exchange can number; lower --max-batch-rows",
-                        (long long)o->max_rows);
+        return mb_error(
+            MB_LAYOUT,
+            "%lld rows a step and member are more than an exchange can number; lower --max-batch-rows",
+            (long long)o->max_rows);
     return MB_OK;
 }
 
@@ -148,7 +160,8 @@ static struct mb_xchg_shape shape_of(const struct mb_xchg *x)
     const struct mb_xchg_options *o = &x->o;
     const struct mb_cut *c = &x->rt.cut;
     int64_t rows = o->max_rows;
-    struct mb_xchg_shape s = {.holders = 1, .own = rows, .each = rows, .rows = rows * c->n, .others = rows * (c->n - 1)};
+    struct mb_xchg_shape s = {
+        .holders = 1, .own = rows, .each = rows, .rows = rows * c->n, .others = rows * (c->n - 1)};
 
     s.pairs = s.rows * o->k;
     s.pairs_each = rows * o->k;
@@ -209,11 +222,13 @@ static enum mb_status init_node(struct mb_xchg *x)
 static enum mb_status share_quotas(struct mb_xchg *x)
 {
     struct mb_xchg_quota *all = calloc((size_t)x->rt.cut.n, sizeof *all);
-    enum mb_status st = all != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the tables of the exchange");
+    enum mb_status st =
+        all != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the tables of the exchange");
 
     st = mb_comm_agree(x->c, st, "exchange");
     if (st == MB_OK)
-        st = mb_comm_allgather(x->c, &x->buf.room.quota, sizeof x->buf.room.quota, all, "room of the exchange");
+        st = mb_comm_allgather(x->c, &x->buf.room.quota, sizeof x->buf.room.quota, all,
+                               "room of the exchange");
     if (st == MB_OK)
         mb_route_init(&x->rt, all, x->buf.room.back);
     free(all);
@@ -232,7 +247,8 @@ static enum mb_status init(struct mb_xchg *x, const struct mb_xchg_options *o, i
 enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out)
 {
     struct mb_xchg *x = calloc(1, sizeof *x);
-    enum mb_status st = x != NULL ? init(x, o, c->size, c->rank) : mb_error(MB_NO_MEMORY, "no memory for the exchange");
+    enum mb_status st =
+        x != NULL ? init(x, o, c->size, c->rank) : mb_error(MB_NO_MEMORY, "no memory for the exchange");
 
     if (x != NULL)
         x->c = c;
@@ -254,10 +270,12 @@ enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o
     return MB_OK;
 }
 
-enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struct mb_xchg_alone *a, struct mb_xchg **out)
+enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struct mb_xchg_alone *a,
+                                    struct mb_xchg **out)
 {
     struct mb_xchg *x = calloc(1, sizeof *x);
-    enum mb_status st = x != NULL ? init(x, o, a->members, a->me) : mb_error(MB_NO_MEMORY, "no memory for the exchange");
+    enum mb_status st =
+        x != NULL ? init(x, o, a->members, a->me) : mb_error(MB_NO_MEMORY, "no memory for the exchange");
 
     if (st == MB_OK) {
         x->o.loop = a->loop;
@@ -278,8 +296,8 @@ enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struc
     return MB_OK;
 }
 
-/* After an operation that could not be completed, what has not arrived is taken back; memory that could still be read or
- * written stays, for the job is ending. */
+/* After an operation that could not be completed, what has not arrived is taken back; memory that could still
+ * be read or written stays, for the job is ending. */
 static bool quiet(struct net *net)
 {
     return net->port.kind == NULL || net->port.kind->cancel(&net->port);

@@ -7,7 +7,8 @@ static int64_t piece_bytes(const struct mb_xchg *x)
     return x->rt.meta_bytes + x->size.x;
 }
 
-/* Packed metas, then packed rows, of those that go to a node; the rows lie in GATHERED in the order of the lists. */
+/* Packed metas, then packed rows, of those that go to a node; the rows lie in GATHERED in the order of the
+ * lists. */
 static void pack_rows(struct mb_xchg *x, int32_t node, uint8_t *to)
 {
     const struct mb_own_rows *o = &x->rt.own;
@@ -18,7 +19,8 @@ static void pack_rows(struct mb_xchg *x, int32_t node, uint8_t *to)
         memcpy(to + i * meta, o->meta + rows[i] * meta, (size_t)meta);
     if (n > 0)
         mb_xchg_must(x, x->o.ops->copy_out(x->o.stream, to + n * meta,
-                                           mb_view_of(x->buf.dev[MB_XB_GATHERED], (uint64_t)(o->send_at[node] * x->size.x), n,
+                                           mb_view_of(x->buf.dev[MB_XB_GATHERED],
+                                                      (uint64_t)(o->send_at[node] * x->size.x), n,
                                                       x->o.hidden, x->o.x_type)));
 }
 
@@ -49,7 +51,8 @@ static void send_rows(struct mb_xchg *x)
         memcpy(to, &h, sizeof h);
         pack_rows(x, node, to + MB_XCHG_HEADER);
         /* Rows of an odd number of bytes are padded at the end. */
-        memset(to + MB_XCHG_HEADER + h.rows * piece_bytes(x), 0, (size_t)(h.rows * (x->size.row - piece_bytes(x))));
+        memset(to + MB_XCHG_HEADER + h.rows * piece_bytes(x), 0,
+               (size_t)(h.rows * (x->size.row - piece_bytes(x))));
         mb_net_send(x, net, i, x->counts.dispatch_bytes, x->counts.dispatch_messages);
     }
 }
@@ -65,8 +68,10 @@ struct block {
 
 static struct block block_at_place(struct mb_xchg *x, int32_t place)
 {
-    struct block b = {.head = x->mine, .rows = mb_route_rows_for(&x->rt, x->rt.cut.mine),
-                      .meta = mb_xchg_host(x, MB_XB_OWN_ROWS), .all = true};
+    struct block b = {.head = x->mine,
+                      .rows = mb_route_rows_for(&x->rt, x->rt.cut.mine),
+                      .meta = mb_xchg_host(x, MB_XB_OWN_ROWS),
+                      .all = true};
 
     if (place > 0) {
         const struct inmsg *m = &x->disp.in[x->pub.order[place - 1]];
@@ -92,8 +97,8 @@ static int64_t pick_rows(struct mb_xchg *x, const struct block *b, int64_t most,
     return n;
 }
 
-/* Copies rows of the block, from pub.row on, behind a header at `to`, as many as fit. Returns the bytes written, 0 if not
- * even the header fits. */
+/* Copies rows of the block, from pub.row on, behind a header at `to`, as many as fit. Returns the bytes
+ * written, 0 if not even the header fits. */
 static uint64_t put_piece(struct mb_xchg *x, const struct block *b, uint8_t *to, uint64_t room)
 {
     int64_t meta = x->rt.meta_bytes, left = b->rows - x->pub.row, fit;
@@ -145,15 +150,16 @@ static void publish(struct mb_xchg *x)
 }
 
 /* Takes in those of `rows` rows that have an expert here: each run of them is one copy to the device. */
-static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t *meta, const uint8_t *data, int64_t rows,
-                      int64_t held)
+static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t *meta,
+                      const uint8_t *data, int64_t rows, int64_t held)
 {
     int64_t at = 0, first = 0, n;
 
     while ((n = mb_route_take(&x->rt, from, agent, meta, rows, held, &at, &first)) > 0) {
         int64_t have = (x->rt.take.n - n) * x->size.x;
         struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, have + n * x->size.x);
-        mb_xchg_must(x, x->o.ops->copy_in(x->o.stream, mb_view_of(buf, (uint64_t)have, n, x->o.hidden, x->o.x_type),
+        mb_xchg_must(x, x->o.ops->copy_in(x->o.stream,
+                                          mb_view_of(buf, (uint64_t)have, n, x->o.hidden, x->o.x_type),
                                           data + first * x->size.x));
     }
 }
@@ -175,8 +181,9 @@ static bool take_blocks(struct mb_xchg *x)
             continue;
         if (rows < 0 || rows > x->o.max_rows || m->head.bytes != (uint64_t)(rows * x->size.row) ||
             !mb_route_hold(&x->rt, j, m->from, rows, m->rows)) {
-            x->st.failed = mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
-                                    mb_xchg_rank(x, m->from), (long long)rows, (unsigned long long)m->head.bytes);
+            x->st.failed =
+                mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
+                         mb_xchg_rank(x, m->from), (long long)rows, (unsigned long long)m->head.bytes);
             return false;
         }
         m->taken = true;
@@ -192,7 +199,8 @@ static bool rows_ready(struct mb_xchg *x)
     if (!mb_net_poll(x, &x->disp) || !take_blocks(x))
         return true;
     if (x->node.n > 1) {
-        /* Publishing comes first: a member that finds another one elsewhere leaves, and has then said where it is itself. */
+        /* Publishing comes first: a member that finds another one elsewhere leaves, and has then said where
+         * it is itself. */
         if (!x->node.published && mb_node_free(x))
             publish(x);
         if (!mb_node_read(x, read_piece))
@@ -247,7 +255,8 @@ static enum mb_status end_rows(struct mb_xchg *x)
 {
     x->phase = XP_IDLE;
     if (x->st.failed == MB_OK && x->rt.full)
-        x->st.failed = mb_error(MB_BUG, "rank %d was sent more rows of a round than were planned for", mb_xchg_rank(x, x->rt.cut.me));
+        x->st.failed = mb_error(MB_BUG, "rank %d was sent more rows of a round than were planned for",
+                                mb_xchg_rank(x, x->rt.cut.me));
     x->st.broken = x->st.failed;
     return x->st.failed;
 }
@@ -264,8 +273,9 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
     x->tags = tags;
 }
 
-enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                      struct mb_view in, const int32_t *experts, const float *weights)
+enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v,
+                                      const struct mb_xchg_head *mine, struct mb_view in,
+                                      const int32_t *experts, const float *weights)
 {
     MB_TRY(mb_xchg_usable(x, "dispatch"));
     if (in.rows < 0 || in.rows > x->o.max_rows)
@@ -313,15 +323,21 @@ enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out
     sort_rows(x);
     x->dispatched = true;
     x->st.fail = MB_OK;
-    *out = (struct mb_dispatched){
-        .x = mb_view_of(x->buf.dev[MB_XB_X], 0, t->hits, x->o.hidden, x->o.x_type), .rows = t->hits,
-        .n_experts = x->rt.owners.n, .expert = x->rt.owners.own, .begin = t->begin, .tag = x->o.tagged ? t->tag : NULL,
-        .heads = x->heads, .round = x->rt.own.round, .rounds = x->rounds};
+    *out = (struct mb_dispatched){.x = mb_view_of(x->buf.dev[MB_XB_X], 0, t->hits, x->o.hidden, x->o.x_type),
+                                  .rows = t->hits,
+                                  .n_experts = x->rt.owners.n,
+                                  .expert = x->rt.owners.own,
+                                  .begin = t->begin,
+                                  .tag = x->o.tagged ? t->tag : NULL,
+                                  .heads = x->heads,
+                                  .round = x->rt.own.round,
+                                  .rounds = x->rounds};
     return MB_OK;
 }
 
-enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
-                                const int32_t *experts, const float *weights, struct mb_dispatched *out)
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
+                                struct mb_view in, const int32_t *experts, const float *weights,
+                                struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in, experts, weights));
     MB_TRY(mb_xchg_wait(x, ready));
@@ -335,7 +351,8 @@ enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine,
     return mb_xchg_dispatch_end(x, out);
 }
 
-enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine, const struct mb_xchg_head **heads)
+enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine,
+                            const struct mb_xchg_head **heads)
 {
     MB_TRY(mb_xchg_usable(x, "step"));
     mb_route_none(&x->rt);

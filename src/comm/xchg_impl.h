@@ -1,9 +1,11 @@
 /* What the files of the exchange share. Not for other rooms.
  *
- * route.h has the integers, wire.h what travels, xport.h how; here they meet the device: sums are made by mb_sum_*.
+ * route.h has the integers, wire.h what travels, xport.h how; here they meet the device: sums are made by
+ * mb_sum_*.
  *
- * An exchange under way cannot be left: the others wait for it. So what fails in the middle (the device) ends the job
- * by mb_comm_end, after on_lost, with the exit code of the status; functions here return no such statuses. */
+ * An exchange under way cannot be left: the others wait for it. So what fails in the middle (the device) ends
+ * the job by mb_comm_end, after on_lost, with the exit code of the status; functions here return no such
+ * statuses. */
 #ifndef MB_COMM_XCHG_IMPL_H
 #define MB_COMM_XCHG_IMPL_H
 #include <string.h>
@@ -22,8 +24,8 @@ struct xbufs {
 
 /* Sizes of rows. */
 struct xsizes {
-    uint64_t eager;       /* bytes behind a header in the first message, at most */
-    int64_t x, row, y;    /* bytes of a row's data, of it all as it travels, of an output */
+    uint64_t eager;    /* bytes behind a header in the first message, at most */
+    int64_t x, row, y; /* bytes of a row's data, of it all as it travels, of an output */
 };
 
 /* What is published in the node: block after block, or values for member after member. */
@@ -60,13 +62,13 @@ struct mb_xchg {
     struct mb_xchg_head *heads; /* [n] */
     int32_t rounds;             /* of the exchange under way: the most that anybody needs */
     enum xphase phase;
-    bool dispatched;            /* a combine is due */
-    const uint16_t *tags;       /* of the next dispatch; borrowed */
+    bool dispatched;      /* a combine is due */
+    const uint16_t *tags; /* of the next dispatch; borrowed */
     struct net disp, comb;
     struct xnode node;
     struct xpub pub;
-    struct mb_view in;          /* all own rows of the exchange; borrowed */
-    struct mb_view y, y_all;    /* own outputs; behind them the lone terms that arrive */
+    struct mb_view in;       /* all own rows of the exchange; borrowed */
+    struct mb_view y, y_all; /* own outputs; behind them the lone terms that arrive */
     struct mb_view out;
     struct mb_xchg_counts counts;
 };
@@ -87,8 +89,8 @@ struct mb_buf *mb_xchg_dev(struct mb_xchg *x, enum mb_xbuf id, int64_t bytes);
 /* Ends the job unless MB_OK. */
 void mb_xchg_must(struct mb_xchg *x, enum mb_status st);
 void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mine, int64_t rows);
-/* Compares a header with the own operation and keeps it for the heads. False: x->st.failed is set, and the operation cannot
- * go on. */
+/* Compares a header with the own operation and keeps it for the heads. False: x->st.failed is set, and the
+ * operation cannot go on. */
 bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h);
 void mb_xchg_told(struct mb_xchg *x, uint32_t status);
 enum mb_status mb_xchg_wait(struct mb_xchg *x, bool (*ready)(void *));
@@ -107,7 +109,8 @@ void mb_net_send(struct mb_xchg *x, struct net *net, int32_t i, int64_t *bytes, 
 bool mb_net_poll(struct mb_xchg *x, struct net *net);
 
 /* xchg_node.c */
-/* MB_NO_SPACE or MB_IO, not logged, with the reason in why: the node cannot have its segment. Collective over x->c. */
+/* MB_NO_SPACE or MB_IO, not logged, with the reason in why: the node cannot have its segment. Collective over
+ * x->c. */
 enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY]);
 enum mb_status mb_node_tables(struct mb_xchg *x); /* what of it is local */
 void mb_node_lend(struct mb_xchg *x, uint8_t *segment);
@@ -117,8 +120,8 @@ uint8_t *mb_node_slot(const struct mb_xchg *x, int32_t q); /* behind the round h
 uint64_t mb_node_room(const struct mb_xchg *x);
 bool mb_node_free(const struct mb_xchg *x); /* the own slot has been read by all */
 void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool last);
-/* Reads the next round of every member that has one: calls piece(x, q, head, payload) and expects the payload's size. False:
- * the operation cannot go on. */
+/* Reads the next round of every member that has one: calls piece(x, q, head, payload) and expects the
+ * payload's size. False: the operation cannot go on. */
 typedef uint64_t (*mb_piece_fn)(struct mb_xchg *x, int32_t q, const struct xhead *h, const uint8_t *data);
 bool mb_node_read(struct mb_xchg *x, mb_piece_fn piece);
 bool mb_node_done(const struct mb_xchg *x);
@@ -133,7 +136,8 @@ void mb_sum_make(struct mb_xchg *x, struct mb_view out);
 enum { LONE, INNER };
 int64_t mb_sum_bytes(const struct mb_xchg *x, int32_t kind); /* of a value */
 /* n values that arrived from a region, from number `at` of its kind on. */
-void mb_sum_store(struct mb_xchg *x, int32_t region, int32_t kind, int64_t at, const uint8_t *data, int64_t n);
+void mb_sum_store(struct mb_xchg *x, int32_t region, int32_t kind, int64_t at, const uint8_t *data,
+                  int64_t n);
 /* Values [i0, i1) of one kind that were made, to packed host memory. */
 void mb_sum_fetch(struct mb_xchg *x, int32_t kind, int64_t i0, int64_t i1, uint8_t *to);
 

@@ -1,4 +1,5 @@
-/* Messages between nodes: one header with up to `eager` bytes behind it, and a second message for what is longer. */
+/* Messages between nodes: one header with up to `eager` bytes behind it, and a second message for what is
+ * longer. */
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
@@ -29,7 +30,8 @@ void mb_net_post(struct mb_xchg *x, struct net *net)
         struct inmsg *m = &net->in[i];
         m->ready = m->taken = false;
         m->rows = NULL;
-        net->port.kind->post_recv(&net->port, i, m->from, FIRST, span(m->first, MB_XCHG_HEADER + x->size.eager));
+        net->port.kind->post_recv(&net->port, i, m->from, FIRST,
+                                  span(m->first, MB_XCHG_HEADER + x->size.eager));
     }
 }
 
@@ -42,9 +44,11 @@ void mb_net_send(struct mb_xchg *x, struct net *net, int32_t i, int64_t *bytes, 
 
     memcpy(&h, at, sizeof h);
     bool second = h.bytes > x->size.eager;
-    net->port.kind->post_send(&net->port, 2 * net->n_in + i, m->to, FIRST, span(at, MB_XCHG_HEADER + (second ? 0 : h.bytes)));
+    net->port.kind->post_send(&net->port, 2 * net->n_in + i, m->to, FIRST,
+                              span(at, MB_XCHG_HEADER + (second ? 0 : h.bytes)));
     if (second)
-        net->port.kind->post_send(&net->port, 2 * net->n_in + net->n_out + i, m->to, BODY, span(at + MB_XCHG_HEADER, h.bytes));
+        net->port.kind->post_send(&net->port, 2 * net->n_in + net->n_out + i, m->to, BODY,
+                                  span(at + MB_XCHG_HEADER, h.bytes));
     bytes[link] += MB_XCHG_HEADER + (int64_t)h.bytes;
     messages[link] += second ? 2 : 1;
 }
@@ -63,8 +67,9 @@ static bool got_first(struct mb_xchg *x, struct net *net, int32_t i)
         return true;
     }
     if (m->head.bytes > net->room) {
-        x->st.failed = mb_error(MB_BUG, "rank %d sends %llu bytes at once; %llu were planned for", mb_xchg_rank(x, m->from),
-                                (unsigned long long)m->head.bytes, (unsigned long long)net->room);
+        x->st.failed = mb_error(MB_BUG, "rank %d sends %llu bytes at once; %llu were planned for",
+                                mb_xchg_rank(x, m->from), (unsigned long long)m->head.bytes,
+                                (unsigned long long)net->room);
         return false;
     }
     net->port.kind->post_recv(&net->port, net->n_in + i, m->from, BODY, span(m->body, m->head.bytes));

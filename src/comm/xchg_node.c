@@ -70,9 +70,11 @@ enum mb_status mb_node_init(struct mb_xchg *x, char why[MB_SHM_WHY])
         snprintf(why, MB_SHM_WHY, "that is too little for a row for each rank");
         return MB_NO_SPACE;
     }
-    MB_TRY(mb_shm_share(x->c, x->rt.cut.first[x->rt.cut.mine], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
+    MB_TRY(
+        mb_shm_share(x->c, x->rt.cut.first[x->rt.cut.mine], nd->n > 1 ? x->o.shm_bytes : 0, &nd->shm, why));
     nd->slot = slot_bytes(x->o.shm_bytes, nd->n);
-    mb_mem_note(x->o.mem, MB_MEM_EXCHANGE, (int64_t)nd->shm.bytes / nd->n); /* each its part of what all share */
+    mb_mem_note(x->o.mem, MB_MEM_EXCHANGE,
+                (int64_t)nd->shm.bytes / nd->n); /* each its part of what all share */
     return MB_OK;
 }
 
@@ -115,8 +117,13 @@ bool mb_node_free(const struct mb_xchg *x)
 void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool last)
 {
     struct xnode *nd = &x->node;
-    struct round_head h = {.op = x->mine.op, .layer = x->mine.layer, .step = x->mine.step, .pieces = pieces, .last = last,
-                           .status = x->mine.status, .bytes = bytes};
+    struct round_head h = {.op = x->mine.op,
+                           .layer = x->mine.layer,
+                           .step = x->mine.step,
+                           .pieces = pieces,
+                           .last = last,
+                           .status = x->mine.status,
+                           .bytes = bytes};
 
     memcpy(slot_of(x, nd->me), &h, sizeof h);
     nd->filled++;
@@ -127,7 +134,11 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 /* The rounds of a member that is elsewhere: the words of a header, for the one place that compares. */
 static bool same_place(struct mb_xchg *x, int32_t q, const struct round_head *r)
 {
-    struct xhead h = {.version = XCHG_VERSION, .op = r->op, .step = r->step, .layer = r->layer, .status = r->status,
+    struct xhead h = {.version = XCHG_VERSION,
+                      .op = r->op,
+                      .step = r->step,
+                      .layer = r->layer,
+                      .status = r->status,
                       .from = x->rt.cut.first[x->rt.cut.mine] + q};
 
     if (r->op == x->mine.op && r->step == x->mine.step && r->layer == x->mine.layer)

@@ -4,8 +4,10 @@
 
 static enum mb_status no_memory(int id, int64_t bytes)
 {
-    return mb_error(MB_NO_MEMORY, "no memory for %lld bytes of the exchange (%s); fewer rows a step (--max-batch-rows) need less",
-                    (long long)bytes, mb_xbufs[id].name);
+    return mb_error(
+        MB_NO_MEMORY,
+        "no memory for %lld bytes of the exchange (%s); fewer rows a step (--max-batch-rows) need less",
+        (long long)bytes, mb_xbufs[id].name);
 }
 
 static enum mb_status allocate(struct mb_xchg *x, int id)
@@ -30,8 +32,8 @@ static enum mb_status allocate(struct mb_xchg *x, int id)
 struct mb_buf *mb_xchg_dev(struct mb_xchg *x, enum mb_xbuf id, int64_t bytes)
 {
     if (bytes > x->buf.room.bytes[id])
-        mb_xchg_must(x, mb_error(MB_BUG, "the exchange needs %lld bytes for %s; %lld were planned", (long long)bytes,
-                                 mb_xbufs[id].name, (long long)x->buf.room.bytes[id]));
+        mb_xchg_must(x, mb_error(MB_BUG, "the exchange needs %lld bytes for %s; %lld were planned",
+                                 (long long)bytes, mb_xbufs[id].name, (long long)x->buf.room.bytes[id]));
     return x->buf.dev[id];
 }
 
@@ -41,7 +43,9 @@ static void *carve(struct mb_xchg *x, int64_t n, uint64_t size)
     uint64_t at = x->buf.used;
 
     x->buf.used = at + ((uint64_t)n * size + 7) / 8 * 8;
-    return x->buf.used <= (uint64_t)x->buf.room.bytes[MB_XB_TABLES] ? (uint8_t *)x->buf.host[MB_XB_TABLES] + at : NULL;
+    return x->buf.used <= (uint64_t)x->buf.room.bytes[MB_XB_TABLES]
+               ? (uint8_t *)x->buf.host[MB_XB_TABLES] + at
+               : NULL;
 }
 
 static void owner_tables(struct mb_xchg *x, int64_t n, int64_t ids)
@@ -132,8 +136,8 @@ static void emit_tables(struct mb_xchg *x)
     x->rt.scratch_room = items(x, MB_XB_UPLOAD, 4);
 }
 
-static void net_tables(struct mb_xchg *x, struct net *net, enum mb_xbuf first, enum mb_xbuf body, enum mb_xbuf stage,
-                       int64_t room)
+static void net_tables(struct mb_xchg *x, struct net *net, enum mb_xbuf first, enum mb_xbuf body,
+                       enum mb_xbuf stage, int64_t room)
 {
     uint64_t each = mb_up64(MB_XCHG_HEADER + x->size.eager);
 
@@ -150,7 +154,8 @@ static void net_tables(struct mb_xchg *x, struct net *net, enum mb_xbuf first, e
 /* Counts of integers that the device takes as int32. */
 static bool countable(const struct mb_xchg_room *r)
 {
-    return r->bytes[MB_XB_SRC] / 4 <= INT32_MAX && r->bytes[MB_XB_HIT] / (int64_t)sizeof(struct mb_hit) <= INT32_MAX &&
+    return r->bytes[MB_XB_SRC] / 4 <= INT32_MAX &&
+           r->bytes[MB_XB_HIT] / (int64_t)sizeof(struct mb_hit) <= INT32_MAX &&
            r->bytes[MB_XB_HELD] / 4 <= INT32_MAX && r->bytes[MB_XB_UPLOAD] / 4 <= INT32_MAX;
 }
 
@@ -161,8 +166,11 @@ enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
 
     mb_xchg_room_of(s, &x->buf.room);
     if (!countable(r))
-        return mb_error(MB_LAYOUT, "%lld rows a step and member, %d experts each, are more than an exchange can number; lower "
-                        "--max-batch-rows", (long long)x->o.max_rows, x->o.k);
+        return mb_error(
+            MB_LAYOUT,
+            "%lld rows a step and member, %d experts each, are more than an exchange can number; lower "
+            "--max-batch-rows",
+            (long long)x->o.max_rows, x->o.k);
     if (r->sources < x->disp.n_in)
         return mb_error(MB_BUG, "%lld sources planned, there are %d", (long long)r->sources, x->disp.n_in);
     for (int id = 0; id < MB_XB_COUNT; id++)
@@ -177,8 +185,8 @@ enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
     net_tables(x, &x->disp, MB_XB_FIRST, MB_XB_BODY, MB_XB_STAGE, r->body);
     net_tables(x, &x->comb, MB_XB_BACK_FIRST, MB_XB_BACK_BODY, MB_XB_BACK_STAGE, r->back_body);
     if (x->buf.used > (uint64_t)r->bytes[MB_XB_TABLES])
-        return mb_error(MB_BUG, "tables of the exchange need %llu bytes, %lld were planned", (unsigned long long)x->buf.used,
-                        (long long)r->bytes[MB_XB_TABLES]);
+        return mb_error(MB_BUG, "tables of the exchange need %llu bytes, %lld were planned",
+                        (unsigned long long)x->buf.used, (long long)r->bytes[MB_XB_TABLES]);
     return MB_OK;
 }
 

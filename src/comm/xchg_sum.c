@@ -44,8 +44,8 @@ void mb_sum_store(struct mb_xchg *x, int32_t region, int32_t kind, int64_t at, c
     if (kind == LONE)
         v = mb_view_rows(x->y_all, h->lone_base[region] + at, n);
     else
-        v = mb_view_of(x->buf.dev[MB_XB_INNER], (uint64_t)((h->inner_base[region] + at) * x->o.hidden * 4), n, x->o.hidden,
-                       MB_F32);
+        v = mb_view_of(x->buf.dev[MB_XB_INNER], (uint64_t)((h->inner_base[region] + at) * x->o.hidden * 4), n,
+                       x->o.hidden, MB_F32);
     mb_xchg_must(x, x->o.ops->copy_in(x->o.stream, v, data));
 }
 
@@ -105,7 +105,8 @@ void mb_sum_make(struct mb_xchg *x, struct mb_view out)
     struct mb_view lists = upload_lists(x);
     if (e->lone > 0)
         mb_xchg_must(x, x->o.ops->gather(x->o.stream,
-                                         mb_view_of(mb_xchg_dev(x, MB_XB_OUT, e->lone * x->size.y), 0, e->lone, H, x->o.y_type),
+                                         mb_view_of(mb_xchg_dev(x, MB_XB_OUT, e->lone * x->size.y), 0,
+                                                    e->lone, H, x->o.y_type),
                                          x->y_all, mb_view_rows(lists, 0, e->lone)));
     if (e->inner == 0)
         return;

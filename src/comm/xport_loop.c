@@ -1,4 +1,5 @@
-/* The transport inside one process: a message waits at its receiver until both sides are there, and is then copied. */
+/* The transport inside one process: a message waits at its receiver until both sides are there, and is then
+ * copied. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
@@ -56,7 +57,8 @@ static struct waiting *other_side(struct mb_loop *l, int32_t to, const struct wa
 {
     for (struct waiting **at = &l->at[to]; *at != NULL; at = &(*at)->next) {
         struct waiting *w = *at;
-        if (w->send == mine->send || w->from != mine->from || w->lane != mine->lane || w->channel != mine->channel)
+        if (w->send == mine->send || w->from != mine->from || w->lane != mine->lane ||
+            w->channel != mine->channel)
             continue;
         *at = w->next;
         return w;
@@ -156,7 +158,11 @@ enum mb_status mb_xport_loop(struct mb_loop *l, int32_t me, int32_t lane, int32_
     *out = (struct mb_xport){.kind = &loop, .state = e, .slots = slots};
     out->done = mb_alloc(NULL, MB_MEM_EXCHANGE, (size_t)slots + 1, sizeof *out->done);
     if (e != NULL)
-        *e = (struct endpoint){l, me, lane, 0, calloc((size_t)slots + 1, sizeof *e->ended),
+        *e = (struct endpoint){l,
+                               me,
+                               lane,
+                               0,
+                               calloc((size_t)slots + 1, sizeof *e->ended),
                                calloc((size_t)slots + 1, sizeof *e->room)};
     if (e == NULL || out->done == NULL || e->ended == NULL || e->room == NULL) {
         mb_xport_fini(out);

@@ -15,7 +15,9 @@ static void post_recv(struct mb_xport *t, int32_t slot, int32_t peer, int32_t ch
 {
     struct over_mpi *m = t->state;
 
-    mb_mpi_check(m->c, MPI_Irecv(to.p, (int)to.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]), "MPI_Irecv");
+    mb_mpi_check(m->c,
+                 MPI_Irecv(to.p, (int)to.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
+                 "MPI_Irecv");
     t->left++;
 }
 
@@ -23,7 +25,8 @@ static void post_send(struct mb_xport *t, int32_t slot, int32_t peer, int32_t ch
 {
     struct over_mpi *m = t->state;
 
-    mb_mpi_check(m->c, MPI_Isend(from.p, (int)from.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
+    mb_mpi_check(m->c,
+                 MPI_Isend(from.p, (int)from.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
                  "MPI_Isend");
     t->left++;
 }
