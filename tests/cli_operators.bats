@@ -96,3 +96,13 @@ print(json.dumps({'id': 'short', 'prompt': 'word', 'max_tokens': 2}))" >"$work/i
     grep -q '"id":"long".*20000000 bytes of text are more than' "$work/out"
     grep -q '"id":"short".*"status":"ok"' "$work/out"
 }
+
+@test "inspect --errors: error rows alone; ids cannot write on the terminal" {
+    printf '%s\n' '{"id": "a\nb\u001b[2J\u009bx", "prompt": 7}' '{"id": "fine", "prompt_ids": [5], "max_tokens": 2}' >"$work/i.jsonl"
+    "$MOEBATCH" run -m "$demo" -i "$work/i.jsonl" -o "$work/r.h5"
+    "$MOEBATCH" inspect "$work/r.h5" --errors >"$work/out"
+    [ "$(wc -l <"$work/out")" = 1 ]
+    grep -qF -- '--- a\x0ab\x1b[2J' "$work/out"
+    ! grep -q fine "$work/out"
+    ! LC_ALL=C grep -q "$(printf '\033')" "$work/out"
+}

@@ -140,8 +140,9 @@ static void test_files(void **state)
     assert_int_equal(make(results, false, false, &who, &s, &a), MB_OK);
     assert_int_equal(mb_rundir_owner(a->dir, &v), MB_OK);
     assert_int_equal(json_integer_value(json_object_get(v, "ranks")), 2);
+    unsetenv("SLURM_STEP_ID");
     char *command = mb_rundir_resume_command(v);
-    assert_string_equal(command, "moebatch run -m 'my model' --resume");
+    assert_string_equal(command, "mpirun -n 2 moebatch run -m 'my model' --resume");
     free(command);
     json_decref(v);
     char *all = mb_rundir_incarnations(a->dir);

@@ -198,6 +198,7 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("requests", requests), .section = MB_SEC_SHOW, .commands = C(INSPECT),
      .help = "with --digest: one line a request, hash, id and choice"},
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
+    {SWITCH("errors", errors), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the error rows alone, with their reasons"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
     {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN), .help = "print JSON"},
     {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),

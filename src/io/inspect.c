@@ -135,13 +135,36 @@ static json_t *row_json(const struct mb_record *rec)
     return v;
 }
 
+/* A text in one line: control characters (newlines, escapes of terminals) as \xNN, a backslash as two. */
+static void put_safe(FILE *out, const struct mb_text *t)
+{
+    for (size_t i = 0; t->data != NULL && i < t->len; i++) {
+        unsigned char c = (unsigned char)t->data[i];
+        bool c1 = c == 0xc2 && i + 1 < t->len && (unsigned char)t->data[i + 1] < 0xa0; /* U+0080 to U+009F */
+        if (c < 0x20 || c == 0x7f || c1)
+            fprintf(out, "\\x%02x", c);
+        else if (c == '\\')
+            fputs("\\\\", out);
+        else
+            fputc(c, out);
+    }
+}
+
+static void print_error(FILE *out, const struct mb_record *rec)
+{
+    fputs(" error: ", out);
+    put_safe(out, &rec->error);
+    fputc('\n', out);
+}
+
 static void print_row(FILE *out, const struct mb_record *rec)
 {
-    fprintf(out, "--- %.*s", (int)rec->id.len, rec->id.data == NULL ? "" : rec->id.data);
+    fputs("--- ", out);
+    put_safe(out, &rec->id);
     if (rec->choice > 0)
         fprintf(out, " choice %d", rec->choice);
     if (rec->status == MB_ROW_ERROR)
-        fprintf(out, " error: %.*s\n", (int)rec->error.len, rec->error.data == NULL ? "" : rec->error.data);
+        print_error(out, rec);
     else if (rec->status == MB_ROW_PENDING)
         fputs(" pending\n", out);
     else if (rec->kind == MB_KIND_GENERATE)
@@ -151,13 +174,15 @@ static void print_row(FILE *out, const struct mb_record *rec)
         fprintf(out, " %s %.6f%s\n", kind_names[rec->kind], rec->logprob_sum, rec->is_greedy ? " greedy" : "");
 }
 
-static enum mb_status texts(FILE *out, struct mb_results *r, bool json)
+static enum mb_status texts(FILE *out, struct mb_results *r, bool json, bool errors)
 {
     for (uint64_t i = 0; i < mb_results_info(r)->rows; i++) {
         struct mb_record rec;
         bool good = true;
         MB_TRY(mb_results_row(r, i, &rec));
-        if (json)
+        if (errors && rec.status != MB_ROW_ERROR)
+            ;
+        else if (json)
             good = print_json(out, row_json(&rec), JSON_COMPACT | JSON_REAL_PRECISION(17));
         else
             print_row(out, &rec);
@@ -266,10 +291,10 @@ enum mb_status mb_inspect(FILE *out, const struct mb_inspect_options *o)
     MB_TRY(mb_results_open(o->path, &r));
     enum mb_status st = MB_OK;
     bool want_digest = o->digest || o->requests || o->in_order;
-    if (!o->text && !o->routing && !want_digest)
+    if (!o->text && !o->errors && !o->routing && !want_digest)
         st = summary(out, r, o->json);
-    if (st == MB_OK && o->text)
-        st = texts(out, r, o->json);
+    if (st == MB_OK && (o->text || o->errors))
+        st = texts(out, r, o->json, o->errors);
     if (st == MB_OK && o->routing)
         st = routing(out, r, o->json);
     if (st == MB_OK && want_digest)

@@ -237,6 +237,9 @@ char *mb_rundir_resume_command(const json_t *owner)
     FILE *f = open_memstream(&text, &n);
     if (f == NULL)
         return NULL;
+    json_int_t ranks = json_integer_value(json_object_get(owner, "ranks"));
+    if (ranks > 1) /* the launcher is not in the command line of a rank */
+        fprintf(f, "%s -n %lld ", getenv("SLURM_STEP_ID") != NULL ? "srun" : "mpirun", (long long)ranks);
     json_array_foreach(json_object_get(owner, "command"), i, arg)
     {
         const char *s = json_string_value(arg);

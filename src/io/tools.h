@@ -8,6 +8,7 @@
 struct mb_inspect_options {
     const char *path;
     bool digest, in_order, requests; /* digest: the last line is the file digest; requests: "hash id choice" lines before */
+    bool errors;                     /* error rows alone, with their reasons */
     bool text;                       /* generated texts, or reasons of errors */
     bool routing;                    /* load of the experts, layer by layer */
     bool json;                       /* as JSON: one object, or one line a row with text */
