@@ -225,7 +225,6 @@ static void test_contradictions(void **state)
     fails(NULL, MB_USAGE, "--digest and -m", "inspect", "-m", "M", "--digest", NULL);
     fails(NULL, MB_USAGE, "inspect needs a results file or a model", "inspect", NULL);
     fails(NULL, MB_USAGE, "--in-order belongs to --digest", "inspect", "R.h5", "--in-order", NULL);
-    fails(NULL, MB_USAGE, "--no-special belongs to --decode", "tokenize", "-m", "M", "--no-special", NULL);
 }
 
 static void test_commands(void **state)

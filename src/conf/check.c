@@ -189,12 +189,8 @@ enum mb_status mb_conf_check(struct mb_conf *c)
     case MB_CMD_MERGE:
         return need(c, c->output, "a results file (-o)");
     case MB_CMD_CHECK:
-        return need(c, c->model, "a model (-m)");
     case MB_CMD_TOKENIZE:
-        MB_TRY(need(c, c->model, "a model (-m)"));
-        if (c->no_special && !c->decode)
-            return mb_error(MB_USAGE, "--no-special belongs to --decode; add --decode");
-        return MB_OK;
+        return need(c, c->model, "a model (-m)");
     default:
         return MB_OK;
     }

@@ -205,7 +205,7 @@ const struct mb_opt mb_opts[] = {
      .help = "also from a job that has not finished; open requests are marked as pending"},
     {SWITCH("decode", decode), .section = MB_SEC_SHOW, .commands = C(TOKENIZE), .help = "ids to text instead of text to ids"},
     {SWITCH("no-special", no_special), .section = MB_SEC_SHOW, .commands = C(TOKENIZE),
-     .help = "with --decode: leave special tokens out"},
+     .help = "add no special tokens; with --decode: leave them out"},
 };
 const int mb_n_opts = sizeof mb_opts / sizeof *mb_opts;
 
@@ -239,7 +239,7 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
     [MB_CMD_MERGE] = {"merge", "A.h5 B.h5... -o RESULTS.h5", "join the results of job arrays",
                       "Joins the results of all parts of one input (--shard I/N). The digest is that of the unsplit job.", 1,
                       1 << 20},
-    [MB_CMD_TOKENIZE] = {"tokenize", "-m MODEL [--decode [--no-special]]", "text to token ids and back",
+    [MB_CMD_TOKENIZE] = {"tokenize", "-m MODEL [--decode] [--no-special]", "text to token ids and back",
                          "Reads one JSON string a line on standard input and writes one JSON array of ids a line; with "
                          "--decode the reverse. Needs no mpirun.",
                          0, 0},

@@ -261,7 +261,8 @@ static enum mb_status put_spm(struct mb_decoder *d, int i, const char *s, size_t
 {
     const struct mb_spm *m = &d->t->spm;
     struct mb_dec_state *st = &d->state[i];
-    int type = m->type[d->id];
+    bool added = mb_vocab_text(&d->t->extra, d->id, &(size_t){0}) != NULL;
+    int type = added || d->id >= d->t->vocab.size ? MB_SPM_NORMAL : m->type[d->id];
     int byte = type == MB_SPM_BYTE ? byte_token(s, n) : -1;
     if (byte >= 0) {
         MB_TRY(mb_bytes_put(&st->pend, (uint8_t[]){(uint8_t)byte}, 1));

@@ -184,7 +184,7 @@ static enum mb_status load_model(struct mb_tokenizer *t, const json_t *model, co
     MB_TRY(mb_json_str(model, "type", path, &type, NULL));
     if (type == NULL ? json_object_get(model, "merges") != NULL : strcmp(type, "BPE") == 0)
         return load_bpe(t, model, path);
-    if (type != NULL && strcmp(type, "Unigram") == 0)
+    if (type == NULL ? json_is_array(json_object_get(model, "vocab")) : strcmp(type, "Unigram") == 0)
         return load_unigram(t, model, path);
     return mb_error(MB_MODEL, "%s: model: type \"%.60s\" is not supported (BPE, Unigram)", path,
                     type == NULL ? "(absent)" : type);

@@ -114,7 +114,7 @@ static enum mb_status one(const struct mb_norm *t, const char *s, size_t n, size
     case MB_NORM_STRIP_ACCENTS:
         return strip_accents(s, n, first, out);
     case MB_NORM_SPM:
-        return mb_spm_normalize(t->spm, s, n, out);
+        return mb_spm_normalize(t->spm, s, n, *first, out);
     case MB_NORM_CHARSMAP:
         return mb_charsmap_apply(&t->map, s, n, out);
     }

@@ -7,10 +7,11 @@
 #include "base/log.h"
 #include "text/utf8.h"
 
-/* A search may take this many steps plus some for each byte of its text: linear patterns stay far below,
+/* All searches in a text together may take this many steps plus some for each of its bytes: linear patterns stay far below,
  * exploding ones give up. */
-#define STEPS_BASE 1000000u
-#define STEPS_PER_BYTE 16u
+#define STEPS_BASE 20000000u
+#define STEPS_PER_BYTE 64u
+#define FEW 256u /* that each place has for nothing */
 #define HEAP_KIB (256u * 1024)
 
 /* Rewriting: position in the expression, and how deep in a character class. */
@@ -229,7 +230,7 @@ void mb_pattern_fini(struct mb_pattern *p)
     *p = (struct mb_pattern){0};
 }
 
-static enum mb_status prepare(struct mb_work *w, size_t n)
+static enum mb_status prepare(struct mb_work *w, uint32_t steps)
 {
     if (w->match == NULL)
         w->match = pcre2_match_data_create_8(1, NULL);
@@ -237,11 +238,47 @@ static enum mb_status prepare(struct mb_work *w, size_t n)
         w->limits = pcre2_match_context_create_8(NULL);
     if (w->match == NULL || w->limits == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a search");
-    uint64_t steps = STEPS_BASE + (uint64_t)n * STEPS_PER_BYTE;
-    pcre2_set_match_limit_8(w->limits, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
-    pcre2_set_depth_limit_8(w->limits, steps < 10000000 ? (uint32_t)steps : 10000000);
+    pcre2_set_match_limit_8(w->limits, steps);
+    pcre2_set_depth_limit_8(w->limits, steps < 10000000 ? steps : 10000000);
     pcre2_set_heap_limit_8(w->limits, HEAP_KIB);
     return MB_OK;
+}
+
+/* PCRE2 counts steps of one place only and tells nobody how many it took. So every place is first tried with few steps; where
+ * they do not suffice, each with eight times as many, which the text's account pays for. A text of n bytes costs at most
+ * FEW * n + STEPS_BASE + STEPS_PER_BYTE * n steps and what was tried in vain, a seventh. */
+static int match_paid(struct mb_search *f, struct mb_work *w, size_t at, uint32_t options)
+{
+    size_t n = f->n > w->cur.text.len ? f->n : w->cur.text.len;
+    uint64_t most = STEPS_BASE + (uint64_t)n * STEPS_PER_BYTE;
+    for (uint64_t steps = FEW;; steps *= 8) {
+        if (steps > FEW) {
+            w->spent += steps;
+            if (w->spent > most || steps > UINT32_MAX / 2)
+                return PCRE2_ERROR_MATCHLIMIT;
+        }
+        if (prepare(w, (uint32_t)steps) != MB_OK)
+            return PCRE2_ERROR_NOMEMORY;
+        int rc = pcre2_match_8(f->p->re, (PCRE2_SPTR8)f->s, f->n, at, PCRE2_NO_UTF_CHECK | options, w->match, w->limits);
+        if (rc != PCRE2_ERROR_MATCHLIMIT && rc != PCRE2_ERROR_DEPTHLIMIT)
+            return rc;
+        if (steps == FEW && options == 0) /* nobody knows at which place it was: one place at a time */
+            return rc;
+    }
+}
+
+static int match_from(struct mb_search *f, struct mb_work *w)
+{
+    int rc = match_paid(f, w, f->at, 0);
+    for (size_t at = f->at; rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT;) {
+        uint32_t cp;
+        rc = match_paid(f, w, at, PCRE2_ANCHORED);
+        if (rc != PCRE2_ERROR_NOMATCH || at >= f->n)
+            break;
+        at += (size_t)mb_utf8_next(f->s + at, &cp);
+        rc = PCRE2_ERROR_MATCHLIMIT;
+    }
+    return rc;
 }
 
 static bool find_literal(struct mb_search *f, size_t *from, size_t *to)
@@ -260,11 +297,9 @@ enum mb_status mb_search_next(struct mb_search *f, struct mb_work *w, bool *foun
         *found = find_literal(f, from, to);
         return MB_OK;
     }
-    MB_TRY(prepare(w, f->n));
     *found = false;
     while (f->at <= f->n) {
-        int rc =
-            pcre2_match_8(f->p->re, (PCRE2_SPTR8)f->s, f->n, f->at, PCRE2_NO_UTF_CHECK, w->match, w->limits);
+        int rc = match_from(f, w);
         if (rc == PCRE2_ERROR_NOMATCH)
             return MB_OK;
         if (rc == PCRE2_ERROR_NOMEMORY)

@@ -47,6 +47,7 @@ struct mb_work {
     struct mb_bytes tmp[2];
     struct pcre2_real_match_data_8 *match; /* created at the first search */
     struct pcre2_real_match_context_8 *limits;
+    uint64_t spent; /* steps of searches in this text beyond the few that each place has */
     struct mb_symbol *sym;
     size_t nsym, sym_cap;
     struct mb_merge_try *heap;

@@ -54,7 +54,7 @@ static void strip_end(const struct mb_spm *m, size_t from, struct mb_bytes *out)
         out->len -= k;
 }
 
-enum mb_status mb_spm_normalize(const struct mb_spm *m, const char *s, size_t n, struct mb_bytes *out)
+enum mb_status mb_spm_normalize(const struct mb_spm *m, const char *s, size_t n, bool first, struct mb_bytes *out)
 {
     size_t at = 0, k, start = out->len;
     const char *to = s;
@@ -66,7 +66,7 @@ enum mb_status mb_spm_normalize(const struct mb_spm *m, const char *s, size_t n,
     }
     if (at == n)
         return MB_OK;
-    if (m->dummy_prefix && !m->suffix_space)
+    if (m->dummy_prefix && !m->suffix_space && (first || !m->first_only))
         MB_TRY(put_space(m, out));
     for (bool after_space = m->strip_spaces; at < n;) {
         at += next_part(m, s + at, n - at, &to, &k);

@@ -25,6 +25,7 @@ enum mb_spm_type { /* as the file numbers them */
 struct mb_spm {
     bool dummy_prefix, strip_spaces, escape_spaces, suffix_space, byte_fallback;
     bool has_map;
+    bool first_only; /* the space in front belongs to the beginning of the whole text, not of each part of it */
     struct mb_charsmap map;
     struct mb_added user; /* user-defined symbols: neither normalised nor merged */
     struct mb_vocab
@@ -36,7 +37,7 @@ struct mb_spm {
 };
 void mb_spm_fini(struct mb_spm *s);
 /* sentencepiece's normaliser: character map, spaces to U+2581, the space in front. Appends to out. */
-enum mb_status mb_spm_normalize(const struct mb_spm *m, const char *s, size_t n, struct mb_bytes *out);
+enum mb_status mb_spm_normalize(const struct mb_spm *m, const char *s, size_t n, bool first, struct mb_bytes *out);
 /* Appends the ids of a normalised text by the model's merges. */
 enum mb_status mb_spm_word(const struct mb_tokenizer *t, const char *s, size_t n, struct mb_work *w,
                            struct mb_ids *out);

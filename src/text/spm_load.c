@@ -327,6 +327,106 @@ static enum mb_status load_bpe(struct mb_tokenizer *t, const struct spm_file *f)
     return st;
 }
 
+/* ------------------------------------------------------------------ tokens beside the model */
+
+/* A token that is cut out of a text before the model sees it. Ids behind the pieces are the vocabulary's own to give. */
+static enum mb_status add_special(struct mb_tokenizer *t, int64_t id, const char *s, size_t n, struct mb_added_token token, bool special,
+                                  const char *path)
+{
+    size_t cap = (size_t)t->special_cap, old_n;
+    const char *old = id >= 0 && id < t->vocab.size ? mb_vocab_text(&t->vocab, (int32_t)id, &old_n) : NULL;
+    if (n == 0)
+        return MB_OK;
+    if (old != NULL && (old_n != n || memcmp(old, s, n) != 0))
+        return mb_error(MB_MODEL, "%s: token \"%.40s\" has id %lld, which the model gives to another piece", path, s, (long long)id);
+    if (mb_vocab_find(&t->extra, s, n) < 0 && mb_vocab_text(&t->extra, (int32_t)(id < MB_ID_MAX ? id : -1), &old_n) == NULL)
+        MB_TRY(mb_vocab_add(&t->extra, id, s, n, (int64_t)t->vocab.size + 1000000, path));
+    if (mb_vocab_find(&t->extra, s, n) != id)
+        return mb_error(MB_MODEL, "%s: token \"%.40s\" has two ids", path, s);
+    token.id = (int32_t)id;
+    MB_TRY(mb_added_insert(&t->raw, s, n, token, path));
+    if (id >= t->special_cap) {
+        MB_TRY(mb_grow_to(&t->special, &cap, (size_t)id + 1, 1));
+        memset(t->special + t->special_cap, 0, cap - (size_t)t->special_cap);
+        t->special_cap = (int32_t)cap;
+    }
+    t->special[id] = special;
+    t->size = t->size > id + 1 ? t->size : (int32_t)id + 1;
+    return MB_OK;
+}
+
+static enum mb_status add_pieces(struct mb_tokenizer *t, const char *path)
+{
+    for (int32_t i = 0; i < t->vocab.size; i++) {
+        size_t n;
+        const char *s = mb_vocab_text(&t->vocab, i, &n);
+        if (t->spm.type[i] == MB_SPM_CONTROL || t->spm.type[i] == MB_SPM_UNKNOWN)
+            MB_TRY(add_special(t, i, s, n, (struct mb_added_token){0}, true, path));
+    }
+    return MB_OK;
+}
+
+/* {"700": {"content": "<|im_start|>", "special": true, ...}, ...} */
+static enum mb_status add_decoder(struct mb_tokenizer *t, const json_t *list, const char *path)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)list, key, v) {
+        char *end;
+        long long id = strtoll(key, &end, 10);
+        const json_t *text = json_object_get(v, "content");
+        struct mb_added_token token = {0};
+        bool special = true;
+        if (*end != 0 || id < 0 || id >= MB_ID_MAX || !json_is_string(text))
+            return mb_error(MB_MODEL, "%s: added_tokens_decoder: \"%.40s\" is no id with a content", path, key);
+        MB_TRY(mb_json_bool(v, "lstrip", path, &token.lstrip, NULL));
+        MB_TRY(mb_json_bool(v, "rstrip", path, &token.rstrip, NULL));
+        MB_TRY(mb_json_bool(v, "single_word", path, &token.single_word, NULL));
+        MB_TRY(mb_json_bool(v, "special", path, &special, NULL));
+        MB_TRY(add_special(t, id, json_string_value(text), json_string_length(text), token, special, path));
+    }
+    return MB_OK;
+}
+
+/* added_tokens.json: {"<|im_end|>": 700, ...} */
+static enum mb_status add_file(struct mb_tokenizer *t, const char *path)
+{
+    const char *key;
+    size_t len;
+    json_t *root = NULL, *v;
+    enum mb_status st = MB_OK;
+    if (!mb_path_exists(path))
+        return MB_OK;
+    MB_TRY(mb_json_load(path, FILE_MAX, MB_MODEL, &root));
+    json_object_keylen_foreach(root, key, len, v) {
+        int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (st == MB_OK && (id < 0 || id >= MB_ID_MAX))
+            st = mb_error(MB_MODEL, "%s: \"%.40s\" has no id", path, key);
+        if (st == MB_OK)
+            st = add_special(t, id, key, len, (struct mb_added_token){0}, true, path);
+    }
+    json_decref(root);
+    return st;
+}
+
+/* As HF's tokenizers for sentencepiece models have it: control pieces, and the tokens named beside the model. */
+static enum mb_status load_specials(struct mb_tokenizer *t, const json_t *config, const char *path)
+{
+    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
+    char *file = NULL;
+    bool legacy = false;
+    MB_TRY(mb_json_bool(config, "legacy", path, &legacy, NULL));
+    t->spm.first_only = !legacy;
+    MB_TRY(add_pieces(t, path));
+    if (json_is_object(decoder))
+        return add_decoder(t, decoder, path);
+    if (asprintf(&file, "%.*sadded_tokens.json", (int)(strlen(path) - strlen("tokenizer_config.json")), path) < 0)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    enum mb_status st = add_file(t, file);
+    free(file);
+    return st;
+}
+
 /* BOS and EOS as the tokenizer_config.json beside the model says; sentencepiece itself adds none. Llama's
  * tokenizer class adds BOS unless told otherwise. */
 static enum mb_status load_ends(struct mb_tokenizer *t, const char *path)
@@ -353,6 +453,8 @@ static enum mb_status load_ends(struct mb_tokenizer *t, const char *path)
         st = mb_ids_put(&t->front, t->spm.bos);
     if (st == MB_OK && eos && t->spm.eos >= 0)
         st = mb_ids_put(&t->back, t->spm.eos);
+    if (st == MB_OK && root != NULL)
+        st = load_specials(t, root, config);
     json_decref(root);
     free(config);
     return st;
