@@ -11,7 +11,7 @@ TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
 EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/demo.py \
 	tests/jobs.py tests/check_spread.py tests/check_split.py tests/kill.py tests/stop.py tests/lora.py tests/lora_merged.py tests/adapters.py tests/long_million.py tests/long_memory.py \
-	tests/contract.py tests/windows.py tests/bf16.py tests/e2e.py \
+	tests/contract.py tests/windows.py tests/lm_eval_compare.py tests/bf16.py tests/e2e.py \
 	tests/lsan.supp tests/valgrind.supp tests/data/demo/expected.json
 
 # hostile files and texts

@@ -9,6 +9,8 @@ static const struct row {
     const char *how, *line, *want;
 } rows[] = {
     /* --- plain --- */
+    {"f", "{\"id\":\"r\",\"prompt\":\"a\",\"add_special_tokens\":false}", "r: gen 97 from=1 max=31"},
+    {"f", "{\"id\":\"r\",\"prompt\":\"a\",\"add_special_tokens\":true}", "r: gen 256,97 from=2 max=30"},
     /* what a text that is scored starts from */
     {"f", "{\"id\":\"r\",\"text\":\"<s>a\"}", "r: rolling 256,60,115,62,97 from=1"},
     {"f", "{\"id\":\"r\",\"context\":\"<s>a\",\"continuation\":\"b\"}", "r: loglik 60,115,62,97,98 from=4"},

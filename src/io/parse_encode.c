@@ -127,7 +127,7 @@ static enum mb_status encode_prompt(struct mb_draft *d, struct mb_ids *ids)
             st = encode(d, (const char *)chat.data, chat.len, true, ids);
         mb_bytes_fini(&chat);
     } else {
-        st = encode_piece(d, &d->head, false, ids);
+        st = encode_piece(d, &d->head, d->no_special, ids);
     }
     if (st == MB_OK && ids->n == 0 && d->head.ids == NULL && d->messages == NULL && d->opt->bos >= 0 &&
         d->opt->add_bos != MB_BOS_NO)

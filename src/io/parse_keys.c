@@ -174,6 +174,14 @@ static enum mb_status read_ids(struct mb_draft *d, const char *key, const json_t
     return MB_OK;
 }
 
+static enum mb_status read_add_special(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    if (!json_is_boolean(v))
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+    d->no_special = json_is_false(v);
+    return MB_OK;
+}
+
 static enum mb_status read_stop_ids(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     return read_ids(d, k->name, v, MB_MAX_STOP_IDS, &d->req->stop_ids, &d->req->n_stop_ids);
@@ -380,6 +388,7 @@ static const struct key keys[] = {
     {"seed", GENERATES, read_seed, 0, 0, 0},
     {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
     {"stop", GENERATES, read_stop, 0, 0, 0},
+    {"add_special_tokens", MB_FORM_PLAIN | MB_FORM_COMPLETION, read_add_special, 0, 0, 0},
     {"stop_token_ids", GENERATES, read_stop_ids, 0, 0, 0},
     {"include_stop_str_in_output", GENERATES, read_bool, 0, 0, IN_REQUEST(include_stop)},
     {"skip_special_tokens", GENERATES, read_skip_special, 0, 0, 0},
@@ -444,7 +453,6 @@ static const struct {
     {"early_stopping", "false"},
     {"spaces_between_special_tokens", "true"},
     {"truncate_prompt_tokens", "-1"},
-    {"add_special_tokens", "true"},
     {"add_generation_prompt", "true"},
     {"continue_final_message", "false"},
     {"chat_template_kwargs", "{}"},
@@ -473,11 +481,11 @@ static bool listed(const char *values, const char *s, size_t n)
 }
 
 /* A chat's messages are no place for add_special_tokens: true, which would give the rendered prompt a second BOS. */
-static bool changes_nothing(const struct mb_draft *d, const char *name, const json_t *v)
+static bool changes_nothing(const char *name, const json_t *v)
 {
     char s[32];
 
-    if ((d->form & TALKS) && strcmp(name, "add_special_tokens") == 0)
+    if (strcmp(name, "add_special_tokens") == 0)
         return json_is_false(v);
     for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
         if (strcmp(name, neutral[i].name) != 0)
@@ -525,7 +533,7 @@ enum mb_status mb_draft_keys(struct mb_draft *d, const json_t *obj, const char *
         const struct key *k = find_key(name, d->form);
         if (k == NULL && loose)
             continue;
-        if (k == NULL && (d->form & GENERATES) && changes_nothing(d, name, v))
+        if (k == NULL && (d->form & GENERATES) && changes_nothing(name, v))
             continue;
         if (k == NULL)
             return refuse(d, name);
