@@ -7,10 +7,20 @@
 
 struct shape {
     int32_t heads, kv_heads, d, dv, window, segment;
+    bool chunked;
     bool v_in_k, sinks;
     float softcap;
     enum mb_dtype q, page, out;
 };
+
+/* The first key that position pos sees. */
+static inline int64_t attn_first(const struct shape *s, int32_t pos)
+{
+    int64_t lo = 0;
+    while (s->window > 0 && (s->chunked ? lo / s->window != pos / s->window : pos - lo >= s->window))
+        lo++;
+    return lo;
+}
 
 /* ---------------------------------------------------------------- the contract, naively */
 /* keys and values of one sequence as stored: [position][kv head][width] */
@@ -134,7 +144,7 @@ static inline struct state node(const struct shape *s, const struct sequence *q,
 static inline void naive(float *out, const struct shape *s, const struct sequence *q, const float *query,
                          int32_t head, int32_t pos, float scale, const float *sinks)
 {
-    int64_t lo = s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0, size = 1;
+    int64_t lo = attn_first(s, pos), size = 1;
     while (size * s->segment <= pos)
         size *= 2;
     struct state st = node(s, q, query, head, lo, pos, scale, 0, size);

@@ -196,11 +196,17 @@ static enum mb_status guard_clamp(struct mb_stream *s, struct mb_view x, float c
     DURING(mb_cpu_ops.clamp(s, x, c), x);
 }
 
+static enum mb_status guard_scale_rows(struct mb_stream *s, struct mb_view x, struct mb_view c,
+                                       struct mb_view at)
+{
+    DURING(mb_cpu_ops.scale_rows(s, x, c, at), x, c, at);
+}
+
 static enum mb_status guard_rope(struct mb_stream *s, struct mb_view out, struct mb_view x,
                                  struct mb_view cos, struct mb_view sin, struct mb_view pos, int32_t heads,
-                                 int32_t rot, enum mb_rope_style style)
+                                 int32_t first, int32_t rot, enum mb_rope_style style)
 {
-    DURING(mb_cpu_ops.rope(s, out, x, cos, sin, pos, heads, rot, style), out, x, cos, sin, pos);
+    DURING(mb_cpu_ops.rope(s, out, x, cos, sin, pos, heads, first, rot, style), out, x, cos, sin, pos);
 }
 
 static enum mb_status guard_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb_view k,
@@ -334,6 +340,7 @@ const struct mb_ops guard_ops = {
     .add = guard_add,
     .scale = guard_scale,
     .clamp = guard_clamp,
+    .scale_rows = guard_scale_rows,
     .rope = guard_rope,
     .kv_append = guard_kv_append,
     .attention = guard_attention,

@@ -26,6 +26,7 @@ static void check(struct rig *g, const struct shape *s, const struct pool *p, co
         sinks[i] = rig_value(g, false);
     struct mb_attn_args a = {.kv = p->kv, .heads = s->heads, .scale = 0.17f, .softcap = s->softcap};
     a.window = s->window;
+    a.chunked = s->chunked;
     a.segment = s->segment;
     a.q = rig_floats(g, q, b->n, qw, qw + 5, s->q);
     a.pos = rig_ints(g, b->pos, b->n, 1);
@@ -77,6 +78,8 @@ static const struct shape shapes[] = {
     {.heads = 4, .kv_heads = 4, .d = 32, .dv = 32, .segment = 512},
     {.heads = 8, .kv_heads = 2, .d = 40, .dv = 24, .segment = 64, .sinks = true},
     {.heads = 6, .kv_heads = 2, .d = 64, .dv = 64, .segment = 128, .window = 100},
+    {.heads = 6, .kv_heads = 2, .d = 24, .dv = 24, .segment = 128, .window = 100, .chunked = true},
+    {.heads = 2, .kv_heads = 1, .d = 8, .dv = 8, .segment = 64, .window = 24, .chunked = true},
     {.heads = 3, .kv_heads = 1, .d = 48, .dv = 32, .segment = 64, .v_in_k = true},
     {.heads = 60, .kv_heads = 1, .d = 40, .dv = 20, .segment = 192, .v_in_k = true},
     {.heads = 2, .kv_heads = 1, .d = 8, .dv = 8, .segment = 64, .window = 1, .softcap = 3},
@@ -188,7 +191,7 @@ static void test_mistakes(void **state)
     struct mb_view pos = rig_ints(&g, &zero, 1, 1), seq = rig_ints(&g, &zero, 1, 1),
                    page = rig_ints(&g, &zero, 1, 1);
     struct mb_view wrong = rig_ints(&g, &two, 1, 1), slots = rig_ints(&g, &slot, 1, 1);
-    struct mb_attn_args a = {q, kv, pos, seq, page, 1, 1, 0, 0, 64, MB_NO_VIEW};
+    struct mb_attn_args a = {q, kv, pos, seq, page, 1, 1, 0, 0, false, 64, MB_NO_VIEW};
     assert_int_equal(g.ops->attention(g.s, out, &a), MB_OK);
     a.page_table = wrong; /* page 2 of 2 */
     assert_int_equal(g.ops->attention(g.s, out, &a), MB_BUG);

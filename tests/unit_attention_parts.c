@@ -37,6 +37,7 @@ static void call_make(struct rig *g, struct call *c, const struct shape *s, cons
         c->sinks[i] = rig_value(g, false);
     c->a = (struct mb_attn_args){.kv = p->kv, .heads = s->heads, .scale = 0.17f, .softcap = s->softcap};
     c->a.window = s->window;
+    c->a.chunked = s->chunked;
     c->a.segment = s->segment;
     c->a.q = rig_floats(g, c->q, b->n, qw, qw + 5, s->q);
     c->a.pos = rig_ints(g, b->pos, b->n, 1);
@@ -57,8 +58,8 @@ static void call_free(struct rig *g, struct call *c)
 /* The segments of which row i sees a key: *first .. result. */
 static int32_t seen(const struct call *c, int32_t i, int32_t *first)
 {
-    int32_t pos = c->b->pos[i], w = c->s->window;
-    *first = (w > 0 && pos >= w ? pos - w + 1 : 0) / c->s->segment;
+    int32_t pos = c->b->pos[i];
+    *first = (int32_t)(attn_first(c->s, pos) / c->s->segment);
     return pos / c->s->segment;
 }
 
@@ -118,7 +119,7 @@ static void check_states(struct rig *g, const struct call *c, const struct items
         for (int32_t j = it->off[i]; j < it->off[i + 1]; j++)
             for (int32_t h = 0; h < s->heads; h++) {
                 int32_t pos = c->b->pos[i];
-                int64_t lo = s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0;
+                int64_t lo = attn_first(s, pos);
                 const float *query = c->q + ((int64_t)i * s->heads + h) * s->d;
                 struct state want =
                     node(s, &c->p->seq[c->b->seq[i]], query, h, lo, pos, c->a.scale, it->seg[j], 1);
@@ -269,6 +270,7 @@ static struct shape random_shape(struct rig *g)
     s.d = width[below(g, 4)];
     s.dv = s.v_in_k ? s.d - below(g, s.d / 2) : width[below(g, 4)];
     s.window = below(g, 3) == 0 ? 1 + below(g, 900) : 0;
+    s.chunked = s.window % 2 == 1;
     s.softcap = below(g, 4) == 0 ? 2.5f : 0;
     s.sinks = below(g, 3) == 0;
     s.page = below(g, 2) ? MB_BF16 : MB_F32;

@@ -186,6 +186,8 @@ static void test_small_formats(void **state)
         uint32_t old = daz ? mb_fp_enter() : 0;
         for (uint32_t b = 0; b < 256; b++)
             same(mb_fp8_float((uint8_t)b), (float)by_definition(b, 4, 3, 0));
+        for (uint32_t b = 0; b < 256; b++)
+            same(mb_f8e5m2_float((uint8_t)b), (float)by_definition(b, 5, 2, 1));
         for (uint32_t h = 0; h < 65536; h++)
             same(mb_f16_float((uint16_t)h), (float)by_definition(h, 5, 10, 1));
         if (daz)

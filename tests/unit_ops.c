@@ -45,7 +45,15 @@ static void simple(struct ops_ctx *c)
             w[i] = fminf(fmaxf(w[i], -0.5f), 0.5f);
         assert_int_equal(c->ops->clamp(c->s, va, 0.5f), MB_OK);
         ops_equal(c, va, w);
-        float *g = room_filled(c, M);
+        float *g = room_filled(c, M), f[5];
+        int32_t at[64];
+        ops_fill(c, f, 5);
+        for (int i = 0; i < M; i++)
+            at[i] = (int32_t)(ops_rnd(c) % 5);
+        for (int i = 0; i < M * H; i++)
+            w[i] = w[i] * f[at[i / H]];
+        assert_int_equal(c->ops->scale_rows(c->s, va, ops_up(c, f, 5, 1, MB_F32), ops_up(c, at, M, 1, MB_I32)), MB_OK);
+        ops_equal(c, va, w);
         for (int i = 0; i < M * H; i++)
             w[i] = mb_sigmoidf(g[i / H]) * b[i];
         assert_int_equal(c->ops->gate(c->s, vb, ops_up(c, g, M, 1, MB_F32)), MB_OK);
@@ -173,7 +181,7 @@ static void test_norm(void **state)
     ops_each(norm);
 }
 
-static void rope_case(struct ops_ctx *c, int M, int heads, int d, int rot, enum mb_rope_style style)
+static void rope_case(struct ops_ctx *c, int M, int heads, int d, int first, int rot, enum mb_rope_style style)
 {
     enum { POSITIONS = 9 };
     int half = rot / 2, H = heads * d;
@@ -186,7 +194,7 @@ static void rope_case(struct ops_ctx *c, int M, int heads, int d, int rot, enum 
         pos[i] = (int32_t)(ops_rnd(c) % POSITIONS);
         for (int h = 0; h < heads; h++)
             for (int k = 0; k < half; k++) {
-                float *v = want + i * H + h * d + d - rot, co = cs[pos[i] * half + k],
+                float *v = want + i * H + h * d + first, co = cs[pos[i] * half + k],
                       si = sn[pos[i] * half + k];
                 float *pa = style == MB_ROPE_HALF ? v + k : v + 2 * k,
                       *pb = style == MB_ROPE_HALF ? v + half + k : pa + 1;
@@ -198,9 +206,9 @@ static void rope_case(struct ops_ctx *c, int M, int heads, int d, int rot, enum 
     struct mb_view vx = ops_up(c, x, M, H, MB_F32), out = ops_up(c, NULL, M, H, c->path);
     struct mb_view vc = ops_up(c, cs, POSITIONS, half, MB_F32), vs = ops_up(c, sn, POSITIONS, half, MB_F32);
     struct mb_view vp = ops_up(c, pos, M, 1, MB_I32);
-    assert_int_equal(c->ops->rope(c->s, out, vx, vc, vs, vp, heads, rot, style), MB_OK);
+    assert_int_equal(c->ops->rope(c->s, out, vx, vc, vs, vp, heads, first, rot, style), MB_OK);
     ops_equal(c, out, want);
-    assert_int_equal(c->ops->rope(c->s, vx, vx, vc, vs, vp, heads, rot, style), MB_OK);
+    assert_int_equal(c->ops->rope(c->s, vx, vx, vc, vs, vp, heads, first, rot, style), MB_OK);
     ops_equal(c, vx, want);
     ops_reset(c);
     free(x);
@@ -213,9 +221,11 @@ static void rope(struct ops_ctx *c)
 {
     for (size_t m = 0; m < sizeof row_counts / sizeof *row_counts; m++)
         for (int style = 0; style < 2; style++) {
-            rope_case(c, row_counts[m], 3, 64, 64, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
-            rope_case(c, row_counts[m], 2, 26, 10, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
-            rope_case(c, row_counts[m], 1, 1300, 1290, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
+            rope_case(c, row_counts[m], 3, 64, 0, 64, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
+            rope_case(c, row_counts[m], 2, 26, 16, 10, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
+            rope_case(c, row_counts[m], 2, 26, 0, 10, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
+            rope_case(c, row_counts[m], 3, 70, 6, 36, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
+            rope_case(c, row_counts[m], 1, 1300, 10, 1290, style ? MB_ROPE_INTERLEAVED : MB_ROPE_HALF);
         }
 }
 static void test_rope(void **state)

@@ -73,13 +73,16 @@ static void naive_choose(const float *z, const float *bias, const struct mb_rout
     for (int i = 0; i < r->experts; i++)
         all[i] = true;
     bool sigmoid = r->kind == MB_ROUTER_SIGMOID_GROUPED, raw = r->kind == MB_ROUTER_TOPK_SOFTMAX;
+    bool each = r->kind == MB_ROUTER_TOPK_SIGMOID, biased = sigmoid || r->kind == MB_ROUTER_SOFTMAX_BIAS;
     softmax(z, r->experts, all, s);
     for (int i = 0; i < r->experts; i++) {
-        s[i] = sigmoid ? mb_sigmoidf(z[i]) : raw ? z[i] : s[i];
-        c[i] = sigmoid && bias != NULL ? s[i] + bias[i] : s[i];
+        s[i] = sigmoid || each ? mb_sigmoidf(z[i]) : raw ? z[i] : s[i];
+        c[i] = each ? z[i] : biased && bias != NULL ? s[i] + bias[i] : s[i];
     }
     if (sigmoid)
         limit(c, r, true, -INFINITY);
+    if (r->kind == MB_ROUTER_SOFTMAX_PAIRS)
+        limit(c, r, true, 0);
     if (r->kind == MB_ROUTER_SOFTMAX_GROUPED) {
         limit(c, r, false, 0);
         memcpy(s, c, sizeof s);
@@ -103,7 +106,8 @@ static void naive_renorm(const struct mb_router *r, float *w)
     n = naive_r32(t, t, r->k, 0);
     n = r->p == 1 ? n : r->p == 2 ? sqrtf(naive_r32(w, w, r->k, 1)) : mb_expf(mb_logf(n) / r->p);
     for (int j = 0; j < r->k; j++) {
-        float by = r->renorm == MB_RENORM_SUM ? sum : r->renorm == MB_RENORM_SUM_EPS ? sum + 1e-20f : n;
+        float by = r->renorm == MB_RENORM_SUM ? sum : r->renorm == MB_RENORM_SUM_EPS ? sum + 1e-20f
+                   : r->renorm == MB_RENORM_SUM_MIN ? fmaxf(sum, r->least) : n;
         w[j] = r->renorm == MB_RENORM_NONE ? w[j] : w[j] / by;
         w[j] = r->scale == 1 ? w[j] : w[j] * r->scale;
     }
@@ -160,22 +164,28 @@ static void route_case(struct ops_ctx *c, int M, const struct mb_router *r, bool
 static void route(struct ops_ctx *c)
 {
     static const struct mb_router rows[] = {
-        {MB_ROUTER_SOFTMAX, MB_RENORM_SUM, 8, 2, 1, 1, 1, 0, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_NONE, 60, 4, 1, 1, 1, 0, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 1, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 2, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 3.5f, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_NONE, 1, 1, 1, 1, 1, 0, 0},
-        {MB_ROUTER_SOFTMAX, MB_RENORM_SUM, 130, 130, 1, 1, 1, 0, 0},
-        {MB_ROUTER_SOFTMAX_GROUPED, MB_RENORM_NONE, 12, 4, 3, 2, 16, 0, 0},
-        {MB_ROUTER_SOFTMAX_GROUPED, MB_RENORM_NONE, 160, 6, 8, 3, 16, 0, 0},
-        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_SUM_EPS, 256, 8, 8, 4, 2.5f, 0, 0},
-        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_NONE, 6, 2, 3, 1, 1, 0, 0},
-        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_SUM_EPS, 4, 2, 4, 2, 1, 0, 0},
-        {MB_ROUTER_TOPK_SOFTMAX, MB_RENORM_NONE, 32, 4, 1, 1, 1, 0, 0},
-        {MB_ROUTER_TOPK_SOFTMAX, MB_RENORM_NONE, 128, 4, 1, 1, 1, 0, 0},
-        {MB_ROUTER_SPARSEMIXER, MB_RENORM_NONE, 16, 2, 1, 1, 1, 0, 0.01f},
-        {MB_ROUTER_SPARSEMIXER, MB_RENORM_NONE, 5, 2, 1, 1, 1, 0, 0.3f},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_SUM, 8, 2, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_NONE, 60, 4, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 1, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 2, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_PNORM, 16, 4, 1, 1, 1, 3.5f, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_NONE, 1, 1, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX, MB_RENORM_SUM, 130, 130, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX_GROUPED, MB_RENORM_NONE, 12, 4, 3, 2, 16, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX_GROUPED, MB_RENORM_NONE, 160, 6, 8, 3, 16, 0, 0, 0},
+        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_SUM_EPS, 256, 8, 8, 4, 2.5f, 0, 0, 0},
+        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_NONE, 6, 2, 3, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SIGMOID_GROUPED, MB_RENORM_SUM_EPS, 4, 2, 4, 2, 1, 0, 0, 0},
+        {MB_ROUTER_TOPK_SOFTMAX, MB_RENORM_NONE, 32, 4, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_TOPK_SOFTMAX, MB_RENORM_NONE, 128, 4, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_SPARSEMIXER, MB_RENORM_NONE, 16, 2, 1, 1, 1, 0, 0.01f, 0},
+        {MB_ROUTER_SPARSEMIXER, MB_RENORM_NONE, 5, 2, 1, 1, 1, 0, 0.3f, 0},
+        {MB_ROUTER_SOFTMAX_PAIRS, MB_RENORM_SUM_EPS, 24, 4, 4, 2, 1, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX_PAIRS, MB_RENORM_NONE, 10, 3, 1, 1, 1.5f, 0, 0, 0},
+        {MB_ROUTER_SOFTMAX_BIAS, MB_RENORM_SUM_MIN, 64, 6, 1, 1, 1, 0, 0, 1e-12f},
+        {MB_ROUTER_SOFTMAX_BIAS, MB_RENORM_SUM_MIN, 9, 2, 1, 1, 1, 0, 0, 0.9f},
+        {MB_ROUTER_TOPK_SIGMOID, MB_RENORM_NONE, 16, 1, 1, 1, 1, 0, 0, 0},
+        {MB_ROUTER_TOPK_SIGMOID, MB_RENORM_NONE, 33, 5, 1, 1, 1, 0, 0, 0},
     };
     static const int row_counts[] = {0, 1, 7, 16};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

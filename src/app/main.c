@@ -9,6 +9,7 @@
 #include "app/tools.h"
 #include "base/log.h"
 #include "conf/conf.h"
+#include "model/hub.h"
 #include "config.h"
 
 extern char **environ;
@@ -40,6 +41,25 @@ static enum mb_status parse(int argc, char **argv, struct mb_conf **conf)
         return st;
     bool ended = nanosleep(&moment, NULL) != 0;
     return ended ? st : mb_conf_parse(argc, argv, environ, conf);
+}
+
+/* -m may name a repository of a Hugging Face cache: from here on it is the directory with the files. What is asked for stays the
+ * model's name in responses (mb_conf.model_name). Commands without a model have an empty one. */
+static enum mb_status find_model(struct mb_conf *c)
+{
+    char *dir = NULL;
+
+    if (c->model[0] == 0)
+        return MB_OK;
+    MB_TRY(mb_hub_find(c->model, &dir));
+    if (strcmp(dir, c->model) == 0) {
+        free(dir);
+        return MB_OK;
+    }
+    mb_info("%s is %s", c->model, dir);
+    free(c->model);
+    c->model = dir;
+    return MB_OK;
 }
 
 static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv, int *exit_code)
@@ -88,6 +108,8 @@ int main(int argc, char **argv)
     enum mb_status st = parse(argc, argv, &conf);
     if (st == MB_OK && only_shows(conf->command))
         mb_signals_pipe_ends();
+    if (st == MB_OK)
+        st = find_model(conf);
     if (st == MB_OK)
         st = dispatch(conf, &argc, &argv, &code);
     mb_conf_destroy(conf);

@@ -61,6 +61,11 @@ float mb_fp8_float(uint8_t b)
     return mb_float_of(sign | mb_bits_of(v));
 }
 
+float mb_f8e5m2_float(uint8_t b)
+{
+    return mb_f16_float((uint16_t)(b << 8));
+}
+
 #define FTZ_DAZ 0x8040u
 #define ROUNDING 0x6000u /* 00: to nearest */
 #define MASKS 0x1f80u    /* no floating-point trap */

@@ -47,7 +47,8 @@ static inline float mb_bf16_float(uint16_t h)
 }
 /* IEEE half (f16) and FP8 E4M3 (OCP "fn": no infinity, 0x7f is NaN) to f32, exact. */
 float mb_f16_float(uint16_t h);
-float mb_fp8_float(uint8_t b);
+float mb_fp8_float(uint8_t b);    /* E4M3 without infinities */
+float mb_f8e5m2_float(uint8_t b); /* E5M2: the upper byte of an f16 */
 
 /* Round to nearest, FTZ, DAZ in this thread; returns the previous control word for mb_fp_restore. Every thread that
  * touches a row's arithmetic calls it first. */

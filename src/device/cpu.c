@@ -229,6 +229,7 @@ const struct mb_ops mb_cpu_ops = {
     .add = mb_cpu_add,
     .scale = mb_cpu_scale,
     .clamp = mb_cpu_clamp,
+    .scale_rows = mb_cpu_scale_rows,
     .rope = mb_cpu_rope,
     .kv_append = mb_cpu_kv_append,
     .attention = mb_cpu_attention,

@@ -121,9 +121,10 @@ enum mb_status mb_cpu_embed(struct mb_stream *s, struct mb_view x, struct mb_vie
 enum mb_status mb_cpu_add(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b);
 enum mb_status mb_cpu_scale(struct mb_stream *s, struct mb_view x, float c);
 enum mb_status mb_cpu_clamp(struct mb_stream *s, struct mb_view x, float c);
+enum mb_status mb_cpu_scale_rows(struct mb_stream *s, struct mb_view x, struct mb_view c, struct mb_view at);
 enum mb_status mb_cpu_rope(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view cos,
-                           struct mb_view sin, struct mb_view pos, int32_t heads, int32_t rot,
-                           enum mb_rope_style style);
+                           struct mb_view sin, struct mb_view pos, int32_t heads, int32_t first,
+                           int32_t rot, enum mb_rope_style style);
 enum mb_status mb_cpu_act(struct mb_stream *s, struct mb_view out, struct mb_view gu, enum mb_act_kind kind,
                           float limit);
 enum mb_status mb_cpu_gate(struct mb_stream *s, struct mb_view y, struct mb_view gate);

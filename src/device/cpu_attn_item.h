@@ -56,7 +56,7 @@ enum mb_status mb_attn_check_pages(const struct mb_attn *t, const struct mb_attn
 /* First position that a row at pos sees. */
 static inline int32_t mb_attn_lowest(const struct mb_attn_args *a, int32_t pos)
 {
-    return a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+    return mb_first_seen(a->window, a->chunked, pos);
 }
 
 /* ---------------------------------------------------------------- cpu_attn_block.c */

@@ -90,6 +90,31 @@ static void topk_softmax(struct pick *p)
     p->vec->exp_div(p->weights, p->weights, m, sum, p->r->k);
 }
 
+/* Sigmoid of each of the k largest logits. */
+static void topk_sigmoid(struct pick *p)
+{
+    memcpy(p->choice, p->z, (size_t)p->r->experts * sizeof *p->z);
+    p->vec->sigmoid(p->score, p->z, p->r->experts);
+    take_k(p);
+}
+
+static void softmax_pairs(struct pick *p)
+{
+    softmax_all(p);
+    memcpy(p->choice, p->score, (size_t)p->r->experts * sizeof *p->score);
+    limit_groups(p, true, 0.0f);
+    take_k(p);
+}
+
+/* Choice by score + bias. */
+static void add_bias(struct pick *p, const float *bias)
+{
+    if (bias != NULL)
+        p->vec->add(p->choice, p->score, bias, p->r->experts);
+    else
+        memcpy(p->choice, p->score, (size_t)p->r->experts * sizeof *p->score);
+}
+
 /* PhiMoE: per expert, the largest z wins, its weight is the softmax over those within a relative 2 eps of it;
  * for the second expert the first is left out. */
 static void sparsemixer(struct pick *p)
@@ -124,10 +149,7 @@ static void choose(struct pick *p, const float *bias)
         break;
     case MB_ROUTER_SIGMOID_GROUPED:
         p->vec->sigmoid(p->score, p->z, E);
-        if (bias != NULL)
-            p->vec->add(p->choice, p->score, bias, E);
-        else
-            memcpy(p->choice, p->score, (size_t)E * sizeof *p->score);
+        add_bias(p, bias);
         limit_groups(p, true, -INFINITY);
         take_k(p);
         break;
@@ -136,6 +158,17 @@ static void choose(struct pick *p, const float *bias)
         break;
     case MB_ROUTER_SPARSEMIXER:
         sparsemixer(p);
+        break;
+    case MB_ROUTER_SOFTMAX_PAIRS:
+        softmax_pairs(p);
+        break;
+    case MB_ROUTER_SOFTMAX_BIAS:
+        softmax_all(p);
+        add_bias(p, bias);
+        take_k(p);
+        break;
+    case MB_ROUTER_TOPK_SIGMOID:
+        topk_sigmoid(p);
         break;
     }
 }
@@ -158,12 +191,26 @@ static float p_norm(const struct pick *p, float *tmp)
 static void renormalise(struct pick *p)
 {
     int32_t k = p->r->k;
-    if (p->r->renorm == MB_RENORM_SUM)
-        p->vec->div(p->weights, p->weights, p->vec->r32_sum(p->weights, k), k);
-    else if (p->r->renorm == MB_RENORM_SUM_EPS)
-        p->vec->div(p->weights, p->weights, p->vec->r32_sum(p->weights, k) + 1e-20f, k);
-    else if (p->r->renorm == MB_RENORM_PNORM)
-        p->vec->div(p->weights, p->weights, p_norm(p, p->score), k);
+    float by = 0;
+    switch (p->r->renorm) {
+    case MB_RENORM_NONE:
+        break;
+    case MB_RENORM_SUM:
+        by = p->vec->r32_sum(p->weights, k);
+        break;
+    case MB_RENORM_SUM_EPS:
+        by = p->vec->r32_sum(p->weights, k) + 1e-20f;
+        break;
+    case MB_RENORM_PNORM:
+        by = p_norm(p, p->score);
+        break;
+    case MB_RENORM_SUM_MIN:
+        by = p->vec->r32_sum(p->weights, k);
+        by = by > p->r->least ? by : p->r->least;
+        break;
+    }
+    if (p->r->renorm != MB_RENORM_NONE)
+        p->vec->div(p->weights, p->weights, by, k);
     if (p->r->scale != 1.0f)
         p->vec->mul(p->weights, p->weights, p->r->scale, k);
 }
@@ -201,8 +248,8 @@ static void route_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 static enum mb_status check(const struct mb_router *r)
 {
-    bool grouped = r->kind == MB_ROUTER_SOFTMAX_GROUPED || r->kind == MB_ROUTER_SIGMOID_GROUPED;
-    if ((unsigned)r->kind > MB_ROUTER_SPARSEMIXER || (unsigned)r->renorm > MB_RENORM_PNORM ||
+    bool grouped = mb_router_grouped(r->kind);
+    if ((unsigned)r->kind > MB_ROUTER_LAST || (unsigned)r->renorm > MB_RENORM_LAST ||
         r->experts < 1 || r->k < 1 || r->k > r->experts || (r->renorm == MB_RENORM_PNORM && !(r->p > 0)))
         return mb_error(MB_BUG, "route: kind %d, renorm %d, %d of %d experts", (int)r->kind, (int)r->renorm,
                         r->k, r->experts);

@@ -119,6 +119,26 @@ enum mb_status mb_cpu_scale(struct mb_stream *s, struct mb_view x, float c)
     return MB_OK;
 }
 
+static void scale_each(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const struct rows *r = arg;
+    for (int64_t i = begin; i < end; i++)
+        r->vec->mul(mb_row_f32(r->out, i), mb_row_f32(r->out, i), *mb_row_f32(r->a, mb_at_i32(r->b, i)), r->out.cols);
+}
+
+enum mb_status mb_cpu_scale_rows(struct mb_stream *s, struct mb_view x, struct mb_view c, struct mb_view at)
+{
+    MB_TRY(mb_cpu_want("scale_rows", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_cpu_want("scale_rows", "c", c, -1, 1, MB_F32));
+    MB_TRY(mb_cpu_want("scale_rows", "at", at, x.rows, 1, MB_I32));
+    MB_TRY(want_index("scale_rows", "at", at, c.rows));
+    struct rows r = {.out = x, .a = c, .b = at, .vec = mb_vec_of(s->dev)};
+    if (x.cols > 0)
+        mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), scale_each, &r);
+    return MB_OK;
+}
+
 static void clamp_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     (void)thread;
@@ -199,7 +219,7 @@ enum mb_status mb_cpu_act(struct mb_stream *s, struct mb_view out, struct mb_vie
 /* ---------------------------------------------------------------- rope */
 struct rope {
     struct mb_view out, x, cos, sin, pos;
-    int32_t heads, rot;
+    int32_t heads, first, rot;
     enum mb_rope_style style;
     const struct mb_vec *vec;
 };
@@ -231,30 +251,34 @@ static void rope_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     (void)thread;
     const struct rope *p = arg;
-    int64_t d = p->x.cols / p->heads, keep = d - p->rot;
+    int64_t d = p->x.cols / p->heads, behind = p->first + p->rot;
     for (int64_t i = begin; i < end; i++)
         for (int64_t h = 0; h < p->heads; h++) {
-            if (keep > 0 && mb_row(p->out, i) != mb_row(p->x, i))
-                mb_store_row(p->out, i, h * d, mb_row_f32(p->x, i) + h * d, keep);
+            bool copy = mb_row(p->out, i) != mb_row(p->x, i);
+            if (copy && p->first > 0)
+                mb_store_row(p->out, i, h * d, mb_row_f32(p->x, i) + h * d, p->first);
+            if (copy && behind < d)
+                mb_store_row(p->out, i, h * d + behind, mb_row_f32(p->x, i) + h * d + behind, d - behind);
             for (int64_t c = 0; c < p->rot / 2; c += MB_CHUNK)
-                rope_pairs(p, i, h * d + keep, c, p->rot / 2 - c < MB_CHUNK ? p->rot / 2 - c : MB_CHUNK);
+                rope_pairs(p, i, h * d + p->first, c, p->rot / 2 - c < MB_CHUNK ? p->rot / 2 - c : MB_CHUNK);
         }
 }
 
 enum mb_status mb_cpu_rope(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view cos,
-                           struct mb_view sin, struct mb_view pos, int32_t heads, int32_t rot,
-                           enum mb_rope_style style)
+                           struct mb_view sin, struct mb_view pos, int32_t heads, int32_t first,
+                           int32_t rot, enum mb_rope_style style)
 {
     MB_TRY(mb_cpu_want("rope", "x", x, -1, -1, MB_F32));
     MB_TRY(mb_cpu_want_float("rope", "out", out, x.rows, x.cols));
-    if (heads < 1 || x.cols % heads != 0 || rot < 0 || rot % 2 != 0 || rot > x.cols / heads)
-        return mb_error(MB_BUG, "rope: %lld columns in %d heads, %d of each rotated", (long long)x.cols,
-                        heads, rot);
+    if (heads < 1 || x.cols % heads != 0 || rot < 0 || rot % 2 != 0 || first < 0 || rot > x.cols / heads ||
+        first > x.cols / heads - rot)
+        return mb_error(MB_BUG, "rope: %lld columns in %d heads, %d of each rotated from %d on",
+                        (long long)x.cols, heads, rot, first);
     MB_TRY(mb_cpu_want("rope", "cos", cos, -1, rot / 2, MB_F32));
     MB_TRY(mb_cpu_want("rope", "sin", sin, cos.rows, rot / 2, MB_F32));
     MB_TRY(mb_cpu_want("rope", "pos", pos, x.rows, 1, MB_I32));
     MB_TRY(want_index("rope", "pos", pos, cos.rows));
-    struct rope p = {out, x, cos, sin, pos, heads, rot, style, mb_vec_of(s->dev)};
+    struct rope p = {out, x, cos, sin, pos, heads, first, rot, style, mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 2), rope_rows, &p);
     return MB_OK;

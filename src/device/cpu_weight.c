@@ -87,7 +87,8 @@ static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float
             out[e] = m->storage == MB_STORE_BF16 ? mb_bf16_float(h) : mb_f16_float(h);
         }
         break;
-    case MB_STORE_F8E4M3: {
+    case MB_STORE_F8E4M3:
+    case MB_STORE_F8E5M2: {
         const float *scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
         for (int64_t e = 0; e < n; e++)
             out[e] = p->fp8[((const uint8_t *)at)[e * step]] * scale[(j + e + m->scale_k0) / m->block_k];
@@ -179,15 +180,15 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
                         ") lies outside a weight of "
                         "%" PRId64 " x %" PRId64,
                         m->n, m->k, n0, k0, w->desc.n, w->desc.k);
-    bool fp8 = m->storage == MB_STORE_F8E4M3;
-    if ((unsigned)m->storage > MB_STORE_F8E4M3 ||
+    bool fp8 = mb_storage_fp8(m->storage);
+    if ((unsigned)m->storage > MB_STORE_LAST ||
         (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 || m->scale_n0 < 0 || m->scale_k0 < 0)))
         return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
     if (m->n == 0 || m->k == 0)
         return MB_OK;
     struct put p = {.w = w, .n0 = n0, .k0 = k0, .m = m};
     for (int i = 0; fp8 && i < 256; i++)
-        p.fp8[i] = mb_fp8_float((uint8_t)i);
+        p.fp8[i] = m->storage == MB_STORE_F8E4M3 ? mb_fp8_float((uint8_t)i) : mb_f8e5m2_float((uint8_t)i);
     mb_cpu_run(w->dev, (n0 + m->n - 1) / MB_PANEL - n0 / MB_PANEL + 1, 4, put_panels, &p);
     return MB_OK;
 }

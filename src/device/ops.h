@@ -66,15 +66,26 @@ enum mb_router_kind {
     MB_ROUTER_SOFTMAX,          /* softmax over all, top-k (Mixtral, Qwen, OLMoE, DBRX, Grok, DeepSeek-V2 greedy) */
     MB_ROUTER_SOFTMAX_GROUPED,  /* DeepSeek-V2 group_limited_greedy: group score = max, other groups' scores 0 */
     MB_ROUTER_SIGMOID_GROUPED,  /* DeepSeek-V3 noaux_tc: choice by sigmoid + bias, group score = sum of its 2 largest */
-    MB_ROUTER_TOPK_SOFTMAX,     /* GPT-OSS: top-k of z, softmax over the chosen */
-    MB_ROUTER_SPARSEMIXER       /* PhiMoE */
+    MB_ROUTER_TOPK_SOFTMAX,     /* GPT-OSS, Granite: top-k of z, softmax over the chosen */
+    MB_ROUTER_SPARSEMIXER,      /* PhiMoE */
+    MB_ROUTER_SOFTMAX_PAIRS,    /* Mistral-4: softmax, group score = sum of its 2 largest, other groups' scores 0 */
+    MB_ROUTER_SOFTMAX_BIAS,     /* ERNIE-4.5: choice by softmax + bias, weights without it */
+    MB_ROUTER_TOPK_SIGMOID      /* Llama-4: top-k of z, sigmoid of each of the chosen */
 };
+#define MB_ROUTER_LAST MB_ROUTER_TOPK_SIGMOID
+/* Kinds that choose among the experts of the best groups. */
+static inline bool mb_router_grouped(enum mb_router_kind k)
+{
+    return k == MB_ROUTER_SOFTMAX_GROUPED || k == MB_ROUTER_SIGMOID_GROUPED || k == MB_ROUTER_SOFTMAX_PAIRS;
+}
 enum mb_renorm_kind {
     MB_RENORM_NONE,
     MB_RENORM_SUM,     /* w / sum */
     MB_RENORM_SUM_EPS, /* w / (sum + 1e-20): DeepSeek-V3 */
-    MB_RENORM_PNORM    /* w / ||w||_p: DBRX */
+    MB_RENORM_PNORM,   /* w / ||w||_p: DBRX */
+    MB_RENORM_SUM_MIN  /* w / max(sum, least): ERNIE-4.5 */
 };
+#define MB_RENORM_LAST MB_RENORM_SUM_MIN
 struct mb_router {
     enum mb_router_kind kind;
     enum mb_renorm_kind renorm;
@@ -83,6 +94,7 @@ struct mb_router {
     float scale;                 /* routed_scaling_factor, applied last; 1: not applied */
     float p;                     /* MB_RENORM_PNORM */
     float eps;                   /* sparsemixer's jitter eps */
+    float least;                 /* MB_RENORM_SUM_MIN */
 };
 
 /* ---------------------------------------------------------------- operations' shapes */
@@ -95,10 +107,15 @@ struct mb_weight_desc {
     int64_t leaf[MB_MAX_LEAVES + 1];
     enum mb_mem_cat cat;
 };
-enum mb_storage { MB_STORE_F32, MB_STORE_F16, MB_STORE_BF16, MB_STORE_F8E4M3 };
+enum mb_storage { MB_STORE_F32, MB_STORE_F16, MB_STORE_BF16, MB_STORE_F8E4M3, MB_STORE_F8E5M2 };
+#define MB_STORE_LAST MB_STORE_F8E5M2
+static inline bool mb_storage_fp8(enum mb_storage s)
+{
+    return s == MB_STORE_F8E4M3 || s == MB_STORE_F8E5M2;
+}
 static inline int64_t mb_storage_size(enum mb_storage s)
 {
-    return s == MB_STORE_F32 ? 4 : s == MB_STORE_F8E4M3 ? 1 : 2;
+    return s == MB_STORE_F32 ? 4 : mb_storage_fp8(s) ? 1 : 2;
 }
 /* Host data for weight_put and host_convert: element (i, j) lies at base[i*stride_n + j*stride_k] (elements). FP8: scale of
  * element (i, j) is scale[((i + n0)/block_n)*scale_stride + (j + k0)/block_k], value = fl32(fp8 * scale). n0/k0: see there. */
@@ -137,9 +154,18 @@ struct mb_attn_args {
     float scale;               /* f64 rounded to f32 by the caller */
     float softcap;             /* 0: none */
     int32_t window;            /* keys a row sees including itself; 0: all */
+    bool chunked;              /* the window does not slide: a row sees the keys of its own run of `window` positions */
     int32_t segment;           /* positions per KV segment, a multiple of 64 */
     struct mb_view sinks;      /* f32 [1, heads] or MB_NO_VIEW */
 };
+
+/* First position that a row at pos sees under a window (see mb_attn_args). */
+static inline int32_t mb_first_seen(int32_t window, bool chunked, int32_t pos)
+{
+    if (window <= 0 || pos < window)
+        return 0;
+    return chunked ? pos - pos % window : pos - window + 1;
+}
 
 /* Joins partial states of attention by the tree rule over segment numbers: out row n = tree over items
  * item_off[n] .. item_off[n+1]-1 (at least one); item j is row src[j] of the states, at position pos[j],
@@ -257,10 +283,12 @@ struct mb_ops {
     /* x = x * c; x = min(max(x, -c), c): f32, in place */
     enum mb_status (*scale)(struct mb_stream *s, struct mb_view x, float c);
     enum mb_status (*clamp)(struct mb_stream *s, struct mb_view x, float c);
-    /* out (type of the view) = x (f32 [M, heads*d]) with columns [d - rot, d) of each head rotated by row pos[i] of cos and
-     * sin (f32 [positions, rot/2]). rot = d for all but MLA's q. out may be x. */
+    /* x[i, :] = x[i, :] * c[at[i]]: f32 [M, H], in place; c f32 [positions, 1], at I32 [M, 1] */
+    enum mb_status (*scale_rows)(struct mb_stream *s, struct mb_view x, struct mb_view c, struct mb_view at);
+    /* out (type of the view) = x (f32 [M, heads*d]) with columns [first, first + rot) of each head rotated by row pos[i] of cos
+     * and sin (f32 [positions, rot/2]), the others as they are. first is d - rot in MLA's q, 0 elsewhere. out may be x. */
     enum mb_status (*rope)(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view cos, struct mb_view sin,
-                           struct mb_view pos, int32_t heads, int32_t rot, enum mb_rope_style style);
+                           struct mb_view pos, int32_t heads, int32_t first, int32_t rot, enum mb_rope_style style);
     /* page slot[i] (= page*64 + offset) of kv gets row i of k [M, heads*d] and v [M, heads*dv] (f32, rounded to the page
      * type here); v is MB_NO_VIEW under v_in_k */
     enum mb_status (*kv_append)(struct mb_stream *s, struct mb_kv *kv, struct mb_view k, struct mb_view v,
@@ -295,7 +323,8 @@ struct mb_ops {
     enum mb_status (*gate)(struct mb_stream *s, struct mb_view y, struct mb_view gate);
 
     /* From router logits z f32 [M, E]: experts I32 [M, k] in top-k order, weights f32 [M, k]; bad I32 [M, 1]: 1 where a
-     * logit is not finite (then experts are 0..k-1 and weights 0), else 0. bias f32 [1, E] for the sigmoid kind. */
+     * logit is not finite (then experts are 0..k-1 and weights 0), else 0. bias f32 [1, E] for the sigmoid and
+     * softmax-with-bias kinds (others ignore it). */
     enum mb_status (*route)(struct mb_stream *s, struct mb_view experts, struct mb_view weights, struct mb_view bad,
                             struct mb_view z, struct mb_view bias, const struct mb_router *r);
     /* out[i, :] = src[idx[i], :], same dtype; idx I32 [M, 1] */

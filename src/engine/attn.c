@@ -22,6 +22,18 @@ static struct mb_view sin_view(const struct mb_engine *e)
     return v;
 }
 
+/* Whether queries of layer l grow with the position (mb_model.q_growth). */
+static bool grows(const struct mb_model *m, int32_t l)
+{
+    return m->q_growth != 0 && (!m->q_still_only || m->still[l]);
+}
+
+static enum mb_status grow(struct mb_engine *e, struct mb_view q)
+{
+    struct mb_view table = mb_rows_of(e->work.q_growth, e->work.rope_rows, 1, MB_F32);
+    return e->o.ops->scale_rows(e->stream, q, table, e->batch.d_pos);
+}
+
 /* Values of a head as they come out of the pages. */
 static int64_t value_width(const struct mb_model *m)
 {
@@ -42,6 +54,7 @@ struct mb_attn_args mb_attn_args_of(const struct mb_engine *e, int32_t l, const 
                                  .scale = m->attn_scale,
                                  .softcap = m->softcap,
                                  .window = m->window[l],
+                                 .chunked = m->chunked,
                                  .segment = e->o.segment,
                                  .sinks = sinks.buf != NULL ? mb_view_cols(sinks, p->head, p->heads) : MB_NO_VIEW};
 }
@@ -76,7 +89,13 @@ static enum mb_status append(struct mb_engine *e, int32_t l, struct mb_view k, s
     return MB_OK;
 }
 
-/* q/k norm, clip and rotation between the projection and the pages. */
+static enum mb_status norm_heads(struct mb_engine *e, struct mb_view out, struct mb_view raw, struct mb_view x, const struct mb_vec *w,
+                                 int32_t heads)
+{
+    return e->o.ops->norm(e->stream, out, raw, x, w->view, MB_NO_VIEW, MB_NORM_RMS, e->o.model->norm_eps, heads, 1);
+}
+
+/* q/k norm and clip between the projection and the rotation. */
 static enum mb_status prepare_qk(struct mb_engine *e, int32_t l, struct mb_view q, struct mb_view k,
                                  struct mb_view qkv)
 {
@@ -84,16 +103,44 @@ static enum mb_status prepare_qk(struct mb_engine *e, int32_t l, struct mb_view 
     const struct mb_ops *ops = e->o.ops;
     const struct mb_layer *y = &e->w.layer[l];
 
-    if (m->qk_norm == MB_QKNORM_HEAD) {
-        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, e->t.h.heads, 1));
-        MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, e->t.h.kv_heads, 1));
-    } else if (m->qk_norm == MB_QKNORM_WHOLE && e->t.tp != NULL) {
-        MB_TRY(mb_share_norms(e, l, q, k));
-    } else if (m->qk_norm == MB_QKNORM_WHOLE) {
+    switch (m->still[l] ? MB_QKNORM_NONE : m->qk_norm) {
+    case MB_QKNORM_NONE:
+    case MB_QKNORM_HEAD_AFTER:
+    case MB_QKNORM_BARE_AFTER:
+        break;
+    case MB_QKNORM_HEAD:
+        MB_TRY(norm_heads(e, MB_NO_VIEW, q, q, &y->q_norm, e->t.h.heads));
+        MB_TRY(norm_heads(e, MB_NO_VIEW, k, k, &y->k_norm, e->t.h.kv_heads));
+        break;
+    case MB_QKNORM_WHOLE:
+        if (e->t.tp != NULL) {
+            MB_TRY(mb_share_norms(e, l, q, k));
+            break;
+        }
         MB_TRY(ops->norm(e->stream, MB_NO_VIEW, q, q, y->q_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->heads));
         MB_TRY(ops->norm(e->stream, MB_NO_VIEW, k, k, y->k_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps, 1, m->kv_heads));
+        break;
     }
     return m->clip_qkv > 0 ? ops->clamp(e->stream, qkv, m->clip_qkv) : MB_OK;
+}
+
+/* The rotation, and what follows it: qr gets the queries, k is changed in place. */
+static enum mb_status turn_qk(struct mb_engine *e, int32_t l, struct mb_view qr, struct mb_view q, struct mb_view k)
+{
+    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = e->o.ops;
+    const struct mb_layer *y = &e->w.layer[l];
+    struct mb_view cs = cos_view(e), sn = sin_view(e), pos = e->batch.d_rope;
+    int32_t h = e->t.h.heads, kh = e->t.h.kv_heads;
+
+    if (m->still[l])
+        return ops->copy(e->stream, qr, q);
+    MB_TRY(ops->rope(e->stream, k, k, cs, sn, pos, kh, 0, m->rope_dim, m->rope_style));
+    if (m->qk_norm != MB_QKNORM_HEAD_AFTER && m->qk_norm != MB_QKNORM_BARE_AFTER)
+        return ops->rope(e->stream, qr, q, cs, sn, pos, h, 0, m->rope_dim, m->rope_style);
+    MB_TRY(ops->rope(e->stream, q, q, cs, sn, pos, h, 0, m->rope_dim, m->rope_style));
+    MB_TRY(norm_heads(e, qr, MB_NO_VIEW, q, &y->q_norm, h));
+    return norm_heads(e, MB_NO_VIEW, k, k, &y->k_norm, kh);
 }
 
 static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view attn)
@@ -101,7 +148,6 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     const struct mb_model *m = e->o.model;
     const struct mb_ops *ops = e->o.ops;
     const struct mb_layer *y = &e->w.layer[l];
-    const struct mb_batch *b = &e->batch;
     const struct mb_part_heads *s = &e->t.h;
     int64_t M = h.rows, qn = (int64_t)s->heads * m->head_dim, kn = (int64_t)s->kv_heads * m->head_dim;
     int64_t vn = (int64_t)s->kv_heads * m->v_dim;
@@ -115,8 +161,9 @@ static enum mb_status run_gqa(struct mb_engine *e, int32_t l, struct mb_view h, 
     MB_TRY(mb_lora_site(e, l, MB_LORA_K, k, h));
     MB_TRY(mb_lora_site(e, l, MB_LORA_V, v, h));
     MB_TRY(prepare_qk(e, l, q, k, qkv));
-    MB_TRY(ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), b->d_rope, s->heads, m->head_dim, m->rope_style));
-    MB_TRY(ops->rope(e->stream, k, k, cos_view(e), sin_view(e), b->d_rope, s->kv_heads, m->head_dim, m->rope_style));
+    if (grows(m, l))
+        MB_TRY(grow(e, q));
+    MB_TRY(turn_qk(e, l, qr, q, k));
     MB_TRY(append(e, l, k, v));
     return attend(e, l, attn, qr);
 }
@@ -140,7 +187,9 @@ static enum mb_status mla_queries(struct mb_engine *e, int32_t l, struct mb_view
     struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
     MB_TRY(ops->gemm(e->stream, q, in, &g, 1));
     MB_TRY(mb_lora_site(e, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in));
-    return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, e->t.h.heads, m->rope_mla, m->rope_style);
+    if (grows(m, l))
+        MB_TRY(grow(e, q));
+    return ops->rope(e->stream, qr, q, cos_view(e), sin_view(e), e->batch.d_rope, e->t.h.heads, m->nope, m->rope_mla, m->rope_style);
 }
 
 /* Page row = [normed latent | rotated k_pe], shared by all heads. */
@@ -156,7 +205,7 @@ static enum mb_status mla_keys(struct mb_engine *e, int32_t l, struct mb_view h)
     MB_TRY(ops->gemm(e->stream, kva, h, &g, 1));
     MB_TRY(mb_lora_site(e, l, MB_LORA_KV_A, kva, h));
     MB_TRY(ops->norm(e->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
-    MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->rope_mla, m->rope_style));
+    MB_TRY(ops->rope(e->stream, kva, kva, cos_view(e), sin_view(e), e->batch.d_rope, 1, m->kv_lora, m->rope_mla, m->rope_style));
     mb_count_append(e, kva, MB_NO_VIEW);
     return ops->kv_append(e->stream, e->kv[l * e->t.n_pools], kva, MB_NO_VIEW, e->batch.d_slot);
 }

@@ -9,7 +9,7 @@ void mb_count_attention(struct mb_engine *e, const struct mb_attn_args *a, int64
     int64_t keys = 0;
 
     for (int32_t i = 0; i < b->n_part; i++)
-        keys += mb_count_keys(a->window, b->p_pos[i], 0, INT64_MAX);
+        keys += mb_count_keys(a->window, a->chunked, b->p_pos[i], 0, INT64_MAX);
     e->counters.attention_flops += 2 * keys * a->heads * (d + dv);
 }
 

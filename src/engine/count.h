@@ -8,9 +8,9 @@
 struct mb_engine;
 
 /* A query at position pos meets `keys` keys in each of its heads: 2 (d + dv) operations a key and head. */
-static inline int64_t mb_count_keys(int32_t window, int32_t pos, int64_t begin, int64_t end)
+static inline int64_t mb_count_keys(int32_t window, bool chunked, int32_t pos, int64_t begin, int64_t end)
 {
-    int64_t lo = window > 0 && pos >= window ? pos - window + 1 : 0, hi = (int64_t)pos + 1;
+    int64_t lo = mb_first_seen(window, chunked, pos), hi = (int64_t)pos + 1;
 
     lo = lo > begin ? lo : begin;
     hi = hi < end ? hi : end;

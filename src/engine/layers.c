@@ -10,6 +10,14 @@ static enum mb_status norm_into(struct mb_engine *e, struct mb_view out, struct 
     return e->o.ops->norm(e->stream, out, raw, x, w->view, b->view, e->o.model->norm, e->o.model->norm_eps, 1, 1);
 }
 
+/* x = x + t, t multiplied first where the model says so. */
+static enum mb_status add_block(struct mb_engine *e, struct mb_view x, struct mb_view t)
+{
+    if (e->o.model->residual_scale != 1.0f)
+        MB_TRY(e->o.ops->scale(e->stream, t, e->o.model->residual_scale));
+    return e->o.ops->add(e->stream, x, x, t);
+}
+
 static enum mb_status attention_block(struct mb_engine *e, int32_t l, struct mb_view x, struct mb_view h, struct mb_view t)
 {
     const struct mb_layer *y = &e->w.layer[l];
@@ -25,7 +33,7 @@ static enum mb_status attention_block(struct mb_engine *e, int32_t l, struct mb_
         return MB_OK;
     if (y->attn_post.buf != NULL)
         MB_TRY(norm_into(e, MB_NO_VIEW, t, t, &y->attn_post, &(struct mb_vec){0}));
-    return e->o.ops->add(e->stream, x, x, t);
+    return add_block(e, x, t);
 }
 
 /* An error before the exchange of an MoE layer must not keep this rank from it: mb_ffn_run carries it there. */
@@ -45,7 +53,7 @@ static enum mb_status ffn_block(struct mb_engine *e, int32_t l, struct mb_view x
         return e->status;
     if (y->ffn_post.buf != NULL)
         MB_TRY(norm_into(e, MB_NO_VIEW, t, t, &y->ffn_post, &(struct mb_vec){0}));
-    return e->o.ops->add(e->stream, x, x, t);
+    return add_block(e, x, t);
 }
 
 /* One decoder layer over the residual stream x of the own rows, in place. An own failure (e->status) is carried into the exchange of

@@ -43,7 +43,7 @@ static void pack_rows(const struct mb_host_matrix *m, uint8_t *dst)
     int64_t es = mb_storage_size(m->storage);
     const uint8_t *base = m->base;
 
-    if (m->storage == MB_STORE_F8E4M3) {
+    if (mb_storage_fp8(m->storage)) {
         mb_host_to_f32(m, (float *)dst);
         return;
     }
@@ -68,7 +68,7 @@ static enum mb_status read_local(struct mb_loader *L, const struct mb_tensor *t,
 static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t, int64_t n0, int64_t n, int root,
                                   struct mb_host_matrix *out)
 {
-    enum mb_storage form = t->storage == MB_STORE_F8E4M3 ? MB_STORE_F32 : (enum mb_storage)t->storage;
+    enum mb_storage form = mb_storage_fp8((enum mb_storage)t->storage) ? MB_STORE_F32 : (enum mb_storage)t->storage;
     uint64_t bytes = (uint64_t)(n * t->k * mb_storage_size(form));
     int32_t st = MB_OK;
     bool mine = mb_comm_rank(L->c) == root;

@@ -166,6 +166,26 @@ static enum mb_status servers(struct mb_engine *e, int32_t j, const int32_t *ids
     return st;
 }
 
+/* Experts whose input is multiplied by the router's weight get it so, and what comes back counts once: *in and *weights become
+ * those. One expert a row. raw is changed. */
+static enum mb_status weigh_inside(struct mb_engine *e, struct mb_view raw, struct mb_view *in, float **weights)
+{
+    const struct mb_ops *ops = e->o.ops;
+    struct mb_view x = mb_rows_of(e->work.inside, raw.rows, raw.cols, e->o.path);
+    struct mb_view each = mb_rows_of(e->work.bad, raw.rows, 1, MB_I32); /* 0, 1, ...; what was in it is on the host */
+
+    if (raw.rows == 0)
+        return MB_OK;
+    for (int64_t i = 0; i < raw.rows; i++)
+        e->work.h_bad[i] = (int32_t)i;
+    MB_TRY(ops->copy_in(e->stream, each, e->work.h_bad));
+    MB_TRY(ops->scale_rows(e->stream, raw, mb_rows_of(e->work.weights, raw.rows, 1, MB_F32), each));
+    MB_TRY(ops->copy(e->stream, x, raw));
+    *in = x;
+    *weights = e->work.h_ones;
+    return MB_OK;
+}
+
 /* What went wrong here before the exchange travels with it (and no rows do), so that no peer waits for this rank. */
 static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view out)
 {
@@ -177,6 +197,8 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
     float *weights = NULL;
 
     enum mb_status st = e->status == MB_OK ? route(e, l, raw, &ids, &weights) : e->status;
+    if (st == MB_OK && e->o.model->weight_inside)
+        st = weigh_inside(e, raw, &h, &weights);
     int64_t pairs = st == MB_OK ? h.rows * e->o.model->router.k : 0;
     const struct mb_serve *v;
     const int32_t *to = exchange_ids(e, ids, pairs);

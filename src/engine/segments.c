@@ -35,7 +35,7 @@ static int32_t row_nodes(const struct mb_engine *e, int32_t part, int32_t lo, in
 
 static void visible(const struct mb_engine *e, int32_t window, int32_t pos, int32_t *lo, int32_t *hi)
 {
-    int32_t first = window > 0 && pos >= window ? pos - window + 1 : 0;
+    int32_t first = mb_first_seen(window, e->o.model->chunked, pos);
 
     *lo = first / e->o.segment;
     *hi = pos / e->o.segment;
@@ -187,7 +187,7 @@ static void count_keys(struct mb_engine *e, const struct mb_attn_args *a, const 
 
     for (int32_t r = 0; r < l->rows; r++)
         for (int32_t i = l->item_off[r]; i < l->item_off[r + 1]; i++)
-            keys += mb_count_keys(a->window, e->batch.g_pos[l->r0 + r], l->item_seg[i] * S,
+            keys += mb_count_keys(a->window, a->chunked, e->batch.g_pos[l->r0 + r], l->item_seg[i] * S,
                                   (l->item_seg[i] + 1) * S);
     e->counters.attention_flops += 2 * keys * a->heads * width;
 }

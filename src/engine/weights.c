@@ -115,7 +115,7 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
             continue;
         if (uk) {
             struct mb_host_matrix tr = part;
-            if (part.storage == MB_STORE_F8E4M3)
+            if (mb_storage_fp8(part.storage))
                 return mb_error(MB_BUG, "kv_b arrives dequantised only");
             tr.n = part.k;
             tr.k = cnt;
@@ -132,7 +132,7 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
 /* A reader's FP8 rows as packed f32, so that they can be transposed. */
 static enum mb_status take_kv_b_any(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
 {
-    if (m->storage != MB_STORE_F8E4M3)
+    if (!mb_storage_fp8(m->storage))
         return take_kv_b(L, arg, n0, m);
     MB_TRY(mb_load_room(L, (uint64_t)(m->n * m->k) * sizeof(float)));
     mb_host_to_f32(m, (float *)L->pack);
@@ -167,6 +167,34 @@ static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_lay
     return mb_load_each(L, mb_load_find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
 }
 
+/* A weight of ones for norms that have none. */
+static enum mb_status ones(struct mb_loader *L, int64_t n, struct mb_vec *v)
+{
+    MB_TRY(mb_load_vec_create(L, 1, n, MB_F32, v));
+    float *one = malloc((size_t)n * sizeof *one);
+    if (one == NULL)
+        return mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for a vector of %lld", (long long)n));
+    for (int64_t i = 0; i < n; i++)
+        one[i] = 1;
+    if (L->failed == MB_OK)
+        mb_load_keep(L, L->o->ops->copy_in(L->s, v->view, one));
+    free(one);
+    return MB_OK;
+}
+
+static enum mb_status load_qk_norm(struct mb_loader *L, int32_t layer, const int64_t q[2], const int64_t k[2], struct mb_layer *y)
+{
+    const struct mb_model *m = L->o->model;
+    bool whole = m->qk_norm == MB_QKNORM_WHOLE;
+
+    if (m->qk_norm == MB_QKNORM_BARE_AFTER) {
+        MB_TRY(ones(L, m->head_dim, &y->q_norm));
+        return ones(L, m->head_dim, &y->k_norm);
+    }
+    MB_TRY(mb_load_vec_cols(L, MB_T_Q_NORM, layer, whole ? q[0] : 0, whole ? q[1] : m->head_dim, &y->q_norm));
+    return mb_load_vec_cols(L, MB_T_K_NORM, layer, whole ? k[0] : 0, whole ? k[1] : m->head_dim, &y->k_norm);
+}
+
 static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
@@ -175,11 +203,9 @@ static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_lay
     int64_t k0 = (int64_t)h->kv0 * m->head_dim, k1 = k0 + (int64_t)h->kv_heads * m->head_dim;
     int64_t v0 = (int64_t)h->kv0 * m->v_dim, v1 = v0 + (int64_t)h->kv_heads * m->v_dim;
     const struct mb_stack qkv[3] = {{MB_T_Q, MB_T_Q_B, q0, q1}, {MB_T_K, MB_T_K_B, k0, k1}, {MB_T_V, MB_T_V_B, v0, v1}};
-    bool whole = m->qk_norm == MB_QKNORM_WHOLE;
 
     MB_TRY(mb_load_mat_stack(L, layer, qkv, 3, true, &y->qkv, &y->qkv_b));
-    MB_TRY(mb_load_vec_cols(L, MB_T_Q_NORM, layer, whole ? q0 : 0, whole ? q1 : m->head_dim, &y->q_norm));
-    MB_TRY(mb_load_vec_cols(L, MB_T_K_NORM, layer, whole ? k0 : 0, whole ? k1 : m->head_dim, &y->k_norm));
+    MB_TRY(load_qk_norm(L, layer, (const int64_t[]){q0, q1}, (const int64_t[]){k0, k1}, y));
     return mb_load_vec_cols(L, MB_T_SINKS, layer, h->head0, h->head0 + h->heads, &y->sinks);
 }
 

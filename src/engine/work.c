@@ -45,7 +45,7 @@ static enum mb_status device_rows(struct mb_engine *e)
         {&w->z, own * m->router.experts * 4}, {&w->experts, own * m->router.k * 4}, {&w->weights, own * m->router.k * 4},
         {&w->head_f, mla && e->o.n_adapters > 0 ? R * s->heads * max64(m->kv_lora, m->v_dim) * 4 : 0},
         {&w->mtp_in, mb_mtp_here(e) * own * 2 * H * es}, {&w->mtp_x, mb_mtp_here(e) * own * H * 4},
-        {&w->bad, own * 4}, {&w->sgate, own * 4}, {&w->ints, (e->t.l.sp > 1 ? 7 : 5) * R * 4},
+        {&w->bad, own * 4}, {&w->sgate, own * 4}, {&w->inside, m->weight_inside ? own * H * es : 0}, {&w->ints, (e->t.l.sp > 1 ? 7 : 5) * R * 4},
         {&w->page_table, R > 0 ? (int64_t)e->o.plan->max_num_seqs * e->batch.max_pages * 4 : 0},
     };
     return alloc_all(e, n, sizeof n / sizeof n[0]);
@@ -89,6 +89,7 @@ static enum mb_status host_arrays(struct mb_engine *e)
     w->h_served = mb_zalloc(mem, MB_MEM_ACTIVATIONS, e->o.save_routing ? routes + 1 : 1, sizeof(int32_t));
     w->usage = mb_zalloc(mem, MB_MEM_OTHER, (size_t)((m->moe_layers + 1) * m->router.experts + 1), sizeof(int64_t));
     w->layer_rows = mb_zalloc(mem, MB_MEM_OTHER, (size_t)m->moe_layers + 1, sizeof(int64_t));
+    w->h_ones = mb_zalloc(mem, MB_MEM_ACTIVATIONS, m->weight_inside ? (size_t)w->max_rows + 1 : 1, sizeof(float));
     w->h_bad = mb_zalloc(mem, MB_MEM_ACTIVATIONS, (size_t)w->max_rows, sizeof(int32_t));
     w->h_rows = mb_zalloc(mem, MB_MEM_STAGING, row + 1, sizeof(float));
     w->h_hidden = mb_zalloc(mem, MB_MEM_STAGING, planes + 1, sizeof(float));
@@ -98,7 +99,9 @@ static enum mb_status host_arrays(struct mb_engine *e)
     w->h_where = mb_zalloc(mem, MB_MEM_STAGING, 3 * (size_t)w->logit_rows, sizeof(int32_t));
     w->h_srows = mb_zalloc(mem, MB_MEM_STAGING, (size_t)w->logit_rows, sizeof *w->h_srows);
     w->groups = mb_zalloc(mem, MB_MEM_OTHER, (size_t)groups, sizeof *w->groups);
-    if (!w->h_experts || !w->h_ids || !w->h_weights || !w->h_served || !w->usage || !w->layer_rows || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 ||
+    for (int64_t i = 0; m->weight_inside && w->h_ones != NULL && i < w->max_rows; i++)
+        w->h_ones[i] = 1;
+    if (!w->h_experts || !w->h_ids || !w->h_ones || !w->h_weights || !w->h_served || !w->usage || !w->layer_rows || !w->h_bad || !w->h_rows || !w->h_hidden || !w->h_u16 ||
         !w->h_i32 || !w->h_f32 || !w->h_where || !w->h_srows || !w->groups)
         return mb_error(MB_NO_MEMORY, "no memory for the host side of a step of %lld rows", (long long)w->max_rows);
     return MB_OK;
@@ -131,6 +134,25 @@ static enum mb_status rope_tables(struct mb_engine *e)
     return st;
 }
 
+/* The factors of the queries at every position, where they grow with it. */
+static enum mb_status query_table(struct mb_engine *e)
+{
+    struct mb_work *w = &e->work;
+    const struct need need = {&w->q_growth, w->rope_rows * 4};
+
+    if (e->o.model->q_growth == 0)
+        return MB_OK;
+    float *f = mb_alloc(e->o.mem, MB_MEM_STAGING, (size_t)w->rope_rows, sizeof *f);
+    if (f == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the query factors of %lld positions", (long long)w->rope_rows);
+    mb_model_query_table(e->o.model, w->rope_rows, f);
+    enum mb_status st = alloc_all(e, &need, 1);
+    if (st == MB_OK)
+        st = e->o.ops->copy_in(e->stream, mb_rows_of(w->q_growth, w->rope_rows, 1, MB_F32), f);
+    mb_free(f);
+    return st;
+}
+
 enum mb_status mb_work_create(struct mb_engine *e)
 {
     struct mb_work *w = &e->work;
@@ -143,6 +165,7 @@ enum mb_status mb_work_create(struct mb_engine *e)
     MB_TRY(device_rows(e));
     MB_TRY(device_head(e));
     MB_TRY(rope_tables(e));
+    MB_TRY(query_table(e));
     return host_arrays(e);
 }
 
@@ -151,10 +174,10 @@ void mb_work_destroy(struct mb_engine *e)
     struct mb_work *w = &e->work;
     struct mb_buf *bufs[] = {w->h_part, w->hn2, w->logits_part, w->x, w->h, w->raw, w->t, w->qkv, w->q, w->attn, w->gu, w->act, w->routed, w->qa, w->qa_h, w->qlat,
                              w->olat, w->kva, w->z, w->experts, w->weights, w->bad, w->sgate, w->ints, w->page_table,
-                             w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
+                             w->mtp_in, w->mtp_x, w->rope_cos, w->rope_sin, w->q_growth, w->inside, w->e_gu, w->e_act, w->e_y, w->e_yf, w->head_f, w->hx, w->hn, w->logits, w->stats, w->best,
                              w->lbad, w->idx, w->drawn, w->target, w->lp, w->top_ids, w->top_lp, w->srows, w->sadj};
     void *host[] = {w->groups, w->h_experts, w->h_weights, w->h_served, w->usage, w->layer_rows, w->h_bad, w->h_rows, w->h_hidden, w->h_u16, w->h_i32, w->h_f32,
-                    w->h_srows, w->h_ids, w->h_where};
+                    w->h_srows, w->h_ids, w->h_where, w->h_ones};
     for (size_t i = 0; i < sizeof bufs / sizeof bufs[0]; i++)
         e->o.ops->buf_free(bufs[i]);
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)

@@ -87,6 +87,8 @@ struct mb_work {
     struct mb_buf *page_table;
     struct mb_buf *mtp_in, *mtp_x;
     struct mb_buf *rope_cos, *rope_sin;
+    struct mb_buf *q_growth; /* f32 [rope_rows, 1] factors of the queries, where they grow with the position */
+    struct mb_buf *inside;   /* inputs of experts times the router's weights, where these go inside */
     int64_t rope_rows;            /* positions per table; the long table follows the short one */
     /* experts: grown when more rows arrive than ever before */
     struct mb_buf *e_gu, *e_act, *e_y, *e_yf; /* e_yf: before rounding, where adapters add to it */
@@ -98,6 +100,7 @@ struct mb_work {
     int64_t adj_cap;
     /* host side, of the own rows */
     int32_t *h_experts;           /* [moe layers][max_rows][k] */
+    float *h_ones;                /* [max_rows] 1, where the router's weights go inside */
     int32_t *h_ids;               /* [max_rows][k] ids in the exchange, where they are not the experts */
     float *h_weights;
     int32_t *h_served;

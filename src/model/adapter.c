@@ -1,6 +1,6 @@
 #include "model/adapter.h"
+#include "model/adapter_config.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/fs.h"
@@ -9,7 +9,6 @@
 #include "model/identity.h"
 #include "model/load.h"
 
-#define MAX_RANK 4096
 #define PREFIX "base_model.model."
 #define WHAT (0x6c6f7261ull << 32 | (uint64_t)sizeof(struct mb_lora))
 
@@ -32,68 +31,6 @@ void mb_adapter_destroy(struct mb_adapter *a)
     free(a->files.dir);
     free(a->loras);
     free(a);
-}
-
-/* ---------------------------------------------------------------- adapter_config.json */
-static enum mb_status need_empty(const struct mb_cfg *c, const char *key)
-{
-    const json_t *v;
-    char text[96];
-
-    MB_TRY(mb_cfg_get(c, key, &v, NULL, 0));
-    if (v == NULL || json_is_false(v) || (json_is_object(v) && json_object_size(v) == 0) ||
-        (json_is_array(v) && json_array_size(v) == 0))
-        return MB_OK;
-    return mb_error(MB_MODEL, "%s: %s: expected nothing (not supported), found %s", c->path, key,
-                    mb_cfg_text(v, text, sizeof text));
-}
-
-static enum mb_status need_text(const struct mb_cfg *c, const char *key, const char *want, bool required)
-{
-    const char *found = required ? "nothing" : want;
-
-    MB_TRY(mb_cfg_str(c, key, &found, NULL));
-    if (strcmp(found, want) != 0)
-        return mb_error(MB_MODEL, "%s: %s: expected %s, found %.60s", c->path, key, want, found);
-    return MB_OK;
-}
-
-static enum mb_status read_settings(const struct mb_cfg *c, struct mb_adapter *a)
-{
-    static const char *const unsupported[] = {"use_dora",          "use_qalora",
-                                              "fan_in_fan_out",    "lora_bias",
-                                              "rank_pattern",      "alpha_pattern",
-                                              "modules_to_save",   "layer_replication",
-                                              "target_parameters", "trainable_token_indices"};
-    int64_t r;
-    double alpha;
-    bool rs = false;
-
-    if (!json_is_object(c->root))
-        return mb_error(MB_MODEL, "%s: expected an object, found %s", c->path, mb_json_type(c->root));
-    MB_TRY(need_text(c, "peft_type", "LORA", true));
-    MB_TRY(need_text(c, "bias", "none", false));
-    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
-        MB_TRY(need_empty(c, unsupported[i]));
-    MB_TRY(mb_cfg_need_int(c, "r", 1, MAX_RANK, &r));
-    MB_TRY(mb_cfg_need_real(c, "lora_alpha", 1e-9, 1e9, &alpha));
-    MB_TRY(mb_cfg_bool(c, "use_rslora", &rs));
-    a->rank = (int32_t)r;
-    a->scale = (float)(rs ? alpha / sqrt((double)r) : alpha / (double)r);
-    return MB_OK;
-}
-
-static enum mb_status read_config(const char *dir, struct mb_adapter *a)
-{
-    json_t *root = NULL;
-    char *path = mb_path_join(dir, "adapter_config.json");
-    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path")
-                                     : mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
-    if (st == MB_OK)
-        st = read_settings(&(struct mb_cfg){root, path, ""}, a);
-    json_decref(root);
-    free(path);
-    return st;
 }
 
 /* ---------------------------------------------------------------- names */
@@ -212,7 +149,7 @@ static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, con
     if (e->rank != 2 || e->shape[0] != want[0] || e->shape[1] != want[1])
         return mb_error(MB_MODEL, "%s/%s: %s: shape: expected %s from the model and r, found %s", h->s->dir,
                         file, name, ta, tb);
-    if (storage < 0 || storage == MB_STORE_F8E4M3)
+    if (storage < 0 || mb_storage_fp8((enum mb_storage)storage))
         return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16, found %s", h->s->dir, file,
                         name, mb_st_dtype_name(e->dtype));
     struct half x = {.is_b = is_b, .e = e};
@@ -229,10 +166,125 @@ static enum mb_status add_half(struct halves *h, const struct mb_pattern *p, con
     return push_half(h, &x);
 }
 
+/* ---------------------------------------------------------------- target_parameters: all experts of a layer in one pair */
+/* PEFT names the module that holds the stacked matrices; where both are adapted, one pair lies a ".base_layer" deeper. Which is
+ * which is told by the shapes. */
+struct stack {
+    int32_t layer;
+    bool down;        /* else gate and up */
+    bool interleaved; /* outputs of gate and up alternate */
+};
+
+static size_t without_base_layer(const char *module, size_t n)
+{
+    const char tail[] = ".base_layer";
+    const size_t k = sizeof tail - 1;
+
+    while (n > k && memcmp(module + n - k, tail, k) == 0)
+        n -= k;
+    return n;
+}
+
+/* Whether a module holds stacked experts. */
+static bool match_stack(const struct mb_model *m, const char *module, size_t n, struct stack *out)
+{
+    static const char *const names[] = {"model.layers.{l}.mlp.experts", "model.layers.{l}.block_sparse_moe.experts",
+                                        "model.layers.{l}.feed_forward.experts", "model.layers.{l}.block_sparse_moe.input_linear",
+                                        "model.layers.{l}.block_sparse_moe.output_linear"};
+    int32_t expert;
+
+    n = without_base_layer(module, n);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (match(names[i], strlen(names[i]), module, n, &out->layer, &expert))
+            return out->layer < m->layers && m->is_moe[out->layer];
+    }
+    return false;
+}
+
+/* The other half of a pair. */
+static const struct mb_st_entry *sibling(const struct mb_shards *s, const char *name, bool is_b)
+{
+    char other[MB_ST_MAX_NAME + 1];
+    size_t n = strlen(name), end = strlen("A.weight");
+
+    if (n >= sizeof other || n < end)
+        return NULL;
+    memcpy(other, name, n + 1);
+    other[n - end] = is_b ? 'A' : 'B';
+    return mb_shards_find(s, other);
+}
+
+static enum mb_status push_part(struct halves *h, const struct mb_st_entry *e, enum mb_role role, const struct stack *s, int32_t expert,
+                                bool is_b)
+{
+    const struct mb_tensor *w = mb_model_tensor(h->m, role, s->layer, expert);
+    int64_t rows = h->rank, each = (int64_t)h->m->router.experts * rows, start = (int64_t)expert * rows * e->shape[1];
+    struct half x = {.is_b = is_b, .e = e};
+
+    if (w == NULL)
+        return mb_error(MB_BUG, "layer %d: expert %d has no tensors", s->layer, expert);
+    memset(&x.t, 0, sizeof x.t);
+    x.t.role = (uint8_t)role;
+    x.t.layer = s->layer;
+    x.t.expert = expert;
+    x.t.storage = (uint8_t)mb_st_storage(e->dtype);
+    x.t.file = (uint16_t)e->file;
+    x.t.n = is_b ? w->n : rows;
+    x.t.k = is_b ? rows : w->k;
+    x.t.stride_n = is_b ? each * (s->interleaved && role != MB_T_E_DOWN ? 2 : 1) : w->k;
+    x.t.stride_k = is_b ? h->m->router.experts : 1;
+    if (is_b) /* columns are rank by rank, in each all experts */
+        start = expert + (role == MB_T_E_UP ? (s->interleaved ? 1 : w->n) * each : 0);
+    x.t.offset = e->offset + (uint64_t)(start * mb_storage_size((enum mb_storage)x.t.storage));
+    return push_half(h, &x);
+}
+
+static enum mb_status bind_stack(struct halves *h, const struct mb_st_entry *e, struct stack *s, bool is_b)
+{
+    const char *name = mb_st_name(h->s, e);
+    const struct mb_st_entry *o = sibling(h->s, name, is_b), *a = is_b ? o : e, *b = is_b ? e : o;
+    int64_t H = h->m->hidden, I = h->m->expert_ffn, each = (int64_t)h->m->router.experts * h->rank;
+    int storage = mb_st_storage(e->dtype);
+    char text[256];
+
+    mb_st_shape_text(e->shape, e->rank, text, sizeof text);
+    if (o == NULL)
+        return mb_error(MB_MODEL, "%s/%s: %s: expected with its %s, found alone", h->s->dir, h->s->files[e->file], name,
+                        is_b ? "lora_A" : "lora_B");
+    bool two = a->rank == 2 && b->rank == 2 && a->shape[0] == each && b->shape[1] == each;
+    s->down = two && a->shape[1] == I && b->shape[0] == H;
+    if (!s->down && !(two && a->shape[1] == H && b->shape[0] == 2 * I))
+        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected factors of all experts' gate and up [%lld, %lld] and [%lld, %lld], or of "
+                        "their down, from the model and r, found %s", h->s->dir, h->s->files[e->file], name, (long long)each,
+                        (long long)H, (long long)(2 * I), (long long)each, text);
+    if (storage < 0 || mb_storage_fp8((enum mb_storage)storage))
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16, found %s", h->s->dir, h->s->files[e->file], name,
+                        mb_st_dtype_name(e->dtype));
+    for (int32_t x = 0; x < h->m->router.experts; x++) {
+        MB_TRY(push_part(h, e, s->down ? MB_T_E_DOWN : MB_T_E_GATE, s, x, is_b));
+        if (!s->down)
+            MB_TRY(push_part(h, e, MB_T_E_UP, s, x, is_b));
+    }
+    return MB_OK;
+}
+
+/* Whether the architecture's own files interleave gate and up. */
+static bool interleaves(const struct mb_arch *a)
+{
+    for (int t = 0; t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
+        for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++) {
+            if (p->role == MB_T_E_GATE && (p->layout & L_EVEN))
+                return true;
+        }
+    }
+    return false;
+}
+
 static enum mb_status bind_entry(struct halves *h, const struct mb_st_entry *e)
 {
     const char *name = mb_st_name(h->s, e), *module;
     int32_t layer, expert;
+    struct stack stack = {.interleaved = interleaves(h->arch)};
     bool is_b, found = false;
     size_t n;
 
@@ -242,6 +294,8 @@ static enum mb_status bind_entry(struct halves *h, const struct mb_st_entry *e)
                         "MODULE.lora_A.weight or lora_B.weight, found "
                         "another",
                         h->s->dir, h->s->files[e->file], name);
+    if (match_stack(h->m, module, n, &stack))
+        return bind_stack(h, e, &stack, is_b);
     for (int t = 0; t < MB_ARCH_TABLES && h->arch->tables[t] != NULL; t++) {
         for (const struct mb_pattern *p = h->arch->tables[t]; p->name != NULL; p++) {
             if (!match_any(p, module, n, &layer, &expert))
@@ -321,7 +375,7 @@ enum mb_status mb_adapter_open(const char *dir, const struct mb_model *m, struct
     if (a == NULL || a->files.dir == NULL)
         st = mb_error(MB_NO_MEMORY, "no memory for an adapter");
     if (st == MB_OK)
-        st = read_config(dir, a);
+        st = mb_adapter_settings(dir, a);
     if (st == MB_OK)
         st = mb_shards_open(dir, "adapter_model", &s);
     if (st == MB_OK)
@@ -391,7 +445,7 @@ static enum mb_status take_adapter(struct mb_flat *f, struct mb_adapter *a)
     MB_TRY(mb_flat_take(f, &a->rank, sizeof a->rank));
     MB_TRY(mb_flat_take(f, &a->scale, sizeof a->scale));
     MB_TRY(mb_flat_take(f, &a->n_loras, sizeof a->n_loras));
-    if (a->rank < 1 || a->rank > MAX_RANK || a->n_loras < 0)
+    if (a->rank < 1 || a->rank > MB_MAX_RANK || a->n_loras < 0)
         return mb_flat_damaged("a size");
     MB_TRY(mb_flat_take_files(f, &a->files));
     MB_TRY(mb_flat_take_array(f, (uint64_t)a->n_loras, sizeof *a->loras, &a->loras));

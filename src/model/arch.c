@@ -35,13 +35,13 @@ static const struct mb_pattern hf_attn[] = {
     END};
 
 static const struct mb_pattern head_qk_norm[] = {
-    {MB_T_Q_NORM, 0, 0, ATTN "q_norm.weight", D_ONE, D_HEAD, 0, {0}},
-    {MB_T_K_NORM, 0, 0, ATTN "k_norm.weight", D_ONE, D_HEAD, 0, {0}},
+    {MB_T_Q_NORM, 0, N_QK_NORM, ATTN "q_norm.weight|" ATTN "query_layernorm.weight", D_ONE, D_HEAD, 0, {0}},
+    {MB_T_K_NORM, 0, N_QK_NORM, ATTN "k_norm.weight|" ATTN "key_layernorm.weight", D_ONE, D_HEAD, 0, {0}},
     END};
 
 static const struct mb_pattern whole_qk_norm[] = {
-    {MB_T_Q_NORM, 0, 0, ATTN "q_norm.weight", D_ONE, D_Q, 0, {0}},
-    {MB_T_K_NORM, 0, 0, ATTN "k_norm.weight", D_ONE, D_KV, 0, {0}},
+    {MB_T_Q_NORM, 0, N_QK_NORM, ATTN "q_norm.weight", D_ONE, D_Q, 0, {0}},
+    {MB_T_K_NORM, 0, N_QK_NORM, ATTN "k_norm.weight", D_ONE, D_KV, 0, {0}},
     END};
 
 static const struct mb_pattern mla_attn[] = {
@@ -157,6 +157,82 @@ static const struct mb_pattern gpt_oss[] = {
     {MB_T_E_DOWN_B, L_STACKED, N_MOE, GPT_E "down_proj_bias", D_ONE, D_HIDDEN, 0, {D_EXPERTS, D_HIDDEN}},
     END};
 
+static const struct mb_pattern minimax_bias[] = {
+    {MB_T_ROUTER_BIAS, 0, N_MOE, BSM "e_score_correction_bias", D_ONE, D_EXPERTS, 0, {0}},
+    END};
+
+static const struct mb_pattern ernie_bias[] = {
+    {MB_T_ROUTER_BIAS, 0, N_MOE, MLP "moe_statics.e_score_correction_bias", D_ONE, D_EXPERTS, 0, {D_ONE, D_EXPERTS}},
+    END};
+
+/* One matrix for gate and up of all experts, and one for down; y = W x. */
+static const struct mb_pattern granite_moe[] = {
+    {MB_T_ROUTER, 0, N_MOE, BSM "router.layer.weight", D_EXPERTS, D_HIDDEN, 0, {0}},
+    {MB_T_E_GATE, L_STACKED | L_HALVES, N_MOE, BSM "input_linear.weight", D_WIDTH, D_HIDDEN, 0, {D_EXPERTS, D_WIDTH2, D_HIDDEN}},
+    {MB_T_E_UP, L_STACKED | L_HALVES, N_MOE, BSM "input_linear.weight", D_WIDTH, D_HIDDEN, D_WIDTH, {D_EXPERTS, D_WIDTH2, D_HIDDEN}},
+    {MB_T_E_DOWN, L_STACKED, N_MOE, BSM "output_linear.weight", D_HIDDEN, D_WIDTH, 0, {D_EXPERTS, D_HIDDEN, D_WIDTH}},
+    END};
+
+static const struct mb_pattern fused_moe[] = {
+    {MB_T_ROUTER, 0, N_MOE, MLP "gate.weight", D_EXPERTS, D_HIDDEN, 0, {0}},
+    {MB_T_E_GATE, L_STACKED | L_HALVES, N_MOE, GPT_E "gate_up_proj", D_WIDTH, D_HIDDEN, 0, {D_EXPERTS, D_WIDTH2, D_HIDDEN}},
+    {MB_T_E_UP, L_STACKED | L_HALVES, N_MOE, GPT_E "gate_up_proj", D_WIDTH, D_HIDDEN, D_WIDTH, {D_EXPERTS, D_WIDTH2, D_HIDDEN}},
+    {MB_T_E_DOWN, L_STACKED, N_MOE, GPT_E "down_proj", D_HIDDEN, D_WIDTH, 0, {D_EXPERTS, D_HIDDEN, D_WIDTH}},
+    END};
+
+/* y = x W */
+#define L4 LAYER "feed_forward."
+static const struct mb_pattern llama4_ffn[] = {
+    {MB_T_ROUTER, 0, N_MOE, L4 "router.weight", D_EXPERTS, D_HIDDEN, 0, {0}},
+    {MB_T_E_GATE, L_STACKED | L_TRANSPOSED | L_HALVES, N_MOE, L4 "experts.gate_up_proj", D_WIDTH, D_HIDDEN, 0,
+     {D_EXPERTS, D_HIDDEN, D_WIDTH2}},
+    {MB_T_E_UP, L_STACKED | L_TRANSPOSED | L_HALVES, N_MOE, L4 "experts.gate_up_proj", D_WIDTH, D_HIDDEN, D_WIDTH,
+     {D_EXPERTS, D_HIDDEN, D_WIDTH2}},
+    {MB_T_E_DOWN, L_STACKED | L_TRANSPOSED, N_MOE, L4 "experts.down_proj", D_HIDDEN, D_WIDTH, 0, {D_EXPERTS, D_WIDTH, D_HIDDEN}},
+    {MB_T_SH_GATE, 0, N_MOE, L4 "shared_expert.gate_proj.weight", D_SHARED, D_HIDDEN, 0, {0}},
+    {MB_T_SH_UP, 0, N_MOE, L4 "shared_expert.up_proj.weight", D_SHARED, D_HIDDEN, 0, {0}},
+    {MB_T_SH_DOWN, 0, N_MOE, L4 "shared_expert.down_proj.weight", D_HIDDEN, D_SHARED, 0, {0}},
+    {MB_T_GATE, 0, N_DENSE, L4 "gate_proj.weight", D_FFN, D_HIDDEN, 0, {0}},
+    {MB_T_UP, 0, N_DENSE, L4 "up_proj.weight", D_FFN, D_HIDDEN, 0, {0}},
+    {MB_T_DOWN, 0, N_DENSE, L4 "down_proj.weight", D_HIDDEN, D_FFN, 0, {0}},
+    END};
+
+/* Routers under names of their own; experts are those of mlp_moe. */
+#define EXPERTS_OF_MLP                                                                                                             \
+    {MB_T_E_GATE, 0, N_MOE, MLP "experts.{e}.gate_proj.weight", D_WIDTH, D_HIDDEN, 0, {0}},                                        \
+    {MB_T_E_UP, 0, N_MOE, MLP "experts.{e}.up_proj.weight", D_WIDTH, D_HIDDEN, 0, {0}},                                            \
+    {MB_T_E_DOWN, 0, N_MOE, MLP "experts.{e}.down_proj.weight", D_HIDDEN, D_WIDTH, 0, {0}}
+#define SHARED_MLP                                                                                                                 \
+    {MB_T_SH_GATE, 0, N_MOE | N_SHARED, MLP "shared_mlp.gate_proj.weight", D_SHARED, D_HIDDEN, 0, {0}},                            \
+    {MB_T_SH_UP, 0, N_MOE | N_SHARED, MLP "shared_mlp.up_proj.weight", D_SHARED, D_HIDDEN, 0, {0}},                                \
+    {MB_T_SH_DOWN, 0, N_MOE | N_SHARED, MLP "shared_mlp.down_proj.weight", D_HIDDEN, D_SHARED, 0, {0}}
+static const struct mb_pattern hunyuan_moe[] = {
+    {MB_T_ROUTER, 0, N_MOE, MLP "gate.wg.weight", D_EXPERTS, D_HIDDEN, 0, {0}}, EXPERTS_OF_MLP, SHARED_MLP, END};
+
+static const struct mb_pattern hy3_moe[] = {
+    {MB_T_ROUTER, 0, N_MOE, MLP "router.gate.weight", D_EXPERTS, D_HIDDEN, 0, {0}},
+    {MB_T_ROUTER_BIAS, 0, N_MOE, MLP "expert_bias", D_ONE, D_EXPERTS, 0, {0}}, EXPERTS_OF_MLP, SHARED_MLP, END};
+
+#define BAIL LAYER "attention."
+static const struct mb_pattern bailing[] = {
+    {MB_T_EMBED, 0, 0, "model.word_embeddings.weight", D_VOCAB, D_HIDDEN, 0, {0}},
+    {MB_T_FINAL_NORM, 0, 0, "model.norm.weight", D_ONE, D_HIDDEN, 0, {0}},
+    {MB_T_HEAD, 0, N_UNTIED, "lm_head.weight", D_VOCAB, D_HIDDEN, 0, {0}},
+    {MB_T_ATTN_NORM, 0, 0, LAYER "input_layernorm.weight", D_ONE, D_HIDDEN, 0, {0}},
+    {MB_T_FFN_NORM, 0, 0, LAYER "post_attention_layernorm.weight", D_ONE, D_HIDDEN, 0, {0}},
+    {MB_T_Q, 0, 0, BAIL "query_key_value.weight", D_Q, D_HIDDEN, 0, {D_QKV, D_HIDDEN}},
+    {MB_T_K, 0, 0, BAIL "query_key_value.weight", D_KV, D_HIDDEN, D_Q, {D_QKV, D_HIDDEN}},
+    {MB_T_V, 0, 0, BAIL "query_key_value.weight", D_KV, D_HIDDEN, D_Q_KV, {D_QKV, D_HIDDEN}},
+    {MB_T_Q_B, 0, N_QKV_B, BAIL "query_key_value.bias", D_ONE, D_Q, 0, {D_QKV}},
+    {MB_T_K_B, 0, N_QKV_B, BAIL "query_key_value.bias", D_ONE, D_KV, D_Q, {D_QKV}},
+    {MB_T_V_B, 0, N_QKV_B, BAIL "query_key_value.bias", D_ONE, D_KV, D_Q_KV, {D_QKV}},
+    {MB_T_O, 0, 0, BAIL "dense.weight", D_HIDDEN, D_O, 0, {0}},
+    {MB_T_O_B, 0, N_O_B, BAIL "dense.bias", D_ONE, D_HIDDEN, 0, {0}},
+    {MB_T_Q_NORM, 0, N_QK_NORM, BAIL "query_layernorm.weight", D_ONE, D_HEAD, 0, {0}},
+    {MB_T_K_NORM, 0, N_QK_NORM, BAIL "key_layernorm.weight", D_ONE, D_HEAD, 0, {0}},
+    {MB_T_ROUTER_BIAS, 0, N_MOE, MLP "gate.expert_bias", D_ONE, D_EXPERTS, 0, {0}},
+    END};
+
 /* ---------------------------------------------------------------- rows. Defaults are those of the published code. */
 static const struct mb_arch rows[] = {
     {.name = "Mixtral", .model_types = "mixtral", .classes = "MixtralForCausalLM", .eps_default = 1e-5, .act = -1,
@@ -190,7 +266,7 @@ static const struct mb_arch rows[] = {
      .scaled = true, .scaling_default = 1, .by_method = true, .scoring = "softmax",
      .shared_key = "n_shared_experts", .shared_count = true, .refuse = "attention_bias|norm_topk_prob",
      .tables = {hf_frame, mla_attn, dense_mlp, mlp_moe, deepseek_shared}},
-    {.name = "DeepSeek-V3", .model_types = "deepseek_v3", .classes = "DeepseekV3ForCausalLM", .eps_default = 1e-6, .act = -1,
+    {.name = "DeepSeek-V3", .model_types = "deepseek_v3|kimi_k2", .classes = "DeepseekV3ForCausalLM", .eps_default = 1e-6, .act = -1,
      .tied = {"tie_word_embeddings", false}, .mla = true, .latent_eps = 1e-6, .rope_style = MB_ROPE_INTERLEAVED,
      .theta_default = 1e4, .moe = MOE_FIRST_DENSE, .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED,
      .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 2.5,
@@ -216,7 +292,109 @@ static const struct mb_arch rows[] = {
      .head_bias = {"lm_head_bias", false}, .qkv_bias = {"attention_bias", false}, .o_bias = {"attention_bias", false},
      .window = WIN_ALL, .theta_default = 1e6, .mscales = true, .moe = MOE_ALL, .width_key = "intermediate_size",
      .router = MB_ROUTER_SPARSEMIXER, .k_fixed = 2, .tables = {hf_frame, hf_norm_bias, hf_attn, mixtral_moe}},
+    {.name = "GLM-4.5", .model_types = "glm4_moe", .classes = "Glm4MoeForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .qk_norm = MB_QKNORM_HEAD,
+     .qk_norm_if = {"use_qk_norm", false}, .theta_default = 1e4, .partial_default = 0.5, .moe = MOE_FIRST_DENSE,
+     .dense_default = 1, .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1,
+     .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 1,
+     .shared_key = "n_shared_experts", .shared_count = true, .shared_default = 1, .mtp = true,
+     .tables = {hf_frame, hf_attn, head_qk_norm, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "GLM-4.7-Flash", .model_types = "glm4_moe_lite", .classes = "Glm4MoeLiteForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .mla = true, .latent_eps = 1e-6, .rope_style = MB_ROPE_INTERLEAVED,
+     .theta_default = 1e4, .moe = MOE_FIRST_DENSE, .dense_default = 1, .width_key = "moe_intermediate_size",
+     .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1, .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true},
+     .scaled = true, .scaling_default = 1.8, .method = "noaux_tc", .shared_key = "n_shared_experts", .shared_count = true,
+     .shared_default = 1, .mtp = true, .refuse = "attention_bias",
+     .tables = {hf_frame, mla_attn, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "MiniMax-M2", .model_types = "minimax_m2", .classes = "MiniMaxM2ForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .head_default = 128, .qk_norm = MB_QKNORM_WHOLE, .qk_norm_if = {"use_qk_norm", true},
+     .theta_default = 5e6, .partial_default = 1, .rotary_key = "rotary_dim", .moe = MOE_ALL, .width_key = "intermediate_size",
+     .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1, .renorm = MB_RENORM_SUM, .renorm_if = {NULL, true},
+     .scoring = "sigmoid", .refuse = "shared_intermediate_size", .demand = "use_routing_bias",
+     .tables = {hf_frame, hf_attn, whole_qk_norm, mixtral_moe, minimax_bias}},
+    {.name = "dots.llm1", .model_types = "dots1", .classes = "Dots1ForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .o_bias = {"attention_bias", false},
+     .qk_norm = MB_QKNORM_HEAD, .window = WIN_BEHIND, .theta_default = 1e4, .moe = MOE_FIRST_DENSE,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1, .renorm = MB_RENORM_SUM_EPS,
+     .renorm_if = {"norm_topk_prob", false}, .scaled = true, .scaling_default = 1, .method = "noaux_tc",
+     .scoring = "sigmoid|noaux_tc", .shared_key = "n_shared_experts", .shared_count = true,
+     .tables = {hf_frame, hf_attn, head_qk_norm, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "ERNIE-4.5", .model_types = "ernie4_5_moe", .classes = "Ernie4_5_MoeForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", true}, .rope_style = MB_ROPE_INTERLEAVED, .theta_default = 5e5, .moe = MOE_RANGE,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SOFTMAX_BIAS, .renorm = MB_RENORM_SUM_MIN, .renorm_if = {NULL, true},
+     .shared_key = "moe_num_shared_experts", .shared_count = true, .shared_default = 2, .refuse = "use_bias",
+     .tables = {hf_frame, hf_attn, dense_mlp, mlp_moe, deepseek_shared, ernie_bias}},
+    {.name = "Granite-MoE", .model_types = "granitemoe", .classes = "GraniteMoeForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .o_bias = {"attention_bias", false},
+     .scale_key = "attention_multiplier", .theta_default = 1e4, .moe = MOE_ALL, .width_key = "intermediate_size",
+     .router = MB_ROUTER_TOPK_SOFTMAX, .embed_key = "embedding_multiplier", .logit_key = "logits_scaling",
+     .residual_key = "residual_multiplier", .scalars_optional = true, .logit_divides = true,
+     .tables = {hf_frame, hf_attn, granite_moe}},
+    {.name = "Hunyuan-A13B", .model_types = "hunyuan_v1_moe", .classes = "HunYuanMoEV1ForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .o_bias = {"attention_bias", false},
+     .qk_norm = MB_QKNORM_HEAD_AFTER, .qk_norm_if = {"use_qk_norm", true}, .theta_default = 1e4, .moe = MOE_ALL,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SOFTMAX, .renorm = MB_RENORM_SUM, .renorm_if = {NULL, true},
+     .shared_key = "num_shared_expert", .shared_count = true, .shared_default = 1, .refuse = "use_cla|mlp_bias|moe_layer_num_skipped",
+     .tables = {hf_frame, hf_attn, head_qk_norm, hunyuan_moe}},
+    {.name = "Solar-Open", .model_types = "solar_open", .classes = "SolarOpenForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .head_default = 128, .theta_default = 1e6,
+     .moe = MOE_ALL, .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1,
+     .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 1,
+     .shared_key = "n_shared_experts", .shared_count = true, .shared_default = 1, .refuse = "use_qk_norm|first_k_dense_replace",
+     .tables = {hf_frame, hf_attn, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "Hy3", .model_types = "hy_v3", .classes = "HYV3ForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false}, .o_bias = {"attention_bias", false},
+     .qk_norm = MB_QKNORM_HEAD, .theta_default = 11158840, .moe = MOE_FIRST_DENSE, .dense_default = 1,
+     .width_key = "moe_intermediate_size|expert_hidden_dim", .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1,
+     .renorm = MB_RENORM_SUM_EPS, .renorm_if = {NULL, true}, .scaled = true, .scaling_default = 2.826,
+     .shared_key = "num_shared_experts", .shared_count = true, .shared_default = 1,
+     .demand = "qk_norm|route_norm|moe_router_use_sigmoid|moe_router_enable_expert_bias",
+     .tables = {hf_frame, hf_attn, head_qk_norm, dense_mlp, hy3_moe}},
+    {.name = "Ling-2", .model_types = "bailing_moe_v2|bailing_moe", .classes = "BailingMoeV2ForCausalLM",
+     .class_decides = "bailing_moe", .eps_default = 1e-6, .act = -1, .tied = {"tie_word_embeddings", false},
+     .qkv_bias = {"use_qkv_bias", false}, .o_bias = {"use_bias", false}, .qk_norm = MB_QKNORM_HEAD,
+     .qk_norm_if = {"use_qk_norm", true}, .theta_default = 6e5, .partial_default = 1, .moe = MOE_FIRST_DENSE,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .renorm = MB_RENORM_SUM_EPS,
+     .renorm_if = {NULL, true}, .scaled = true, .scaling_default = 1, .scoring = "sigmoid", .shared_key = "num_shared_experts",
+     .shared_count = true, .demand = "moe_router_enable_expert_bias", .tables = {bailing, dense_mlp, mlp_moe, deepseek_shared}},
+    {.name = "Llama-4", .model_types = "llama4_text|llama4", .classes = "Llama4ForCausalLM|Llama4ForConditionalGeneration",
+     .eps_default = 1e-5, .act = -1, .tied = {"tie_word_embeddings", false}, .qkv_bias = {"attention_bias", false},
+     .o_bias = {"attention_bias", false}, .head_default = 128, .qk_norm = MB_QKNORM_BARE_AFTER, .qk_norm_if = {"use_qk_norm", true},
+     .window = WIN_CHUNKS, .window_default = 8192, .rope_style = MB_ROPE_INTERLEAVED, .theta_default = 5e5, .still_layers = true,
+     .moe = MOE_INTERLEAVED, .dense_key = "intermediate_size_mlp", .width_key = "intermediate_size",
+     .router = MB_ROUTER_TOPK_SIGMOID, .k_fixed = 1, .weight_inside = true, .shared_key = "intermediate_size",
+     .tables = {hf_frame, hf_attn, llama4_ffn}},
+    {.name = "Mistral-4", .model_types = "mistral4", .classes = "Mistral4ForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .mla = true, .latent_eps = 1e-6, .rope_style = MB_ROPE_INTERLEAVED,
+     .theta_default = 1e4,
+     .rope_default = "{\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 128.0, \"beta_fast\": 32.0, \"beta_slow\": 1.0,"
+                     "\"original_max_position_embeddings\": 8192, \"mscale\": 1.0, \"mscale_all_dim\": 1.0,"
+                     "\"llama_4_scaling_beta\": 0.1}",
+     .moe = MOE_FIRST_DENSE, .width_key = "moe_intermediate_size", .router = MB_ROUTER_SOFTMAX_PAIRS, .groups_default = 1,
+     .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 1,
+     .shared_key = "n_shared_experts", .shared_count = true, .shared_default = 1, .refuse = "attention_bias",
+     .tables = {hf_frame, mla_attn, dense_mlp, fused_moe, deepseek_shared}},
 };
+
+/* Networks that are known and not built: they must not pass for a relative of theirs. */
+static const struct {
+    const char *model_types, *why;
+} refusals[] = {
+    {"qwen3_next|qwen3_5_moe|qwen3_5_moe_text|qwen3_5|qwen3_5_text", "its gated DeltaNet layers (linear attention) are not supported"},
+    {"deepseek_v32|glm_moe_dsa", "its sparse attention by an indexer is not supported"},
+    {"bailing_hybrid|kimi_linear|minimax|minimax_text_01", "its linear attention is not supported"},
+    {"bailing_moe", "only the network of architectures BailingMoeV2ForCausalLM (Ling 2) is supported under this name"},
+    {"granitemoeshared|granitemoehybrid", "of the Granite networks with experts only granitemoe is supported"},
+};
+
+const char *mb_arch_refusal(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        if (mb_arch_lists(refusals[i].model_types, model_type))
+            return refusals[i].why;
+    }
+    return NULL;
+}
 
 const struct mb_arch *mb_arch_all(int *n)
 {
@@ -224,7 +402,7 @@ const struct mb_arch *mb_arch_all(int *n)
     return rows;
 }
 
-static bool one_of(const char *list, const char *word)
+bool mb_arch_lists(const char *list, const char *word)
 {
     size_t len = strlen(word);
 
@@ -243,8 +421,11 @@ const struct mb_arch *mb_arch_find(const char *model_type, const char *cls)
     const struct mb_arch *all = mb_arch_all(&n);
 
     for (int i = 0; i < n; i++) {
-        if (model_type != NULL ? one_of(all[i].model_types, model_type) : cls != NULL && one_of(all[i].classes, cls))
-            return all + i;
+        const struct mb_arch *a = all + i;
+        bool ours = cls != NULL && mb_arch_lists(a->classes, cls);
+        bool shared = model_type != NULL && a->class_decides != NULL && mb_arch_lists(a->class_decides, model_type);
+        if (model_type == NULL || shared ? ours : mb_arch_lists(a->model_types, model_type))
+            return a;
     }
     return NULL;
 }

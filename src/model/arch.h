@@ -29,7 +29,8 @@ enum {
     N_MTP = 16,     /* the MTP module's layer */
     N_QKV_B = 32, N_O_B = 64, N_MLP_B = 128,
     N_QLORA = 256, N_NO_QLORA = 512, /* MLA with or without q compression */
-    N_SHARED = 1024                  /* model with a shared expert */
+    N_SHARED = 1024,                 /* model with a shared expert */
+    N_QK_NORM = 2048                 /* q and k are normed with weights */
 };
 
 /* How the logical [n, k] lies in the stored tensor. */
@@ -38,7 +39,8 @@ enum {
     L_STACKED = 1,    /* expert e is the e-th of E equal blocks */
     L_TRANSPOSED = 2, /* [k, n] */
     L_EVEN = 4, L_ODD = 8, /* its output is every second of twice as many */
-    L_UNUSED = 16     /* may be there; nobody needs it */
+    L_UNUSED = 16,    /* may be there; nobody needs it */
+    L_HALVES = 32     /* one half of twice as many outputs: gate first, up (start D_WIDTH) second */
 };
 
 /* One tensor (or part of one). "a|b" in name: either. {l}, {e}: layer, expert. Rows of a fused tensor start at dim `start`. */
@@ -57,14 +59,28 @@ struct mb_flag {
     bool value;      /* default */
 };
 
-enum mb_moe_rule { MOE_NONE, MOE_ALL, MOE_STEP /* mlp_only_layers, decoder_sparse_step */, MOE_FIRST_DENSE };
-enum mb_window_rule { WIN_NONE, WIN_ALL /* sliding_window */, WIN_ALTERNATE /* layer_types, even layers slide */ };
+enum mb_moe_rule {
+    MOE_NONE,
+    MOE_ALL,
+    MOE_STEP,        /* mlp_only_layers, decoder_sparse_step */
+    MOE_FIRST_DENSE, /* mlp_layer_types, else first_k_dense_replace */
+    MOE_RANGE,       /* moe_layer_start_index to moe_layer_end_index, every moe_layer_interval */
+    MOE_INTERLEAVED  /* moe_layers, else every interleave_moe_layer_step */
+};
+enum mb_window_rule {
+    WIN_NONE,
+    WIN_ALL,       /* sliding_window */
+    WIN_ALTERNATE, /* layer_types, else even layers slide */
+    WIN_BEHIND,    /* layer_types, else layers from max_window_layers on */
+    WIN_CHUNKS     /* layer_types, else attention_chunk_size in layers that rotate */
+};
 
 #define MB_ARCH_TABLES 8
 struct mb_arch {
     const char *name;         /* for people */
     const char *model_types;  /* model_type in config.json, "a|b" */
     const char *classes;      /* architectures[0] where there is no model_type */
+    const char *class_decides; /* a model_type that other networks share: only with one of the classes */
 
     enum mb_norm_kind norm;
     double eps_default;       /* where the config has none */
@@ -76,7 +92,9 @@ struct mb_arch {
 
     bool mla;
     double latent_eps;
-    enum mb_qknorm qk_norm;
+    int32_t head_default;     /* head_dim where the key is absent (null means hidden / heads); 0: hidden / heads */
+    enum mb_qknorm qk_norm;   /* if qk_norm_if holds; without a key always */
+    struct mb_flag qk_norm_if;
     const char *clip_key;     /* NULL: never clipped */
     const char *scale_key;    /* attention scale; NULL: 1/sqrt(d) */
     const char *softcap_key;
@@ -85,10 +103,18 @@ struct mb_arch {
     int32_t window_default;   /* where the key is absent (null means none); 0: none */
     enum mb_rope_style rope_style;
     double theta_default;
+    double partial_default;   /* part of a head that turns where no key says so; 0: partial rotation is not known here */
+    const char *rotary_key;   /* its width in elements; NULL: none */
+    const char *rope_default; /* JSON of the settings where there are none; NULL: plain */
+    bool still_layers;        /* no_rope_layers, no_rope_layer_interval, and queries that grow in them */
     bool mscales;             /* longrope: short_mscale and long_mscale are the factors */
 
     enum mb_moe_rule moe;
+    int32_t dense_default;    /* first_k_dense_replace where there is none */
+    const char *dense_key;    /* dense FFN width; NULL: intermediate_size */
     const char *width_key;    /* expert FFN width */
+    bool weight_inside;       /* see mb_model */
+    int32_t groups_default;   /* n_group and topk_group where there are none; 0: they must be there */
     enum mb_router_kind router;
     enum mb_renorm_kind renorm;   /* if renorm_if holds */
     struct mb_flag renorm_if;
@@ -97,13 +123,17 @@ struct mb_arch {
     double scaling_default;
     bool by_method;           /* topk_method chooses between greedy and group-limited */
     const char *method;       /* topk_method must be this; NULL: not read */
-    const char *scoring;      /* scoring_func must be this; NULL: not read */
+    const char *scoring;      /* scoring_func must be one of these "a|b"; NULL: not read */
     int32_t k_fixed;          /* the router always picks this many; 0: by config */
     const char *shared_key;   /* shared width; NULL: none. With shared_count: number of shared experts of the expert width */
     bool shared_count, shared_gate;
+    int32_t shared_default;   /* number of shared experts where there is no key */
     bool mtp;
-    const char *embed_key, *logit_key;
-    const char *refuse;       /* booleans "a|b" that must be absent, null or false */
+    const char *embed_key, *logit_key, *residual_key;
+    bool scalars_optional;    /* embed, logit, residual and scale keys are 1 where they are absent */
+    bool logit_divides;       /* logits are divided by logit_key */
+    const char *refuse;       /* keys "a|b" that must be absent, null, false or 0 */
+    const char *demand;       /* keys "a|b" that must be absent, null or true */
     const struct mb_pattern *tables[MB_ARCH_TABLES]; /* each ends with name NULL; NULL-terminated */
 };
 
@@ -111,6 +141,10 @@ struct mb_arch {
 const struct mb_arch *mb_arch_all(int *n);
 /* By model_type or, if that is NULL, class name; NULL: unknown. */
 const struct mb_arch *mb_arch_find(const char *model_type, const char *cls);
+/* Why a model_type that is known is not supported; NULL: it is not known. */
+const char *mb_arch_refusal(const char *model_type);
+/* Whether a list "a|b" has a word. */
+bool mb_arch_lists(const char *list, const char *word);
 /* By mb_model.arch; NULL: unknown. */
 const struct mb_arch *mb_arch_named(const char *name);
 #endif

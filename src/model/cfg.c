@@ -68,29 +68,61 @@ enum mb_status mb_cfg_get(const struct mb_cfg *c, const char *keys, const json_t
     return MB_OK;
 }
 
+/* The integer that v is; *ok false: it is none. */
+static int64_t whole(const json_t *v, bool *ok)
+{
+    double x = json_number_value(v);
+
+    *ok = json_is_integer(v) || (json_is_real(v) && fabs(x) < 9e15 && floor(x) == x); /* some configs write 1e6 */
+    return !*ok ? 0 : json_is_integer(v) ? json_integer_value(v) : (int64_t)x;
+}
+
+static enum mb_status take_int(const struct mb_cfg *c, const char *name, const json_t *v, int64_t lo, int64_t hi, int64_t *out)
+{
+    char text[96];
+    bool ok;
+    int64_t x = whole(v, &ok);
+
+    if (!ok || x < lo || x > hi)
+        return mb_error(MB_MODEL, "%s: %s%s: expected an integer from %lld to %lld, found %s", c->path, c->at, name, (long long)lo,
+                        (long long)hi, mb_cfg_text(v, text, sizeof text));
+    *out = x;
+    return MB_OK;
+}
+
 enum mb_status mb_cfg_int(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int64_t *out, bool *found)
 {
-    char name[128], text[96];
+    char name[128];
     const json_t *v;
-    int64_t x = 0;
+
+    MB_TRY(mb_cfg_get(c, keys, &v, name, sizeof name));
+    if (found != NULL)
+        *found = v != NULL;
+    return v == NULL ? MB_OK : take_int(c, name, v, lo, hi, out);
+}
+
+enum mb_status mb_cfg_int_each(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int32_t n, int64_t *out, bool *found)
+{
+    char name[128], text[96];
+    const json_t *v, *first;
 
     MB_TRY(mb_cfg_get(c, keys, &v, name, sizeof name));
     if (found != NULL)
         *found = v != NULL;
     if (v == NULL)
         return MB_OK;
-    bool ok = json_is_integer(v);
-    if (ok) {
-        x = json_integer_value(v);
-    } else if (json_is_real(v) && fabs(json_real_value(v)) < 9e15) {
-        ok = floor(json_real_value(v)) == json_real_value(v); /* some configs write 1e6 */
-        x = (int64_t)json_real_value(v);
+    if (!json_is_array(v))
+        return take_int(c, name, v, lo, hi, out);
+    first = json_array_get(v, 0);
+    if (json_array_size(v) != (size_t)n)
+        return mb_error(MB_MODEL, "%s: %s%s: expected an integer or one for each of the %d layers, found a list of %zu", c->path, c->at,
+                        name, n, json_array_size(v));
+    for (size_t i = 1; i < json_array_size(v); i++) {
+        if (!same(first, json_array_get(v, i)))
+            return mb_error(MB_MODEL, "%s: %s%s: expected the same of every layer (others are not supported), found %s in layer %zu",
+                            c->path, c->at, name, mb_cfg_text(json_array_get(v, i), text, sizeof text), i);
     }
-    if (!ok || x < lo || x > hi)
-        return mb_error(MB_MODEL, "%s: %s%s: expected an integer from %lld to %lld, found %s", c->path, c->at, name, (long long)lo,
-                        (long long)hi, mb_cfg_text(v, text, sizeof text));
-    *out = x;
-    return MB_OK;
+    return take_int(c, name, first, lo, hi, out);
 }
 
 enum mb_status mb_cfg_real(const struct mb_cfg *c, const char *keys, double lo, double hi, double *out, bool *found)
@@ -161,6 +193,14 @@ enum mb_status mb_cfg_need_int(const struct mb_cfg *c, const char *keys, int64_t
         return mb_error(MB_MODEL, "%s: %s%s: expected an integer from %lld to %lld, found nothing", c->path, c->at,
                         all_names(keys, names, sizeof names), (long long)lo, (long long)hi);
     return MB_OK;
+}
+
+enum mb_status mb_cfg_need_int_each(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int32_t n, int64_t *out)
+{
+    bool found;
+
+    MB_TRY(mb_cfg_int_each(c, keys, lo, hi, n, out, &found));
+    return found ? MB_OK : mb_cfg_need_int(c, keys, lo, hi, out); /* which says what is missing */
 }
 
 enum mb_status mb_cfg_need_real(const struct mb_cfg *c, const char *keys, double lo, double hi, double *out)

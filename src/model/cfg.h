@@ -22,8 +22,11 @@ enum mb_status mb_cfg_int(const struct mb_cfg *c, const char *keys, int64_t lo, 
 enum mb_status mb_cfg_real(const struct mb_cfg *c, const char *keys, double lo, double hi, double *out, bool *found);
 enum mb_status mb_cfg_bool(const struct mb_cfg *c, const char *keys, bool *out);
 enum mb_status mb_cfg_str(const struct mb_cfg *c, const char *keys, const char **out, bool *found);
+/* The same where a key may also be a list of n integers, one of each layer: all must be equal. */
+enum mb_status mb_cfg_int_each(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int32_t n, int64_t *out, bool *found);
 /* Absent or null is an error. */
 enum mb_status mb_cfg_need_int(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int64_t *out);
+enum mb_status mb_cfg_need_int_each(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int32_t n, int64_t *out);
 enum mb_status mb_cfg_need_real(const struct mb_cfg *c, const char *keys, double lo, double hi, double *out);
 /* A list of integers in [lo, hi]; absent: *n = 0. More than cap is an error. */
 enum mb_status mb_cfg_ints(const struct mb_cfg *c, const char *keys, int64_t lo, int64_t hi, int64_t *out, size_t cap, size_t *n);

@@ -34,7 +34,7 @@ static enum mb_status load_sizes(struct mb_model *m, const struct mb_cfg *c)
     return MB_OK;
 }
 
-static enum mb_status load_gqa(struct mb_model *m, const struct mb_cfg *c)
+static enum mb_status load_gqa(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
 {
     int64_t kv = m->heads, d = 0;
     bool found;
@@ -43,7 +43,11 @@ static enum mb_status load_gqa(struct mb_model *m, const struct mb_cfg *c)
     if (m->heads % kv != 0)
         return mb_error(MB_MODEL, "%s: num_key_value_heads: expected a divisor of the %d heads, found %lld", c->path, m->heads,
                         (long long)kv);
-    MB_TRY(mb_cfg_int(c, "head_dim", 1, MAX_WIDTH, &d, &found));
+    MB_TRY(mb_cfg_int(c, "head_dim|attention_head_dim", 1, MAX_WIDTH, &d, &found));
+    if (a->head_default > 0 && json_object_get(c->root, "head_dim") == NULL && !found) {
+        d = a->head_default;
+        found = true;
+    }
     if (!found && m->hidden % m->heads != 0)
         return mb_error(MB_MODEL, "%s: num_attention_heads: expected a divisor of hidden_size %d where head_dim is not given, "
                         "found %d", c->path, m->hidden, m->heads);
@@ -74,6 +78,7 @@ static enum mb_status load_mla(struct mb_model *m, const struct mb_cfg *c)
 static enum mb_status load_norm(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
 {
     double eps = a->eps_default;
+    bool normed;
 
     if (!a->eps_fixed)
         MB_TRY(mb_cfg_real(c, "rms_norm_eps|layer_norm_eps", 1e-30, 1, &eps, NULL));
@@ -82,7 +87,8 @@ static enum mb_status load_norm(struct mb_model *m, const struct mb_arch *a, con
     m->latent_eps = (float)a->latent_eps;
     m->post_norms = a->post_norms;
     m->norm_bias = a->norm_bias;
-    m->qk_norm = a->qk_norm;
+    MB_TRY(get_flag(c, a->qk_norm_if, &normed));
+    m->qk_norm = normed || a->qk_norm_if.key == NULL ? a->qk_norm : MB_QKNORM_NONE;
     return MB_OK;
 }
 
@@ -114,13 +120,13 @@ static enum mb_status load_act(struct mb_model *m, const struct mb_arch *a, cons
     return mb_error(MB_MODEL, "%s: hidden_act: expected silu, gelu or gelu_pytorch_tanh, found \"%.60s\"", c->path, name);
 }
 
-static enum mb_status load_float(const struct mb_cfg *c, const char *key, float *out)
+static enum mb_status load_float(const struct mb_cfg *c, const char *key, bool optional, float *out)
 {
-    double x;
+    double x = 1;
 
     if (key == NULL)
         return MB_OK;
-    MB_TRY(mb_cfg_need_real(c, key, 1e-9, 1e9, &x));
+    MB_TRY(optional ? mb_cfg_real(c, key, 1e-9, 1e9, &x, NULL) : mb_cfg_need_real(c, key, 1e-9, 1e9, &x));
     *out = (float)x;
     return MB_OK;
 }
@@ -128,13 +134,17 @@ static enum mb_status load_float(const struct mb_cfg *c, const char *key, float 
 static enum mb_status load_scalars(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
 {
     double clip = 0;
+    bool opt = a->scalars_optional;
 
-    m->embed_scale = m->logit_scale = 1;
-    MB_TRY(load_float(c, a->embed_key, &m->embed_scale));
-    MB_TRY(load_float(c, a->logit_key, &m->logit_scale));
-    MB_TRY(load_float(c, a->softcap_key, &m->softcap));
+    m->embed_scale = m->logit_scale = m->residual_scale = 1;
+    MB_TRY(load_float(c, a->embed_key, opt, &m->embed_scale));
+    MB_TRY(load_float(c, a->logit_key, opt, &m->logit_scale));
+    MB_TRY(load_float(c, a->residual_key, opt, &m->residual_scale));
+    MB_TRY(load_float(c, a->softcap_key, false, &m->softcap));
+    if (a->logit_divides)
+        m->logit_scale = (float)(1 / (double)m->logit_scale);
     m->attn_scale = (float)(1 / sqrt((double)m->head_dim));
-    MB_TRY(load_float(c, a->scale_key, &m->attn_scale));
+    MB_TRY(load_float(c, a->scale_key, opt, &m->attn_scale));
     if (a->clip_key != NULL)
         MB_TRY(mb_cfg_real(c, a->clip_key, 1e-6, 1e9, &clip, NULL));
     m->clip_qkv = (float)clip;
@@ -153,10 +163,58 @@ static enum mb_status load_flags(struct mb_model *m, const struct mb_arch *a, co
     return MB_OK;
 }
 
+/* ---------------------------------------------------------------- layers that do not rotate */
+/* A list of one entry a layer, 1: rotates; absent, null or empty: all but every no_rope_layer_interval-th. */
+static enum mb_status load_still(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    int64_t interval = 4;
+    size_t n = 0;
+
+    m->still = calloc((size_t)m->layers + 1, 1);
+    int64_t *rotates = calloc((size_t)m->layers + 1, sizeof *rotates);
+    enum mb_status st = m->still != NULL && rotates != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for %d layers", m->layers);
+    if (st == MB_OK && a->still_layers)
+        st = mb_cfg_ints(c, "no_rope_layers", 0, 1, rotates, (size_t)m->layers, &n);
+    if (st == MB_OK && a->still_layers)
+        st = mb_cfg_int(c, "no_rope_layer_interval", 1, INT32_MAX, &interval, NULL);
+    if (st == MB_OK && n != 0 && n != (size_t)m->layers)
+        st = mb_error(MB_MODEL, "%s: no_rope_layers: expected a list of %d, found %zu", c->path, m->layers, n);
+    for (int32_t l = 0; st == MB_OK && a->still_layers && l < m->layers; l++)
+        m->still[l] = n > 0 ? rotates[l] == 0 : (l + 1) % interval == 0;
+    free(rotates);
+    return st;
+}
+
+/* attn_temperature_tuning: queries of layers that do not rotate grow with the position. Some files have a number for true. */
+static enum mb_status load_growth(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    double growth = 0.1, unit = 8192;
+    const json_t *v;
+
+    if (!a->still_layers)
+        return MB_OK;
+    MB_TRY(mb_cfg_get(c, "attn_temperature_tuning", &v, NULL, 0));
+    if (v != NULL && (json_is_false(v) || (json_is_number(v) && json_number_value(v) == 0)))
+        return MB_OK;
+    MB_TRY(mb_cfg_real(c, "attn_scale", 0, 1e6, &growth, NULL));
+    MB_TRY(mb_cfg_real(c, "floor_scale", 1, 1e12, &unit, NULL));
+    m->q_growth = growth;
+    m->q_unit = unit;
+    m->q_shift = 1;
+    m->q_still_only = true;
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- windows */
+static bool types_rule(enum mb_window_rule r)
+{
+    return r == WIN_ALTERNATE || r == WIN_BEHIND || r == WIN_CHUNKS;
+}
+
 /* layer_types, where it is given, must say what the windows say, except where it is the rule. */
 static enum mb_status load_layer_types(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, int32_t window)
 {
+    const char *name = a->window == WIN_CHUNKS ? "chunked_attention" : "sliding_attention";
     const json_t *v;
     char text[96];
 
@@ -169,47 +227,73 @@ static enum mb_status load_layer_types(struct mb_model *m, const struct mb_arch 
     for (int32_t l = 0; l < m->layers; l++) {
         const json_t *x = json_array_get(v, (size_t)l);
         const char *s = json_string_value(x);
-        bool slides = s != NULL && strcmp(s, "sliding_attention") == 0;
+        bool slides = s != NULL && strcmp(s, name) == 0;
         if (!slides && (s == NULL || strcmp(s, "full_attention") != 0))
-            return mb_error(MB_MODEL, "%s: layer_types: expected sliding_attention or full_attention, found %s", c->path,
+            return mb_error(MB_MODEL, "%s: layer_types: expected %s or full_attention, found %s", c->path, name,
                             mb_cfg_text(x, text, sizeof text));
-        if (a->window != WIN_ALTERNATE && slides != (m->window[l] > 0))
+        if (!types_rule(a->window) && slides != (m->window[l] > 0))
             return mb_error(MB_MODEL, "%s: layer_types: expected %s for layer %d of %s, found %s (mixed layers are not supported)",
-                            c->path, slides ? "full_attention" : "sliding_attention", l, a->name, s);
+                            c->path, slides ? "full_attention" : name, l, a->name, s);
         m->window[l] = slides ? window : 0;
     }
     return MB_OK;
 }
 
+static bool has_window(const struct mb_model *m, enum mb_window_rule r, int32_t l, int64_t from)
+{
+    switch (r) {
+    case WIN_NONE:
+        return false;
+    case WIN_ALL:
+        return true;
+    case WIN_ALTERNATE:
+        return l % 2 == 0;
+    case WIN_BEHIND:
+        return l >= from;
+    case WIN_CHUNKS:
+        return !m->still[l];
+    }
+    return false;
+}
+
 static enum mb_status load_windows(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
 {
-    int64_t w = json_object_get(c->root, "sliding_window") == NULL ? a->window_default : 0;
+    const char *key = a->window == WIN_CHUNKS ? "attention_chunk_size" : "sliding_window";
+    int64_t w = json_object_get(c->root, key) == NULL ? a->window_default : 0, from = 0;
 
     m->window = calloc((size_t)m->layers + 1, sizeof *m->window);
     if (m->window == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %d layers", m->layers);
     if (a->window != WIN_NONE)
-        MB_TRY(mb_cfg_int(c, "sliding_window", 1, INT32_MAX, &w, NULL));
+        MB_TRY(mb_cfg_int(c, key, 1, INT32_MAX, &w, NULL));
+    if (a->window == WIN_BEHIND && w > 0)
+        MB_TRY(mb_cfg_need_int(c, "max_window_layers", 0, INT32_MAX, &from));
     for (int32_t l = 0; l < m->layers; l++)
-        m->window[l] = a->window == WIN_ALL || (a->window == WIN_ALTERNATE && l % 2 == 0) ? (int32_t)w : 0;
+        m->window[l] = has_window(m, a->window, l, from) ? (int32_t)w : 0;
+    m->chunked = a->window == WIN_CHUNKS;
     if (a->window == WIN_ALTERNATE && w == 0)
         return mb_error(MB_MODEL, "%s: sliding_window: expected an integer from 1 to %d, found null", c->path, INT32_MAX);
     return load_layer_types(m, a, c, (int32_t)w);
 }
 
 /* ---------------------------------------------------------------- what is not supported */
-static enum mb_status refuse_flags(const struct mb_arch *a, const struct mb_cfg *c)
+/* Keys "a|b" that are there must say `want`; a number counts as true unless it is 0. */
+static enum mb_status want_flags(const struct mb_arch *a, const struct mb_cfg *c, const char *keys, bool want)
 {
-    char key[64];
+    char key[64], text[96];
+    const json_t *v;
 
-    for (const char *p = a->refuse; p != NULL && *p != 0;) {
+    for (const char *p = keys; p != NULL && *p != 0;) {
         size_t n = strcspn(p, "|");
-        bool set = false;
         memcpy(key, p, n);
         key[n] = 0;
-        MB_TRY(mb_cfg_bool(c, key, &set));
-        if (set)
-            return mb_error(MB_MODEL, "%s: %s: expected false (true is not supported for %s), found true", c->path, key, a->name);
+        MB_TRY(mb_cfg_get(c, key, &v, NULL, 0));
+        bool set = json_is_true(v) || (json_is_number(v) && json_number_value(v) != 0);
+        if (v != NULL && !json_is_boolean(v) && !json_is_number(v))
+            return mb_error(MB_MODEL, "%s: %s: expected true or false, found %s", c->path, key, mb_cfg_text(v, text, sizeof text));
+        if (v != NULL && set != want)
+            return mb_error(MB_MODEL, "%s: %s: expected %s (another value is not supported for %s), found %s", c->path, key,
+                            want ? "true" : "false", a->name, mb_cfg_text(v, text, sizeof text));
         p += n + (p[n] == '|');
     }
     return MB_OK;
@@ -225,13 +309,31 @@ static enum mb_status load_storage(const struct mb_cfg *c, struct mb_quant *q)
     return MB_OK;
 }
 
+/* Mechanisms that would change every result, under whatever model_type they come. */
+static enum mb_status refuse_mechanisms(const struct mb_cfg *c)
+{
+    static const char *const keys[] = {"index_topk", "index_n_heads", "linear_num_key_heads", "linear_num_value_heads",
+                                       "linear_attn_config"};
+    const json_t *v;
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        MB_TRY(mb_cfg_get(c, keys[i], &v, NULL, 0));
+        if (v != NULL)
+            return mb_error(MB_MODEL, "%s: %s: expected nothing (%s is not supported), found a value", c->path, keys[i],
+                            keys[i][0] == 'i' ? "sparse attention by an indexer" : "linear attention");
+    }
+    return MB_OK;
+}
+
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q)
 {
-    MB_TRY(refuse_flags(a, c));
     MB_TRY(load_storage(c, q));
+    MB_TRY(refuse_mechanisms(c));
+    MB_TRY(want_flags(a, c, a->refuse, false));
+    MB_TRY(want_flags(a, c, a->demand, true));
     MB_TRY(mb_load_quant(c, q));
     MB_TRY(load_sizes(m, c));
-    MB_TRY(a->mla ? load_mla(m, c) : load_gqa(m, c));
+    MB_TRY(a->mla ? load_mla(m, c) : load_gqa(m, a, c));
     if ((int64_t)m->heads * m->head_dim > MAX_WIDTH || (int64_t)m->heads * m->v_dim > MAX_WIDTH)
         return mb_error(MB_MODEL, "%s: num_attention_heads: expected heads x width of at most %d, found %d x %d", c->path,
                         MAX_WIDTH, m->heads, m->head_dim > m->v_dim ? m->head_dim : m->v_dim);
@@ -239,5 +341,7 @@ enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const
     MB_TRY(load_act(m, a, c));
     MB_TRY(load_flags(m, a, c));
     MB_TRY(load_scalars(m, a, c));
+    MB_TRY(load_still(m, a, c));
+    MB_TRY(load_growth(m, a, c));
     return load_windows(m, a, c);
 }

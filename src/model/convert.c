@@ -50,6 +50,8 @@ float mb_element_f32(enum mb_storage storage, const void *base, int64_t at)
         return from_bf16(((const uint16_t *)base)[at]);
     case MB_STORE_F8E4M3:
         return from_f8(((const uint8_t *)base)[at]);
+    case MB_STORE_F8E5M2: /* the upper byte of an f16 */
+        return from_f16((uint16_t)(((const uint8_t *)base)[at] << 8));
     }
     return 0;
 }

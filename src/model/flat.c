@@ -137,11 +137,11 @@ static bool scale_fits(const struct mb_model *files, const struct mb_tensor *t)
 
     if (t->scale_bytes == 0)
         return true;
-    if (t->block_n < 1 || t->block_k < 1 || t->scale_n0 < 0 || t->scale_k0 < 0 || t->scale_stride < 1 || t->scale_n0 > t->n ||
-        t->scale_k0 > t->k || (t->scale_k0 + t->k - 1) / t->block_k >= t->scale_stride)
+    if (t->block_n < 1 || t->block_k < 1 || t->scale_n0 < 0 || t->scale_k0 < 0 || t->scale_stride < 1 || t->scale_n0 > INT32_MAX ||
+        t->scale_k0 > t->k || t->scale_storage > MB_STORE_BF16 || (t->scale_k0 + t->k - 1) / t->block_k >= t->scale_stride)
         return false;
     rows = (uint64_t)((t->scale_n0 + t->n - 1) / t->block_n + 1);
-    if (!mb_mul_ok(rows, 4 * (uint64_t)t->scale_stride, &need) || need > t->scale_bytes)
+    if (!mb_mul_ok(rows, (uint64_t)mb_storage_size((enum mb_storage)t->scale_storage) * (uint64_t)t->scale_stride, &need) || need > t->scale_bytes)
         return false;
     return files->n_files == 0 || (t->scale_file < files->n_files && mb_add_ok(t->scale_offset, t->scale_bytes, &end) &&
                                    end <= files->file_bytes[t->scale_file]);
@@ -149,7 +149,7 @@ static bool scale_fits(const struct mb_model *files, const struct mb_tensor *t)
 
 enum mb_status mb_flat_check_tensor(const struct mb_model *files, const struct mb_tensor *t)
 {
-    if (t->role >= MB_T_COUNT || t->storage > MB_STORE_F8E4M3 || t->layer < -1 || t->expert < -1 || t->n < 1 || t->k < 1 ||
+    if (t->role >= MB_T_COUNT || t->storage > MB_STORE_LAST || t->layer < -1 || t->expert < -1 || t->n < 1 || t->k < 1 ||
         t->n > INT32_MAX || t->k > INT32_MAX || !scale_fits(files, t))
         return mb_flat_damaged("a tensor");
     if (files->n_files == 0)

@@ -12,12 +12,13 @@ enum mb_quant_method {
     MB_QUANT_NONE, MB_QUANT_MXFP4, MB_QUANT_COMPRESSED, MB_QUANT_AWQ, MB_QUANT_GPTQ, MB_QUANT_GPTQ_V2, MB_QUANT_MODELOPT
 };
 
-/* Storage as config.json describes it. FP8 blocks: block_n 0: none. storage: of unquantised tensors, where no file says.
- * group_size: columns that share a scale, as many sizes as the config names. */
+/* Storage as config.json describes it. fp8: matrices may be; its blocks: block_n 0: scales are of whole rows or whole tensors.
+ * storage: of unquantised tensors, where no file says. group_size: columns that share a scale, as many sizes as the config names. */
 #define MB_QUANT_SIZES 8
 struct mb_quant {
     enum mb_quant_method method; /* of packed formats */
     int32_t group_size[MB_QUANT_SIZES], n_sizes;
+    bool fp8, by_row;
     int32_t block_n, block_k;
     enum mb_storage storage;
 };
@@ -35,6 +36,9 @@ enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c);
 enum mb_status mb_load_generation(struct mb_model *m, const char *dir);
 /* The tensor table from names and shapes; marks what it uses in s. s NULL: shapes and storage as the config lets expect. */
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q);
+/* A stored LM head of a model whose config ties it to the embedding (entries of s, checked shapes not needed): warns if it differs.
+ * A sample of the rows is compared. Errors: MB_MODEL, MB_IO, MB_NO_MEMORY. */
+enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head);
 /* A size of the model (enum mb_dim). */
 int64_t mb_dim_value(const struct mb_model *m, uint8_t d);
 #endif

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "base/fs.h"
 #include "base/log.h"
+#include "model/foreign.h"
 #include "model/load.h"
 
 void mb_model_destroy(struct mb_model *m)
@@ -19,6 +20,7 @@ void mb_model_destroy(struct mb_model *m)
     free(m->dir);
     free(m->is_moe);
     free(m->window);
+    free(m->still);
     free(m->inv_freq);
     free(m->inv_freq_long);
     free(m->tensors);
@@ -29,7 +31,7 @@ void mb_model_destroy(struct mb_model *m)
 /* ---------------------------------------------------------------- which architecture */
 static enum mb_status list_known(const char *path, const char *key, const char *found)
 {
-    char known[512];
+    char known[1024];
     size_t at = 0;
     int n;
     const struct mb_arch *all = mb_arch_all(&n);
@@ -54,6 +56,9 @@ static enum mb_status find_arch(const struct mb_cfg *c, const struct mb_arch **o
     *out = mb_arch_find(type, cls);
     if (*out != NULL)
         return MB_OK;
+    const char *why = type != NULL ? mb_arch_refusal(type) : NULL;
+    if (why != NULL)
+        return mb_error(MB_MODEL, "%s: model_type: %s: %s", c->path, type, why);
     snprintf(text, sizeof text, "%.90s", type != NULL ? type : cls != NULL ? cls : "nothing");
     return list_known(c->path, type == NULL && cls != NULL ? "architectures" : "model_type", text);
 }
@@ -68,7 +73,7 @@ static enum mb_status count_params(struct mb_model *m, const struct mb_cfg *c)
     m->params_total = m->params_active = 0;
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
-        f8 = f8 || t->storage == MB_STORE_F8E4M3;
+        f8 = f8 || mb_storage_fp8((enum mb_storage)t->storage);
         half = half || t->storage == MB_STORE_BF16 || t->storage == MB_STORE_F16 || t->packed > 0;
         if (t->layer >= m->layers)
             continue; /* the MTP module is not part of the model's size */
@@ -105,6 +110,29 @@ static enum mb_status load_files(struct mb_model *m, const struct mb_arch *a, co
     return st;
 }
 
+/* A model with parts for images or sound: the text part's settings, and what it lacks from beside them. New reference, or NULL
+ * without memory. */
+static json_t *text_part(json_t *root)
+{
+    json_t *text = json_object_get(root, "text_config"), *own, *part;
+
+    if (!json_is_object(text))
+        return json_incref(root);
+    part = json_copy(text);
+    own = json_copy(root);
+    if (part != NULL && own != NULL) {
+        json_object_del(own, "text_config");
+        if (json_object_get(part, "model_type") != NULL)
+            json_object_del(own, "architectures");
+        if (json_object_update_missing(part, own) != 0) {
+            json_decref(part);
+            part = NULL;
+        }
+    }
+    json_decref(own);
+    return part;
+}
+
 static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, bool alone, int32_t k_override)
 {
     const struct mb_arch *a;
@@ -136,10 +164,17 @@ enum mb_status mb_model_open(const char *dir, int32_t k_override, struct mb_mode
         m->dir = strdup(dir);
     if (m == NULL || path == NULL || m->dir == NULL)
         st = mb_error(MB_NO_MEMORY, "no memory for a model");
+    const char *kind = st == MB_OK ? mb_foreign_file(path) : NULL;
+    if (kind != NULL)
+        st = mb_error(MB_MODEL, "%s: expected a model directory or a config.json, found %s", path, kind);
     if (st == MB_OK)
         st = mb_json_load(path, MB_MAX_CONFIG_BYTES, MB_MODEL, &root);
+    json_t *text = st == MB_OK ? text_part(root) : NULL;
+    if (st == MB_OK && text == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for %s", path);
     if (st == MB_OK)
-        st = load_all(m, &(struct mb_cfg){root, path, ""}, alone, k_override);
+        st = load_all(m, &(struct mb_cfg){text, path, ""}, alone, k_override);
+    json_decref(text);
     json_decref(root);
     free(path);
     if (st == MB_OK)

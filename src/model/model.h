@@ -38,9 +38,11 @@ struct mb_tensor {
     int32_t layer, expert; /* -1 where it has none */
     uint64_t offset;       /* bytes from the start of the file */
     int64_t n, k, stride_n, stride_k;
-    /* FP8 block scales (f32 [ceil(rows/bn), ceil(cols/bk)] of the stored tensor); scale_bytes 0: none */
+    /* FP8 scales ([ceil(rows/bn), ceil(cols/bk)] of the stored tensor, one for all or one a row being blocks of that size);
+     * scale_bytes, in the file, 0: none */
     uint64_t scale_offset, scale_bytes;
     uint16_t scale_file;
+    uint8_t scale_storage; /* enum mb_storage: F32, F16 or BF16, widened when read */
     int32_t block_n, block_k, scale_stride; /* blocks per stored row */
     int64_t scale_n0, scale_k0;             /* stored position of element (0, 0) */
     /* 0, or 1 + index in the model's table of packed weights: then storage is MB_STORE_F32, what a reader makes of it, and
@@ -48,7 +50,12 @@ struct mb_tensor {
     int32_t packed;
 };
 
-enum mb_qknorm { MB_QKNORM_NONE, MB_QKNORM_HEAD, MB_QKNORM_WHOLE };
+/* Norm of q and k: of each head, of all heads as one vector, of each head behind the rotation, and this without a weight. */
+enum mb_qknorm { MB_QKNORM_NONE, MB_QKNORM_HEAD, MB_QKNORM_WHOLE, MB_QKNORM_HEAD_AFTER, MB_QKNORM_BARE_AFTER };
+static inline bool mb_qknorm_by_head(enum mb_qknorm k)
+{
+    return k == MB_QKNORM_HEAD || k == MB_QKNORM_HEAD_AFTER || k == MB_QKNORM_BARE_AFTER;
+}
 enum mb_model_dtype { MB_PATH_F32, MB_PATH_BF16, MB_PATH_FP8, MB_PATH_INT8 };
 
 #define MB_MAX_EOS 16
@@ -67,6 +74,8 @@ struct mb_model {
     int64_t max_positions;
     uint8_t *is_moe;                          /* [layers (+1 MTP)] */
     int32_t *window;                          /* [layers (+1)]: 0 = full */
+    bool chunked;                             /* windows are runs of positions that do not slide (Llama-4) */
+    uint8_t *still;                           /* [layers (+1)]: not 0: q and k are neither rotated nor normed (NoPE) */
     int32_t moe_layers;                       /* number of set is_moe among the first `layers` */
 
     /* mechanisms */
@@ -79,10 +88,13 @@ struct mb_model {
     float softcap;     /* 0: none */
     bool sinks;
     enum mb_rope_style rope_style;
-    int32_t rope_dim;
+    int32_t rope_dim;  /* columns of each head that turn: the first ones; in MLA the last ones */
     float *inv_freq;   /* [rope_dim / 2]: computed in f64, rounded to f32 */
     float *inv_freq_long; /* longrope's second set, or NULL */
     double rope_att, rope_att_long; /* cos and sin are multiplied by it (in f64) */
+    double q_growth, q_unit;        /* queries are multiplied by 1 + growth * ln(1 + floor((pos + shift) / unit)); growth 0: not */
+    int32_t q_shift;
+    bool q_still_only;              /* only in layers that do not rotate */
     int64_t rope_switch;            /* longrope: long if prompt + max_tokens exceed it; 0: never */
     bool mla;
     int32_t q_lora, kv_lora, nope, rope_mla;
@@ -92,6 +104,8 @@ struct mb_model {
     struct mb_router router;        /* experts = 0: dense model */
     bool shared_gate;               /* sigmoid scalar gate on the shared expert */
     float embed_scale, logit_scale; /* 1: none */
+    float residual_scale;           /* what a block adds to the residual stream is multiplied by it; 1: none */
+    bool weight_inside;             /* a router's weight multiplies the expert's input, not its output (Llama-4) */
     bool tied;
     int32_t mtp_layers;             /* 0 or 1 */
 
@@ -136,6 +150,9 @@ void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions,
 
 /* Takes the defaults for requests from another file than generation_config.json; NULL: there are none. Local. Errors: MB_MODEL. */
 enum mb_status mb_model_generation(struct mb_model *m, const char *path);
+
+/* [positions] factors of the queries (q_growth), in f64, rounded to f32. Local. */
+void mb_model_query_table(const struct mb_model *m, int64_t positions, float *out);
 
 /* Hash of the model's identity for provenance and resume: bytes of config.json and generation_config.json, file names and
  * sizes, headers. The full content hash is left to `check`. */

@@ -16,6 +16,7 @@ static void clear_pointers(struct mb_model *m)
     m->file_bytes = NULL;
     m->is_moe = NULL;
     m->window = NULL;
+    m->still = NULL;
     m->inv_freq = m->inv_freq_long = NULL;
     m->tensors = NULL;
     m->packed = NULL;
@@ -29,6 +30,7 @@ static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
     MB_TRY(mb_flat_put_files(b, m));
     MB_TRY(mb_bytes_put(b, m->is_moe, layers));
     MB_TRY(mb_bytes_put(b, m->window, layers * sizeof *m->window));
+    MB_TRY(mb_bytes_put(b, m->still, layers));
     MB_TRY(mb_bytes_put(b, m->inv_freq, half * sizeof *m->inv_freq));
     MB_TRY(mb_bytes_put(b, &has_long, 1));
     if (has_long)
@@ -67,6 +69,7 @@ static enum mb_status take_arrays(struct mb_flat *f, struct mb_model *m)
     MB_TRY(mb_flat_take_files(f, m));
     MB_TRY(mb_flat_take_array(f, layers, 1, &m->is_moe));
     MB_TRY(mb_flat_take_array(f, layers, sizeof *m->window, &m->window));
+    MB_TRY(mb_flat_take_array(f, layers, 1, &m->still));
     MB_TRY(mb_flat_take_array(f, half, sizeof *m->inv_freq, &m->inv_freq));
     MB_TRY(mb_flat_take(f, &has_long, 1));
     if (has_long)

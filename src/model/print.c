@@ -27,11 +27,14 @@ const char *mb_role_name(enum mb_role role)
 static void print_attention(FILE *f, const struct mb_model *m)
 {
     static const char *const norms[] = {[MB_QKNORM_NONE] = "", [MB_QKNORM_HEAD] = ", q and k normed per head",
-                                        [MB_QKNORM_WHOLE] = ", q and k normed whole"};
-    int32_t sliding = 0, window = 0;
+                                        [MB_QKNORM_WHOLE] = ", q and k normed whole",
+                                        [MB_QKNORM_HEAD_AFTER] = ", q and k normed per head after the rotation",
+                                        [MB_QKNORM_BARE_AFTER] = ", q and k normed per head after the rotation, without weights"};
+    int32_t sliding = 0, window = 0, still = 0;
 
     for (int32_t l = 0; l < m->layers; l++) {
         sliding += m->window[l] > 0;
+        still += m->still[l] != 0;
         window = m->window[l] > 0 ? m->window[l] : window;
     }
     if (m->mla)
@@ -46,7 +49,11 @@ static void print_attention(FILE *f, const struct mb_model *m)
     if (m->softcap > 0)
         fprintf(f, ", scores capped at %g", (double)m->softcap);
     if (sliding > 0)
-        fprintf(f, ", window %d in %d of %d layers", window, sliding, m->layers);
+        fprintf(f, ", %s %d in %d of %d layers", m->chunked ? "chunks of" : "window", window, sliding, m->layers);
+    if (still > 0)
+        fprintf(f, ", no rotation in %d layers", still);
+    if (m->q_growth != 0)
+        fprintf(f, ", queries grow by %g ln every %g positions", m->q_growth, m->q_unit);
     fprintf(f, "\nrotary    : width %d, %s, %s", m->rope_dim, m->rope_style == MB_ROPE_HALF ? "half-split" : "interleaved",
             m->inv_freq_long != NULL ? "long and short factors" : "one set of frequencies");
     fprintf(f, ", amplitude %.6g, score scale %.6g, positions up to %" PRId64 "\n", m->rope_att, (double)m->attn_scale,
@@ -58,9 +65,12 @@ static void print_router(FILE *f, const struct mb_model *m)
     static const char *const kinds[] = {
         [MB_ROUTER_SOFTMAX] = "softmax, top-k", [MB_ROUTER_SOFTMAX_GROUPED] = "softmax, group-limited top-k",
         [MB_ROUTER_SIGMOID_GROUPED] = "sigmoid with choice bias, group-limited top-k",
-        [MB_ROUTER_TOPK_SOFTMAX] = "top-k, softmax over the chosen", [MB_ROUTER_SPARSEMIXER] = "sparsemixer"};
+        [MB_ROUTER_TOPK_SOFTMAX] = "top-k, softmax over the chosen", [MB_ROUTER_SPARSEMIXER] = "sparsemixer",
+        [MB_ROUTER_SOFTMAX_PAIRS] = "softmax, group-limited top-k", [MB_ROUTER_SOFTMAX_BIAS] = "softmax with choice bias, top-k",
+        [MB_ROUTER_TOPK_SIGMOID] = "top-k, sigmoid of each of the chosen"};
     static const char *const renorms[] = {[MB_RENORM_NONE] = "not normalised", [MB_RENORM_SUM] = "divided by their sum",
-                                          [MB_RENORM_SUM_EPS] = "divided by their sum", [MB_RENORM_PNORM] = "divided by their p-norm"};
+                                          [MB_RENORM_SUM_EPS] = "divided by their sum", [MB_RENORM_PNORM] = "divided by their p-norm",
+                                          [MB_RENORM_SUM_MIN] = "divided by their sum"};
     const struct mb_router *r = &m->router;
 
     if (r->experts == 0) {
@@ -75,6 +85,8 @@ static void print_router(FILE *f, const struct mb_model *m)
     fprintf(f, ", weights %s", renorms[r->renorm]);
     if (r->scale != 1)
         fprintf(f, ", times %g", (double)r->scale);
+    if (m->weight_inside)
+        fprintf(f, ", on the expert's input");
     fprintf(f, "\n");
     if (m->shared_ffn > 0)
         fprintf(f, "shared    : width %d%s\n", m->shared_ffn, m->shared_gate ? ", gated" : "");
@@ -96,6 +108,8 @@ static void print_rest(FILE *f, const struct mb_model *m)
     fprintf(f, "head      : %s%s", m->tied ? "tied to the embedding" : "its own", m->head_bias ? ", bias" : "");
     if (m->embed_scale != 1 || m->logit_scale != 1)
         fprintf(f, ", embedding times %g, logits times %g", (double)m->embed_scale, (double)m->logit_scale);
+    if (m->residual_scale != 1)
+        fprintf(f, ", blocks times %g", (double)m->residual_scale);
     fprintf(f, "\n");
     if (m->mtp_layers > 0)
         fprintf(f, "MTP       : %d module\n", m->mtp_layers);
@@ -139,10 +153,10 @@ static void print_packed(FILE *f, const struct mb_model *m)
 static void print_storage(FILE *f, const struct mb_model *m)
 {
     static const char *const names[] = {[MB_STORE_F32] = "f32", [MB_STORE_F16] = "f16", [MB_STORE_BF16] = "bf16",
-                                        [MB_STORE_F8E4M3] = "fp8"};
+                                        [MB_STORE_F8E4M3] = "fp8", [MB_STORE_F8E5M2] = "fp8 e5m2"};
     static const char *const paths[] = {[MB_PATH_F32] = "f32", [MB_PATH_BF16] = "bf16", [MB_PATH_FP8] = "fp8",
                                         [MB_PATH_INT8] = "int8"};
-    uint64_t bytes[4] = {0}, expert = 0, total = 0;
+    uint64_t bytes[MB_STORE_LAST + 1] = {0}, expert = 0, total = 0;
 
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
@@ -153,7 +167,7 @@ static void print_storage(FILE *f, const struct mb_model *m)
     }
     fprintf(f, "parameters: %" PRId64 " in all, %" PRId64 " active per token\n", m->params_total, m->params_active);
     fprintf(f, "tensors   : %" PRId64 ", %" PRIu64 " bytes (%" PRIu64 " in experts)", m->n_tensors, total, expert);
-    for (int s = 0; s < 4; s++)
+    for (int s = 0; s <= MB_STORE_LAST; s++)
         if (bytes[s] > 0)
             fprintf(f, ", %s %" PRIu64, names[s], bytes[s]);
     print_packed(f, m);

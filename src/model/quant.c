@@ -28,22 +28,31 @@ static enum mb_status text(const struct mb_cfg *c, const char *key, const char *
     return one_of(c, key, list, *out);
 }
 
-static enum mb_status load_fp8(const struct mb_cfg *c, struct mb_quant *q)
+static enum mb_status load_blocks(const struct mb_cfg *c, const char *key, struct mb_quant *q)
 {
-    const char *fmt = "e4m3", *scheme = "dynamic";
     int64_t block[2];
     size_t n;
 
-    MB_TRY(text(c, KEY("fmt"), "e4m3", &fmt));
-    MB_TRY(text(c, KEY("activation_scheme"), "dynamic", &scheme));
-    MB_TRY(mb_cfg_ints(c, KEY("weight_block_size"), 1, MAX_BLOCK, block, 2, &n));
+    MB_TRY(mb_cfg_ints(c, key, 1, MAX_BLOCK, block, 2, &n));
+    if (n == 0)
+        return MB_OK;
     if (n != 2)
-        return mb_error(MB_MODEL,
-                        "%s: quantization_config.weight_block_size: expected two integers, found %zu",
-                        c->path, n);
+        return mb_error(MB_MODEL, "%s: %s%s: expected two integers, found %zu", c->path, c->at, key, n);
     q->block_n = (int32_t)block[0];
     q->block_k = (int32_t)block[1];
     return MB_OK;
+}
+
+/* Without blocks there is a scale for each row or for each tensor. Scales of activations are not used: nothing is
+ * quantised on the way. */
+static enum mb_status load_fp8(const struct mb_cfg *c, struct mb_quant *q)
+{
+    const char *fmt = "e4m3", *scheme = "dynamic";
+
+    MB_TRY(text(c, KEY("fmt"), "e4m3|float8_e4m3fn|e5m2|float8_e5m2", &fmt));
+    MB_TRY(text(c, KEY("activation_scheme"), "dynamic|static", &scheme));
+    q->fp8 = true;
+    return load_blocks(c, KEY("weight_block_size"), q);
 }
 
 static enum mb_status load_mxfp4(const struct mb_cfg *c, struct mb_quant *q)
@@ -85,12 +94,40 @@ static enum mb_status group_sizes(const struct mb_cfg *c, struct mb_quant *q)
     return MB_OK;
 }
 
+/* FP8 of compressed-tensors: every group must be of 8-bit floats with a scale for a tensor, a row or a block. */
+static enum mb_status load_floats(const struct mb_cfg *c, struct mb_quant *q)
+{
+    const json_t *groups, *g;
+    const char *name;
+
+    q->fp8 = true;
+    MB_TRY(mb_cfg_get(c, KEY("config_groups"), &groups, NULL, 0));
+    json_object_foreach((json_t *)groups, name, g)
+    {
+        struct mb_cfg w = {json_object_get(g, "weights"), c->path, KEY("config_groups.*.weights.")};
+        const char *type = "float", *strategy = "tensor";
+        int64_t bits = 8;
+        if (!json_is_object(w.root))
+            return mb_error(MB_MODEL, "%s: quantization_config.config_groups.%.60s.weights: expected an object, found %s", c->path,
+                            name, mb_json_type(w.root));
+        MB_TRY(mb_cfg_int(&w, "num_bits", 8, 8, &bits, NULL));
+        MB_TRY(text(&w, "type", "float", &type));
+        MB_TRY(text(&w, "strategy", "tensor|channel|block", &strategy));
+        if (strcmp(strategy, "block") == 0)
+            MB_TRY(load_blocks(&w, "block_structure", q));
+        q->by_row = q->by_row || strcmp(strategy, "channel") == 0;
+    }
+    return MB_OK;
+}
+
 static enum mb_status load_compressed(const struct mb_cfg *c, struct mb_quant *q)
 {
     const char *format = "pack-quantized";
 
-    MB_TRY(
-        text(c, KEY("format"), "pack-quantized|int-quantized|nvfp4-pack-quantized|mixed-precision", &format));
+    MB_TRY(text(c, KEY("format"),
+                "pack-quantized|int-quantized|nvfp4-pack-quantized|mixed-precision|float-quantized|naive-quantized", &format));
+    if (mb_arch_lists("float-quantized|naive-quantized", format))
+        return load_floats(c, q);
     q->method = MB_QUANT_COMPRESSED;
     return group_sizes(c, q);
 }
@@ -124,7 +161,10 @@ static enum mb_status load_modelopt(const struct mb_cfg *c, struct mb_quant *q)
 {
     const char *algo = "NVFP4";
 
-    MB_TRY(text(c, KEY("quant_algo"), "NVFP4", &algo));
+    MB_TRY(text(c, KEY("quant_algo"), "NVFP4|FP8", &algo));
+    q->fp8 = strcmp(algo, "FP8") == 0;
+    if (q->fp8)
+        return MB_OK;
     q->method = MB_QUANT_MODELOPT;
     return MB_OK;
 }

@@ -40,6 +40,8 @@ struct mb_reader {
     } fds[N_FDS];
     struct window data, scale;
     struct unpack u;
+    uint8_t *wide; /* scales of another type as f32 */
+    size_t wide_cap;
     uint64_t bytes;
 };
 
@@ -76,6 +78,7 @@ void mb_reader_destroy(struct mb_reader *r)
     mb_free(r->u.g_idx);
     mb_free(r->u.scratch);
     mb_free(r->u.rows);
+    mb_free(r->wide);
     free(r);
 }
 
@@ -174,6 +177,19 @@ static void packed_sizes_of(const struct mb_model *m, int64_t elements, struct p
     z->scale = z->scale > 0 ? least(most(z->scale + 2 * (int64_t)ALIGN, WINDOW_MIN), largest_file(m)) : 0;
 }
 
+/* f32 room for the largest scales that are stored in another type. */
+static int64_t wide_scales(const struct mb_model *m)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < m->n_tensors; i++) {
+        const struct mb_tensor *t = m->tensors + i;
+        if (t->scale_bytes > 0 && t->scale_storage != MB_STORE_F32)
+            n = most(n, 4 * (int64_t)(t->scale_bytes / (uint64_t)mb_storage_size((enum mb_storage)t->scale_storage)));
+    }
+    return n;
+}
+
 /* Shapes of a hostile model are limits only: what does not fit a chunk is read in several. */
 void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
 {
@@ -190,6 +206,7 @@ void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
     *out = (struct mb_load_sizes){.elements = n,
                                   .window = least(window, largest_file(m)) * (fp8 ? 2 : 1) +
                                             z.scale + z.zero + z.g_idx + z.scratch + z.rows,
+                                  .scales = fp8 ? wide_scales(m) : 0,
                                   .pack = n * (half && !wide_rows ? 2 : 4),
                                   .f32 = 4 * (half ? least(n, vectors) : n)};
 }
@@ -345,12 +362,27 @@ void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t)
     free(path);
 }
 
+/* The tensor's scales in f32. */
+static enum mb_status get_scales(struct mb_reader *r, const struct mb_tensor *t, const float **out)
+{
+    size_t size = (size_t)mb_storage_size((enum mb_storage)t->scale_storage), n = t->scale_bytes / size;
+    struct mb_host_matrix m = {.storage = (enum mb_storage)t->scale_storage, .n = 1, .k = (int64_t)n, .stride_n = (int64_t)n, .stride_k = 1};
+
+    MB_TRY(get_bytes(r, &r->scale, t->scale_file, t->scale_offset, t->scale_bytes, size, &m.base));
+    *out = m.base;
+    if (m.storage == MB_STORE_F32)
+        return MB_OK;
+    MB_TRY(reserve(r, &r->wide, &r->wide_cap, n * sizeof(float)));
+    mb_host_to_f32(&m, (float *)(void *)r->wide);
+    *out = (const float *)(const void *)r->wide;
+    return MB_OK;
+}
+
 enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
 {
     enum mb_storage storage = (enum mb_storage)t->storage;
     uint64_t size = (uint64_t)mb_storage_size(storage);
     struct mb_host_matrix h = {.storage = storage, .n = n, .k = t->k, .stride_n = t->stride_n, .stride_k = t->stride_k};
-    const void *scale = NULL;
 
     if (n0 < 0 || n < 1 || n > t->n || n0 > t->n - n)
         return mb_error(MB_BUG, "rows %lld + %lld of a tensor of %lld", (long long)n0, (long long)n, (long long)t->n);
@@ -360,8 +392,7 @@ enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, in
     uint64_t span = (uint64_t)((n - 1) * t->stride_n + (t->k - 1) * t->stride_k + 1) * size;
     MB_TRY(get_bytes(r, &r->data, t->file, off, span, size, &h.base));
     if (t->scale_bytes > 0) {
-        MB_TRY(get_bytes(r, &r->scale, t->scale_file, t->scale_offset, t->scale_bytes, sizeof(float), &scale));
-        h.scale = scale;
+        MB_TRY(get_scales(r, t, &h.scale));
         h.block_n = t->block_n;
         h.block_k = t->block_k;
         h.scale_stride = t->scale_stride;

@@ -8,10 +8,10 @@
 #define MB_LOAD_CHUNK ((int64_t)16 << 20)
 
 /* What loading a model takes beside its weights: elements of a tensor that are read at once, and bytes of the reader's
- * window over files (for packed weights: of all their parts and the decoded rows, too), of such a chunk as it is sent on, and
- * of rows of vectors in f32. O(files + packed weights). */
+ * window over files (for packed weights: of all their parts and the decoded rows, too), of such a chunk as it is sent on, of
+ * rows of vectors in f32, and of FP8 scales that are widened. O(files + tensors). */
 struct mb_load_sizes {
-    int64_t elements, window, pack, f32;
+    int64_t elements, window, pack, f32, scales;
 };
 void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out);
 /* The same for an adapter. O(files + matrices). */

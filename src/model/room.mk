@@ -3,6 +3,8 @@ libmoebatch_a_SOURCES += \
 	src/model/reader.h \
 	src/model/adapter.h \
 	src/model/adapter.c \
+	src/model/adapter_config.h \
+	src/model/adapter_config.c \
 	src/model/arch.h \
 	src/model/arch.c \
 	src/model/cfg.h \
@@ -13,6 +15,10 @@ libmoebatch_a_SOURCES += \
 	src/model/convert.c \
 	src/model/flat.h \
 	src/model/flat.c \
+	src/model/foreign.h \
+	src/model/foreign.c \
+	src/model/hub.h \
+	src/model/hub.c \
 	src/model/identity.h \
 	src/model/identity.c \
 	src/model/ids.c \
@@ -32,4 +38,5 @@ libmoebatch_a_SOURCES += \
 	src/model/safetensors.h \
 	src/model/safetensors.c \
 	src/model/shards.c \
+	src/model/tie.c \
 	src/model/tensors.c

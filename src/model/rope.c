@@ -16,31 +16,57 @@ struct rope {
     int32_t d;
 };
 
-/* In old configs the settings lie in rope_scaling and theta beside it, in new ones both in rope_parameters. */
+static enum mb_status need_object(const struct mb_cfg *c, const char *key, const json_t **out)
+{
+    char text[96];
+
+    MB_TRY(mb_cfg_get(c, key, out, NULL, 0));
+    if (*out != NULL && !json_is_object(*out))
+        return mb_error(MB_MODEL, "%s: %s: expected an object, found %s", c->path, key, mb_cfg_text(*out, text, sizeof text));
+    return MB_OK;
+}
+
+/* In old configs the settings lie in rope_scaling and theta beside it, in new ones both in rope_parameters. Where a file has both,
+ * rope_scaling replaces rope_parameters, theta included, as in the models' own library. */
 static enum mb_status find_settings(const struct mb_cfg *c, struct rope *r)
 {
-    const json_t *v;
-    char text[96];
-    const char *at = "rope_parameters.";
+    const json_t *now, *old;
 
-    MB_TRY(mb_cfg_get(c, "rope_parameters", &v, NULL, 0));
-    if (v == NULL) {
-        MB_TRY(mb_cfg_get(c, "rope_scaling", &v, NULL, 0));
-        at = "rope_scaling.";
-    }
-    if (v != NULL && !json_is_object(v))
-        return mb_error(MB_MODEL, "%s: %.*s: expected an object, found %s", c->path, (int)strlen(at) - 1, at,
-                        mb_cfg_text(v, text, sizeof text));
-    r->c = (struct mb_cfg){v, c->path, at};
+    MB_TRY(need_object(c, "rope_parameters", &now));
+    MB_TRY(need_object(c, "rope_scaling", &old));
+    bool older = json_object_size(old) > 0;
+    r->c = (struct mb_cfg){older ? old : now, c->path, older ? "rope_scaling." : "rope_parameters."};
+    return MB_OK;
+}
+
+/* The part of a head that turns: as a factor of it in the settings or beside them, or as a width. */
+static enum mb_status read_part(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, const struct rope *r)
+{
+    double part = a->partial_default > 0 ? a->partial_default : 1, whole = part;
+    bool found = false;
+    int64_t width;
+
+    if (r->c.root != NULL)
+        MB_TRY(mb_cfg_real(&r->c, "partial_rotary_factor", 1e-6, 1, &part, &found));
+    if (!found)
+        MB_TRY(mb_cfg_real(c, "partial_rotary_factor|rotary_pct", 1e-6, 1, &part, &found));
+    if (m->mla && found && (int32_t)(m->head_dim * part + 0.5) == m->rope_mla)
+        return MB_OK; /* of nope and rope together */
+    if (a->partial_default == 0 && part != whole)
+        return mb_error(MB_MODEL, "%s: partial_rotary_factor: expected 1 (not supported for %s), found %g", c->path, a->name, part);
+    m->rope_dim = m->mla ? m->rope_mla : (int32_t)(m->head_dim * part);
+    if (found || a->rotary_key == NULL)
+        return MB_OK;
+    width = m->rope_dim;
+    MB_TRY(mb_cfg_int(c, a->rotary_key, 2, m->head_dim, &width, NULL));
+    m->rope_dim = (int32_t)width;
     return MB_OK;
 }
 
 static enum mb_status read_settings(const struct mb_arch *a, const struct mb_cfg *c, struct rope *r)
 {
-    double part = 1;
     bool found = false;
 
-    MB_TRY(find_settings(c, r));
     r->type = "default";
     r->theta = a->theta_default;
     r->factor = 1;
@@ -48,13 +74,11 @@ static enum mb_status read_settings(const struct mb_arch *a, const struct mb_cfg
         MB_TRY(mb_cfg_str(&r->c, "rope_type|type", &r->type, NULL));
         MB_TRY(mb_cfg_real(&r->c, "rope_theta", 1e-3, 1e15, &r->theta, &found));
         MB_TRY(mb_cfg_real(&r->c, "factor", 1e-6, 1e9, &r->factor, &r->has_factor));
-        MB_TRY(mb_cfg_real(&r->c, "partial_rotary_factor", 1, 1, &part, NULL));
     }
     if (!found)
         MB_TRY(mb_cfg_real(c, "rope_theta", 1e-3, 1e15, &r->theta, NULL));
     /* DBRX has it here; a saved copy may carry the library's default beside it (doc/models) */
     MB_TRY(mb_cfg_real(c, "attn_config.rope_theta", 1e-3, 1e15, &r->theta, NULL));
-    MB_TRY(mb_cfg_real(c, "partial_rotary_factor|rotary_pct", 1, 1, &part, NULL));
     r->orig = r->max_pos;
     MB_TRY(mb_cfg_real(c, "original_max_position_embeddings", 1, 1e12, &r->orig, NULL));
     if (r->c.root != NULL)
@@ -92,17 +116,33 @@ static enum mb_status scale_llama3(struct mb_model *m, const struct rope *r, dou
     MB_TRY(need_factor(r));
     MB_TRY(mb_cfg_need_real(&r->c, "low_freq_factor", 1e-6, 1e6, &low));
     MB_TRY(mb_cfg_need_real(&r->c, "high_freq_factor", 1e-6, 1e6, &high));
-    if (high <= low)
-        return mb_error(MB_MODEL, "%s: %shigh_freq_factor: expected more than low_freq_factor %g, found %g", r->c.path, r->c.at, low,
+    if (high < low)
+        return mb_error(MB_MODEL, "%s: %shigh_freq_factor: expected at least low_freq_factor %g, found %g", r->c.path, r->c.at, low,
                         high);
     for (int32_t i = 0; i < r->d / 2; i++) {
         double wave = TWO_PI / inv[i];
-        double s = (r->orig / wave - low) / (high - low);
+        double s = high > low ? (r->orig / wave - low) / (high - low) : 1; /* equal (Llama-4): nothing between them */
         if (wave > r->orig / low)
             inv[i] = inv[i] / r->factor;
         else if (wave >= r->orig / high)
             inv[i] = (1 - s) * inv[i] / r->factor + s * inv[i];
     }
+    return MB_OK;
+}
+
+/* Hunyuan's form of dynamic: theta grows by a constant, whatever the length. */
+static enum mb_status scale_alpha(struct mb_model *m, const struct rope *r, double *inv)
+{
+    double alpha = 0;
+
+    (void)m;
+    MB_TRY(mb_cfg_real(&r->c, "alpha", 0, 1e9, &alpha, NULL));
+    if (alpha == 0)
+        return mb_error(MB_MODEL, "%s: %srope_type: expected dynamic with alpha (scaling by the length is not supported), found none",
+                        r->c.path, r->c.at);
+    double theta = r->d > 2 ? r->theta * pow(alpha, (double)r->d / (r->d - 2)) : r->theta;
+    for (int32_t i = 0; i < r->d / 2; i++)
+        inv[i] = pow(theta, -2.0 * i / r->d);
     return MB_OK;
 }
 
@@ -206,7 +246,8 @@ static const struct {
     const char *type;
     enum mb_status (*scale)(struct mb_model *m, const struct rope *r, double *inv);
 } kinds[] = {{"default", NULL},        {"linear", scale_linear}, {"llama3", scale_llama3},
-             {"yarn", scale_yarn},     {"longrope", scale_longrope}, {"su", scale_longrope}};
+             {"yarn", scale_yarn},     {"longrope", scale_longrope}, {"su", scale_longrope},
+             {"dynamic", scale_alpha}};
 
 static enum mb_status scale_by_type(struct mb_model *m, const struct rope *r, double *inv)
 {
@@ -214,7 +255,7 @@ static enum mb_status scale_by_type(struct mb_model *m, const struct rope *r, do
         if (strcmp(kinds[i].type, r->type) == 0)
             return kinds[i].scale == NULL ? MB_OK : kinds[i].scale(m, r, inv);
     }
-    return mb_error(MB_MODEL, "%s: %srope_type: expected default, linear, llama3, yarn or longrope, found \"%.60s\"", r->c.path,
+    return mb_error(MB_MODEL, "%s: %srope_type: expected default, linear, llama3, yarn, longrope or dynamic with alpha, found \"%.60s\"", r->c.path,
                     r->c.at, r->type);
 }
 
@@ -253,33 +294,76 @@ static enum mb_status load_style(struct mb_model *m, const struct mb_arch *a, co
     return MB_OK;
 }
 
-enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+/* Mistral-4: all queries grow with the position. */
+static enum mb_status load_growth(struct mb_model *m, const struct rope *r)
 {
-    struct rope r = {.d = m->rope_dim, .max_pos = (double)m->max_positions};
+    double beta = 0;
 
-    if (r.d % 2 != 0)
-        return mb_error(MB_MODEL, "%s: %s: expected an even width for the rotary embedding, found %d", c->path,
-                        m->mla ? "qk_rope_head_dim" : "head_dim", r.d);
-    MB_TRY(read_settings(a, c, &r));
-    MB_TRY(load_style(m, a, c));
-    m->rope_att = m->rope_att_long = 1;
-    double *inv = malloc((size_t)r.d * sizeof *inv);
+    if (r->c.root == NULL)
+        return MB_OK;
+    MB_TRY(mb_cfg_real(&r->c, "llama_4_scaling_beta", 0, 1e6, &beta, NULL));
+    if (beta == 0)
+        return MB_OK;
+    m->q_growth = beta;
+    m->q_unit = r->orig;
+    return MB_OK;
+}
+
+static enum mb_status compute(struct mb_model *m, const struct mb_arch *a, const struct rope *r)
+{
+    double *inv = malloc((size_t)r->d * sizeof *inv);
+
     if (inv == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for %d frequencies", r.d);
-    for (int32_t i = 0; i < r.d / 2; i++)
-        inv[i] = pow(r.theta, -2.0 * i / r.d);
-    enum mb_status st = scale_by_type(m, &r, inv);
+        return mb_error(MB_NO_MEMORY, "no memory for %d frequencies", r->d);
+    for (int32_t i = 0; i < r->d / 2; i++)
+        inv[i] = pow(r->theta, -2.0 * i / r->d);
+    enum mb_status st = scale_by_type(m, r, inv);
     if (st == MB_OK)
-        st = store(m, &r, inv);
+        st = store(m, r, inv);
     free(inv);
     if (m->inv_freq_long == NULL)
         m->rope_att_long = m->rope_att;
     if (st == MB_OK && a->mscales && m->inv_freq_long != NULL) {
-        st = mb_cfg_need_real(&r.c, "short_mscale", 1e-6, 1e6, &m->rope_att);
+        st = mb_cfg_need_real(&r->c, "short_mscale", 1e-6, 1e6, &m->rope_att);
         if (st == MB_OK)
-            st = mb_cfg_need_real(&r.c, "long_mscale", 1e-6, 1e6, &m->rope_att_long);
+            st = mb_cfg_need_real(&r->c, "long_mscale", 1e-6, 1e6, &m->rope_att_long);
     }
-    return st == MB_OK ? scale_attention(m, &r) : st;
+    return st == MB_OK ? scale_attention(m, r) : st;
+}
+
+static enum mb_status load_settings(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct rope *r)
+{
+    MB_TRY(read_part(m, a, c, r));
+    r->d = m->rope_dim;
+    if (r->d % 2 != 0 || r->d < 2)
+        return mb_error(MB_MODEL, "%s: %s: expected an even width for the rotary embedding, found %d", c->path,
+                        m->mla ? "qk_rope_head_dim" : "head_dim", r->d);
+    MB_TRY(read_settings(a, c, r));
+    MB_TRY(load_style(m, a, c));
+    MB_TRY(load_growth(m, r));
+    m->rope_att = m->rope_att_long = 1;
+    return compute(m, a, r);
+}
+
+enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c)
+{
+    struct rope r = {.max_pos = (double)m->max_positions};
+    json_t *plain = NULL;
+
+    MB_TRY(find_settings(c, &r));
+    if (json_object_size(r.c.root) == 0 && a->rope_default != NULL) {
+        MB_TRY(mb_json_parse(a->rope_default, strlen(a->rope_default), c->path, MB_BUG, NULL, 0, &plain));
+        r.c.root = plain;
+    }
+    enum mb_status st = load_settings(m, a, c, &r);
+    json_decref(plain);
+    return st;
+}
+
+void mb_model_query_table(const struct mb_model *m, int64_t positions, float *out)
+{
+    for (int64_t p = 0; p < positions; p++)
+        out[p] = (float)(1 + m->q_growth * log(1 + floor((double)(p + m->q_shift) / m->q_unit)));
 }
 
 void mb_model_rope_table(const struct mb_model *m, int which, int64_t positions, float *cos_out, float *sin_out)

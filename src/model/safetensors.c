@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "device/ops.h"
+#include "model/foreign.h"
 
 /* Every type the format knows; only those with a storage can be a weight. */
 static const struct {
@@ -22,7 +23,7 @@ static const struct {
     {"F16", 16, MB_STORE_F16},
     {"BF16", 16, MB_STORE_BF16},
     {"F8_E4M3", 8, MB_STORE_F8E4M3},
-    {"F8_E5M2", 8, -1},
+    {"F8_E5M2", 8, MB_STORE_F8E5M2},
     {"F8_E8M0", 8, -1},
     {"F6_E2M3", 6, -1},
     {"F6_E3M2", 6, -1},
@@ -68,14 +69,18 @@ void mb_st_shape_text(const int64_t *shape, int rank, char *out, size_t cap)
 static enum mb_status raw_header_fd(int fd, const char *path, struct mb_bytes *out, uint64_t *size)
 {
     struct stat sb;
-    uint8_t word[8];
+    uint8_t head[MB_FOREIGN_HEAD] = {0}, *word = head;
     uint64_t n = 0;
 
     if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode))
         return mb_error(MB_MODEL, "%s: expected a regular file, found something else", path);
     if (sb.st_size < 8)
         return mb_error(MB_MODEL, "%s: size: expected at least 8 bytes, found %lld", path, (long long)sb.st_size);
-    MB_TRY(mb_pread_all(fd, word, sizeof word, 0, path, MB_MODEL));
+    size_t len = sb.st_size < MB_FOREIGN_HEAD ? (size_t)sb.st_size : MB_FOREIGN_HEAD;
+    MB_TRY(mb_pread_all(fd, head, len, 0, path, MB_MODEL));
+    const char *kind = mb_foreign_kind(head, len);
+    if (kind != NULL)
+        return mb_error(MB_MODEL, "%s: expected a safetensors file, found %s", path, kind);
     for (int i = 7; i >= 0; i--)
         n = n << 8 | word[i];
     if (n < 2 || n > MB_ST_MAX_HEADER)
@@ -84,7 +89,7 @@ static enum mb_status raw_header_fd(int fd, const char *path, struct mb_bytes *o
     if (n > (uint64_t)sb.st_size - 8)
         return mb_error(MB_MODEL, "%s: header length: expected at most the %lld bytes of the file after it, found %llu",
                         path, (long long)sb.st_size - 8, (unsigned long long)n);
-    MB_TRY(mb_bytes_put(out, word, sizeof word));
+    MB_TRY(mb_bytes_put(out, word, 8));
     MB_TRY(mb_bytes_reserve(out, n));
     MB_TRY(mb_pread_all(fd, out->data + out->len, n, 8, path, MB_MODEL));
     out->len += n;

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "model/foreign.h"
 #include "model/safetensors.h"
 
 #define MAX_INDEX_BYTES 100000000u
@@ -133,7 +134,9 @@ static enum mb_status list_files(struct mb_shards *s, const char *name, json_t *
     } else if (mb_path_exists(p_single)) {
         st = add_file(s, single);
     } else {
-        st = mb_error(MB_MODEL, "%s: expected %s or %s, found neither", s->dir, single, index);
+        char other[512];
+        st = mb_error(MB_MODEL, "%s: expected %s or %s, found neither%s", s->dir, single, index,
+                      mb_foreign_in(s->dir, other, sizeof other));
     }
     free(p_single);
     free(p_index);
@@ -203,13 +206,30 @@ static enum mb_status check_map(const struct mb_shards *s, const json_t *map)
             return mb_error(MB_MODEL, "%s: index: weight_map: %.200s: expected in %s, found in %s", s->dir, name,
                             json_string_value(v), s->files[e->file]);
     }
-    for (int64_t i = 0; i < s->n_entries; i++) {
-        name = mb_st_name(s, s->entries + i);
-        if (json_object_get(map, name) == NULL)
-            return mb_error(MB_MODEL, "%s: index: weight_map: %s: expected because %s contains it, found nothing", s->dir, name,
-                            s->files[s->entries[i].file]);
-    }
     return MB_OK;
+}
+
+/* The index decides: what it does not name, or names in another file, is left out. */
+static void drop_unnamed(struct mb_shards *s, const json_t *map)
+{
+    const struct mb_st_entry *first = NULL;
+    struct mb_st_entry copy;
+    int64_t kept = 0;
+
+    for (int64_t i = 0; i < s->n_entries; i++) {
+        const struct mb_st_entry *e = s->entries + i;
+        const char *file = json_string_value(json_object_get(map, mb_st_name(s, e)));
+        if (file != NULL && strcmp(file, s->files[e->file]) == 0) {
+            s->entries[kept++] = *e;
+        } else if (first == NULL) {
+            copy = *e;
+            first = &copy;
+        }
+    }
+    if (first != NULL)
+        mb_warn("%s: %lld tensors are ignored because the index does not name them in the files they are in, the first is %s of %s", s->dir,
+                (long long)(s->n_entries - kept), mb_st_name(s, first), s->files[first->file]);
+    s->n_entries = kept;
 }
 
 static enum mb_status read_all(struct mb_shards *s, const json_t *map)
@@ -219,6 +239,8 @@ static enum mb_status read_all(struct mb_shards *s, const json_t *map)
         return mb_error(MB_NO_MEMORY, "no memory for file sizes");
     for (int32_t i = 0; i < s->n_files; i++)
         MB_TRY(mb_st_read_header(s, (uint32_t)i));
+    if (map != NULL)
+        drop_unnamed(s, map);
     MB_TRY(build_table(s));
     return map == NULL ? MB_OK : check_map(s, map);
 }

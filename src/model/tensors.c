@@ -11,6 +11,8 @@
 
 struct binder {
     struct mb_model *m;
+    const char *outer; /* what stands before names of the text part, "" if nothing */
+    const char *inner; /* what stands between "model." and the rest of a name */
     struct mb_shards *s;
     const struct mb_quant *q;
     int64_t cap, packed_cap;
@@ -74,7 +76,7 @@ static bool applies(const struct mb_model *m, const struct mb_pattern *p, int32_
 {
     unsigned have = (m->tied ? 0 : N_UNTIED) | (m->head_bias ? N_HEAD_B : 0) | (m->qkv_bias ? N_QKV_B : 0) |
                     (m->o_bias ? N_O_B : 0) | (m->mlp_bias ? N_MLP_B : 0) | (m->q_lora > 0 ? N_QLORA : N_NO_QLORA) |
-                    (m->shared_ffn > 0 ? N_SHARED : 0);
+                    (m->shared_ffn > 0 ? N_SHARED : 0) | (m->qk_norm != MB_QKNORM_NONE ? N_QK_NORM : 0);
     if (layer >= 0)
         have |= (m->is_moe[layer] ? N_MOE : N_DENSE) | (layer == m->layers ? N_MTP : 0);
     return (p->when & ~have) == 0;
@@ -96,6 +98,20 @@ static void format_name(const char *pattern, size_t n, int32_t layer, int32_t ex
     out[at] = 0;
 }
 
+/* The entry of a name of the text part. Files of a model with parts for images have it below another one. name (cap bytes) gets the
+ * whole one. */
+static struct mb_st_entry *find_text(const struct binder *b, char *name, size_t cap)
+{
+    char whole[MB_ST_MAX_NAME + 1];
+    bool below = strncmp(name, "model.", 6) == 0 && b->inner[0] != 0;
+
+    if (below || b->outer[0] != 0) {
+        snprintf(whole, sizeof whole, "%s%s%s%.900s", b->outer, below ? "model." : "", below ? b->inner : "", below ? name + 6 : name);
+        snprintf(name, cap, "%s", whole);
+    }
+    return mb_shards_find(b->s, name);
+}
+
 /* The entry under any of the pattern's names; name gets the one found, else the first. */
 static struct mb_st_entry *find_entry(const struct binder *b, const struct mb_pattern *p, int32_t layer, int32_t expert,
                                       char *name, size_t cap)
@@ -103,7 +119,7 @@ static struct mb_st_entry *find_entry(const struct binder *b, const struct mb_pa
     for (const char *alt = p->name; *alt != 0;) {
         size_t n = strcspn(alt, "|");
         format_name(alt, n, layer, expert, name, cap);
-        struct mb_st_entry *e = mb_shards_find(b->s, name);
+        struct mb_st_entry *e = find_text(b, name, cap);
         if (e != NULL)
             return e;
         alt += n + (alt[n] == '|');
@@ -141,19 +157,16 @@ static enum mb_status check_shape(const struct binder *b, const struct mb_patter
 static void place(const struct binder *b, const struct mb_pattern *p, const struct mb_st_entry *e, int32_t expert,
                   struct mb_tensor *t)
 {
-    int64_t every = p->layout & (L_EVEN | L_ODD) ? 2 : 1, start;
+    int64_t every = p->layout & (L_EVEN | L_ODD) ? 2 : 1, of = p->layout & L_HALVES ? 2 : every, start;
+    bool transposed = (p->layout & L_TRANSPOSED) != 0;
 
     t->n = mb_dim_value(b->m, p->n);
     t->k = mb_dim_value(b->m, p->k);
-    t->stride_n = t->k * every;
-    t->stride_k = p->n == D_ONE ? every : 1;
-    if (p->layout & L_TRANSPOSED) {
-        t->stride_n = every;
-        t->stride_k = t->n * every;
-    }
-    start = mb_dim_value(b->m, p->start) * t->k;
+    t->stride_n = transposed ? every : t->k * every;
+    t->stride_k = transposed ? t->n * of : p->n == D_ONE ? every : 1;
+    start = mb_dim_value(b->m, p->start) * (transposed || p->n == D_ONE ? 1 : t->k);
     if (p->layout & L_STACKED)
-        start += expert * t->n * t->k * every;
+        start += expert * t->n * t->k * of;
     if (p->layout & L_ODD)
         start += 1;
     t->storage = (uint8_t)mb_st_storage(e->dtype);
@@ -161,35 +174,62 @@ static void place(const struct binder *b, const struct mb_pattern *p, const stru
     t->offset = e->offset + (uint64_t)start * (uint64_t)mb_storage_size((enum mb_storage)t->storage);
 }
 
+/* The scale's blocks: as the config says, or one for each row, or one for all. False: the shape is none of these. */
+static bool scale_blocks(const struct mb_quant *q, const struct mb_st_entry *e, const struct mb_st_entry *se, struct mb_tensor *t)
+{
+    int64_t rows = e->shape[0], cols = e->shape[1], n = 1;
+
+    for (int i = 0; i < se->rank; i++)
+        n = se->shape[i] > rows * cols ? 0 : n * se->shape[i]; /* no product of hostile sizes */
+    t->block_n = q->block_n;
+    t->block_k = q->block_k;
+    if (q->block_n > 0 && se->rank == 2 && se->shape[0] == (rows + q->block_n - 1) / q->block_n &&
+        se->shape[1] == (cols + q->block_k - 1) / q->block_k) {
+        t->scale_stride = (int32_t)se->shape[1];
+        return true;
+    }
+    t->scale_stride = 1;
+    t->block_k = (int32_t)cols;
+    t->block_n = n == 1 ? (int32_t)rows : 1;
+    return n == 1 || (n == rows && (se->rank == 1 || (se->rank == 2 && se->shape[0] == rows)));
+}
+
 static enum mb_status place_scale(const struct binder *b, const struct mb_pattern *p, const struct mb_st_entry *e,
                                   const char *name, struct mb_tensor *t)
 {
     char scale_name[MB_ST_MAX_NAME + 16], shape[256];
-    int64_t rows, cols;
+    const char *file = b->s->files[e->file], *dtype = mb_st_dtype_name(e->dtype);
 
-    if (b->q->block_n == 0)
+    if (!b->q->fp8)
         return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16 (config.json has no fp8 quantization_config), found "
-                        "F8_E4M3", b->s->dir, b->s->files[e->file], name);
-    if (e->rank != 2 || p->layout != L_PLAIN || p->start != D_END)
-        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16 for a tensor of this layout, found F8_E4M3",
-                        b->s->dir, b->s->files[e->file], name);
+                        "%s", b->s->dir, file, name, dtype);
+    if (e->rank != 2 || p->layout != L_PLAIN)
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16 or BF16 for a tensor of this layout, found %s",
+                        b->s->dir, file, name, dtype);
     snprintf(scale_name, sizeof scale_name, "%s_scale_inv", name);
     struct mb_st_entry *se = mb_shards_find(b->s, scale_name);
+    if (se == NULL) {
+        snprintf(scale_name, sizeof scale_name, "%s_scale", name);
+        se = mb_shards_find(b->s, scale_name);
+    }
     if (se == NULL)
-        return mb_error(MB_MODEL, "%s/%s: %s: expected with %s, found nothing", b->s->dir, b->s->files[e->file], scale_name, name);
-    rows = (e->shape[0] + b->q->block_n - 1) / b->q->block_n;
-    cols = (e->shape[1] + b->q->block_k - 1) / b->q->block_k;
+        return mb_error(MB_MODEL, "%s/%s: %s_scale_inv or %s_scale: expected one of them with %s, found neither", b->s->dir, file, name,
+                        name, name);
     mb_st_shape_text(se->shape, se->rank, shape, sizeof shape);
-    if (mb_st_storage(se->dtype) != MB_STORE_F32 || se->rank != 2 || se->shape[0] != rows || se->shape[1] != cols)
-        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected [%lld, %lld] of F32, found %s of %s", b->s->dir,
-                        b->s->files[se->file], scale_name, (long long)rows, (long long)cols, shape, mb_st_dtype_name(se->dtype));
+    int storage = mb_st_storage(se->dtype);
+    bool widens = storage == MB_STORE_F32 || storage == MB_STORE_F16 || storage == MB_STORE_BF16;
+    if (!widens || !scale_blocks(b->q, e, se, t))
+        return mb_error(MB_MODEL, "%s/%s: %s: shape: expected [%lld, %lld] of F32, F16 or BF16, one of each row, or one, found %s of %s",
+                        b->s->dir, b->s->files[se->file], scale_name,
+                        (long long)(b->q->block_n > 0 ? (e->shape[0] + b->q->block_n - 1) / b->q->block_n : e->shape[0]),
+                        (long long)(b->q->block_k > 0 ? (e->shape[1] + b->q->block_k - 1) / b->q->block_k : 1), shape,
+                        mb_st_dtype_name(se->dtype));
     se->used = true;
     t->scale_offset = se->offset;
     t->scale_bytes = se->bytes;
     t->scale_file = (uint16_t)se->file;
-    t->block_n = b->q->block_n;
-    t->block_k = b->q->block_k;
-    t->scale_stride = (int32_t)cols;
+    t->scale_storage = (uint8_t)storage;
+    t->scale_n0 = mb_dim_value(b->m, p->start);
     return MB_OK;
 }
 
@@ -227,10 +267,10 @@ static enum mb_status push_expected(struct binder *b, const struct mb_pattern *p
     t.k = t.stride_n = mb_dim_value(b->m, p->k);
     t.stride_k = 1;
     t.storage = (uint8_t)b->q->storage;
-    if (b->q->block_n > 0 && matrix) {
+    if (b->q->fp8 && matrix) {
         t.storage = MB_STORE_F8E4M3;
-        t.block_n = b->q->block_n;
-        t.block_k = b->q->block_k;
+        t.block_n = b->q->block_n > 0 ? b->q->block_n : b->q->by_row ? 1 : (int32_t)t.n;
+        t.block_k = b->q->block_n > 0 ? b->q->block_k : (int32_t)t.k;
         t.scale_stride = (int32_t)((t.k + t.block_k - 1) / t.block_k);
         t.scale_bytes = 4 * (uint64_t)t.scale_stride * (uint64_t)((t.n + t.block_n - 1) / t.block_n);
     }
@@ -265,11 +305,12 @@ static enum mb_status bind_packed(struct binder *b, const struct mb_pattern *p, 
     bool stacked = (p->layout & L_STACKED) != 0;
 
     *found = false;
-    if (p->n == D_ONE || p->start != D_END || (stacked ? !(p->layout & L_TRANSPOSED) : p->layout != L_PLAIN))
+    if (p->n == D_ONE || p->start != D_END || (p->layout & L_HALVES) || (stacked ? !(p->layout & L_TRANSPOSED) : p->layout != L_PLAIN))
         return MB_OK;
     for (const char *alt = p->name; *alt != 0 && !*found;) {
         size_t n = strcspn(alt, "|");
         format_name(alt, n, layer, expert, name, sizeof name);
+        (void)find_text(b, name, sizeof name); /* packed files have no such tensor, but the name is where its parts are */
         size_t len = strlen(name), cut = strlen(tail);
         bool weight = len > cut && strcmp(name + len - cut, tail) == 0;
         struct mb_packed_want w = {.s = b->s, .q = b->q, .name = name,
@@ -321,14 +362,14 @@ static enum mb_status bind_one(struct binder *b, const struct mb_pattern *p, int
     e->used = true;
     MB_TRY(check_shape(b, p, e, name));
     if (mb_st_storage(e->dtype) < 0)
-        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16, BF16 or F8_E4M3, found %s", b->s->dir,
+        return mb_error(MB_MODEL, "%s/%s: %s: dtype: expected F32, F16, BF16, F8_E4M3 or F8_E5M2, found %s", b->s->dir,
                         b->s->files[e->file], name, mb_st_dtype_name(e->dtype));
     memset(&t, 0, sizeof t);
     t.role = p->role;
     t.layer = layer;
     t.expert = expert;
     place(b, p, e, expert, &t);
-    if (t.storage == MB_STORE_F8E4M3)
+    if (mb_storage_fp8((enum mb_storage)t.storage))
         MB_TRY(place_scale(b, p, e, name, &t));
     return push(b, &t);
 }
@@ -381,7 +422,7 @@ static void drop_missing_mtp(struct binder *b, const struct mb_arch *a)
 /* Scales for quantising activations and keys and values: nothing of that kind is quantised here. */
 static bool is_activation_scale(const char *name)
 {
-    static const char *const tails[] = {".input_scale", ".input_global_scale", ".k_scale", ".v_scale", ".output_scale"};
+    static const char *const tails[] = {".input_scale", ".input_global_scale", ".k_scale", ".v_scale", ".kv_scale", ".output_scale"};
     size_t n = strlen(name);
 
     for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
@@ -408,14 +449,14 @@ static void warn_activations(const struct mb_shards *s)
                 s->dir, (long long)n);
 }
 
-static void warn_unused(const struct mb_shards *s, const struct mb_model *m)
+static void warn_unused(const struct mb_shards *s)
 {
     const struct mb_st_entry *first = NULL;
     int64_t n = 0;
 
     for (int64_t i = 0; i < s->n_entries; i++) {
         const struct mb_st_entry *e = s->entries + i;
-        if (e->used || (m->tied && strcmp(mb_st_name(s, e), "lm_head.weight") == 0))
+        if (e->used)
             continue;
         first = n++ == 0 ? e : first;
     }
@@ -424,12 +465,56 @@ static void warn_unused(const struct mb_shards *s, const struct mb_model *m)
                 mb_st_name(s, first));
 }
 
+/* Where the text part's names lie. */
+static void find_prefix(struct binder *b)
+{
+    static const char *const places[][2] = {{"", ""}, {"language_model.", ""}, {"", "language_model."}, {"model.language_model.", ""}};
+    static const char *const embeds[] = {"model.embed_tokens.weight", "model.word_embeddings.weight"};
+    char name[128];
+
+    b->outer = b->inner = "";
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        for (size_t j = 0; j < 2; j++) {
+            struct binder at = {.s = b->s, .outer = places[i][0], .inner = places[i][1]};
+            snprintf(name, sizeof name, "%s", embeds[j]);
+            if (find_text(&at, name, sizeof name) == NULL)
+                continue;
+            b->outer = at.outer;
+            b->inner = at.inner;
+            return;
+        }
+    }
+}
+
+/* A model whose head is tied by the config may have one of its own all the same. */
+static enum mb_status untie(struct binder *b, const struct mb_arch *a)
+{
+    char name[MB_ST_MAX_NAME + 1];
+    const struct mb_st_entry *embed = NULL, *head = NULL;
+
+    for (int t = 0; b->m->tied && t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
+        for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++) {
+            if (p->role == MB_T_EMBED && embed == NULL)
+                embed = find_entry(b, p, -1, -1, name, sizeof name);
+            if (p->role == MB_T_HEAD && head == NULL)
+                head = find_entry(b, p, -1, -1, name, sizeof name);
+        }
+    }
+    if (head == NULL || embed == NULL)
+        return MB_OK;
+    b->m->tied = false;
+    return mb_compare_head(b->s, embed, head);
+}
+
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q)
 {
-    struct binder b = {.m = m, .s = s, .q = q};
+    struct binder b = {.m = m, .outer = "", .inner = "", .s = s, .q = q};
 
-    if (s != NULL)
+    if (s != NULL) {
+        find_prefix(&b);
         drop_missing_mtp(&b, a);
+        MB_TRY(untie(&b, a));
+    }
     for (int t = 0; t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
         for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++)
             MB_TRY(bind_pattern(&b, p));
@@ -437,7 +522,7 @@ enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, stru
     qsort(m->tensors, (size_t)m->n_tensors, sizeof *m->tensors, by_role);
     if (s != NULL) {
         warn_activations(s);
-        warn_unused(s, m);
+        warn_unused(s);
     }
     return MB_OK;
 }

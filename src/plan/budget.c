@@ -95,7 +95,7 @@ static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, en
     int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
     int64_t qkv = mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
     int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(h.kv_heads, m->head_dim))
-                    : m->qk_norm == MB_QKNORM_HEAD ? 2 * (int64_t)m->head_dim
+                    : mb_qknorm_by_head(m->qk_norm) ? 2 * (int64_t)m->head_dim
                                                    : 0;
 
     return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, s, t), m->o_bias ? f32_bytes(m->hidden) : 0,

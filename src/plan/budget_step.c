@@ -35,7 +35,8 @@ static int64_t part_row(const struct mb_budget_view *v)
 static int64_t own_row(const struct mb_budget_view *v)
 {
     return MB_SUM(v->m->hidden * (16 + v->es), v->o->mtp && v->last ? v->m->hidden * (4 + 2 * v->es) : 0,
-                  (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8, 8);
+                  (int64_t)v->m->router.experts * 4, (int64_t)v->m->router.k * 8, 8,
+                  v->m->weight_inside ? v->m->hidden * v->es : 0);
 }
 
 static int64_t head_bytes(const struct mb_budget_view *v)
@@ -56,7 +57,8 @@ static int64_t head_bytes(const struct mb_budget_view *v)
 static int64_t rope_bytes(const struct mb_budget_view *v)
 {
     int64_t tables = v->m->rope_switch > 0 ? 2 : 1;
-    return mb_sat_mul(mb_sat_mul(v->p->max_len + 1, v->m->rope_dim / 2), 8 * tables);
+    return MB_SUM(mb_sat_mul(mb_sat_mul(v->p->max_len + 1, v->m->rope_dim / 2), 8 * tables),
+                  v->m->q_growth != 0 ? mb_sat_mul(4, v->p->max_len + 1) : 0);
 }
 
 /* Routing of a step on the host, of every layer of the model. */
@@ -65,7 +67,8 @@ static int64_t routing_bytes(const struct mb_budget_view *v)
     int64_t R = v->p->max_batch_rows, each = mb_sat_mul(R, v->m->router.k),
             n = mb_sat_mul((int64_t)v->m->moe_layers + v->o->mtp, each) + 1;
     return MB_SUM(mb_sat_mul(n, v->o->save_routing ? 12 : 8), v->o->save_routing ? 0 : 4,
-                  v->p->layout.lane_scope ? mb_sat_mul(4, each + 1) : 4, 4 * R);
+                  v->p->layout.lane_scope ? mb_sat_mul(4, each + 1) : 4, 4 * R,
+                  v->m->weight_inside ? mb_sat_mul(4, R + 1) : 4);
 }
 
 int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes, int64_t *expert_rows)
@@ -128,7 +131,7 @@ int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept)
     struct mb_load_sizes n;
 
     mb_load_sizes_of(v->m, &n);
-    int64_t load = MB_SUM(n.window, n.pack, n.f32), window = n.window;
+    int64_t load = MB_SUM(n.window, n.pack, n.f32, n.scales), window = MB_SUM(n.window, n.scales);
     for (int32_t i = 0; i < v->o->n_adapters; i++) {
         mb_load_sizes_of_adapter(v->o->adapters[i], &n);
         load = mb_most(load, MB_SUM(n.window, n.pack, n.f32));
