@@ -9,3 +9,7 @@ load common.bash
     "$PYTHON3" "$top/tests/lora.py" "$MOEBATCH" "$top/tests/mpirun.sh" 2 "$top/tests/data" "$work" --tensor-parallel-size 2 \
         --expert-tensor-parallel-size 2
 }
+
+@test "an adapter over all experts of a layer at once, on 2 ranks" {
+    "$PYTHON3" "$top/tests/lora_fused.py" "$MOEBATCH" "$top/tests/mpirun.sh" 2 "$top/tests/data" "$work"
+}

@@ -1,6 +1,7 @@
 """golden.py MOEBATCH MPIRUN_SH RANKS MODEL_DIR WORK_DIR [OPTION...]: runs a reference model through the program and holds
 logits of every position, chosen experts, router weights, greedy ids, log-probabilities, continuation log-likelihoods and
-the residual stream of the debug prompt against golden.h5 (tolerances: fp32, see tests/data/models/README.md)."""
+the residual stream of the debug prompt against golden.h5 (tolerances: fp32, see tests/data/models/README.md).
+GOLDEN_PROMPTS in the environment: numbers of some prompts instead of all."""
 import json, os, subprocess, sys
 import h5py, numpy as np
 
@@ -9,8 +10,9 @@ options = sys.argv[6:]
 os.makedirs(work, exist_ok=True)
 g = h5py.File(os.path.join(model, "golden.h5"), "r")
 P = int(g.attrs["num_prompts"])
+chosen = [int(x) for x in os.environ.get("GOLDEN_PROMPTS", " ".join(map(str, range(P)))).split()]
 lines = []
-for i in range(P):
+for i in chosen:
     p = g[f"prompt{i}"]
     ids = [int(x) for x in p["input_ids"][:]]
     lines.append({"id": f"g{i}", "prompt_ids": ids, "max_tokens": 24, "temperature": 0, "ignore_eos": True})
@@ -40,7 +42,7 @@ def check(name, got, want, atol, rtol=0.0):
         bad.append(f"{name}: worst {np.nanmax(d):.3g} (or NaN)")
     return float(d.max()) if d.size else 0.0
 
-for i in range(P):
+for i in chosen:
     p = g[f"prompt{i}"]
     T = len(p["input_ids"])
     a = ids.index(f"g{i}")

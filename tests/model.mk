@@ -1,5 +1,5 @@
 # tests of src/model
-EXTRA_DIST += tests/data/models tests/data/lora tests/data/configs inputs/configs tests/model_ref.py
+EXTRA_DIST += tests/data/models tests/data/lora tests/data/lora_fused tests/data/configs inputs/configs tests/model_ref.py
 TESTS_UNIT += tests/unit_model
 tests_unit_model_SOURCES = tests/unit_model.c tests/model_dir.h tests/model_dir.c
 tests_unit_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
@@ -24,3 +24,5 @@ tests_unit_model_large_LDADD = $(TEST_LIBS)
 tests_unit_model_large_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
 TESTS_LONG += tests/long_index.sh
 EXTRA_DIST += tests/long_index.sh tests/long_index.py
+TESTS_CLI += tests/cli_models3.bats tests/cli_hub.bats
+EXTRA_DIST += tests/cli_models3.bats tests/cli_hub.bats tests/lora_fused.py

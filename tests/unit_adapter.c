@@ -288,7 +288,22 @@ static void test_config(void **state)
         {"alpha_pattern", "{\"q_proj\": 3}", "expected nothing", "found {\"q_proj\":3}"},
         {"modules_to_save", "[\"lm_head\"]", "expected nothing", "found [\"lm_head\"]"},
         {"layer_replication", "[[0, 1]]", "expected nothing", "found [[0,1]]"},
-        {"target_parameters", "[\"x\"]", "expected nothing", "found [\"x\"]"},
+        {"init_lora_weights", "\"pissa\"", "leave the base's weights", "found \"pissa\""},
+        {"init_lora_weights", "\"pissa_niter_4\"", "leave the base's weights", "found \"pissa_niter_4\""},
+        {"init_lora_weights", "\"olora\"", "leave the base's weights", "found \"olora\""},
+        {"init_lora_weights", "\"corda\"", "leave the base's weights", "found \"corda\""},
+        {"init_lora_weights", "\"loftq\"", "leave the base's weights", "found \"loftq\""},
+        {"init_lora_weights", "\"lora_ga\"", "leave the base's weights", "found \"lora_ga\""},
+        {"init_lora_weights", "[1]", "leave the base's weights", "found [1]"},
+        {"alora_invocation_tokens", "[7, 8, 9]", "expected nothing (aLoRA", "found [7,8,9]"},
+        {"use_bdlora", "{\"nblocks\": 4}", "expected nothing (BD-LoRA", "found {\"nblocks\":4}"},
+        {"kasa_config", "{\"beta\": 0.1}", "expected nothing (KaSA", "found {\"beta\":0.1}"},
+        {"use_qalora", "true", "expected nothing (QALoRA", "found true"},
+        {"arrow_config", "{\"top_k\": 2}", "expected nothing (Arrow", "found {\"top_k\":2}"},
+        {"loftq_config", "{\"loftq_bits\": 4}", "expected nothing (LoftQ", "found {\"loftq_bits\":4}"},
+        {"corda_config", "{\"corda_method\": \"ipm\"}", "expected nothing (CorDA", "found"},
+        {"use_something_new", "true", "not known to leave LoRA plain", "found true"},
+        {"something_new", "0.5", "not known to leave LoRA plain", "found 0.5"},
     };
     char dir[256];
     uint64_t bytes;

@@ -37,8 +37,8 @@ enum mb_status mb_load_generation(struct mb_model *m, const char *dir);
 /* The tensor table from names and shapes; marks what it uses in s. s NULL: shapes and storage as the config lets expect. */
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q);
 /* A stored LM head of a model whose config ties it to the embedding (entries of s, checked shapes not needed): warns if it differs.
- * A sample of the rows is compared. Errors: MB_MODEL, MB_IO, MB_NO_MEMORY. */
-enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head);
+ * Of large matrices a sample is compared. *own: it is to be used, because it differs or may differ outside the sample. Errors: MB_MODEL, MB_IO, MB_NO_MEMORY. */
+enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head, bool *own);
 /* A size of the model (enum mb_dim). */
 int64_t mb_dim_value(const struct mb_model *m, uint8_t d);
 #endif

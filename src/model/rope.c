@@ -138,8 +138,8 @@ static enum mb_status scale_alpha(struct mb_model *m, const struct rope *r, doub
     (void)m;
     MB_TRY(mb_cfg_real(&r->c, "alpha", 0, 1e9, &alpha, NULL));
     if (alpha == 0)
-        return mb_error(MB_MODEL, "%s: %srope_type: expected dynamic with alpha (scaling by the length is not supported), found none",
-                        r->c.path, r->c.at);
+        return mb_error(MB_MODEL, "%s: %srope_type: expected default, linear, llama3, yarn, longrope or dynamic with alpha, found "
+                        "\"dynamic\" without it (scaling by the length)", r->c.path, r->c.at);
     double theta = r->d > 2 ? r->theta * pow(alpha, (double)r->d / (r->d - 2)) : r->theta;
     for (int32_t i = 0; i < r->d / 2; i++)
         inv[i] = pow(theta, -2.0 * i / r->d);

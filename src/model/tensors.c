@@ -490,7 +490,8 @@ static void find_prefix(struct binder *b)
 static enum mb_status untie(struct binder *b, const struct mb_arch *a)
 {
     char name[MB_ST_MAX_NAME + 1];
-    const struct mb_st_entry *embed = NULL, *head = NULL;
+    struct mb_st_entry *embed = NULL, *head = NULL;
+    bool own = false;
 
     for (int t = 0; b->m->tied && t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
         for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++) {
@@ -502,8 +503,10 @@ static enum mb_status untie(struct binder *b, const struct mb_arch *a)
     }
     if (head == NULL || embed == NULL)
         return MB_OK;
-    b->m->tied = false;
-    return mb_compare_head(b->s, embed, head);
+    head->used = true;
+    MB_TRY(mb_compare_head(b->s, embed, head, &own));
+    b->m->tied = !own;
+    return MB_OK;
 }
 
 enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, struct mb_shards *s, const struct mb_quant *q)

@@ -41,7 +41,7 @@ static enum mb_status differ(const int fd[2], char *const path[2], const struct 
     return st;
 }
 
-enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head)
+enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head, bool *own)
 {
     const struct mb_st_entry *e[2] = {embed, head};
     char *path[2] = {NULL, NULL};
@@ -58,6 +58,8 @@ enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_ent
             close(fd[i]);
         free(path[i]);
     }
+    if (st == MB_OK)
+        *own = other || embed->bytes > (uint64_t)PIECE * PIECES;
     if (st == MB_OK && other)
         mb_warn("%s: tie_word_embeddings is true, but %s is stored and differs from %s: the stored one is used (other programs may tie "
                 "them)", s->dir, mb_st_name(s, head), mb_st_name(s, embed));
