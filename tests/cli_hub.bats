@@ -44,7 +44,7 @@ cache() { # DIR: a cache's repository with one snapshot, files as links to blobs
 @test "plan takes a directory with nothing but config.json" {
     mkdir "$work/m"
     cp "$models/llama4_a/config.json" "$work/m/"
-    run "$MOEBATCH" plan -m "$work/m" --cluster "1 node x 2 EPYC-9654 x 256G"
+    run "$MOEBATCH" plan -m "$work/m" --cluster "2 nodes x 2 EPYC-9654 768GB 400Gb"
     echo "$output"
     [ "$status" = 0 ]
 }

@@ -7,15 +7,21 @@
 #include "base/log.h"
 #include "model/load.h"
 
-/* Keys that say nothing about y = W x + scale B (A x): where the terms are is in the tensors' names, the rest is about training. */
-static const char *const harmless[] = {
-    "task_type",          "base_model_name_or_path", "revision",          "inference_mode", "lora_dropout",
-    "target_modules",     "exclude_modules",         "layers_to_transform", "layers_pattern", "auto_mapping",
-    "peft_version",       "megatron_core",           "runtime_config",    "qalora_group_size", "eva_config",
-    "target_parameters",  "ensure_weight_tying"};
+/* Keys that say nothing about y = W x + scale B (A x): where the terms are is in the tensors' names, the rest
+ * is about training. */
+static const char *const harmless[] = {"task_type",          "base_model_name_or_path",
+                                       "revision",           "inference_mode",
+                                       "lora_dropout",       "target_modules",
+                                       "exclude_modules",    "layers_to_transform",
+                                       "layers_pattern",     "auto_mapping",
+                                       "peft_version",       "megatron_core",
+                                       "runtime_config",     "qalora_group_size",
+                                       "eva_config",         "target_parameters",
+                                       "ensure_weight_tying"};
 
 /* Keys that are read below. */
-static const char *const read_here[] = {"peft_type", "bias", "r", "lora_alpha", "use_rslora", "init_lora_weights"};
+static const char *const read_here[] = {"peft_type",  "bias",       "r",
+                                        "lora_alpha", "use_rslora", "init_lora_weights"};
 
 /* Keys that, once set, make another thing of the adapter, with its name. */
 static const struct {
@@ -42,8 +48,8 @@ static const struct {
               {"trainable_token_indices", "rows of the embedding"},
               {"megatron_config", "modules of Megatron"}};
 
-/* Ways to begin that leave the base's weights alone. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA subtract from them what the factors
- * begin with: on the weights as published the sum would be another. */
+/* Ways to begin that leave the base's weights alone. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA subtract from
+ * them what the factors begin with: on the weights as published the sum would be another. */
 static const char *const plain_starts[] = {"gaussian", "eva", "orthogonal", "true", "false"};
 
 static bool listed(const char *word, const char *const *list, size_t n)
@@ -70,11 +76,12 @@ static enum mb_status check_key(const struct mb_cfg *c, const char *key, const j
         return MB_OK;
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (strcmp(key, others[i].key) == 0)
-            return mb_error(MB_MODEL, "%s: %s: expected nothing (%s; not supported), found %s", c->path, key, others[i].name,
-                            mb_cfg_text(v, text, sizeof text));
+            return mb_error(MB_MODEL, "%s: %s: expected nothing (%s; not supported), found %s", c->path, key,
+                            others[i].name, mb_cfg_text(v, text, sizeof text));
     }
-    return mb_error(MB_MODEL, "%s: %.100s: expected nothing (a setting that is not known to leave LoRA plain), found %s", c->path, key,
-                    mb_cfg_text(v, text, sizeof text));
+    return mb_error(
+        MB_MODEL, "%s: %.100s: expected nothing (a setting that is not known to leave LoRA plain), found %s",
+        c->path, key, mb_cfg_text(v, text, sizeof text));
 }
 
 static enum mb_status check_start(const struct mb_cfg *c)
@@ -85,9 +92,13 @@ static enum mb_status check_start(const struct mb_cfg *c)
     MB_TRY(mb_cfg_get(c, "init_lora_weights", &v, NULL, 0));
     if (v == NULL || json_is_boolean(v) || (json_is_string(v) && LISTED(json_string_value(v), plain_starts)))
         return MB_OK;
-    return mb_error(MB_MODEL, "%s: init_lora_weights: expected true, false, gaussian, eva or orthogonal, which leave the base's weights "
-                    "as they are, found %s; the base this adapter was trained on is another one (save it converted, with "
-                    "path_initial_model_for_weight_conversion)", c->path, mb_cfg_text(v, text, sizeof text));
+    return mb_error(
+        MB_MODEL,
+        "%s: init_lora_weights: expected true, false, gaussian, eva or orthogonal, which leave the base's "
+        "weights "
+        "as they are, found %s; the base this adapter was trained on is another one (save it converted, with "
+        "path_initial_model_for_weight_conversion)",
+        c->path, mb_cfg_text(v, text, sizeof text));
 }
 
 static enum mb_status need_text(const struct mb_cfg *c, const char *key, const char *want, bool required)
@@ -112,8 +123,7 @@ static enum mb_status read_settings(const struct mb_cfg *c, struct mb_adapter *a
         return mb_error(MB_MODEL, "%s: expected an object, found %s", c->path, mb_json_type(c->root));
     MB_TRY(need_text(c, "peft_type", "LORA", true));
     MB_TRY(need_text(c, "bias", "none", false));
-    json_object_foreach((json_t *)c->root, key, v)
-        MB_TRY(check_key(c, key, v));
+    json_object_foreach((json_t *)c->root, key, v) MB_TRY(check_key(c, key, v));
     MB_TRY(check_start(c));
     MB_TRY(mb_cfg_need_int(c, "r", 1, MB_MAX_RANK, &r));
     MB_TRY(mb_cfg_need_real(c, "lora_alpha", 1e-9, 1e9, &alpha));

@@ -5,7 +5,8 @@
 
 #define MB_MAX_RANK 4096
 
-/* Fills rank and scale. Every key of the file is known to change nothing, or is read, or is not set (absent, null, false, empty), or
- * the adapter is refused by the name of what it is (PiSSA, DoRA, aLoRA, ...). Errors: MB_MODEL, MB_NO_MEMORY. */
+/* Fills rank and scale. Every key of the file is known to change nothing, or is read, or is not set (absent,
+ * null, false, empty), or the adapter is refused by the name of what it is (PiSSA, DoRA, aLoRA, ...). Errors:
+ * MB_MODEL, MB_NO_MEMORY. */
 enum mb_status mb_adapter_settings(const char *dir, struct mb_adapter *a);
 #endif

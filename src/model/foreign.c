@@ -11,10 +11,12 @@ static const struct {
     size_t n;
     const char *kind;
 } heads[] = {
-    {"version https://git-lfs.github.com/", 35, "a Git-LFS pointer instead of the file; git lfs pull (or a new download) gets it"},
+    {"version https://git-lfs.github.com/", 35,
+     "a Git-LFS pointer instead of the file; git lfs pull (or a new download) gets it"},
     {"GGUF", 4, "a GGUF file (llama.cpp), which is not read; get the model's safetensors"},
     {"GGML", 4, "a GGML file (llama.cpp), which is not read; get the model's safetensors"},
-    {"PK\3\4", 4, "a PyTorch checkpoint (or another zip archive), which is not read; convert it to safetensors"},
+    {"PK\3\4", 4,
+     "a PyTorch checkpoint (or another zip archive), which is not read; convert it to safetensors"},
     {"\x80\2", 2, "a Python pickle, which is never read; convert it to safetensors"},
     {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file, which is not read as a model"},
     {"\x93NUMPY", 6, "a NumPy array, which is not read; convert it to safetensors"},
@@ -37,7 +39,8 @@ static const struct {
     {".h5", "a TensorFlow checkpoint and not read; convert it to safetensors"},
     {".onnx", "an ONNX model and not read; get the model's safetensors"},
     {".npz", "a NumPy archive and not read; convert it to safetensors"},
-    {".safetensors", "under another name than model.safetensors: another layout (consolidated, for one), or an index is missing"},
+    {".safetensors", "under another name than model.safetensors: another layout (consolidated, for one), or "
+                     "an index is missing"},
 };
 
 const char *mb_foreign_kind(const void *head, size_t n)

@@ -83,13 +83,19 @@ static enum mb_status snapshot_of(const char *repo, char **out)
     if (st == MB_OK && name == NULL)
         st = only_snapshot(dir, &n, &name);
     if (st == MB_OK && n != 1)
-        st = mb_error(MB_MODEL, "%s: expected refs/main or a single snapshot, found %d; give the directory of one of them", repo, n);
+        st = mb_error(
+            MB_MODEL,
+            "%s: expected refs/main or a single snapshot, found %d; give the directory of one of them", repo,
+            n);
     if (st == MB_OK) {
         *out = mb_path_join(dir, name);
         if (*out == NULL)
             st = no_memory();
         else if (!is_dir(*out))
-            st = mb_error(MB_MODEL, "%s: expected the snapshot that refs/main names, found none; the download is not complete", *out);
+            st = mb_error(
+                MB_MODEL,
+                "%s: expected the snapshot that refs/main names, found none; the download is not complete",
+                *out);
     }
     if (st != MB_OK) {
         free(*out);

@@ -1,4 +1,5 @@
-/* Where a model's or adapter's files are: a directory as it is, a repository in a Hugging Face cache, or the hub name of one. */
+/* Where a model's or adapter's files are: a directory as it is, a repository in a Hugging Face cache, or the
+ * hub name of one. */
 #ifndef MB_MODEL_HUB_H
 #define MB_MODEL_HUB_H
 #include "base/status.h"

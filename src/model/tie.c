@@ -1,5 +1,6 @@
-/* tie_word_embeddings beside a stored LM head. Libraries differ: the models' own one uses the stored head if it is another
- * matrix, servers tie. The head is used as it is stored; who would get other numbers elsewhere is told. */
+/* tie_word_embeddings beside a stored LM head. Libraries differ: the models' own one uses the stored head if
+ * it is another matrix, servers tie. The head is used as it is stored; who would get other numbers elsewhere
+ * is told. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ static enum mb_status open_entry(const struct mb_shards *s, const struct mb_st_e
 }
 
 /* Whether pieces of the two entries, which have the same size, differ. */
-static enum mb_status differ(const int fd[2], char *const path[2], const struct mb_st_entry *const e[2], bool *out)
+static enum mb_status differ(const int fd[2], char *const path[2], const struct mb_st_entry *const e[2],
+                             bool *out)
 {
     uint64_t n = e[0]->bytes, step = n / PIECES > PIECE ? n / PIECES : PIECE;
     uint8_t *a = malloc(2 * (size_t)PIECE), *b = a != NULL ? a + PIECE : NULL;
@@ -31,7 +33,8 @@ static enum mb_status differ(const int fd[2], char *const path[2], const struct 
 
     *out = false;
     for (uint64_t at = 0; st == MB_OK && !*out && at < n; at += step) {
-        uint64_t from = n - at < step && n > PIECE ? n - PIECE : at, size = n - from < PIECE ? n - from : PIECE;
+        uint64_t from = n - at < step && n > PIECE ? n - PIECE : at,
+                 size = n - from < PIECE ? n - from : PIECE;
         st = mb_pread_all(fd[0], a, size, e[0]->offset + from, path[0], MB_MODEL);
         if (st == MB_OK)
             st = mb_pread_all(fd[1], b, size, e[1]->offset + from, path[1], MB_MODEL);
@@ -41,7 +44,8 @@ static enum mb_status differ(const int fd[2], char *const path[2], const struct 
     return st;
 }
 
-enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed, const struct mb_st_entry *head, bool *own)
+enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_entry *embed,
+                               const struct mb_st_entry *head, bool *own)
 {
     const struct mb_st_entry *e[2] = {embed, head};
     char *path[2] = {NULL, NULL};
@@ -61,7 +65,9 @@ enum mb_status mb_compare_head(const struct mb_shards *s, const struct mb_st_ent
     if (st == MB_OK)
         *own = other || embed->bytes > (uint64_t)PIECE * PIECES;
     if (st == MB_OK && other)
-        mb_warn("%s: tie_word_embeddings is true, but %s is stored and differs from %s: the stored one is used (other programs may tie "
-                "them)", s->dir, mb_st_name(s, head), mb_st_name(s, embed));
+        mb_warn("%s: tie_word_embeddings is true, but %s is stored and differs from %s: the stored one is "
+                "used (other programs may tie "
+                "them)",
+                s->dir, mb_st_name(s, head), mb_st_name(s, embed));
     return st;
 }
