@@ -14,3 +14,8 @@ TESTS_LONG += tests/long_math
 tests_long_math_SOURCES = tests/unit_math.c
 tests_long_math_CPPFLAGS = $(AM_CPPFLAGS) -DSTRIDE=1
 tests_long_math_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_publish
+tests_unit_publish_SOURCES = tests/unit_publish.c tests/tmpdir.h
+tests_unit_publish_LDADD = $(TEST_LIBS)
+TESTS_CLI += tests/check_publish.sh
+EXTRA_DIST += tests/check_publish.sh

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/publish.h"
 #include "fake_tokenizer.h"
 #include "io/source.h"
 
@@ -88,7 +89,7 @@ static void open_source(struct setup *s, const char *path, int lines, int capaci
     parse.max_len = 256;
     if (rank == 0) {
         write_input(path, lines);
-        struct mb_index_options io = {path, NULL, &parse, 0, 1, &mem};
+        struct mb_index_options io = {.path = path, .parse = &parse, .shards = 1, .mem = &mem};
         CHECK(mb_index_create(&io, &s->index) == MB_OK);
         struct mb_lease_options lo = {c, s->index, resume, size, size, capacity, 0, &mem};
         CHECK(mb_lease_create(&lo, &s->lease) == MB_OK);
@@ -171,7 +172,7 @@ static int64_t *share_progress(const char *path)
 
     CHECK(asprintf(&name, "%s.progress", path) > 0);
     if (rank == 0)
-        CHECK(mb_file_replace(name, &zero, sizeof zero, false) == MB_OK);
+        CHECK(mb_publish_bytes(name, &zero, sizeof zero, 0) == MB_OK);
     CHECK(mb_comm_barrier(c, "a file is there") == MB_OK);
     int fd = open(name, O_RDWR);
     int64_t *p = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

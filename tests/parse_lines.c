@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     parse.chat = render;
     parse.adapters = adapters;
     parse.n_adapters = 2;
-    struct mb_index_options io = {argv[2], ".", &parse, 0, 1, NULL};
+    struct mb_index_options io = {.path = argv[2], .spool_dir = ".", .parse = &parse, .shards = 1};
     if (mb_index_create(&io, &x) != MB_OK)
         return 2;
     int fd = open(mb_index_info(x)->path, O_RDONLY | O_CLOEXEC);

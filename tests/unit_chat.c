@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/json.h"
 #include "text/chat.h"
 #include "text/jinja.h"
@@ -305,7 +306,7 @@ static void write_file(const char *dir, const char *name, const char *text)
 {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    assert_int_equal(mb_file_replace(path, text, strlen(text), false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, text, strlen(text), 0), MB_OK);
 }
 
 /* Loads dir, renders one message (with a tool if tools) and compares; want NULL: there is no template. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fs.h"
+#include "base/publish.h"
 #include "conf/table.h"
 
 #define MAX_ARGS 32
@@ -36,7 +37,7 @@ static int drop_deck(void **state)
 
 static void write_deck(const char *text)
 {
-    assert_int_equal(mb_file_replace(deck_path, text, strlen(text), false), MB_OK);
+    assert_int_equal(mb_publish_bytes(deck_path, text, strlen(text), 0), MB_OK);
 }
 
 /* Parses "moebatch" and the words up to NULL; what was logged goes to log (cap bytes). */

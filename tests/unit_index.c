@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/log.h"
 #include "fake_tokenizer.h"
 #include "io/index.h"
@@ -24,7 +25,7 @@ static char *write_file(const char *name, const void *data, size_t n)
 {
     char *path = mb_path_join(dir, name);
     assert_non_null(path);
-    assert_int_equal(mb_file_replace(path, data, n, false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, data, n, 0), MB_OK);
     return path;
 }
 
@@ -35,7 +36,8 @@ static enum mb_status open_index(const char *path, int32_t shard, int32_t shards
     parse.vocab = FAKE_VOCAB;
     parse.max_len = 32;
     parse.mem = &mem;
-    struct mb_index_options o = {path, dir, &parse, shard, shards, &mem};
+    struct mb_index_options o = {.path = path, .spool_dir = dir, .kept = true, .parse = &parse, .shard = shard, .shards = shards,
+                                .mem = &mem};
     return mb_index_create(&o, out);
 }
 
@@ -284,14 +286,13 @@ static void test_too_long(void **state)
     free(path);
 }
 
-static void test_pipe(void **state)
+/* The index of what comes through a pipe. */
+static struct mb_index *index_pipe(const char *text)
 {
     int fds[2], saved = dup(STDIN_FILENO);
-    struct mb_index *x;
-    struct mb_bytes copy = {0};
-    (void)state;
+    struct mb_index *x = NULL;
     assert_int_equal(pipe(fds), 0);
-    assert_int_equal(write(fds[1], "{\"prompt\":\"a\"}\n", 15), 15);
+    assert_int_equal(write(fds[1], text, strlen(text)), strlen(text));
     close(fds[1]);
     dup2(fds[0], STDIN_FILENO);
     assert_int_equal(open_index("-", 0, 1, &x), MB_OK);
@@ -299,11 +300,46 @@ static void test_pipe(void **state)
     close(fds[0]);
     close(saved);
     assert_true(mb_index_info(x)->spooled);
-    assert_int_equal(mb_index_info(x)->rows, 1);
-    assert_int_equal(mb_file_read(mb_index_info(x)->path, 100, MB_IO, &copy), MB_OK);
-    assert_int_equal(copy.len, 15);
+    return x;
+}
+
+static void assert_copy(const char *path, const char *text)
+{
+    struct mb_bytes copy = {0};
+    assert_int_equal(mb_file_read(path, 100, MB_IO, &copy), MB_OK);
+    assert_int_equal(copy.len, strlen(text));
+    assert_memory_equal(copy.data, text, copy.len);
     mb_bytes_fini(&copy);
+}
+
+/* The copy gets its name when somebody takes it and publishes it; until then an earlier one stays. */
+static void test_pipe(void **state)
+{
+    static const char one[] = "{\"prompt\":\"a\"}\n", two[] = "{\"prompt\":\"b\"}\n{\"prompt\":\"c\"}\n";
+    struct mb_index *x = index_pipe(one);
+    char *path = strdup(mb_index_info(x)->path);
+    (void)state;
+    assert_int_equal(mb_index_info(x)->rows, 1);
+    assert_false(mb_path_exists(path));
+    assert_int_equal(mb_publish_commit(mb_index_take_copy(x), NULL, NULL), MB_OK);
+    assert_null(mb_index_take_copy(x));
+    assert_copy(path, one);
     mb_index_destroy(x);
+    x = index_pipe(two);
+    assert_int_equal(mb_index_info(x)->rows, 2);
+    mb_index_destroy(x); /* a refused start */
+    assert_copy(path, one);
+    x = index_pipe(""); /* nothing comes: the copy of the first start is the input */
+    assert_int_equal(mb_index_info(x)->rows, 1);
+    assert_false(mb_index_info(x)->nothing);
+    assert_null(mb_index_take_copy(x));
+    mb_index_destroy(x);
+    assert_copy(path, one);
+    assert_int_equal(mb_remove_file(path), MB_OK);
+    x = index_pipe("");
+    assert_true(mb_index_info(x)->nothing);
+    mb_index_destroy(x);
+    free(path);
 }
 
 /* Many lines, all with one id in the second half: time and memory stay linear. */

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/publish.h"
 #include "base/wire.h"
 #include "io/journal.h"
 #include "records.h"
@@ -123,7 +124,7 @@ static void test_round_trip(void **state)
 
 static void put_file(const char *path, const uint8_t *data, size_t n)
 {
-    assert_int_equal(mb_file_replace(path, data, n, false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, data, n, 0), MB_OK);
 }
 
 static void test_cut_anywhere(void **state)
@@ -232,10 +233,10 @@ static void test_failed_write_is_final(void **state)
     setrlimit(RLIMIT_FSIZE, &small);
     for (int i = 0; i < 100; i++)
         assert_int_equal(mb_journal_token(j, 0, 0, i, 0), MB_OK);
-    assert_int_equal(mb_journal_flush(j), MB_IO);
+    assert_int_equal(mb_journal_flush(j), MB_NO_SPACE);
     setrlimit(RLIMIT_FSIZE, &old);
-    assert_int_equal(mb_journal_token(j, 0, 0, 0, 0), MB_IO);
-    assert_int_equal(mb_journal_flush(j), MB_IO);
+    assert_int_equal(mb_journal_token(j, 0, 0, 0, 0), MB_NO_SPACE);
+    assert_int_equal(mb_journal_flush(j), MB_NO_SPACE);
     mb_journal_destroy(j);
     assert_int_equal(read_all(path, &end, none, 0), frames);
     assert_int_equal(end, MB_JOURNAL_WHOLE);

@@ -50,7 +50,7 @@ static struct mb_index *make_index(int lines)
     fclose(f);
     mb_parse_options_init(&parse);
     parse.vocab = FAKE_VOCAB;
-    struct mb_index_options o = {path, NULL, &parse, 0, 1, &mem};
+    struct mb_index_options o = {.path = path, .parse = &parse, .shards = 1, .mem = &mem};
     assert_int_equal(mb_index_create(&o, &x), MB_OK);
     unlink(path);
     return x;

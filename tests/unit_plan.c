@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "plan/plan.h"
@@ -311,7 +312,7 @@ static void placement_file(const char *text, enum mb_status want)
     struct mb_placement *p = NULL;
 
     snprintf(path, sizeof path, "/tmp/unit_plan.%ld.json", (long)getpid());
-    assert_int_equal(mb_file_replace(path, text, strlen(text), false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, text, strlen(text), 0), MB_OK);
     mb_log_set_quiet(true);
     assert_int_equal(mb_placement_load(path, 2, 3, 2, &p), want);
     mb_log_set_quiet(false);

@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/publish.h"
 #include "io/digest.h"
 #include "io/h5.h"
 #include "io/rundir.h"
+#include "io/start.h"
 #include "io/tools.h"
 #include "synth.h"
 #include "tmpdir.h"
@@ -60,11 +62,11 @@ static struct mb_rundir *make_job(const char *results, const struct synth_job *j
                                  .requests = requests_of(j)};
     struct mb_owner o = {.ranks = 3, .argc = 4, .argv = (char **)argv, .input = &info, .identity = &id, .shape = &shape};
     struct mb_rundir *d = NULL;
-    enum mb_rundir_state state;
+    enum mb_start state;
     id.shard = (char *)shard;
     id.input = input_hash;
     snprintf(info.path, sizeof info.path, "%s", input_path);
-    assert_int_equal(mb_rundir_create(results, true, false, &o, &state, &d), MB_OK);
+    assert_int_equal(mb_start(&(struct mb_start_options){.results = results, .resume = true, .overwrite = false}, &o, NULL, &state, &d), MB_OK);
     for (int w = 0; w < 3; w++)
         synth_write_journal(j, &id, d->dir, d->number, w, 3);
     return d;
@@ -141,7 +143,7 @@ static void test_partial(void **state)
         }
         struct mb_hash128 hash = mb_hash128_of(text.data, text.len);
         if (with_input)
-            assert_int_equal(mb_file_replace(input, text.data, text.len, false), MB_OK);
+            assert_int_equal(mb_publish_bytes(input, text.data, text.len, 0), MB_OK);
         mb_rundir_destroy(make_job(path, &j, 30, "", input, hash));
         assert_int_equal(mb_results_assemble(path, true, false, NULL), MB_OK);
         assert_int_equal(mb_results_status(stdout, path, true, &code), MB_OK);
@@ -354,7 +356,7 @@ static void test_cut_file(void **state)
     mb_log_set_quiet(true);
     for (size_t i = 0; i < 40; i++) {
         struct mb_results *r = NULL;
-        assert_int_equal(mb_file_replace(cut, all.data, all.len * i / 40, false), MB_OK);
+        assert_int_equal(mb_publish_bytes(cut, all.data, all.len * i / 40, 0), MB_OK);
         assert_int_equal(mb_results_open(cut, &r), MB_INPUT);
     }
     mb_log_set_quiet(false);
@@ -404,17 +406,17 @@ static void test_resume_of_complete(void **state)
     struct mb_input_info info = {.total_lines = 120, .lines = 120, .requests = 120};
     struct mb_owner o = {.ranks = 1, .input = &info, .identity = &id, .shape = &shape};
     struct mb_rundir *d = NULL;
-    enum mb_rundir_state s = MB_RUNDIR_FRESH;
+    enum mb_start s = MB_START_FRESH;
     make_both(path, &whole, 120, "", "gone", no_hash);
     assert_int_equal(mb_results_assemble(path, false, true, NULL), MB_OK);
     id.input = no_hash;
     id.seed++;
-    assert_int_equal(mb_rundir_create(path, true, false, &o, &s, &d), MB_INPUT); /* another job's results */
+    assert_int_equal(mb_start(&(struct mb_start_options){.results = path, .resume = true, .overwrite = false}, &o, NULL, &s, &d), MB_INPUT); /* another job's results */
     assert_true(mb_path_exists(runs));
     id.seed--;
-    assert_int_equal(mb_rundir_create(path, false, false, &o, &s, &d), MB_INPUT);
-    assert_int_equal(mb_rundir_create(path, true, false, &o, &s, &d), MB_OK);
-    assert_int_equal(s, MB_RUNDIR_COMPLETE);
+    assert_int_equal(mb_start(&(struct mb_start_options){.results = path, .resume = false, .overwrite = false}, &o, NULL, &s, &d), MB_INPUT);
+    assert_int_equal(mb_start(&(struct mb_start_options){.results = path, .resume = true, .overwrite = false}, &o, NULL, &s, &d), MB_OK);
+    assert_int_equal(s, MB_START_COMPLETE);
     assert_null(d);
     assert_false(mb_path_exists(runs));
     free(runs);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/publish.h"
 #include "base/mem.h"
 #include "io/journal.h"
 #include "io/resume.h"
@@ -217,7 +218,7 @@ static void test_damage(void **state)
         struct mb_resume *r = NULL;
         struct mb_resume_counts c;
         all.data[at] ^= 16;
-        assert_int_equal(mb_file_replace(path, all.data, all.len, false), MB_OK);
+        assert_int_equal(mb_publish_bytes(path, all.data, all.len, 0), MB_OK);
         all.data[at] ^= 16;
         assert_int_equal(mb_resume_fold(dir, NULL, &who, LINES, NULL, &r), MB_OK);
         mb_resume_count(r, &c);

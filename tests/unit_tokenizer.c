@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/json.h"
 #include "text/tokenizer.h"
 
@@ -235,13 +236,13 @@ static void test_spm_directory(void **state)
     assert_non_null(mkdtemp(dir));
     assert_int_equal(mb_file_read(data_path("spm_model", "bpe.model"), 1 << 24, MB_INPUT, &model), MB_OK);
     snprintf(path, sizeof path, "%s/any.model", dir);
-    assert_int_equal(mb_file_replace(path, model.data, model.len, false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, model.data, model.len, 0), MB_OK);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct mb_tokenizer *t = NULL;
         struct mb_ids with = {0}, without = {0};
         snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
         if (all[i].config != NULL)
-            assert_int_equal(mb_file_replace(path, all[i].config, strlen(all[i].config), false), MB_OK);
+            assert_int_equal(mb_publish_bytes(path, all[i].config, strlen(all[i].config), 0), MB_OK);
         assert_int_equal(mb_tokenizer_load(dir, &t), MB_OK);
         assert_int_equal(mb_tokenizer_encode(t, "text", 4, true, &with), MB_OK);
         assert_int_equal(mb_tokenizer_encode(t, "text", 4, false, &without), MB_OK);

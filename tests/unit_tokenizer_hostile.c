@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/publish.h"
 #include "text/tokenizer.h"
 
 static char dir[] = "unit_tokenizer_hostile.XXXXXX";
@@ -31,7 +32,7 @@ static enum mb_status load_bytes(const char *name, const void *data, size_t n, s
 {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    assert_int_equal(mb_file_replace(path, data, n, false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, data, n, 0), MB_OK);
     return mb_tokenizer_load(path, out);
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/log.h"
 #include "topo/devices.h"
 #include "topo/topo.h"
@@ -179,7 +180,7 @@ static void test_bad_xml(void **state)
     mb_log_set_quiet(true);
     assert_int_equal(mb_topo_discover("/no/such/file.xml", &l, NULL), MB_LAYOUT);
     in_dir(path, sizeof path, "bad.xml");
-    assert_int_equal(mb_file_replace(path, "<topology", 9, false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, "<topology", 9, 0), MB_OK);
     assert_int_equal(mb_topo_discover(path, &l, NULL), MB_LAYOUT);
     assert_int_equal(l.order, 77); /* outputs only on success */
     mb_log_set_quiet(false);
@@ -290,7 +291,7 @@ static void put(const char *sub, const char *name, const char *text)
     assert_in_range(snprintf(path, sizeof path, "%s/%s", dir, sub), 1, sizeof path - 1);
     assert_int_equal(mb_mkdirs(path), MB_OK);
     assert_in_range(snprintf(path, sizeof path, "%s/%s/%s", dir, sub, name), 1, sizeof path - 1);
-    assert_int_equal(mb_file_replace(path, text, strlen(text), false), MB_OK);
+    assert_int_equal(mb_publish_bytes(path, text, strlen(text), 0), MB_OK);
 }
 
 static void test_memory(void **state)

@@ -10,7 +10,9 @@
 #include "io/lease.h"
 #include "io/parse.h"
 #include "io/resume.h"
+#include "io/life.h"
 #include "io/rundir.h"
+#include "io/start.h"
 #include "io/sink.h"
 #include "io/source.h"
 #include "text/chat.h"
@@ -27,7 +29,8 @@ struct mb_tick_msg {
 struct mb_job_start {
     struct mb_input_info input;
     int32_t run;     /* number of this incarnation */
-    int32_t state;   /* enum mb_rundir_state */
+    int32_t what;    /* enum mb_start */
+    int32_t done_code; /* exit code of results that are complete already */
     uint64_t requests; /* lines that have rows */
     int64_t chat_time; /* what templates take for now: the start of the first run, so that a resume renders the same */
     int64_t rows_done, lines_begun, forced_tokens;
@@ -49,6 +52,7 @@ struct mb_job_state {
     struct mb_resume *resume; /* rank 0 */
     struct mb_lease *lease;   /* rank 0 */
     struct mb_rundir *dir;
+    struct mb_beat *beat; /* rank 0: says that the job lives */
     struct mb_journal *journal;
     struct mb_sink *sink;
     struct mb_source *source;
@@ -75,14 +79,22 @@ struct mb_job_state {
 enum mb_status mb_job_open(struct mb_job_state *j);
 /* run_defaults.c: what requests that do not say get, into parse and defaults. Local. Errors: MB_USAGE, MB_MODEL. */
 enum mb_status mb_job_defaults(struct mb_job_state *j);
+/* run_start.c: the index of the input. Rank 0; Local. */
+enum mb_status mb_job_index(struct mb_job_state *j);
+/* Whether the job may start at all, before anything is read. Rank 0; Local. */
+enum mb_status mb_job_check_start(struct mb_job_state *j);
+/* Decides and acts (io/start.h); sets start and dir. Rank 0; Local. */
+enum mb_status mb_job_start(struct mb_job_state *j);
 /* run_chat.c: loads the template and gives it to the parser. Local. first_start: of the oldest run, seconds since 1970. */
 enum mb_status mb_job_chat(struct mb_job_state *j);
 int64_t mb_job_first_start(const struct mb_rundir *d);
+/* Whether the results were complete before the job began. */
+bool mb_job_done(const struct mb_job_state *j);
 /* run_tick.c: between steps */
 enum mb_status mb_job_tick(void *arg);
 void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
 void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out);
-enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);
+void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);
 /* run_extras.c: counters of all ranks to rank 0, provenance and metrics from them. Collective over world. */
 /* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
 enum mb_status mb_job_save_provenance(const struct mb_job_state *j);

@@ -9,6 +9,7 @@ moebatch_SOURCES += \
 	src/app/run.c \
 	src/app/run_setup.c \
 	src/app/run_defaults.c \
+	src/app/run_start.c \
 	src/app/run_tick.c \
 	src/app/run_extras.c \
 	src/app/run_finish.c \

@@ -38,7 +38,7 @@ static void header(struct mb_job_state *j)
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
     mb_report_init(&j->report, j->t_start, j->start.rows_done);
     mb_report_header(&j->report, &h);
-    if (j->start.state == MB_RUNDIR_RESUMES)
+    if (j->start.what == MB_START_RESUME)
         mb_print("resumed             : %lld of %llu rows are done, %lld lines were under way with %lld tokens",
                  (long long)j->start.rows_done, (unsigned long long)j->start.input.rows, (long long)j->start.lines_begun,
                  (long long)j->start.forced_tokens);
@@ -79,15 +79,15 @@ static enum mb_status job(struct mb_job_state *j, int *exit_code)
     enum mb_status st = MB_OK;
 
     if (j->app.rank == 0)
-        st = mb_rundir_check(j->app.conf->output, j->app.conf->resume, j->app.conf->overwrite);
+        st = mb_job_check_start(j);
     MB_TRY(mb_comm_agree(comm, st, "looking at earlier results"));
     MB_TRY(mb_app_plan(&j->app));
     MB_TRY(mb_app_device(&j->app));
     MB_TRY(mb_job_open(j));
-    if (j->start.state == MB_RUNDIR_COMPLETE) {
+    if (mb_job_done(j)) {
         if (j->app.rank == 0)
             mb_info("%s is complete: nothing to do", j->app.conf->output);
-        *exit_code = 0;
+        *exit_code = j->start.done_code;
         return MB_OK;
     }
     mb_comm_on_lost(comm, sync_journal, j);
@@ -111,6 +111,7 @@ static void job_fini(struct mb_job_state *j)
     mb_journal_destroy(j->journal);
     mb_resume_destroy(j->resume);
     mb_index_destroy(j->index);
+    mb_beat_stop(j->beat);
     mb_rundir_destroy(j->dir);
     mb_chat_destroy(j->chat);
     json_decref(j->stops);

@@ -61,7 +61,7 @@ static enum mb_status stopped(struct mb_job_state *j, enum mb_status st, int *ex
     *exit_code = code_of(j, st);
     j->failure = st;
     if (j->app.rank == 0 && j->ticks != NULL) {
-        (void)mb_job_write_status(j, *exit_code == 75 ? "stopped" : "failed", *exit_code); /* st is the cause that counts */
+        mb_job_write_status(j, *exit_code == 75 ? "stopped" : "failed", *exit_code); /* st is the cause that counts */
         if (mb_signals_name() != NULL)
             mb_info("stopped by %s", mb_signals_name());
         result_block(j, st);
@@ -84,11 +84,12 @@ static enum mb_status assemble(struct mb_job_state *j)
                                     .requests = j->start.requests,
                                     .extras = &j->extras,
                                     .openai = c->openai_output[0] != 0 ? &openai : NULL,
-                                    .openai_path = c->openai_output};
+                                    .openai_path = c->openai_output,
+                                    .openai_replace = c->overwrite};
     mb_fault("assembly");
     MB_TRY(mb_comm_bcast(j->app.comm, &openai.created, sizeof openai.created, 0, "time")); /* all lines say the same */
     if (j->app.rank == 0)
-        MB_TRY(mb_job_write_status(j, "assembling", -1));
+        mb_job_write_status(j, "assembling", -1);
     return mb_assemble(&o, &j->assembled);
 }
 
@@ -115,9 +116,8 @@ static enum mb_status complete(struct mb_job_state *j, int *exit_code)
     if (j->app.rank == 0) {
         char *why = all ? first_reason(j->app.conf->output) : NULL;
         j->end.all_bad = why;
-        st = mb_job_write_status(j, "complete", *exit_code);
-        if (st == MB_OK)
-            st = mb_rundir_finish(j->dir, j->app.conf->keep);
+        mb_job_write_status(j, "complete", *exit_code);
+        st = mb_rundir_finish(j->dir, j->app.conf->keep);
         result_block(j, MB_OK);
         j->end.all_bad = NULL;
         free(why);

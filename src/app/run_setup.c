@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include "app/job.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -132,68 +131,13 @@ static enum mb_status make_shape(struct mb_job_state *j)
     return MB_OK;
 }
 
-/* An upper estimate: four bytes of input make a token at most in practice, and every request generates what it may. */
-static enum mb_status check_room(struct mb_job_state *j, const struct mb_input_info *in)
-{
-    const struct mb_conf *c = j->app.conf;
-    double rows = (double)in->bytes / 4 + (double)in->rows * (double)c->max_tokens, bytes = 0;
-    struct statvfs fs;
-    char a[MB_TEXT_CAP], b[MB_TEXT_CAP];
-
-    for (int k = 0; k < MB_BULK_COUNT; k++) {
-        bool last = k == MB_BULK_LOGITS && j->shape.logits_last;
-        bytes += (double)mb_shape_row_bytes(&j->shape, (enum mb_bulk_kind)k) * (last ? (double)in->rows : rows);
-    }
-    j->save_bytes = bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
-    if (j->save_bytes > c->save_limit)
-        return mb_error(MB_INPUT, "about %s of routing, logits and hidden states would be stored, more than --save-limit %s; raise it "
-                        "or store less", mb_text_bytes(j->save_bytes, a), mb_text_bytes(c->save_limit, b));
-    /* twice: the journal's bulk files and the results made from them */
-    if (j->save_bytes > 0 && statvfs(j->dir->dir, &fs) == 0 && 2 * bytes > (double)fs.f_bavail * (double)fs.f_frsize)
-        return mb_error(MB_NO_SPACE, "about %s of routing, logits and hidden states would be stored, and %s has less than twice that "
-                        "free", mb_text_bytes(j->save_bytes, a), j->dir->dir);
-    return MB_OK;
-}
-
 /* ---------------------------------------------------------------- rank 0 */
-
-static enum mb_status make_index(struct mb_job_state *j)
-{
-    const struct mb_conf *c = j->app.conf;
-    char *spool = format("%s.d", c->output);
-    struct mb_index_options o = {.path = c->input, .spool_dir = spool, .parse = &j->parse, .shard = c->shard_index,
-                                 .shards = c->shard_count, .mem = &j->app.mem};
-
-    if (spool == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    enum mb_status st = mb_mkdirs(spool);
-    if (st == MB_OK)
-        st = mb_index_create(&o, &j->index);
-    free(spool);
-    return st;
-}
-
-static enum mb_status make_dir(struct mb_job_state *j)
-{
-    const struct mb_conf *c = j->app.conf;
-    const struct mb_input_info *in = mb_index_info(j->index);
-    struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in,
-                             .identity = &j->identity, .shape = &j->shape};
-    enum mb_rundir_state state;
-
-    MB_TRY(mb_rundir_create(c->output, c->resume, c->overwrite, &owner, &state, &j->dir));
-    j->start.input = *in;
-    j->start.requests = in->requests;
-    j->start.state = (int32_t)state;
-    j->start.run = j->dir != NULL ? j->dir->number : 0;
-    return MB_OK;
-}
 
 static enum mb_status fold(struct mb_job_state *j)
 {
     struct mb_resume_counts n;
 
-    if (j->start.state != MB_RUNDIR_RESUMES)
+    if (j->start.what != MB_START_RESUME)
         return MB_OK;
     MB_TRY(mb_resume_fold(j->dir->dir, j->dir->run, &j->identity, j->start.input.total_lines, &j->app.mem, &j->resume));
     mb_resume_count(j->resume, &n);
@@ -221,18 +165,17 @@ static enum mb_status open_first(struct mb_job_state *j)
     if (j->app.conf->openai_output[0] != 0 && j->app.tok == NULL)
         return mb_error(MB_MODEL, "%s has no tokenizer: --openai-output, which holds the texts of tokens, needs one",
                         j->app.conf->model);
-    MB_TRY(make_index(j));
+    MB_TRY(mb_job_index(j));
     MB_TRY(make_identity(j, &mb_index_info(j->index)->hash));
     struct mb_run_last last = {.failure = ""};
     char *dir = format("%s.d", j->app.conf->output);
     if (dir != NULL)
         mb_rundir_last(dir, &last);
     free(dir);
-    MB_TRY(make_dir(j));
-    if (j->start.state == MB_RUNDIR_COMPLETE)
+    MB_TRY(mb_job_start(j));
+    if (mb_job_done(j))
         return MB_OK;
     j->start.chat_time = mb_job_first_start(j->dir);
-    MB_TRY(check_room(j, &j->start.input));
     MB_TRY(fold(j));
     j->start.last_failure = (int32_t)last_failure(j, &last);
     return MB_OK;
@@ -273,7 +216,7 @@ static enum mb_status open_input(struct mb_job_state *j)
     if (!leads(j))
         return MB_OK;
     struct mb_input_source_options so = {.comm = j->app.comm, .info = &j->start.input, .parse = &j->parse, .lease = j->lease,
-                                         .run_dir = j->start.state == MB_RUNDIR_RESUMES ? j->dir->run : NULL, .mem = &j->app.mem};
+                                         .run_dir = j->start.what == MB_START_RESUME ? j->dir->run : NULL, .mem = &j->app.mem};
     return mb_input_source_create(&so, &j->source);
 }
 
@@ -294,7 +237,7 @@ enum mb_status mb_job_open(struct mb_job_state *j)
         st = open_first(j);
     MB_TRY(mb_comm_agree(comm, st, "opening input and results"));
     MB_TRY(mb_comm_bcast(comm, &j->start, sizeof j->start, 0, "input"));
-    if (j->start.state == MB_RUNDIR_COMPLETE)
+    if (mb_job_done(j))
         return MB_OK;
     if (j->app.rank != 0) {
         st = make_identity(j, &j->start.input.hash);

@@ -41,7 +41,7 @@ void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out)
     out->imbalance = mb_report_imbalance(j->scratch, j->app.size, &out->worst_rank);
 }
 
-enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code)
+void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code)
 {
     struct mb_progress p;
     double now = mb_now();
@@ -57,7 +57,7 @@ enum mb_status mb_job_write_status(struct mb_job_state *j, const char *state, in
         s.prompt_tokens += j->ticks[r].prompt_tokens;
         s.output_tokens += j->ticks[r].output_tokens;
     }
-    return mb_rundir_status(j->dir, &s);
+    mb_rundir_status(j->dir, &s);
 }
 
 static enum mb_status collect(struct mb_job_state *j)
@@ -100,7 +100,8 @@ static enum mb_status tick_first(struct mb_job_state *j, double now)
         j->last_newest = now;
         MB_TRY(mb_rundir_newest(j->dir));
     }
-    return mb_job_write_status(j, "running", -1);
+    mb_job_write_status(j, "running", -1);
+    return MB_OK;
 }
 
 /* A stop that was asked for on one rank is one for all: it goes to rank 0, and from there to everybody. */

@@ -23,6 +23,7 @@ void mb_signals_install(void)
     struct sigaction ign = {.sa_handler = SIG_IGN};
     sigemptyset(&ign.sa_mask);
     sigaction(SIGPIPE, &ign, NULL);
+    sigaction(SIGXFSZ, &ign, NULL); /* a file that may not grow is an error of its write, which knows its name */
 }
 
 void mb_signals_pipe_ends(void)

@@ -11,6 +11,7 @@
 #include "app/setup.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/publish.h"
 
 #define PIECE (8 << 20)
 
@@ -78,26 +79,20 @@ static enum mb_status copy_bytes(int in, int out, const char *from, const char *
     return st;
 }
 
-/* Copies under another name first: a file that is there is whole. */
+/* A file that is there is whole: it takes its name when it is on the disk. */
 static enum mb_status copy_file(const char *from, const char *to, uint64_t n)
 {
-    char *tmp = NULL;
-    if (asprintf(&tmp, "%s.%ld", to, (long)getpid()) < 0)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    enum mb_status st = in < 0 || out < 0 ? mb_error(MB_IO, "--stage: %s: %s", in < 0 ? from : tmp, strerror(errno)) : MB_OK;
-
+    struct mb_publish *p = NULL;
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return mb_file_error(errno, from, "open");
+    enum mb_status st = mb_publish_open(to, NULL, 0, &p);
     if (st == MB_OK)
-        st = copy_bytes(in, out, from, tmp, n);
-    if (in >= 0)
-        close(in);
-    if (out >= 0)
-        close(out);
-    if (st == MB_OK && rename(tmp, to) != 0)
-        st = mb_error(MB_IO, "--stage: %s: %s", to, strerror(errno));
-    if (st != MB_OK)
-        unlink(tmp);
-    free(tmp);
+        st = copy_bytes(in, p->fd, from, p->tmp, n);
+    close(in);
+    if (st == MB_OK)
+        return mb_publish_commit(p, NULL, NULL);
+    mb_publish_drop(p);
     return st;
 }
 
@@ -110,13 +105,12 @@ static enum mb_status stage_file(const struct mb_app *a, const char *dir, int32_
     bool there = st == MB_OK && lstat(to, &sb) == 0;
 
     if (there && needed && (!S_ISREG(sb.st_mode) || (uint64_t)sb.st_size != m->file_bytes[f])) {
-        unlink(to); /* a link of an earlier job that did not need it */
-        there = false;
+        there = false; /* a link of an earlier job that did not need it: the copy takes its place */
     }
     if (st == MB_OK && !there && needed)
         st = copy_file(from, to, m->file_bytes[f]);
-    else if (st == MB_OK && !there && (realpath(from, real) == NULL || symlink(real, to) != 0))
-        st = mb_error(MB_IO, "--stage: %s: %s", to, strerror(errno));
+    else if (st == MB_OK && !there)
+        st = realpath(from, real) == NULL ? mb_file_error(errno, from, "realpath") : mb_publish_symlink(real, to);
     free(from);
     free(to);
     return st;

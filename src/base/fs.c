@@ -9,11 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
-
-static enum mb_status io_status(int err)
-{
-    return mb_status_of_errno(err);
-}
+#include "base/publish.h"
 
 char *mb_path_join(const char *dir, const char *name)
 {
@@ -29,6 +25,27 @@ bool mb_path_exists(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0;
+}
+
+static bool same_directory(const char *a, const char *b)
+{
+    const char *x = strrchr(a, '/'), *y = strrchr(b, '/');
+    char *da = x == NULL ? strdup(".") : strndup(a, (size_t)(x - a) + 1);
+    char *db = y == NULL ? strdup(".") : strndup(b, (size_t)(y - b) + 1);
+    struct stat p, q;
+    bool same = da != NULL && db != NULL && stat(da, &p) == 0 && stat(db, &q) == 0 && p.st_dev == q.st_dev && p.st_ino == q.st_ino;
+    free(da);
+    free(db);
+    return same && strcmp(x == NULL ? a : x + 1, y == NULL ? b : y + 1) == 0;
+}
+
+bool mb_same_file(const char *a, const char *b)
+{
+    struct stat p, q;
+    bool is_a = stat(a, &p) == 0, is_b = stat(b, &q) == 0;
+    if (is_a && is_b)
+        return p.st_dev == q.st_dev && p.st_ino == q.st_ino;
+    return !is_a && !is_b && same_directory(a, b);
 }
 
 enum mb_status mb_pread_all(int fd, void *dst, size_t n, uint64_t off, const char *path, enum mb_status st_bad)
@@ -79,7 +96,7 @@ enum mb_status mb_write_all(int fd, const void *src, size_t n, const char *path)
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
-            return mb_error(io_status(errno), "%s: writing: %s", path, strerror(errno));
+            return mb_file_error(errno, path, "writing");
         p += put;
         n -= (size_t)put;
     }
@@ -94,66 +111,12 @@ enum mb_status mb_pwrite_all(int fd, const void *src, size_t n, uint64_t off, co
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
-            return mb_error(io_status(errno), "%s: writing at byte %llu: %s", path, (unsigned long long)off,
-                            strerror(errno));
+            return mb_file_error(errno, path, "writing");
         p += put;
         n -= (size_t)put;
         off += (uint64_t)put;
     }
     return MB_OK;
-}
-
-enum mb_status mb_dir_sync(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return mb_error(MB_IO, "%s: %s", dir, strerror(errno));
-    /* some network file systems refuse fsync on directories; that is their answer, not an error of ours */
-    if (fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
-        int err = errno;
-        close(fd);
-        return mb_error(io_status(err), "%s: fsync: %s", dir, strerror(err));
-    }
-    close(fd);
-    return MB_OK;
-}
-
-static enum mb_status sync_parent(const char *path)
-{
-    char *dir = strdup(path);
-    if (dir == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    char *slash = strrchr(dir, '/');
-    if (slash == dir)
-        slash[1] = 0;
-    else if (slash != NULL)
-        *slash = 0;
-    enum mb_status st = mb_dir_sync(slash == NULL ? "." : dir);
-    free(dir);
-    return st;
-}
-
-enum mb_status mb_file_replace(const char *path, const void *src, size_t n, bool sync)
-{
-    char *tmp;
-    if (asprintf(&tmp, "%s.tmp.%ld", path, (long)getpid()) < 0)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    enum mb_status st = MB_OK;
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        st = mb_error(io_status(errno), "%s: %s", tmp, strerror(errno));
-    if (st == MB_OK)
-        st = mb_write_all(fd, src, n, tmp);
-    if (st == MB_OK && sync && fsync(fd) != 0)
-        st = mb_error(io_status(errno), "%s: fsync: %s", tmp, strerror(errno));
-    if (fd >= 0 && close(fd) != 0 && st == MB_OK)
-        st = mb_error(io_status(errno), "%s: close: %s", tmp, strerror(errno));
-    if (st == MB_OK && rename(tmp, path) != 0)
-        st = mb_error(io_status(errno), "%s: rename from %s: %s", path, tmp, strerror(errno));
-    if (st != MB_OK && fd >= 0)
-        unlink(tmp);
-    free(tmp);
-    return st == MB_OK && sync ? sync_parent(path) : st;
 }
 
 enum mb_status mb_mkdirs(const char *path)
@@ -167,8 +130,10 @@ enum mb_status mb_mkdirs(const char *path)
         if (c != '/' && c != 0)
             continue;
         *s = 0;
-        if (mkdir(p, 0777) != 0 && errno != EEXIST)
-            st = mb_error(io_status(errno), "%s: mkdir: %s", p, strerror(errno));
+        if (mkdir(p, 0777) == 0)
+            st = mb_dir_sync_of(p);
+        else if (errno != EEXIST)
+            st = mb_file_error(errno, p, "mkdir");
         *s = c;
         if (c == 0)
             break;
@@ -198,6 +163,18 @@ static enum mb_status remove_at(int dirfd, const char *name, const char *shown)
     if (st == MB_OK && unlinkat(dirfd, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
         st = mb_error(MB_IO, "%s: cannot remove: %s", shown, strerror(errno));
     return st;
+}
+
+enum mb_status mb_remove_file(const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return MB_OK;
+    return mb_file_error(errno, path, "cannot remove");
+}
+
+void mb_remove_empty(const char *dir)
+{
+    (void)rmdir(dir);
 }
 
 enum mb_status mb_remove_tree(const char *path)

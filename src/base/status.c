@@ -45,6 +45,7 @@ enum mb_status mb_status_of_errno(int err)
     switch (err) {
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
         return MB_NO_SPACE;
     case EACCES:
     case EPERM:

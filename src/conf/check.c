@@ -147,6 +147,8 @@ static enum mb_status check_job(struct mb_conf *c)
     MB_TRY(check_zero(c));
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
+    if (c->takeover && !c->resume && !c->overwrite)
+        return mb_error(MB_USAGE, "--takeover says how --resume or --overwrite meet a job that runs: give one of them, too");
     if (c->kv_segment % MB_KV_BLOCK != 0)
         return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is",
                         c->kv_segment, MB_KV_BLOCK,

@@ -61,7 +61,7 @@ struct mb_conf {
     bool save_routing, save_hidden;
     char *save_logits;         /* "", all, last */
     int64_t save_limit;        /* bytes */
-    bool resume, overwrite, keep;
+    bool resume, overwrite, takeover, keep;
     double deadline, sync_interval, max_hours;
     /* inspect, status, assemble, tokenize */
     bool digest, in_order, requests, text, errors, routing, json, partial, decode, no_special;

@@ -181,6 +181,8 @@ const struct mb_opt mb_opts[] = {
      .help = "go on with a job that stopped early (exit 75); the number of ranks may differ"},
     {SWITCH("overwrite", overwrite), .section = MB_SEC_JOB, .commands = JOBS | C(MERGE),
      .help = "replace RESULTS.h5 and its journal"},
+    {SWITCH("takeover", takeover), .section = MB_SEC_JOB, .commands = JOBS,
+     .help = "with --resume or --overwrite: go on in the place of a job that still runs, which then stops"},
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
      .help = "keep the journals when the results are complete"},
     {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,

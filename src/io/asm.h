@@ -1,6 +1,7 @@
 /* What the parts of assembly share; for io/assemble.c, io/asm_*.c and io/merge.c only. */
 #ifndef MB_IO_ASM_H
 #define MB_IO_ASM_H
+#include "base/publish.h"
 #include "io/assemble.h"
 #include "io/group.h"
 #include "io/h5.h"
@@ -26,6 +27,8 @@ struct mb_asm {
     uint64_t packed; /* bytes of all records */
     const struct mb_openai_options *openai; /* --openai-output, or NULL */
     const char *openai_path;
+    bool openai_replace;            /* the lines may take the place of a file */
+    struct mb_publish *openai_file;       /* rank 0: they, written and synced, not yet at their place */
     /* What else goes into the file, on rank 0 at the end; NULL: nothing. */
     enum mb_status (*more)(void *arg, struct mb_h5 *h);
     void *more_arg;
@@ -48,14 +51,20 @@ enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_h5 *h);
 enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_h5 *h);
 /* Strings of all rows: owners send, rank 0 writes (h: its serial file, NULL on the others). Collective over a->g. */
 enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h);
-/* --openai-output: owners make lines, one owner after the other, rank 0 writes them; the file appears by rename. Collective
- * over a->g. */
+/* --openai-output: owners make lines, one owner after the other, rank 0 writes them into a->openai_file. Collective over a->g. */
 enum mb_status mb_asm_openai(struct mb_asm *a);
 /* Scales, labels, units, root attributes, extras. Rank 0, serial file. */
 enum mb_status mb_asm_finish(struct mb_asm *a, struct mb_h5 *h, uint64_t input_lines, const struct mb_identity *identity,
                              const struct mb_extras *extras);
-/* All of the above into the file tmp, fsynced, then renamed to path. newest: asked right before, or NULL. Collective. */
-enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path, uint64_t input_lines,
-                            const struct mb_identity *identity, const struct mb_extras *extras,
-                            const struct mb_rundir *newest);
+/* Where a file of results goes. */
+struct mb_asm_target {
+    const char *path, *prefix; /* prefix: of the temporary file; NULL: path */
+    unsigned flags;            /* MB_PUBLISH_NEW or 0 */
+    const struct mb_rundir *lock; /* whose lock is held while it takes its name; NULL: none */
+    enum mb_status (*may)(void *arg); /* asked right before; NULL: yes */
+    void *may_arg;
+};
+/* All of the above into a temporary file, synced, then published; after it the OpenAI lines. Collective. */
+enum mb_status mb_asm_write(struct mb_asm *a, const struct mb_asm_target *t, uint64_t input_lines,
+                            const struct mb_identity *identity, const struct mb_extras *extras);
 #endif

@@ -1,19 +1,16 @@
 #include "io/assemble.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
-#include <unistd.h>
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/publish.h"
 #include "io/asm.h"
 
 #define ROUND_BYTES ((uint64_t)16 << 20)
@@ -41,35 +38,10 @@ static enum mb_status write_numbers(struct mb_asm *a, const char *tmp)
     return st != MB_OK ? st : closed;
 }
 
-static enum mb_status sync_path(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return mb_error(MB_IO, "%s: %s", path, strerror(errno));
-    enum mb_status st = MB_OK;
-    if (fsync(fd) != 0)
-        st = mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: fsync: %s", path, strerror(errno));
-    close(fd);
-    return st;
-}
-
-static enum mb_status sync_dir_of(const char *path)
-{
-    char *copy = strdup(path);
-    if (copy == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    char *slash = strrchr(copy, '/');
-    if (slash != NULL)
-        slash[slash == copy] = 0;
-    enum mb_status st = mb_dir_sync(slash == NULL ? "." : copy);
-    free(copy);
-    return st;
-}
-
 /* fsync of a large file may take longer than ranks wait for each other, so rank 0 leaves it to a thread (which calls no MPI)
  * and all ranks meet every half second until it is done. */
 struct syncing {
-    const char *path;
+    struct mb_publish *file; /* rank 0 */
     enum mb_status st;
     atomic_bool done;
 };
@@ -77,14 +49,14 @@ struct syncing {
 static void *sync_thread(void *arg)
 {
     struct syncing *s = arg;
-    s->st = sync_path(s->path);
+    s->st = mb_publish_sync(s->file);
     atomic_store(&s->done, true);
     return NULL;
 }
 
-static enum mb_status sync_together(struct mb_group *g, const char *tmp)
+static enum mb_status sync_together(struct mb_group *g, struct mb_publish *file)
 {
-    struct syncing s = {.path = tmp, .st = MB_OK};
+    struct syncing s = {.file = file, .st = MB_OK};
     const struct timespec half = {0, 500000000}, little = {0, 1000000};
     pthread_t thread;
     bool first = g->rank == 0, started = first && g->comm != NULL && pthread_create(&thread, NULL, sync_thread, &s) == 0;
@@ -105,26 +77,43 @@ static enum mb_status sync_together(struct mb_group *g, const char *tmp)
     return st != MB_OK ? st : s.st;
 }
 
-/* Rank 0: the finished file takes its name. */
-static enum mb_status publish(const char *tmp, const char *path, const struct mb_rundir *newest)
+/* Rank 0: the finished files take their names, results first: whoever finds them complete can make the lines from them. */
+static enum mb_status publish(struct mb_asm *a, const struct mb_asm_target *t, struct mb_publish **file)
 {
+    struct mb_lock lock = {0};
+    struct mb_publish *results = *file;
     mb_fault("assembled");
-    if (newest != NULL)
-        MB_TRY(mb_rundir_newest(newest));
-    if (rename(tmp, path) != 0)
-        return mb_error(MB_IO, "%s: rename from %s: %s", path, tmp, strerror(errno));
-    return sync_dir_of(path);
+    if (t->lock != NULL)
+        MB_TRY(mb_rundir_lock(t->lock, &lock));
+    *file = NULL;
+    enum mb_status st = mb_publish_commit(results, t->may, t->may_arg);
+    mb_lock_release(&lock, false);
+    if (st != MB_OK || a->openai_file == NULL)
+        return st;
+    struct mb_publish *lines = a->openai_file;
+    a->openai_file = NULL;
+    return mb_publish_commit(lines, NULL, NULL);
 }
 
-enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path, uint64_t input_lines,
-                            const struct mb_identity *identity, const struct mb_extras *extras,
-                            const struct mb_rundir *newest)
+/* The temporary file, whose name rank 0 makes; *name is everybody's. */
+static enum mb_status begin(struct mb_asm *a, const struct mb_asm_target *t, struct mb_publish **file, struct mb_bytes *name)
+{
+    enum mb_status st = MB_OK;
+    if (a->g.rank == 0)
+        st = mb_publish_open(t->path, t->prefix, t->flags | MB_PUBLISH_BY_NAME, file);
+    if (*file != NULL)
+        st = mb_bytes_put(name, (*file)->tmp, strlen((*file)->tmp) + 1);
+    MB_TRY(mb_group_agree(&a->g, st, "creating the results"));
+    return mb_group_bcast(&a->g, name, "name of the results");
+}
+
+static enum mb_status write_whole(struct mb_asm *a, const char *tmp, uint64_t input_lines, const struct mb_identity *identity,
+                                  const struct mb_extras *extras)
 {
     struct mb_h5 *h = NULL;
     bool first = a->g.rank == 0;
-    enum mb_status st = mb_group_agree(&a->g, write_numbers(a, tmp), "numbers of the results");
-    if (st == MB_OK)
-        st = mb_group_agree(&a->g, first ? mb_h5_open(tmp, true, &h) : MB_OK, "strings of the results");
+    MB_TRY(mb_group_agree(&a->g, write_numbers(a, tmp), "numbers of the results"));
+    enum mb_status st = mb_group_agree(&a->g, first ? mb_h5_open(tmp, true, &h) : MB_OK, "strings of the results");
     if (st == MB_OK)
         st = mb_asm_text(a, h);
     if (st == MB_OK && first)
@@ -133,14 +122,25 @@ enum mb_status mb_asm_write(struct mb_asm *a, const char *tmp, const char *path,
         st = a->more(a->more_arg, h);
     enum mb_status closed = mb_h5_close(h);
     st = mb_group_agree(&a->g, st != MB_OK ? st : closed, "strings of the results");
-    if (st == MB_OK && a->openai != NULL)
-        st = mb_asm_openai(a); /* before the results are there: complete results have all their files */
+    return st == MB_OK && a->openai != NULL ? mb_asm_openai(a) : st;
+}
+
+enum mb_status mb_asm_write(struct mb_asm *a, const struct mb_asm_target *t, uint64_t input_lines,
+                            const struct mb_identity *identity, const struct mb_extras *extras)
+{
+    struct mb_publish *file = NULL;
+    struct mb_bytes name = {0};
+    enum mb_status st = begin(a, t, &file, &name);
     if (st == MB_OK)
-        st = mb_group_agree(&a->g, sync_together(&a->g, tmp), "fsync of the results");
-    if (st == MB_OK && first)
-        st = publish(tmp, path, newest);
-    if (st != MB_OK && first)
-        unlink(tmp);
+        st = write_whole(a, (const char *)name.data, input_lines, identity, extras);
+    if (st == MB_OK)
+        st = mb_group_agree(&a->g, sync_together(&a->g, file), "fsync of the results");
+    if (st == MB_OK && a->g.rank == 0)
+        st = publish(a, t, &file);
+    mb_publish_drop(file);
+    mb_publish_drop(a->openai_file);
+    a->openai_file = NULL;
+    mb_bytes_fini(&name);
     return mb_group_agree(&a->g, st, "publishing the results");
 }
 
@@ -190,28 +190,33 @@ static enum mb_status gather(struct mb_asm *a, const struct mb_assemble_options 
     return mb_asm_settle(a);
 }
 
+static enum mb_status newest(void *dir)
+{
+    return mb_rundir_newest(dir);
+}
+
 enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assembled *out)
 {
     struct mb_asm a = {.g = mb_group_of(o->comm), .mem = o->mem, .first_line = o->first_line, .lines = o->lines,
                        .requests = o->requests, .partial = o->partial, .pending = o->pending, .shape = o->shape, .openai = o->openai,
-                       .openai_path = o->openai_path};
-    char *tmp = NULL;
+                       .openai_path = o->openai_path, .openai_replace = o->openai_replace};
+    struct mb_asm_target t = {.path = o->dir->results, .lock = o->dir, .may = o->may != NULL ? o->may : newest,
+                              .may_arg = o->may != NULL ? o->may_arg : (void *)(uintptr_t)o->dir};
+    char *prefix = mb_path_join(o->dir->dir, MB_RUNDIR_ASSEMBLING);
+    t.prefix = prefix;
     a.round_bytes = o->round_bytes ? o->round_bytes : ROUND_BYTES;
     a.owners = owners_of(o, a.g.size);
     enum mb_status st = mb_rows_journal(o->dir->dir, o->pending, &a.rows);
-    if (st == MB_OK && asprintf(&tmp, "%s/assembling-%04d.h5", o->dir->dir, o->dir->number) < 0) {
-        tmp = NULL;
+    if (st == MB_OK && prefix == NULL)
         st = mb_error(MB_NO_MEMORY, "no memory for a path");
-    }
     st = mb_group_agree(&a.g, st, "assembly");
     if (st == MB_OK)
         st = gather(&a, o);
     if (st == MB_OK)
-        st = mb_asm_write(&a, tmp, o->dir->results, o->input_lines, o->identity, o->extras,
-                          o->dir->number > 0 ? o->dir : NULL);
+        st = mb_asm_write(&a, &t, o->input_lines, o->identity, o->extras);
     if (st == MB_OK)
         *out = a.totals;
     mb_asm_fini(&a);
-    free(tmp);
+    free(prefix);
     return st;
 }

@@ -31,6 +31,10 @@ struct mb_assemble_options {
     const struct mb_extras *extras;    /* rank 0 */
     const struct mb_openai_options *openai; /* on every rank; NULL: no --openai-output */
     const char *openai_path;           /* where it goes; rank 0's counts */
+    bool openai_replace;               /* it may take the place of a file that is there */
+    enum mb_status (*may)(void *arg);  /* rank 0: asked under the lock before the results take their name; NULL: whether the run
+                                        * is the newest */
+    void *may_arg;
     uint64_t min_lines;                /* lines an owner has at least; 0: chosen */
     uint64_t round_bytes;              /* of the buffers of a round; 0: 16 MiB */
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/fs.h"
+#include "base/publish.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/wire.h"
@@ -156,7 +157,7 @@ enum mb_status mb_extras_save(const struct mb_extras *x, const char *path)
     if (o.st == MB_OK) {
         uint64_t hash = mb_hash64(b.data + 8, b.len - 8);
         memcpy(b.data, &hash, sizeof hash);
-        o.st = mb_file_replace(path, b.data, b.len, true);
+        o.st = mb_publish_bytes(path, b.data, b.len, 0);
     }
     mb_bytes_fini(&b);
     return o.st;

@@ -35,6 +35,7 @@ struct mb_index {
     int looked;          /* lines so far that are no JSON at all; -1: one was */
     bool parquet, commas; /* what the first of them looks like */
     int fd;
+    struct mb_publish *copy; /* of a pipe; its fd is x->fd */
 };
 
 /* --- files of another kind --------------------------------------------------------------------------------------- */
@@ -273,33 +274,59 @@ static enum mb_status copy_all(int from, int to, const char *name, const char *p
     }
 }
 
-/* A pipe can be read once, by one process, a packed file only from its beginning: a copy can be read by all, at any place. */
+/* Nothing was piped in, and an earlier start has kept what it got. */
+static enum mb_status use_kept(struct mb_index *x, const char *from)
+{
+    x->fd = open(x->info.path, O_RDONLY | O_CLOEXEC);
+    if (x->fd < 0)
+        return mb_error(MB_INPUT, "%s: %s", x->info.path, strerror(errno));
+    mb_info("%s is %s: the input is %s, which the first start copied", strcmp(from, "-") == 0 ? "standard input" : from,
+            "empty", x->info.path);
+    return MB_OK;
+}
+
+/* Copies a pipe to a temporary file; *bytes of it. */
+static enum mb_status copy_pipe(struct mb_index *x, int from, enum mb_packed packed, const char *name, int64_t *bytes)
+{
+    uint8_t *buf = mb_alloc(x->mem, MB_MEM_INDEX, CHUNK, 1);
+    struct stat sb;
+    if (buf == NULL)
+        return no_memory(0);
+    enum mb_status st = mb_publish_open(x->info.path, NULL, 0, &x->copy);
+    if (st == MB_OK)
+        st = packed == MB_PACKED_NOT ? copy_all(from, x->copy->fd, name, x->copy->tmp, buf)
+                                     : mb_unpack(packed, from, name, x->copy->fd, x->copy->tmp);
+    if (st == MB_OK && fstat(x->copy->fd, &sb) != 0)
+        st = mb_file_error(errno, x->copy->tmp, "stat");
+    if (st == MB_OK)
+        *bytes = (int64_t)sb.st_size;
+    mb_free(buf);
+    return st;
+}
+
+/* A pipe can be read once, by one process, a packed file only from its beginning: a copy can be read by all, at any place. It
+ * gets its name later
+ * (mb_index_take_copy), so that one which belongs to a job that is there already is never lost. */
 static enum mb_status spool(struct mb_index *x, int from, enum mb_packed packed, const struct mb_index_options *o)
 {
+    int64_t bytes = 0;
     if (o->spool_dir == NULL)
         return mb_error(MB_BUG, "no directory to copy the input to");
-    char *path = mb_path_join(o->spool_dir, "input");
-    uint8_t *buf = mb_alloc(x->mem, MB_MEM_INDEX, CHUNK, 1);
-    enum mb_status st = path == NULL || buf == NULL ? no_memory(0) : MB_OK;
-
-    if (st == MB_OK && strlen(path) >= sizeof x->info.path)
-        st = mb_error(MB_INPUT, "%s: the path is too long", path);
-    if (st == MB_OK) {
-        strcpy(x->info.path, path);
-        unlink(path); /* ranks of a run that was killed may still read an older copy: it stays as it is for them */
-        x->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (x->fd < 0)
-            st = mb_error(MB_IO, "%s: %s", path, strerror(errno));
+    if (snprintf(x->info.path, sizeof x->info.path, "%s/input", o->spool_dir) >= (int)sizeof x->info.path)
+        return mb_error(MB_INPUT, "%.64s...: the path is too long", o->spool_dir);
+    bool kept = o->kept && mb_path_exists(x->info.path);
+    x->info.spooled = true;
+    if (kept && isatty(from))
+        return use_kept(x, o->path);
+    MB_TRY(copy_pipe(x, from, packed, o->path, &bytes));
+    if (bytes == 0 && kept) {
+        mb_publish_drop(x->copy);
+        x->copy = NULL;
+        return use_kept(x, o->path);
     }
-    if (st == MB_OK) {
-        x->info.spooled = true;
-        st = packed == MB_PACKED_NOT ? copy_all(from, x->fd, o->path, path, buf) : mb_unpack(packed, from, o->path, x->fd, path);
-        if (st != MB_OK)
-            unlink(path);
-    }
-    mb_free(buf);
-    free(path);
-    return st;
+    x->info.nothing = bytes == 0;
+    x->fd = x->copy->fd;
+    return MB_OK;
 }
 
 /* prompts.txt.gz holds what prompts.txt would. */
@@ -368,7 +395,7 @@ enum mb_status mb_index_create(const struct mb_index_options *o, struct mb_index
     x->mem = o->mem;
     x->parse = *o->parse;
     enum mb_status st = build(x, o);
-    if (x->fd >= 0)
+    if (x->fd >= 0 && x->copy == NULL)
         close(x->fd);
     if (st != MB_OK) {
         mb_index_destroy(x);
@@ -382,9 +409,17 @@ void mb_index_destroy(struct mb_index *x)
 {
     if (x == NULL)
         return;
+    mb_publish_drop(x->copy);
     mb_free(x->lines);
     mb_free(x->rows);
     mb_free(x);
+}
+
+struct mb_publish *mb_index_take_copy(struct mb_index *x)
+{
+    struct mb_publish *copy = x->copy;
+    x->copy = NULL;
+    return copy;
 }
 
 uint32_t mb_line_hash(const void *text, size_t n)

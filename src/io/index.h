@@ -9,12 +9,14 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "base/publish.h"
 #include "io/parse.h"
 
 struct mb_index_options {
     const char *path;      /* "-": stdin. What is no regular file (a pipe) is copied to spool_dir
                             * first, and so is a file packed by gzip or zstd (by its first bytes), unpacked */
-    const char *spool_dir; /* must exist, on a file system all ranks see; the copy is called "input" */
+    const char *spool_dir; /* must exist, on a file system all ranks see; the copy is to be called "input" there */
+    bool kept;             /* if nothing comes out of the pipe, the copy that an earlier start made is the input */
     const struct mb_parse_options *parse; /* as the leasing ranks have it; format is set by the index */
     int32_t shard, shards; /* part shard (from 0) of shards; 0 or 1: all. Contiguous ranges of lines, as even as can be */
     struct mb_mem *mem;
@@ -31,7 +33,8 @@ struct mb_input_info {
     uint64_t requests;      /* lines of this shard that have rows */
     int64_t bad;            /* lines of this shard that are error rows whatever their text encodes to */
     enum mb_input_format format;
-    bool spooled;           /* path is a copy of ours, to be removed at the end */
+    bool spooled;           /* path is a copy of ours */
+    bool nothing;           /* a pipe of which nothing came, and no earlier copy */
 };
 
 /* Flags of a line. */
@@ -53,7 +56,10 @@ struct mb_index;
 /* Errors, logged: MB_INPUT (can't be opened, no JSON array, the first 20 lines or all are no JSON), MB_IO, MB_NO_SPACE (the copy), MB_NO_MEMORY. A bad line is no
  * error here. */
 enum mb_status mb_index_create(const struct mb_index_options *o, struct mb_index **out);
-void mb_index_destroy(struct mb_index *x); /* NULL ok */
+void mb_index_destroy(struct mb_index *x); /* NULL ok; a copy that nobody took is removed */
+/* The copy of a pipe, not yet under its name (info->path); the caller's from now on. NULL: there is none. Other ranks can read
+ * it once it is published. */
+struct mb_publish *mb_index_take_copy(struct mb_index *x);
 
 const struct mb_input_info *mb_index_info(const struct mb_index *x);
 /* line: first <= line < first + lines. O(1). */

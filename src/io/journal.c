@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/publish.h"
 #include "base/wire.h"
 #include "io/journal_format.h"
 
@@ -125,20 +126,15 @@ static bool take(struct mb_journal *j)
     return pthread_mutex_timedlock(&j->lock, &t) == 0;
 }
 
-static enum mb_status sync_fd(int fd, const char *path)
-{
-    if (fd < 0 || fdatasync(fd) == 0)
-        return MB_OK;
-    return mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: fdatasync: %s", path,
-                    strerror(errno));
-}
-
-/* Bulk files first: an acknowledged record has its data. */
+/* Bulk files first: an acknowledged record has its data. After one failure nothing is acknowledged any more: the kernel reports a
+ * write that failed once and forgets the pages, so that a later success says nothing of them. */
 static enum mb_status sync_files(struct mb_journal *j)
 {
     int fd[MB_BULK_COUNT];
     enum mb_status st = MB_OK;
     bool held = take(j);
+    if (held)
+        st = j->failed;
     int64_t rows = j->rows_written;
     uint64_t bytes = j->bytes;
     for (int i = 0; i < MB_BULK_COUNT; i++)
@@ -146,16 +142,16 @@ static enum mb_status sync_files(struct mb_journal *j)
     if (held)
         pthread_mutex_unlock(&j->lock);
     for (int i = 0; i < MB_BULK_COUNT && st == MB_OK; i++)
-        st = sync_fd(fd[i], j->bulk[i].path);
+        st = mb_sync_data(fd[i], j->bulk[i].path);
     if (st == MB_OK)
-        st = sync_fd(j->fd, j->path);
+        st = mb_sync_data(j->fd, j->path);
     if (!held || !take(j))
         return st;
     if (st != MB_OK && j->failed == MB_OK)
         j->failed = st;
-    if (st == MB_OK && rows > j->rows_acknowledged)
+    if (j->failed == MB_OK && rows > j->rows_acknowledged)
         j->rows_acknowledged = rows;
-    if (st == MB_OK && bytes > j->synced)
+    if (j->failed == MB_OK && bytes > j->synced)
         j->synced = bytes;
     pthread_mutex_unlock(&j->lock);
     return st;
@@ -177,7 +173,7 @@ static void *sync_thread(void *arg)
             e = pthread_cond_timedwait(&j->wake, &j->lock, &t);
         if (j->leaving)
             break;
-        bool dirty = j->bytes > j->synced;
+        bool dirty = j->bytes > j->synced && j->failed == MB_OK;
         pthread_mutex_unlock(&j->lock);
         if (dirty)
             (void)sync_files(j); /* a failure is sticky and comes out of the next flush */
@@ -229,7 +225,7 @@ static enum mb_status open_files(struct mb_journal *j, const struct mb_journal_o
     }
     j->fd = open(j->path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     if (j->fd < 0)
-        return mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: %s", j->path, strerror(errno));
+        return mb_file_error(errno, j->path, "open");
     return mb_dir_sync(o->dir);
 }
 
@@ -394,7 +390,7 @@ static enum mb_status bulk_open(struct mb_journal *j, struct bulk_file *f)
         return MB_OK;
     f->fd = open(f->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0)
-        return mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: %s", f->path, strerror(errno));
+        return mb_file_error(errno, f->path, "open");
     return mb_dir_sync(j->dir);
 }
 

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/fs.h"
 #include "base/log.h"
 #include "io/asm.h"
+#include "io/life.h"
 #include "io/results.h"
 #include "io/tools.h"
 
@@ -214,7 +214,7 @@ static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
     return st;
 }
 
-static enum mb_status write_merged(struct merge *m, const char *out)
+static enum mb_status write_merged(struct merge *m, const char *out, bool overwrite)
 {
     struct mb_shape shape = {0};
     struct mb_extras extras = {0};
@@ -226,17 +226,12 @@ static enum mb_status write_merged(struct merge *m, const char *out)
                        .round_bytes = 16 << 20,
                        .more = copy_extras,
                        .more_arg = m};
-    char *tmp = NULL, none[1] = "";
+    struct mb_asm_target t = {.path = out, .flags = overwrite ? 0 : MB_PUBLISH_NEW};
+    char none[1] = "";
 
     id.shard = none;
     m->base.ops = &shard_ops;
-    enum mb_status st = MB_OK;
-    if (asprintf(&tmp, "%s.merging.%ld", out, (long)getpid()) < 0) {
-        tmp = NULL;
-        st = mb_error(MB_NO_MEMORY, "no memory for a path");
-    }
-    if (st == MB_OK)
-        st = shape_of(m, &shape);
+    enum mb_status st = shape_of(m, &shape);
     if (st == MB_OK)
         st = gather(m, &a);
     if (st == MB_OK)
@@ -244,15 +239,34 @@ static enum mb_status write_merged(struct merge *m, const char *out)
     if (st == MB_OK)
         st = mb_asm_settle(&a);
     if (st == MB_OK)
-        st = mb_asm_write(&a, tmp, out, mb_results_info(m->s[0].r)->input_lines, &id, &extras, NULL);
+        st = mb_asm_write(&a, &t, mb_results_info(m->s[0].r)->input_lines, &id, &extras);
     if (st == MB_OK)
         mb_info("%s: %lld rows from %d files, %lld of them error rows", out, (long long)a.totals.rows, m->n,
                 (long long)a.totals.errors);
     mb_asm_fini(&a);
     mb_extras_fini(&extras);
     mb_shape_fini(&shape);
-    free(tmp);
     return st;
+}
+
+/* Neither a file that is there, nor one of the parts under another name, nor the results of a job that runs. */
+static enum mb_status check_place(const char *const *paths, int n, const char *out, bool overwrite)
+{
+    struct mb_life life;
+    struct mb_rundir *d = NULL;
+    char who[384];
+    if (mb_path_exists(out) && !overwrite)
+        return mb_error(MB_INPUT, "%s exists; --overwrite replaces it", out);
+    for (int i = 0; i < n; i++) {
+        if (mb_same_file(paths[i], out))
+            return mb_error(MB_INPUT, "%s would replace %s, which is the same file: give another -o", out, paths[i]);
+    }
+    MB_TRY(mb_rundir_look(out, &d));
+    mb_life_look(d->dir, &life);
+    mb_rundir_destroy(d);
+    mb_life_text(&life, who);
+    return life.known && life.alive ? mb_error(MB_INPUT, "%s: a job is running here (%s): give another -o", out, who)
+                                    : mb_publish_probe(out);
 }
 
 enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite)
@@ -262,8 +276,7 @@ enum mb_status mb_results_merge(const char *const *paths, int n, const char *out
 
     if (n < 1)
         return mb_error(MB_USAGE, "merge needs the results of all parts");
-    if (mb_path_exists(out) && !overwrite)
-        return mb_error(MB_INPUT, "%s exists; --overwrite replaces it", out);
+    MB_TRY(check_place(paths, n, out, overwrite));
     m.s = calloc((size_t)n, sizeof *m.s);
     if (m.s == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %d files", n);
@@ -274,7 +287,7 @@ enum mb_status mb_results_merge(const char *const *paths, int n, const char *out
     if (st == MB_OK)
         st = check_shards(&m);
     if (st == MB_OK)
-        st = write_merged(&m, out);
+        st = write_merged(&m, out, overwrite);
     for (int i = 0; i < m.n; i++) {
         mb_results_close(m.s[i].r);
         mb_identity_fini(&m.s[i].id);

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/publish.h"
 #include "base/wire.h"
 #include "io/resume_map.h"
 #include "io/scan.h"
@@ -198,8 +199,7 @@ static enum mb_status forced_put(struct forced_file *f, const int32_t *ids, int3
 static enum mb_status forced_finish(struct forced_file *f, const char *run_dir)
 {
     MB_TRY(mb_write_all(f->fd, f->buf.data, f->buf.len, f->path));
-    if (fsync(f->fd) != 0)
-        return mb_error(MB_IO, "%s: fsync: %s", f->path, strerror(errno));
+    MB_TRY(mb_sync_file(f->fd, f->path));
     return mb_dir_sync(run_dir);
 }
 
@@ -250,7 +250,7 @@ static enum mb_status make_entries(struct mb_resume *r, const char *run_dir, str
         if (r->entries == NULL || f.path == NULL)
             st = mb_error(MB_NO_MEMORY, "no memory for the unfinished lines of earlier runs");
         else if (f.fd < 0)
-            st = mb_error(errno == ENOSPC || errno == EDQUOT ? MB_NO_SPACE : MB_IO, "%s: %s", f.path, strerror(errno));
+            st = mb_file_error(errno, f.path, "open");
     }
     if (st == MB_OK && n > 0)
         st = write_entries(r, lines, n, &f);

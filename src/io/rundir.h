@@ -9,6 +9,7 @@
 #define MB_IO_RUNDIR_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/publish.h"
 #include "base/status.h"
 #include "io/identity.h"
 #include "io/index.h"
@@ -19,6 +20,7 @@ struct mb_rundir {
     char *dir;     /* RESULTS.h5.d */
     char *run;     /* RESULTS.h5.d/run-NNNN */
     int32_t number;
+    bool status_failed; /* status.json could not be written, and that was said */
 };
 void mb_rundir_destroy(struct mb_rundir *d); /* NULL ok; removes nothing */
 
@@ -26,11 +28,8 @@ void mb_rundir_destroy(struct mb_rundir *d); /* NULL ok; removes nothing */
  * `moebatch assemble` knows it. */
 #define MB_RUNDIR_EXTRAS "provenance"
 
-enum mb_rundir_state {
-    MB_RUNDIR_FRESH,   /* nothing of an earlier run counts */
-    MB_RUNDIR_RESUMES, /* there are journals to fold */
-    MB_RUNDIR_COMPLETE /* --resume of complete results: nothing to do, no run was made */
-};
+/* What the temporary files of results begin with (under .dir). */
+#define MB_RUNDIR_ASSEMBLING "assembling"
 
 /* What is written into owner.json. Borrowed. */
 struct mb_owner {
@@ -40,25 +39,30 @@ struct mb_owner {
     const struct mb_input_info *input;
     const struct mb_identity *identity;
     const struct mb_shape *shape;
+    bool input_missing; /* a pipe of which nothing came: complete results are not asked for their input */
 };
 
-/* Early look, before anything is read: MB_INPUT (logged, with the remedy) if there are results and neither resume nor
- * overwrite was asked for, or if resume finds something that is no result of ours. Rank 0; Local. */
-enum mb_status mb_rundir_check(const char *results, bool resume, bool overwrite);
-
-/* Applies the rules for existing results, compares identities (MB_INPUT, naming what differs), makes run-NNNN and the
- * owner files. overwrite removes results and earlier runs. *out is NULL if *state is MB_RUNDIR_COMPLETE. Rank 0; Local. */
-enum mb_status mb_rundir_create(const char *results, bool resume, bool overwrite, const struct mb_owner *owner,
-                                enum mb_rundir_state *state, struct mb_rundir **out);
 /* On the other ranks: rank 0's run by its number. Local. */
 enum mb_status mb_rundir_attach(const char *results, int32_t number, struct mb_rundir **out);
 /* For a tool that looks at an earlier job: dir set, run NULL, number 0. Local. */
 enum mb_status mb_rundir_look(const char *results, struct mb_rundir **out);
 
+/* The run of dir whose number is the lowest above `above`; 0: none. */
+int32_t mb_rundir_next(const char *dir, int32_t above);
+/* Writes owner.json of d's run, and that of the job. */
+enum mb_status mb_rundir_sign(const struct mb_rundir *d, const struct mb_owner *o);
+/* Held over the steps in which results are published or runs are made or removed. */
+enum mb_status mb_rundir_lock(const struct mb_rundir *d, struct mb_lock *out);
+/* Removes the runs with numbers below; for who holds the lock. */
+enum mb_status mb_rundir_remove_runs(const char *dir, int32_t below);
+/* Removes what killed processes left half written; for who holds the lock. */
+void mb_rundir_sweep(const char *dir);
+
 /* MB_OK while this run is the newest, else MB_STOP (logged). One readdir. */
 enum mb_status mb_rundir_newest(const struct mb_rundir *d);
 
-/* After assembly: removes runs, owner.json and ctl files, but status.json stays; keep: removes nothing. */
+/* After assembly: removes runs, the copy of the input, owner.json and ctl files, but status.json stays; keep: only what killed
+ * processes left half written. */
 enum mb_status mb_rundir_finish(const struct mb_rundir *d, bool keep);
 
 /* ---------------------------------------------------------------- status.json */
@@ -74,8 +78,9 @@ struct mb_run_status {
     const char *failure;       /* what ended the run, as mb_status_name; "ok" */
     int64_t from_rows, from_tokens; /* what was there when the run started: rows, tokens of rows begun */
 };
-/* Replaces status.json (readers see all or nothing; not fsynced). Rank 0; Local. */
-enum mb_status mb_rundir_status(const struct mb_rundir *d, const struct mb_run_status *s);
+/* Replaces status.json (readers see all or nothing; not fsynced). It is for scripts, nothing depends on it: failing is a warning,
+ * given once. Rank 0; Local. */
+void mb_rundir_status(struct mb_rundir *d, const struct mb_run_status *s);
 
 /* How the last run ended, from status.json: what may be missing, or of another version, is left as it is. */
 struct mb_run_last {
@@ -89,6 +94,8 @@ void mb_rundir_last(const char *dir, struct mb_run_last *out);
 /* ---------------------------------------------------------------- for tools */
 /* owner.json of the newest run in dir that has one (new reference); MB_INPUT (not logged) if there is none. */
 enum mb_status mb_rundir_owner(const char *dir, json_t **out);
+/* owner.json of one run; *out NULL if it has none (killed right after its mkdir). */
+enum mb_status mb_rundir_owner_of(const char *dir, int32_t run, json_t **out);
 /* malloc'd list of one owner.json a run, oldest first, as a JSON array text: for provenance. */
 char *mb_rundir_incarnations(const char *dir);
 /* malloc'd command line that resumes the job of an owner.json ("... --resume"), quoted for a shell. */

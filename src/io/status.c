@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "io/job_info.h"
+#include "io/life.h"
 #include "io/results.h"
 #include "io/resume.h"
 #include "io/rundir.h"
@@ -15,14 +16,16 @@ struct found {
     int64_t rows, errors;  /* rows done */
     struct mb_resume_counts counts;
     struct mb_job_info job;
+    struct mb_life life;
 };
 
 static void print(FILE *out, const char *path, const struct found *f, bool json)
 {
     if (json) {
-        json_t *v = json_pack("{s:b, s:I, s:I, s:I, s:I, s:s, s:s}", "complete", f->complete, "committed", (json_int_t)f->done,
+        json_t *v = json_pack("{s:b, s:I, s:I, s:I, s:I, s:s, s:b, s:s, s:I, s:I, s:s}", "complete", f->complete, "committed", (json_int_t)f->done,
                               "total", (json_int_t)f->of, "rows", (json_int_t)f->rows, "begun_tokens",
-                              (json_int_t)f->counts.tokens, "state", f->state, "resume",
+                              (json_int_t)f->counts.tokens, "state", f->state, "alive", f->life.alive, "host", f->life.host, "pid",
+                              (json_int_t)f->life.pid, "age_seconds", (json_int_t)f->life.age, "resume",
                               f->job.command == NULL ? "" : f->job.command);
         json_dumpf(v, out, JSON_COMPACT);
         fputc('\n', out);
@@ -37,9 +40,18 @@ static void print(FILE *out, const char *path, const struct found *f, bool json)
             (unsigned long long)f->of);
     if (f->counts.lines_begun > 0)
         fprintf(out, ", %lld begun with %lld tokens", (long long)f->counts.lines_begun, (long long)f->counts.tokens);
-    fprintf(out, "; its last run (run-%04d) is %s\n", f->job.run, f->state);
+    char who[384];
+    mb_life_text(&f->life, who);
+    fprintf(out, "; its last run (run-%04d) %s%s%s%s%s\n", f->job.run, strcmp(f->state, "died") == 0 ? "" : "is ", f->state,
+            f->life.alive || strcmp(f->state, "died") == 0 ? " (" : "", f->life.alive || strcmp(f->state, "died") == 0 ? who : "",
+            f->life.alive || strcmp(f->state, "died") == 0 ? ")" : "");
     if (f->counts.damaged > 0)
         fprintf(out, "%d journals are damaged; what was lost is computed again\n", f->counts.damaged);
+    if (f->life.alive) {
+        fprintf(out, "it goes on by itself; to stop it in good order: kill -USR1 %lld (on %s)\n", (long long)f->life.pid,
+                f->life.host);
+        return;
+    }
     fprintf(out, "to go on: %s\n", f->job.command);
     if (f->job.cwd[0] != 0)
         fprintf(out, "in      : %s\n", f->job.cwd);
@@ -71,7 +83,10 @@ static enum mb_status count_journals(const char *dir, struct found *f)
     f->done = (uint64_t)f->counts.lines_done;
     f->rows = f->counts.rows_done;
     f->of = f->job.requests;
+    mb_life_look(dir, &f->life);
     f->state = state_of(dir);
+    if (!f->life.alive && (strcmp(f->state, "running") == 0 || strcmp(f->state, "assembling") == 0))
+        f->state = "died"; /* it could not say so */
     return MB_OK;
 }
 

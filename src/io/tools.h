@@ -22,7 +22,7 @@ enum mb_status mb_results_status(FILE *out, const char *path, bool json, int *ex
 
 /* Results from the journals of a job that is not running any more. partial: rows that are not done become pending rows (with
  * ids if the input is still there unchanged), and the journals stay, so that the job can be resumed. Without partial and
- * with rows missing: MB_STOP. keep: journals stay in any case. openai: also write OpenAI result lines there (the tokenizer is
+ * with rows missing: MB_STOP. While the job runs: MB_INPUT, but for partial. keep: journals stay in any case. openai: also write OpenAI result lines there (the tokenizer is
  * looked for where the job had its model); NULL or "": no. */
 enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, const char *openai);
 
