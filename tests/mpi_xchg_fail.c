@@ -106,7 +106,12 @@ static void failed_member(enum mb_alltoall algorithm, const int32_t *nodes, int3
     } else {
         CHECK(combine(x, rank == 0 ? 4 * size : 0, 2) == MB_PEER);
     }
-    CHECK(dispatch(x, 2, 0, MB_OK, 3, 4, 2) == MB_PEER);
+    /* one more dispatch, without rows, carries it to all */
+    struct mb_xchg_head mine = {.step = 2, .status = rank == failing ? MB_DEVICE : MB_PEER};
+    struct mb_dispatched d;
+    CHECK(mb_xchg_dispatch(x, &tables, &mine, MB_NO_VIEW, NULL, NULL, &d) == MB_OK && d.rows == 0);
+    for (int r = 0; r < size; r++)
+        CHECK(d.heads[r].status == (r == failing ? MB_DEVICE : MB_PEER));
     done(x, t);
     x = make(algorithm, nodes, n_nodes, 1 << 20, &t);
     CHECK(dispatch(x, rank == failing ? 2 : 1, 1, rank == failing ? MB_DEVICE : MB_OK, 3, 4, rank == failing ? 0 : 2) == MB_PEER);

@@ -92,6 +92,8 @@ int64_t mb_job_first_start(const struct mb_rundir *d);
 bool mb_job_done(const struct mb_job_state *j);
 /* run_tick.c: between steps */
 enum mb_status mb_job_tick(void *arg);
+/* While this rank waits: a stop that was asked for here or elsewhere is passed on. */
+void mb_job_idle(void *arg);
 void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out);
 void mb_job_progress(const struct mb_job_state *j, struct mb_progress *out);
 void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_code);

@@ -73,14 +73,22 @@ static enum mb_status make_engine(struct mb_job_state *j)
     return st;
 }
 
+static enum mb_status check_start(void *arg)
+{
+    return mb_job_check_start(arg);
+}
+
+static enum mb_status save_provenance(void *arg)
+{
+    return mb_job_save_provenance(arg);
+}
+
 static enum mb_status job(struct mb_job_state *j, int *exit_code)
 {
     struct mb_comm *comm = j->app.comm;
     enum mb_status st = MB_OK;
 
-    if (j->app.rank == 0)
-        st = mb_job_check_start(j);
-    MB_TRY(mb_comm_agree(comm, st, "looking at earlier results"));
+    MB_TRY(mb_comm_alone(comm, j->app.rank == 0, check_start, j, "looking at earlier results"));
     MB_TRY(mb_app_plan(&j->app));
     MB_TRY(mb_app_device(&j->app));
     MB_TRY(mb_job_open(j));
@@ -91,9 +99,9 @@ static enum mb_status job(struct mb_job_state *j, int *exit_code)
         return MB_OK;
     }
     mb_comm_on_lost(comm, sync_journal, j);
+    mb_comm_on_idle(comm, mb_job_idle, j);
     header(j);
-    st = j->app.rank == 0 ? mb_job_save_provenance(j) : MB_OK;
-    MB_TRY(mb_comm_agree(comm, st, "saving the provenance"));
+    MB_TRY(mb_comm_alone(comm, j->app.rank == 0, save_provenance, j, "saving the provenance"));
     st = make_engine(j);
     if (st == MB_OK) {
         j->begun = true;
@@ -140,6 +148,10 @@ enum mb_status mb_run(const struct mb_conf *conf, int *argc, char ***argv, int *
     if (st != MB_OK && *exit_code < 0 && j->begun)
         *exit_code = mb_status_exit_begun(st);
     mb_app_end_device(&j->app);
+    if (j->app.comm != NULL) {
+        mb_comm_on_lost(j->app.comm, NULL, NULL); /* what it would write goes now */
+        mb_comm_on_idle(j->app.comm, NULL, NULL);
+    }
     job_fini(j);
     mb_app_end(&j->app);
     free(j);

@@ -245,7 +245,7 @@ static enum mb_status layer_rows(struct mb_job_state *j)
     if (st == MB_OK && j->app.rank == 0)
         st = mb_extras_put(&j->extras, "/physical/layer_rows", MB_H5_I64, 2, dims, all, "rows");
     free(all);
-    return st;
+    return mb_comm_agree(j->app.comm, st, "rows of ranks");
 }
 
 /* Under ZeRO-inference, [MoE layers][counts]: what was needed of each layer, where it came from, and which rows then stayed. */

@@ -160,8 +160,10 @@ static enum mb_status last_failure(const struct mb_job_state *j, const struct mb
     return MB_OK;
 }
 
-static enum mb_status open_first(struct mb_job_state *j)
+static enum mb_status open_first(void *arg)
 {
+    struct mb_job_state *j = arg;
+
     if (j->app.conf->openai_output[0] != 0 && j->app.tok == NULL)
         return mb_error(MB_MODEL, "%s has no tokenizer: --openai-output, which holds the texts of tokens, needs one",
                         j->app.conf->model);
@@ -233,9 +235,8 @@ enum mb_status mb_job_open(struct mb_job_state *j)
         st = mb_job_chat(j);
     if (st == MB_OK)
         st = make_shape(j);
-    if (st == MB_OK && j->app.rank == 0)
-        st = open_first(j);
-    MB_TRY(mb_comm_agree(comm, st, "opening input and results"));
+    MB_TRY(mb_comm_agree(comm, st, "preparing requests"));
+    MB_TRY(mb_comm_alone(comm, j->app.rank == 0, open_first, j, "opening input and results"));
     MB_TRY(mb_comm_bcast(comm, &j->start, sizeof j->start, 0, "input"));
     if (mb_job_done(j))
         return MB_OK;

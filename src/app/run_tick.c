@@ -132,6 +132,11 @@ static enum mb_status spread_stop(struct mb_job_state *j)
     return st;
 }
 
+void mb_job_idle(void *arg)
+{
+    (void)spread_stop(arg); /* tried again */
+}
+
 enum mb_status mb_job_tick(void *arg)
 {
     struct mb_job_state *j = arg;

@@ -20,6 +20,9 @@ static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
     mb_watchdog_end(a->dog);
     if (rc != MPI_SUCCESS || got < MPI_THREAD_FUNNELED)
         return mb_error(MB_PEER, "MPI could not be started with MPI_THREAD_FUNNELED (got level %d); use an MPI with thread support", got);
+    MPI_Comm_rank(MPI_COMM_WORLD, &a->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &a->size);
+    mb_log_set_rank(a->rank, a->size);
     mb_signals_install();
     return MB_OK;
 }
@@ -31,38 +34,42 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
     MB_TRY(mpi_up(a, argc, argv));
     struct mb_comm_options o = {.deadline = conf->deadline, .mem = &a->mem};
     MB_TRY(mb_comm_create(&o, &a->comm));
-    a->rank = mb_comm_rank(a->comm);
-    a->size = mb_comm_size(a->comm);
-    mb_log_set_rank(a->rank, a->size);
     mb_log_set_quiet(a->rank != 0);
     return MB_OK;
 }
 
 /* ---------------------------------------------------------------- model */
 
+struct described {
+    struct mb_app *a;
+    struct mb_bytes flat;
+};
+
+static enum mb_status describe(void *arg)
+{
+    struct described *d = arg;
+    struct mb_app *a = d->a;
+
+    MB_TRY(mb_model_open(a->conf->model, (int32_t)a->conf->k, &a->model));
+    if (a->model->n_files == 0)
+        return mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
+                        "`moebatch plan` and `moebatch inspect -m`", a->conf->model);
+    MB_TRY(mb_model_identity(a->conf->model, &a->model_id));
+    return mb_model_pack(a->model, &d->flat);
+}
+
 static enum mb_status share_model(struct mb_app *a)
 {
-    struct mb_bytes flat = {0};
-    enum mb_status st = MB_OK;
+    struct described d = {.a = a};
+    enum mb_status st = mb_comm_alone(a->comm, a->rank == 0, describe, &d, "reading the model's description");
 
-    if (a->rank == 0) {
-        st = mb_model_open(a->conf->model, (int32_t)a->conf->k, &a->model);
-        if (st == MB_OK && a->model->n_files == 0)
-            st = mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
-                          "`moebatch plan` and `moebatch inspect -m`", a->conf->model);
-        if (st == MB_OK)
-            st = mb_model_identity(a->conf->model, &a->model_id);
-        if (st == MB_OK)
-            st = mb_model_pack(a->model, &flat);
-    }
-    st = mb_comm_agree(a->comm, st, "reading the model's description");
     if (st == MB_OK)
-        st = mb_comm_bcast_bytes(a->comm, &flat, 0, "model description");
+        st = mb_comm_bcast_bytes(a->comm, &d.flat, 0, "model description");
     if (st == MB_OK)
         st = mb_comm_bcast(a->comm, &a->model_id, sizeof a->model_id, 0, "model identity");
     if (st == MB_OK && a->rank != 0)
-        st = mb_model_unpack(flat.data, flat.len, &a->model);
-    mb_bytes_fini(&flat);
+        st = mb_model_unpack(d.flat.data, d.flat.len, &a->model);
+    mb_bytes_fini(&d.flat);
     return mb_comm_agree(a->comm, st, "taking over the model's description");
 }
 
@@ -131,7 +138,7 @@ static enum mb_status share_topology(struct mb_app *a)
     if (st == MB_OK)
         warn_address(&mine);
     if (st == MB_OK)
-        st = mb_topo_create(all, node, a->size, (int32_t)a->conf->threads, &a->topo);
+        st = mb_comm_agree(a->comm, mb_topo_create(all, node, a->size, (int32_t)a->conf->threads, &a->topo), "the topology");
     free(all);
     free(node);
     return st;

@@ -135,6 +135,17 @@ static enum mb_status stage_files(const struct mb_app *a, const char *dir)
     return st;
 }
 
+struct staging {
+    const struct mb_app *a;
+    const char *dir;
+};
+
+static enum mb_status stage_node(void *arg)
+{
+    const struct staging *s = arg;
+    return stage_files(s->a, s->dir);
+}
+
 enum mb_status mb_app_stage(struct mb_app *a)
 {
     const struct mb_topo *t = a->topo;
@@ -149,9 +160,10 @@ enum mb_status mb_app_stage(struct mb_app *a)
         dir = NULL;
         st = mb_error(MB_NO_MEMORY, "no memory for a path");
     }
-    if (st == MB_OK && leads)
-        st = stage_files(a, dir);
-    st = mb_comm_agree(a->comm, st, "staging the model");
+    struct staging s = {a, dir};
+    st = mb_comm_agree(a->comm, st, "staging");
+    if (st == MB_OK)
+        st = mb_comm_alone(a->comm, leads, stage_node, &s, "staging the model");
     if (st != MB_OK) {
         free(dir);
         return st;

@@ -27,8 +27,9 @@ static enum mb_status read_set(const struct mb_app *a, struct mb_h5_set *s, int6
     return MB_OK;
 }
 
-static enum mb_status read_usage(const struct mb_app *a, int64_t *usage)
+static enum mb_status read_usage(void *arg)
 {
+    const struct mb_app *a = arg;
     struct mb_h5 *h = NULL;
     struct mb_h5_set *s = NULL;
 
@@ -42,7 +43,7 @@ static enum mb_status read_usage(const struct mb_app *a, int64_t *usage)
     if (st == MB_OK)
         st = mb_h5_find(h, USAGE, MB_H5_I64, 2, &s);
     if (st == MB_OK)
-        st = read_set(a, s, usage);
+        st = read_set(a, s, a->usage);
     mb_h5_set_close(s);
     (void)mb_h5_close(h); /* only read */
     return st;
@@ -58,8 +59,7 @@ enum mb_status mb_app_usage(struct mb_app *a)
     enum mb_status st = a->usage == NULL ? mb_error(MB_NO_MEMORY, "no memory for the usage of %llu experts",
                                                     (unsigned long long)n)
                                          : MB_OK;
-    if (st == MB_OK && a->rank == 0)
-        st = read_usage(a, a->usage);
-    MB_TRY(mb_comm_agree(a->comm, st, "reading the usage of experts"));
+    MB_TRY(mb_comm_agree(a->comm, st, "usage of experts"));
+    MB_TRY(mb_comm_alone(a->comm, a->rank == 0, read_usage, a, "reading the usage of experts"));
     return mb_comm_bcast(a->comm, a->usage, n * sizeof *a->usage, 0, "usage of experts");
 }

@@ -117,6 +117,10 @@ enum mb_status mb_comm_agree(struct mb_comm *c, enum mb_status mine, const char 
     weight = v >> 32;
     enum mb_status worst = weight == 1 ? MB_PEER : weight == 0 ? MB_OK : (enum mb_status)(weight - 1);
     int rank = INT_MAX - (int)(v & INT_MAX);
+    if (worst == MB_OK || rank != c->rank)
+        mb_log_drop_held(); /* nothing happened, or another rank says it */
+    else
+        mb_log_say_held();
     if (c->rank == 0 && mine == MB_OK && worst != MB_OK)
         mb_error(worst, "%s: rank %d ended with \"%s\"; its own message says why", what, rank, mb_status_name(worst));
     return worst;

@@ -1,8 +1,10 @@
 #include "comm/comm.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "base/log.h"
 #include "comm/impl.h"
 #include "comm/wait.h"
@@ -16,6 +18,7 @@ _Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st)
      * the others a moment to write their journals. */
     struct timespec grace = {0, 200000000};
 
+    mb_log_say_held();
     mb_watchdog_run_lost(c->dog);
     nanosleep(&grace, NULL);
     mb_watchdog_begin(c->dog, "MPI_Abort");
@@ -50,6 +53,8 @@ static void free_parts(struct mb_comm *c)
     mb_ctl_fini(c);
     if (!c->sub)
         mb_watchdog_destroy(c->dog);
+    if (!c->sub)
+        mb_free(c->host);
     mb_free(c->present);
     mb_free(c->world);
     mb_free(c->swap);
@@ -70,12 +75,34 @@ static void duplicate(struct mb_comm *c)
     MPI_Comm_set_errhandler(c->ctl.mpi, MPI_ERRORS_RETURN);
 }
 
+/* Who sits where, for messages about ranks that do not come. */
+static enum mb_status share_hosts(struct mb_comm *c)
+{
+    char own[MB_HOST_NAME] = "";
+
+    if (gethostname(own, sizeof own - 1) != 0)
+        snprintf(own, sizeof own, "unknown");
+    own[strcspn(own, ".")] = '\0';
+    return mb_comm_allgather(c, own, sizeof own, c->host, "host names");
+}
+
 static bool alloc_tables(struct mb_comm *c)
 {
     c->present = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->present[0]);
     c->world = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->world[0]);
     c->swap = mb_zalloc(c->mem, MB_MEM_OTHER, 2 * (size_t)c->size, sizeof c->swap[0]);
-    return c->present != NULL && c->world != NULL && c->swap != NULL;
+    if (!c->sub)
+        c->host = mb_zalloc(c->mem, MB_MEM_OTHER, (size_t)c->size, sizeof c->host[0]);
+    return c->present != NULL && c->world != NULL && c->swap != NULL && c->host != NULL;
+}
+
+/* The others are on their way into the first collective call, which this rank will not reach. */
+static _Noreturn void end_before(struct mb_watchdog *dog, enum mb_status st)
+{
+    if (dog != NULL)
+        mb_watchdog_begin(dog, "MPI_Abort");
+    MPI_Abort(MPI_COMM_WORLD, mb_status_exit(st));
+    _Exit(mb_status_exit(st));
 }
 
 enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out)
@@ -83,7 +110,7 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
     struct mb_comm *c = calloc(1, sizeof *c);
 
     if (c == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for the communicator");
+        end_before(NULL, mb_error(MB_NO_MEMORY, "no memory for the communicator"));
     mb_ctl_init(c);
     c->deadline = opt->deadline > 0 ? opt->deadline : DEADLINE_DEFAULT;
     c->mem = opt->mem;
@@ -96,12 +123,11 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
         if (!alloc_tables(c))
             st = mb_error(MB_NO_MEMORY, "no memory for the table of %d ranks", c->size);
     }
-    if (st != MB_OK) {
-        free_parts(c);
-        return st;
-    }
+    if (st != MB_OK)
+        end_before(c->dog, st);
     mb_comm_on_lost(c, opt->on_lost, opt->on_lost_arg);
     duplicate(c);
+    MB_TRY(share_hosts(c));
     *out = c;
     return MB_OK;
 }
@@ -144,6 +170,8 @@ enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_co
     MB_TRY(mb_comm_agree(c, st, "communicators"));
     mb_ctl_init(s);
     s->sub = true;
+    s->host = c->host; /* by world ranks: the root's */
+    s->root = c->root != NULL ? c->root : c;
     s->dog = c->dog;
     s->deadline = c->deadline;
     s->piece = c->piece;

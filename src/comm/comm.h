@@ -24,7 +24,8 @@ struct mb_comm_options {
 
 struct mb_comm;
 
-/* Duplicates MPI_COMM_WORLD. Collective over world. */
+/* Duplicates MPI_COMM_WORLD. A rank that cannot have its parts ends the job with the exit code of its status: the others are
+ * on their way into a collective call. Collective over world. */
 enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out);
 void mb_comm_destroy(struct mb_comm *c); /* Collective over c; NULL ok; one that was split off goes first */
 /* A communicator of the ranks that give the same color (>= 0), in the order of key; color < 0: this rank is in none, *out is NULL.
@@ -42,8 +43,8 @@ enum mb_status mb_comm_bcast(struct mb_comm *c, void *data, uint64_t n, int root
 enum mb_status mb_comm_bcast_bytes(struct mb_comm *c, struct mb_bytes *b, int root, const char *what);
 /* out[size][n] = every rank's in[n]. */
 enum mb_status mb_comm_allgather(struct mb_comm *c, const void *in, uint64_t n, void *out, const char *what);
-/* The most severe status of all ranks (largest enum value but MB_OK smallest): every rank returns the same. A rank that was
- * fine itself gets MB_PEER's cause logged once by rank 0. */
+/* The most severe status of all ranks (largest enum value but MB_OK smallest): every rank returns the same. If rank 0 was fine
+ * itself it logs which rank was not; that rank says what it held back (base/log.h). */
 enum mb_status mb_comm_agree(struct mb_comm *c, enum mb_status mine, const char *what);
 enum mb_status mb_comm_barrier(struct mb_comm *c, const char *what);
 /* Each rank sends send[off[r] .. off[r+1]) to rank r and gets the pieces in rank order in *recv (mb_alloc'd, category
@@ -52,6 +53,18 @@ enum mb_status mb_comm_alltoallv(struct mb_comm *c, const uint8_t *send, const u
                                  uint64_t *recv_off, const char *what);
 enum mb_status mb_comm_max_i64(struct mb_comm *c, int64_t *v, int32_t n, const char *what);
 enum mb_status mb_comm_sum_i64(struct mb_comm *c, int64_t *v, int32_t n, const char *what);
+
+/* Work of some ranks (me) that the others need: one table read by rank 0, files copied by one rank a node. Every other rank waits
+ * for its end, however long it takes: the workers say all the time that they are alive. All ranks return the worst status of
+ * the workers, so no worker can leave by itself. work runs in a thread of its own: it must call no MPI, and nothing of this room.
+ * Collective over c. */
+enum mb_status mb_comm_alone(struct mb_comm *c, bool me, enum mb_status (*work)(void *arg), void *arg, const char *what);
+/* Tells the others, now and then, that this rank is at work on something that they wait for; their deadlines begin anew. Cheap,
+ * to be called in loops that may take long between two collective operations. Local. */
+void mb_comm_alive(struct mb_comm *c);
+/* fn(arg) is called about ten times a second while this rank waits in world or for its own work in mb_comm_alone. It must not
+ * wait itself. NULL: nothing. Local. */
+void mb_comm_on_idle(struct mb_comm *c, void (*fn)(void *arg), void *arg);
 
 /* Which ranks share memory: same_node[r] = lowest world rank of r's node. Ranks share a node if they have one hostname and
  * have mapped one common shared segment (tried, not assumed). same_node: [size]. Collective over world. */

@@ -69,9 +69,9 @@ void mb_ctl_fini(struct mb_comm *c)
         drop_queue(&c->ctl.recv[tag]);
 }
 
-void mb_ctl_present(struct mb_comm *c, int to, bool ask)
+void mb_ctl_present(struct mb_comm *c, int to, enum mb_presence kind)
 {
-    uint64_t m[2] = {c->op, ask};
+    uint64_t m[2] = {c->op, kind};
 
     send_copy(c, to, MB_CTL_PRESENT, m, sizeof m); /* without memory the line just knows less */
 }
@@ -101,7 +101,7 @@ static void take_present(struct mb_comm *c, int from)
     mb_mpi_check(c, MPI_Irecv(m, sizeof m, MPI_BYTE, from, MB_CTL_PRESENT, c->ctl.mpi, &rq), "MPI_Irecv");
     while (!done)
         mb_mpi_check(c, MPI_Test(&rq, &done, MPI_STATUS_IGNORE), "MPI_Test");
-    mb_wait_heard(c, from, m[0], m[1] != 0);
+    mb_wait_heard(c, from, m[0], (int)m[1]);
 }
 
 static enum mb_status take_message(struct mb_comm *c, const MPI_Status *s)

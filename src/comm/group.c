@@ -48,13 +48,24 @@ static int post_pieces(struct mb_comm *c, const struct mb_piece *send, const str
     return n;
 }
 
+void mb_comm_begin(struct mb_comm *c)
+{
+    mb_wait_begin(c);
+}
+
 enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
                             const struct mb_where *at)
+{
+    mb_wait_begin(c);
+    return mb_comm_swap_some(c, send, recv, at);
+}
+
+enum mb_status mb_comm_swap_some(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
+                                 const struct mb_where *at)
 {
     struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer};
     int n;
 
-    mb_wait_begin(c);
     for (uint64_t from = 0; (n = post_pieces(c, send, recv, from)) > 0; from += c->piece)
         MB_TRY(mb_wait_all(c, &w, c->swap, n));
     return MB_OK;

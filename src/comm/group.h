@@ -20,6 +20,11 @@ struct mb_piece {
  * Collective over c. */
 enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
                             const struct mb_where *at);
+/* The same between some ranks of c, as often as they like, inside an operation that all of c have begun with mb_comm_begin:
+ * so all count alike, and who has not come is known. Collective over the ranks that have pieces for each other. */
+enum mb_status mb_comm_swap_some(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
+                                 const struct mb_where *at);
+void mb_comm_begin(struct mb_comm *c); /* Every rank of c calls it. Local */
 /* Copies data and sends it in the background; messages between two ranks with one tag arrive in order. tag: 1
  * .. 8. Local. */
 enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data, uint64_t n);

@@ -27,6 +27,8 @@ struct mb_ctl {
     int64_t bytes, messages;               /* the caller's, sent */
 };
 
+#define MB_HOST_NAME 64
+
 struct mb_comm {
     MPI_Comm mpi; /* duplicate of world */
     int rank, size;
@@ -34,7 +36,9 @@ struct mb_comm {
     struct mb_mem *mem;
     struct mb_watchdog *dog; /* one for all communicators of the job: world's */
     bool sub;                /* split off from another */
+    struct mb_comm *root;    /* of a split one: world's */
     int *world;              /* [size] world rank of each rank */
+    char (*host)[MB_HOST_NAME]; /* [world size] by world rank; world's */
     MPI_Request *swap;       /* [2 size] of a swap (group.c) */
     struct mb_posted *posted; /* under way (group.c) */
     uint64_t piece;           /* bytes of one message of a group, at most; below 2 GiB */
@@ -42,6 +46,10 @@ struct mb_comm {
     struct mb_ctl ctl;
     uint64_t op;       /* collective operations and exchanges this rank has begun: the same count on every rank */
     uint64_t *present; /* [size] the highest count each rank has told us (only filled when a wait takes long) */
+    uint64_t alive;    /* how often others have said that they are at work alone (alone.c) */
+    double last_alive; /* when this rank said so */
+    void (*idle)(void *arg); /* world: while this rank waits; NULL: nothing */
+    void *idle_arg;
     char library[160];
 };
 
@@ -52,8 +60,11 @@ void mb_ctl_init(struct mb_comm *c);
 void mb_ctl_fini(struct mb_comm *c); /* after mb_ctl_flush */
 /* Tests what was sent and takes in what has arrived. Never blocks. MB_NO_MEMORY where a message had to be left to MPI. */
 enum mb_status mb_ctl_progress(struct mb_comm *c);
-/* Presence, see wait.c: tells rank `to` how far this rank is; ask: wants an answer. */
-void mb_ctl_present(struct mb_comm *c, int to, bool ask);
+/* Presence, see wait.c: tells rank `to` how far this rank is, asks it the same, or says that it is at work alone. */
+enum mb_presence { MB_PRESENT_ANSWER, MB_PRESENT_ASK, MB_PRESENT_ALIVE };
+void mb_ctl_present(struct mb_comm *c, int to, enum mb_presence kind);
+/* Calls what mb_comm_on_idle has set. */
+void mb_comm_idle(struct mb_comm *c);
 /* Waits until everything that was posted has left (group.c). */
 void mb_comm_posted_flush(struct mb_comm *c);
 #endif

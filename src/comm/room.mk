@@ -1,5 +1,5 @@
 libmoebatch_a_SOURCES += \
-	src/comm/coll.c \
+	src/comm/alone.c src/comm/coll.c \
 	src/comm/comm.c \
 	src/comm/comm.h \
 	src/comm/ctl.c \

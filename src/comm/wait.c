@@ -15,13 +15,16 @@
 #define YIELD_SECONDS 200e-6
 #define SLEEP_MIN 10e-6
 #define SLEEP_MAX 100e-6
+#define IDLE_SECONDS 0.1
 
 /* One wait under way. */
 struct waiting {
     struct mb_comm *c;
     const struct mb_wait_for *w;
     double counted, last, sleep;
+    double last_idle;
     int64_t looks;
+    uint64_t alive; /* of the communicator, when it was last looked at */
     bool asked, warned;
 };
 
@@ -34,17 +37,24 @@ void mb_wait_begin(struct mb_comm *c)
  * ranks that have not begun this operation are known to everybody, whatever the operation's own messages look like. */
 static void ask_all(struct mb_comm *c)
 {
-    for (int r = 0; r < c->size; r++)
-        if (r != c->rank)
-            mb_ctl_present(c, r, true);
+    for (int r = 0; r < c->size; r++) {
+        if (r == c->rank)
+            continue;
+        c->present[r] = 0; /* what counts is who answers now: a rank may stop in the middle of an operation */
+        mb_ctl_present(c, r, MB_PRESENT_ASK);
+    }
 }
 
-void mb_wait_heard(struct mb_comm *c, int from, uint64_t op, bool ask)
+void mb_wait_heard(struct mb_comm *c, int from, uint64_t op, int kind)
 {
+    if (kind == MB_PRESENT_ALIVE) {
+        c->alive++;
+        return;
+    }
     if (op > c->present[from])
         c->present[from] = op;
-    if (ask)
-        mb_ctl_present(c, from, false);
+    if (kind == MB_PRESENT_ASK)
+        mb_ctl_present(c, from, MB_PRESENT_ANSWER);
 }
 
 static bool arrived(const struct mb_comm *c, int r)
@@ -62,32 +72,50 @@ static bool first_arrived(const struct mb_comm *c)
     return r == c->rank;
 }
 
-/* "3, 5-7"; cut with "..." where it does not fit. */
+static const char *host_of(const struct mb_comm *c, int r)
+{
+    return c->host[c->world[r]];
+}
+
+/* Whether r is one to name. Ranks that are behind but wait themselves have answered: where others are silent, it is these that
+ * all are waiting for. */
+static bool missing(const struct mb_comm *c, int r)
+{
+    bool silent = false;
+
+    for (int i = 0; i < c->size; i++)
+        silent |= i != c->rank && c->present[i] == 0;
+    return silent ? r != c->rank && c->present[r] == 0 : !arrived(c, r);
+}
+
+/* "3 (node1), 5-7 (node2)": neighbours of one host together; cut with "..." where it does not fit. */
 static void missing_ranks(const struct mb_comm *c, char *text, size_t cap)
 {
     size_t n = 0;
 
     text[0] = '\0';
     for (int r = 0; r < c->size; r++) {
-        if (arrived(c, r))
+        if (!missing(c, r))
             continue;
         int end = r;
-        while (end + 1 < c->size && !arrived(c, end + 1) && c->world[end + 1] == c->world[end] + 1)
+        while (end + 1 < c->size && missing(c, end + 1) && c->world[end + 1] == c->world[end] + 1 &&
+               strcmp(host_of(c, end + 1), host_of(c, r)) == 0)
             end++;
-        if (n + 32 > cap) {
+        if (n + 32 + MB_HOST_NAME > cap) {
             snprintf(text + n, cap - n, " ...");
             return;
         }
         n += (size_t)snprintf(text + n, cap - n, "%s%d", n > 0 ? ", " : "", c->world[r]);
         if (end > r)
             n += (size_t)snprintf(text + n, cap - n, "-%d", c->world[end]);
+        n += (size_t)snprintf(text + n, cap - n, " (%s)", host_of(c, r));
         r = end;
     }
 }
 
 static void describe(const struct waiting *v, char *text, size_t cap)
 {
-    char who[240], place[160];
+    char who[400], place[160];
     const struct mb_wait_for *w = v->w;
     int n = snprintf(place, sizeof place, "%s", w->op);
 
@@ -106,7 +134,7 @@ static void describe(const struct waiting *v, char *text, size_t cap)
 
 static void half_time(struct waiting *v)
 {
-    char text[480];
+    char text[640];
     double deadline = v->c->deadline;
     double grace = deadline < 10 ? 0.05 * deadline : 0.5; /* time for the answers */
 
@@ -118,13 +146,13 @@ static void half_time(struct waiting *v)
         v->warned = true;
         describe(v, text, sizeof text);
         if (first_arrived(v->c))
-            mb_warn("%s; the deadline is %.0f s", text, deadline);
+            mb_warn_alone("%s; the deadline is %.0f s", text, deadline);
     }
 }
 
 static void time_up(struct waiting *v)
 {
-    char text[480];
+    char text[640];
 
     describe(v, text, sizeof text);
     if (first_arrived(v->c))
@@ -152,6 +180,15 @@ static void count(struct waiting *v)
 
     v->last = now;
     v->counted += step < STEP_MAX ? step : STEP_MAX;
+    if (v->alive != v->c->alive) { /* somebody is at work alone: time begins anew */
+        v->alive = v->c->alive;
+        v->counted = YIELD_SECONDS;
+        v->asked = v->warned = false;
+    }
+    if (now - v->last_idle > IDLE_SECONDS) {
+        v->last_idle = now;
+        mb_comm_idle(v->c);
+    }
     if (v->counted >= 0.5 * v->c->deadline)
         half_time(v);
     if (v->counted >= v->c->deadline)
@@ -160,11 +197,11 @@ static void count(struct waiting *v)
 
 enum mb_status mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, bool (*ready)(void *arg), void *arg)
 {
-    struct waiting v = {.c = c, .w = w, .sleep = SLEEP_MIN};
+    struct waiting v = {.c = c, .w = w, .sleep = SLEEP_MIN, .alive = c->alive};
 
     while (!ready(arg)) {
         if (v.looks == 0)
-            v.last = mb_now();
+            v.last = v.last_idle = mb_now();
         /* A message left in MPI for want of memory stays there until somebody polls for it. */
         if (v.looks++ >= SPINS)
             mb_ctl_progress(c);

@@ -2,7 +2,8 @@
  * alike. While it waits, control messages are progressed.
  *
  * The deadline counts only time in which the waiter itself ran: a step between two looks that took longer than a cap
- * (because the process was suspended) counts as the cap. At half of the deadline one line names the operation and the
+ * (because the process was suspended) counts as the cap. It begins anew whenever a rank says that it is at work alone
+ * (mb_comm_alive). At half of the deadline one line names the operation and the
  * ranks that have not arrived; at its end on_lost runs (the journal) and the job ends with MPI_Abort(75). */
 #ifndef MB_COMM_WAIT_H
 #define MB_COMM_WAIT_H
@@ -25,5 +26,5 @@ enum mb_status mb_wait_all(struct mb_comm *c, const struct mb_wait_for *w, MPI_R
 /* Called by every rank at the start of each collective operation or exchange: how "who has arrived" is known. */
 void mb_wait_begin(struct mb_comm *c);
 /* A message of another rank about how far it is. */
-void mb_wait_heard(struct mb_comm *c, int from, uint64_t op, bool ask);
+void mb_wait_heard(struct mb_comm *c, int from, uint64_t op, int kind); /* kind: enum mb_presence */
 #endif

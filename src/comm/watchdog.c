@@ -32,7 +32,7 @@ static bool count(struct mb_watchdog *d, double step)
     d->counted += step < STEP_MAX ? step : STEP_MAX;
     if (!d->warned && d->counted >= 0.5 * d->deadline) {
         d->warned = true;
-        mb_warn("%s has taken %.0f s, half of the deadline", d->what, d->counted);
+        mb_warn_alone("%s has taken %.0f s, half of the deadline", d->what, d->counted);
     }
     return d->counted >= d->deadline;
 }
@@ -74,6 +74,7 @@ static void *watch(void *arg)
         return NULL;
     mb_error(MB_DEADLINE, "%s did not return within %.0f s: a rank or the network hangs; the job ends with exit 75, resume "
              "it with --resume", d->what, d->deadline);
+    mb_log_say_held();
     mb_watchdog_run_lost(d);
     _exit(mb_status_exit(MB_DEADLINE));
 }

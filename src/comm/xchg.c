@@ -116,6 +116,11 @@ void mb_xchg_fail(struct mb_xchg *x, enum mb_status st)
     x->st.fail = st;
 }
 
+bool mb_xchg_broken(const struct mb_xchg *x)
+{
+    return x->st.broken != MB_OK;
+}
+
 enum mb_status mb_xchg_usable(const struct mb_xchg *x, const char *what)
 {
     if (x->st.broken == MB_BUG)

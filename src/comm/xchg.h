@@ -102,8 +102,9 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, con
  * one are used again, and in must still be there. Collective over the group. */
 enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out);
 /* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
- * sum of each of this member's rows; those of this round are written. Collective over the group. If a member failed since the dispatch (mb_xchg_fail), it
- * gets its own status, every other one MB_PEER, the sums mean nothing and the exchange is of no more use. */
+ * sum of each of this member's rows; those of this round are written. Collective over the group. If a member failed since the
+ * dispatch (mb_xchg_fail), it gets its own status, every other one MB_PEER, and the sums mean nothing. Nobody leaves on this: all enter the next dispatch,
+ * without rows and with their status in the head, whose heads all see; behind it they leave together. */
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out);
 
 /* The same in parts: begin posts what is sent, test does what can be done now and says whether begin's operation may be ended
@@ -118,6 +119,9 @@ bool mb_xchg_test(struct mb_xchg *x);
 
 /* This member failed since its last dispatch: the combine tells the others; its y may then be MB_NO_VIEW. Local. */
 void mb_xchg_fail(struct mb_xchg *x, enum mb_status st);
+
+/* Whether an operation ended in the middle, after which the exchange is of no more use. Local. */
+bool mb_xchg_broken(const struct mb_xchg *x);
 
 /* A header-only exchange for models without MoE layers: heads[size], with the rows that each member put into mine. Collective
  * over the group. */

@@ -233,7 +233,6 @@ static enum mb_status somebody_failed(struct mb_xchg *x)
     if (x->rt.cut.me == 0 && x->st.fail == MB_OK)
         mb_error(MB_PEER, "a rank failed with \"%s\" in step %lld, layer %d; its own message says why",
                  mb_status_name(x->st.told), (long long)x->mine.step, x->mine.layer);
-    x->st.broken = MB_PEER;
     return x->st.fail != MB_OK ? x->st.fail : MB_PEER;
 }
 

@@ -226,11 +226,11 @@ static enum mb_status serve_only(struct mb_engine *e)
 /* Layers and, where the rank has none or fewer than others, its experts for the exchanges that are left. */
 static enum mb_status layers(struct mb_engine *e, bool active, struct mb_sink *sink)
 {
-    enum mb_status st = active ? mb_layers_run(e) : MB_OK;
-
+    if (active)
+        (void)mb_layers_run(e); /* e->status has it, and the exchanges that are left carry it */
     if (active && mb_mtp_here(e))
-        st = head_and_mtp(e, sink);
-    MB_TRY(st);
+        (void)head_and_mtp(e, sink);
+    mb_engine_must(e, e->status);
     while (e->exchange < e->t.n_exchanges && !mb_step_over(e))
         MB_TRY(serve_only(e));
     return e->status;
@@ -331,10 +331,18 @@ static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_sourc
     return st;
 }
 
-/* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows. */
+/* All have agreed in this step that it is the last one: nobody enters another exchange, and what fails now is told when all agree
+ * how the run ended. */
+static bool last_step(const struct mb_engine *e)
+{
+    return e->step_known && (e->peers_idle || e->peers_stop);
+}
+
+/* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows. Whoever learnt of it in
+ * the combine of the last exchange of a step meets it there in the same way. */
 static enum mb_status tell_peers(struct mb_engine *e)
 {
-    if (mb_xchg_size(e->xchg) == 1 || e->told || e->peers_status != MB_OK)
+    if (mb_xchg_size(e->xchg) == 1 || e->told || e->peers_status != MB_OK || last_step(e))
         return MB_OK;
     e->step++;
     e->step_known = false;
@@ -349,7 +357,8 @@ static enum mb_status failed(struct mb_engine *e, enum mb_status st)
     mb_engine_must(e, st);
     e->status = st;
     enum mb_status tell = tell_peers(e); /* st is the cause */
-    e->apart = mb_xchg_size(e->xchg) > 1 && !e->told && e->peers_status == MB_OK && st != MB_PEER && tell != MB_PEER;
+    e->apart = mb_xchg_size(e->xchg) > 1 && !e->told && e->peers_status == MB_OK && st != MB_PEER && tell != MB_PEER &&
+               !last_step(e);
     return st;
 }
 

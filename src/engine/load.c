@@ -117,6 +117,8 @@ enum mb_status mb_load_rows(struct mb_loader *L, const struct mb_tensor *t, bool
     }
     for (int64_t n0 = from; n0 < to; n0 += step) {
         int64_t n = to - n0 < step ? to - n0 : step;
+        if (L->c != NULL)
+            mb_comm_alive(L->o->comm); /* the others may have less to read */
         if (!alone)
             MB_TRY(read_shared(L, t, n0, n, root, &m));
         else

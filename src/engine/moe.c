@@ -80,12 +80,14 @@ static const int32_t *exchange_ids(struct mb_engine *e, const int32_t *experts, 
     return e->work.h_ids;
 }
 
+/* After an operation that did not end well nothing of the group may follow. */
 static enum mb_status combine(struct mb_engine *e, struct mb_view y, struct mb_view out)
 {
     enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
     enum mb_status st = mb_xchg_combine(e->xchg, y, out);
 
     (void)mb_time_into(e, before);
+    e->lost |= mb_xchg_broken(e->xchg);
     return st;
 }
 
@@ -96,10 +98,12 @@ static enum mb_status dispatch(struct mb_engine *e, const struct mb_serve *v, co
     enum mb_status st = mb_xchg_dispatch(e->xchg, v, mine, in, to, weights, d);
 
     (void)mb_time_into(e, before);
+    e->lost |= st != MB_OK;
     return st;
 }
 
-/* The experts' work and the way back. What fails here is told by the combine, in which the peers wait. */
+/* The experts' work and the way back. What fails here is told by the combine, in which the peers wait; all then carry it into the
+ * next dispatch, behind which they leave together. */
 static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, struct mb_view out)
 {
     struct mb_view y;
@@ -109,9 +113,8 @@ static enum mb_status serve(struct mb_engine *e, const struct mb_dispatched *d, 
     enum mb_status st = mb_experts_run(e, d, &y);
     mb_engine_must(e, st);
     if (st != MB_OK) {
-        e->told = true;
         mb_xchg_fail(e->xchg, st);
-        return combine(e, MB_NO_VIEW, out);
+        y = MB_NO_VIEW;
     }
     return combine(e, y, out);
 }
@@ -136,6 +139,7 @@ static enum mb_status serve_rounds(struct mb_engine *e, int32_t layer, struct mb
         enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
         enum mb_status st = mb_xchg_again(e->xchg, &mine, d);
         (void)mb_time_into(e, before);
+        e->lost |= st != MB_OK;
         MB_TRY(st);
         if (heard(e, &mine, d))
             return e->status;
@@ -159,6 +163,8 @@ static enum mb_status servers(struct mb_engine *e, int32_t j, const int32_t *ids
     *v = e->t.serve[j];
     if (e->zero == NULL)
         return MB_OK;
+    if (e->lost) /* nobody would come to what members say before the dispatch */
+        return MB_PEER;
     enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
     enum mb_status st = mb_zero_step(e, j, ids, n, v);
     (void)mb_time_into(e, before);
@@ -207,6 +213,7 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
         st = fetched;
     if (st != MB_OK)
         e->status = st;
+    mb_engine_must(e, st);
     mb_engine_mine(e, l, &mine);
     struct mb_view in = st == MB_OK ? h : mb_view_rows(h, 0, 0);
     if (e->expert_lora)
@@ -243,7 +250,12 @@ enum mb_status mb_moe_serve(struct mb_engine *e)
     int32_t layer = layer_of(e, j);
     mb_engine_mine(e, layer, &mine);
     MB_TRY(dispatch(e, v, &mine, in, NULL, NULL, &d));
-    return heard(e, &mine, &d) ? e->status : serve_rounds(e, layer, &d, out);
+    if (heard(e, &mine, &d))
+        return MB_OK;
+    enum mb_status served = serve_rounds(e, layer, &d, out);
+    if (e->status == MB_OK)
+        e->status = served; /* the next dispatch carries it */
+    return e->lost ? served : MB_OK;
 }
 
 enum mb_status mb_ffn_run(struct mb_engine *e, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view t)

@@ -93,7 +93,7 @@ enum mb_status mb_mtp_run(struct mb_engine *e, struct mb_sink *sink)
     if (e->status == MB_OK && e->batch.rows > 0)
         e->status = combine_inputs(e, x);
     (void)mb_layer_run(e, e->o.model->layers, x); /* e->status has it */
-    if (!mb_step_over(e) && e->batch.rows > 0)
+    if (e->status == MB_OK && !mb_step_over(e) && e->batch.rows > 0)
         e->status = mb_head_mtp(e, x, sink);
     e->batch = keep;
     return e->status;

@@ -180,6 +180,7 @@ struct mb_engine {
     int64_t end_step;             /* the step in which all agreed to end; -1: not yet */
     enum mb_status status;        /* own worst */
     bool told;                    /* the others have seen it */
+    bool lost;                    /* the exchange ended in the middle: ranks are out of step */
     bool apart;                   /* the run ended here, and the others can't know */
     bool peers_idle, peers_stop;  /* all idle; somebody asked to stop */
     enum mb_status peers_status;
@@ -302,9 +303,10 @@ static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t 
 {
     return mb_view_of(b, 0, rows, cols, t);
 }
-/* Whether this step's results may be used: nobody failed, somebody has rows. */
+/* Whether the rest of the step is skipped: by all members alike, behind a dispatch. An own failure that the others have not seen
+ * ends no step: the next dispatch carries it. */
 static inline bool mb_step_over(const struct mb_engine *e)
 {
-    return e->status != MB_OK || e->peers_status != MB_OK || e->empty;
+    return e->peers_status != MB_OK || e->empty || e->told || e->lost;
 }
 #endif

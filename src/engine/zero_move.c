@@ -14,7 +14,7 @@ static enum mb_status swap(struct mb_engine *e, const struct mb_fetch_item *go,
         z->send[go->to] = (struct mb_piece){z->out, bytes};
     if (come != NULL)
         z->recv[come->from] = (struct mb_piece){z->in, bytes};
-    enum mb_status st = mb_comm_swap(e->t.xg, z->send, z->recv, &where);
+    enum mb_status st = mb_comm_swap_some(e->t.xg, z->send, z->recv, &where);
     if (go != NULL)
         z->send[go->to].n = 0;
     if (come != NULL)
@@ -111,6 +111,7 @@ enum mb_status mb_zero_transfers(struct mb_engine *e, int32_t j)
     int32_t me = mb_xchg_index(e->xchg);
     enum mb_status st = MB_OK;
 
+    mb_comm_begin(e->t.xg); /* once, whoever takes part */
     for (int32_t round = 0; round < f->rounds; round++) {
         const struct mb_fetch_item *go = NULL, *come = NULL;
         for (int32_t i = 0; i < f->n; i++) {
