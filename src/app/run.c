@@ -49,6 +49,8 @@ static void sync_journal(void *arg)
     struct mb_job_state *j = arg;
     if (j->journal != NULL)
         (void)mb_journal_sync_now(j->journal); /* it logged what went wrong; the process ends after this */
+    if (j->failure != MB_OK)
+        return; /* the status file says it already */
     j->failure = MB_PEER;
     if (j->app.rank == 0 && j->ticks != NULL)
         (void)mb_job_write_status(j, "stopped", mb_status_exit(MB_STOP));
