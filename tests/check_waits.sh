@@ -39,6 +39,8 @@ allow() { # what, pattern, allowed places
 allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yield|poll|ppoll|select|epoll_wait|pause|sem_wait|pthread_cond_wait|pthread_cond_timedwait|waitpid|sigwait" \
     app/main.c:parse \
     base/fault.c:mb_fault \
+    base/publish.c:mb_lock_take \
+    io/life.c:beat \
     comm/alone.c:watch \
     comm/comm.c:mb_comm_end \
     comm/group.c:mb_comm_meet \
