@@ -24,7 +24,7 @@ shim() { ${CC:-cc} -O1 -shared -fPIC -o "$work/shim.so" "$top/tests/fail_calls.c
     cd "$work"
     for i in $(seq 40); do echo "{\"id\":\"r$i\",\"prompt\":\"The package $i is\",\"max_tokens\":20}"; done >in.jsonl
     run bash -c "ulimit -f 16; exec '$MOEBATCH' run -m '$demo' -i in.jsonl -o r.h5 2>&1"
-    [ "$status" -eq 75 ]
+    [ "$status" -eq 73 ] || [ "$status" -eq 75 ]
     [[ $output == *"ulimit -f"* ]]
     "$MOEBATCH" run -m "$demo" -i in.jsonl -o r.h5 --resume
 }

@@ -87,7 +87,7 @@ static enum mb_status publish(struct mb_asm *a, const struct mb_asm_target *t, s
         MB_TRY(mb_rundir_lock(t->lock, &lock));
     *file = NULL;
     enum mb_status st = mb_publish_commit(results, t->may, t->may_arg);
-    mb_lock_release(&lock, false);
+    mb_lock_release(&lock, st != MB_OK); /* after a refusal it would be the only thing left of a job */
     if (st != MB_OK || a->openai_file == NULL)
         return st;
     struct mb_publish *lines = a->openai_file;
