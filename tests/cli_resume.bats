@@ -128,3 +128,39 @@ for i in range(150):
     [[ $output == *"in.jsonl: line "*" is not what it was when the job began"* ]]
     [ ! -e "$work/r.h5" ]
 }
+
+# One byte of one file; the file's size and the headers of weights stay.
+spoil() {
+    python3 -c '
+import sys
+f = open(sys.argv[1], "r+b")
+f.seek(int(sys.argv[2]), 2)
+b = f.read(1)
+f.seek(-1, 1)
+f.write(bytes([b[0] ^ 1]))' "$1" "$2"
+}
+
+@test "a resume with other weights, tokenizer or adapter contents is refused by the file's name" {
+    cp -r "$demo" "$work/model"
+    run ranks 2 run -m "$work/model" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --max-hours 0.0004 --max-num-seqs 2 --isa portable
+    [ "$status" = 75 ]
+    for file in model.safetensors tokenizer.json; do
+        spoil "$work/model/$file" -3
+        run ranks 1 run -m "$work/model" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --resume --zero-inference 4 --max-num-seqs 2
+        echo "$output"
+        [ "$status" = 2 ] || [ $file = tokenizer.json ] # which may be no JSON any more
+        [[ $output == *"$file"* ]]
+        [ ! -e "$work/r.h5" ]
+        spoil "$work/model/$file" -3
+    done
+    ranks 3 run -m "$work/model" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --resume
+    "$PYTHON3" - "$work/r.h5" "$work/model/model.safetensors" <<'P'
+import struct, sys, h5py, xxhash
+f, d = h5py.File(sys.argv[1]), open(sys.argv[2], "rb").read()
+step = 1 << 20
+want = xxhash.xxh3_128_hexdigest(b"".join(struct.pack("<Q", xxhash.xxh3_64_intdigest(d[i:i + step])) for i in range(0, len(d), step)))
+got = {n.decode(): (b, h.decode()) for n, b, h in zip(f["provenance/files"], f["provenance/file_bytes"], f["provenance/file_hashes"])}
+assert got["model.safetensors"] == (len(d), want), (got, want)
+assert all(len(h) == 32 for _, h in got.values()) and {"tokenizer.json", "config.json"} <= set(got)
+P
+}

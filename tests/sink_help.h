@@ -6,7 +6,7 @@
 #include "records.h"
 #include "tmpdir.h"
 
-static const struct mb_identity who = {{1, 2}, {3, 4}, 5, NULL, NULL, (char *)"f32", NULL, NULL};
+static const struct mb_identity who = {.input = {1, 2}, .model = {3, 4}, .seed = 5, .path = (char *)"f32"};
 
 struct fixture {
     char *dir, *path;

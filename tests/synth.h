@@ -22,7 +22,7 @@
 #define K 2
 #define V 5
 
-static const struct mb_identity synth_identity = {{1, 2}, {3, 4}, 5, NULL, NULL, (char *)"f32", NULL, NULL};
+static const struct mb_identity synth_identity = {.input = {1, 2}, .model = {3, 4}, .seed = 5, .path = (char *)"f32"};
 static int32_t synth_layers[LM] = {1, 2, 4};
 
 struct synth_job {

@@ -18,7 +18,7 @@
 
 #define LINES 40
 
-static const struct mb_identity who = {{1, 2}, {3, 4}, 5, NULL, (char *)"max_tokens=16", (char *)"f32", NULL, NULL};
+static const struct mb_identity who = {.input = {1, 2}, .model = {3, 4}, .seed = 5, .sampling = (char *)"max_tokens=16", .path = (char *)"f32"};
 
 static char *new_run(const char *dir, int run)
 {

@@ -24,7 +24,7 @@ static struct mb_owner owner_of(const struct mb_identity *id)
                              .shape = &nothing};
 }
 
-static const struct mb_identity who = {{1, 2}, {3, 4}, 5, NULL, NULL, (char *)"f32", NULL, NULL};
+static const struct mb_identity who = {.input = {1, 2}, .model = {3, 4}, .seed = 5, .sampling = NULL, .path = (char *)"f32"};
 
 static enum mb_status make(const char *results, bool resume, bool overwrite, const struct mb_identity *id,
                            enum mb_start *state, struct mb_rundir **out)
@@ -123,6 +123,47 @@ static void test_identity(void **state)
     tmpdir_remove(dir);
 }
 
+/* The hashes of weights are known only after they were read: then they are compared with every earlier run's. */
+static void test_weights(void **state)
+{
+    (void)state;
+    char *dir = tmpdir_make(), *results = mb_path_join(dir, "r.h5");
+    struct mb_hash128 hash = {7, 8};
+    struct mb_identity now = who;
+    struct mb_rundir *a = NULL, *b = NULL;
+    enum mb_rundir_state s;
+    memset(&now.files, 0, sizeof now.files);
+    assert_int_equal(mb_files_put(&now.files, "tokenizer.json", 3, &hash), MB_OK);
+    assert_int_equal(mb_files_put(&now.files, "model.safetensors", 100, NULL), MB_OK);
+    assert_int_equal(make(results, false, false, &now, &s, &a), MB_OK);
+    journal_in(a, true);
+    now.files.v[1].hash = hash;
+    now.files.v[1].known = true;
+    assert_int_equal(mb_start_identify(a, &now), MB_OK);
+
+    now.files.v[1].known = false; /* a resume that has not read them yet */
+    assert_int_equal(make(results, true, false, &now, &s, &b), MB_OK);
+    now.files.v[1].known = true;
+    now.files.v[1].hash.hi++;
+    assert_int_equal(mb_start_identify(b, &now), MB_INPUT);
+    now.files.v[1].hash.hi--;
+    assert_int_equal(mb_start_identify(b, &now), MB_OK);
+    mb_rundir_destroy(b);
+    now.files.v[0].hash.lo++; /* known at once */
+    assert_int_equal(make(results, true, false, &now, &s, &b), MB_INPUT);
+    now.files.v[0].hash.lo--;
+    now.files.v[1].bytes++;
+    assert_int_equal(make(results, true, false, &now, &s, &b), MB_INPUT);
+    now.files.v[1].bytes--;
+    now.files.n--;
+    assert_int_equal(make(results, true, false, &now, &s, &b), MB_INPUT);
+    now.files.n++;
+    mb_files_fini(&now.files);
+    mb_rundir_destroy(a);
+    free(results);
+    tmpdir_remove(dir);
+}
+
 static void test_foreign_file(void **state)
 {
     (void)state;
@@ -180,7 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers),      cmocka_unit_test(test_empty_run_is_nothing),
         cmocka_unit_test(test_identity),     cmocka_unit_test(test_foreign_file),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_files),        cmocka_unit_test(test_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ moebatch_SOURCES += \
 	src/app/run_extras.c \
 	src/app/run_finish.c \
 	src/app/stage.c \
-	src/app/usage.c \
+	src/app/identity.c src/app/usage.c \
 	src/app/adapters.c \
 	src/app/run_chat.c \
 	src/app/setup.h \

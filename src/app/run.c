@@ -56,6 +56,14 @@ static void sync_journal(void *arg)
         (void)mb_job_write_status(j, "stopped", mb_status_exit(MB_STOP));
 }
 
+/* Before the first row: the weights, too, are those of earlier runs. */
+static enum mb_status identify(struct mb_job_state *j)
+{
+    MB_TRY(mb_app_hash(&j->app, &j->identity.files));
+    enum mb_status st = j->app.rank == 0 ? mb_start_identify(j->dir, &j->identity) : MB_OK;
+    return mb_comm_agree(j->app.comm, st, "comparing the weights with those of earlier runs");
+}
+
 static enum mb_status make_engine(struct mb_job_state *j)
 {
     j->t_engine = mb_now();
@@ -70,7 +78,10 @@ static enum mb_status make_engine(struct mb_job_state *j)
                             ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size)
                             : MB_OK;
     MB_TRY(mb_comm_agree(j->app.comm, st, "counters"));
+    MB_TRY(mb_app_sums(&j->app));
     st = mb_app_engine(&j->app, mb_job_tick, j);
+    if (st == MB_OK)
+        st = identify(j);
     j->load_seconds = mb_now() - j->t_engine;
     return st;
 }

@@ -74,6 +74,35 @@ static enum mb_status model_files(struct mb_extras *x, const struct mb_job_state
     return mb_extras_put(x, "/provenance/model_file_bytes", MB_H5_U64, 1, &n, m->file_bytes, "bytes");
 }
 
+/* Everything the job was made from: name, bytes, hash. */
+static enum mb_status files(struct mb_extras *x, const struct mb_files *f)
+{
+    uint64_t n = (uint64_t)f->n, *bytes = calloc((size_t)n + 1, sizeof *bytes);
+    char (*hex)[33] = calloc((size_t)n + 1, sizeof *hex);
+    const char **name = calloc((size_t)n + 1, sizeof *name), **hash = calloc((size_t)n + 1, sizeof *hash);
+    enum mb_status st = bytes == NULL || hex == NULL || name == NULL || hash == NULL
+                            ? mb_error(MB_NO_MEMORY, "no memory for a list of files") : MB_OK;
+
+    for (uint64_t i = 0; i < n && st == MB_OK; i++) {
+        if (f->v[i].known)
+            mb_hash128_hex(f->v[i].hash, hex[i]);
+        name[i] = f->v[i].name;
+        hash[i] = hex[i];
+        bytes[i] = f->v[i].bytes;
+    }
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/provenance/files", n, name);
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/provenance/file_bytes", MB_H5_U64, 1, &n, bytes, "bytes");
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/provenance/file_hashes", n, hash);
+    free(bytes);
+    free(hex);
+    free(name);
+    free(hash);
+    return st;
+}
+
 static enum mb_status slurm(struct mb_extras *x)
 {
     static const char *const names[] = {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT",
@@ -126,6 +155,7 @@ static enum mb_status provenance(struct mb_extras *x, const struct mb_job_state 
     iso_time(now, when);
     MB_TRY(mb_extras_text(x, "/provenance/finished", when));
     MB_TRY(model_files(x, j));
+    MB_TRY(files(x, &j->identity.files));
     MB_TRY(slurm(x));
     return hosts(x, j);
 }

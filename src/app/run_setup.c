@@ -8,6 +8,7 @@
 #include "app/job.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/numerics.h"
 #include "text/special.h"
 
 static enum mb_add_bos bos_of(const char *s)
@@ -101,7 +102,7 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
     id->sampling = format("command=%s max_tokens=%lld add_bos=%s truncate=%s max_len=%lld temperature=%g top_p=%g top_k=%d "
                           "repetition=%g%s%s", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
                           (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition, more[0] != 0 ? " " : "", more);
-    id->path = strdup(j->app.path_name);
+    id->path = format("%s version=%d", j->app.path_name, MB_NUMERIC_VERSION);
     id->saved = format("routing=%d logits=%s hidden=%d", c->save_routing, c->save_logits, c->save_hidden);
     id->shard = strdup(c->shard);
     if (!id->adapters || !id->sampling || !id->path || !id->saved || !id->shard)
@@ -169,6 +170,7 @@ static enum mb_status open_first(void *arg)
                         j->app.conf->model);
     MB_TRY(mb_job_index(j));
     MB_TRY(make_identity(j, &mb_index_info(j->index)->hash));
+    MB_TRY(mb_app_files(&j->app, &j->identity.files));
     struct mb_run_last last = {.failure = ""};
     char *dir = format("%s.d", j->app.conf->output);
     if (dir != NULL)
@@ -184,6 +186,33 @@ static enum mb_status open_first(void *arg)
 }
 
 /* ---------------------------------------------------------------- every rank */
+
+/* Rank 0's list of files to all: it is in the head of every journal. Collective. */
+static enum mb_status share_files(struct mb_job_state *j)
+{
+    struct mb_bytes b = {0};
+    enum mb_status st = MB_OK;
+
+    if (j->app.rank == 0) {
+        json_t *v = mb_files_json(&j->identity.files);
+        char *text = v == NULL ? NULL : json_dumps(v, JSON_COMPACT);
+        st = text == NULL ? mb_error(MB_NO_MEMORY, "no memory for a list of files") : mb_bytes_put(&b, text, strlen(text));
+        free(text);
+        json_decref(v);
+    }
+    st = mb_comm_agree(j->app.comm, st, "list of files");
+    if (st == MB_OK)
+        st = mb_comm_bcast_bytes(j->app.comm, &b, 0, "list of files");
+    if (st == MB_OK && j->app.rank != 0) {
+        json_t *v = NULL;
+        st = mb_json_parse(b.data, b.len, "list of files", MB_BUG, NULL, 0, &v);
+        if (st == MB_OK)
+            st = mb_files_parse(v, "list of files", &j->identity.files);
+        json_decref(v);
+    }
+    mb_bytes_fini(&b);
+    return mb_comm_agree(j->app.comm, st, "list of files");
+}
 
 static enum mb_status open_output(struct mb_job_state *j)
 {
@@ -240,6 +269,7 @@ enum mb_status mb_job_open(struct mb_job_state *j)
     MB_TRY(mb_comm_bcast(comm, &j->start, sizeof j->start, 0, "input"));
     if (mb_job_done(j))
         return MB_OK;
+    MB_TRY(share_files(j));
     if (j->app.rank != 0) {
         st = make_identity(j, &j->start.input.hash);
         if (st == MB_OK)

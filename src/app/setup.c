@@ -251,6 +251,7 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .dev = a->dev,
                                   .comm = a->comm,
                                   .mem = &a->mem,
+                                  .sums = a->sums,
                                   .path = a->path,
                                   .kv_dtype = a->kv,
                                   .segment = (int32_t)c->kv_segment,
@@ -289,6 +290,7 @@ void mb_app_end(struct mb_app *a)
     mb_topo_destroy(a->topo);
     free(a->hwloc_xml);
     mb_app_adapters_free(a);
+    mb_sums_destroy(a->sums);
     mb_model_destroy(a->model);
     mb_comm_destroy(a->comm);
     if (a->dog != NULL) {

@@ -1,6 +1,7 @@
 /* What a job is made of, built in order, torn down in reverse. */
 #ifndef MB_APP_SETUP_H
 #define MB_APP_SETUP_H
+#include "base/files.h"
 #include "base/hash.h"
 #include "comm/comm.h"
 #include "comm/watchdog.h"
@@ -21,6 +22,7 @@ struct mb_app {
     int rank, size;
     struct mb_model *model;
     struct mb_hash128 model_id;
+    struct mb_sums *sums; /* of the contents of its files, as far as they were read */
     int32_t n_adapters;
     const char **adapter_name;
     struct mb_adapter **adapter;
@@ -58,6 +60,12 @@ enum mb_status mb_app_auto(struct mb_app *a, struct mb_plan_options *o);
 enum mb_status mb_app_usage(struct mb_app *a);
 /* --stage: the model's files to node-local storage. Collective over world. stage.c */
 enum mb_status mb_app_stage(struct mb_app *a);
+/* identity.c: the files a job is made of, the hashes of weights left open. Local; reads text files. */
+enum mb_status mb_app_files(const struct mb_app *a, struct mb_files *out);
+/* Before weights are read; and after: fills in the hashes of weights (where the list has the files), for which ranks share
+ * what they have read, and read what none has. Collective over world. MB_MODEL if ranks see different contents. */
+enum mb_status mb_app_sums(struct mb_app *a);
+enum mb_status mb_app_hash(struct mb_app *a, struct mb_files *out);
 /* Opens the device. Collective over world. */
 enum mb_status mb_app_device(struct mb_app *a);
 /* The engine: reads the weights. tick(tick_arg) is called between steps. Collective over world. */

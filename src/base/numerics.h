@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Changes whenever the bits of a result may: jobs of two versions cannot be one. */
+#define MB_NUMERIC_VERSION 1
+
 /* Rule 1, the dot rule. n products, k upward in blocks of 32 from the start of the leaf: e = FMA chain over even k from
  * +0, o = FMA chain over odd k from +0, then c = c + (e + o); missing k are zeros. Returns c, started from +0. */
 float mb_dot(const float *x, const float *w, int64_t n);

@@ -11,6 +11,7 @@
 #include "job/source.h"
 #include "model/adapter.h"
 #include "model/model.h"
+#include "model/sums.h"
 #include "plan/plan.h"
 
 enum mb_save_logits { MB_LOGITS_NONE, MB_LOGITS_ALL, MB_LOGITS_LAST };
@@ -23,6 +24,7 @@ struct mb_engine_options {
     struct mb_device *dev;
     struct mb_comm *comm;
     struct mb_mem *mem;
+    struct mb_sums *sums; /* gets the hashes of what is read of the model's files; borrowed, NULL: none */
     enum mb_dtype path, kv_dtype;
     int32_t segment; /* --kv-segment */
     uint64_t shm_bytes, eager_bytes;

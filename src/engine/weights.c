@@ -349,6 +349,8 @@ enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct m
     if (st == MB_OK)
         st = mb_reader_create(o->model, o->mem, &L.reader);
     if (st == MB_OK)
+        mb_reader_sums(L.reader, o->sums);
+    if (st == MB_OK)
         st = pack_room(&L);
     if (st == MB_OK)
         st = load_owned(&L);

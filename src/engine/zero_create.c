@@ -121,6 +121,7 @@ static enum mb_status create(struct mb_engine *e)
     mb_zero_share_room(e, 0);
     z->load = (struct mb_loader){.o = &e->o, .t = &e->t, .s = e->stream, .w = &e->w};
     MB_TRY(mb_reader_create(e->o.model, e->o.mem, &z->load.reader));
+    mb_reader_sums(z->load.reader, e->o.sums);
     MB_TRY(make_slots(e));
     return fill(e);
 }

@@ -8,6 +8,7 @@
 
 void mb_identity_fini(struct mb_identity *id)
 {
+    mb_files_fini(&id->files);
     free(id->adapters);
     free(id->sampling);
     free(id->path);
@@ -29,9 +30,9 @@ json_t *mb_identity_json(const struct mb_identity *id)
     mb_hash128_hex(id->model, model);
     /* JSON integers of other readers may not hold 64 bits */
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)id->seed);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "input", input, "model", model, "seed", seed,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "input", input, "model", model, "seed", seed,
                      "adapters", or_empty(id->adapters), "sampling", or_empty(id->sampling), "path",
-                     or_empty(id->path), "saved", or_empty(id->saved), "shard", or_empty(id->shard));
+                     or_empty(id->path), "saved", or_empty(id->saved), "shard", or_empty(id->shard), "files", mb_files_json(&id->files));
 }
 
 static const char *member(const json_t *obj, const char *key, const char *what, enum mb_status *st)
@@ -57,14 +58,8 @@ static struct mb_hash128 member_hash(const json_t *obj, const char *key, const c
     struct mb_hash128 h = {0, 0};
     if (s == NULL)
         return h;
-    if (strlen(s) != 32 || strspn(s, "0123456789abcdef") != 32) {
+    if (!mb_hash128_parse(s, &h))
         *st = mb_error(MB_CORRUPT, "%s: the identity's %s is not a hash of 32 hexadecimal digits", what, key);
-        return h;
-    }
-    char half[17] = {0};
-    memcpy(half, s, 16);
-    h.hi = strtoull(half, NULL, 16);
-    h.lo = strtoull(s + 16, NULL, 16);
     return h;
 }
 
@@ -82,6 +77,8 @@ enum mb_status mb_identity_parse(const json_t *obj, const char *what, struct mb_
     id.path = member_copy(obj, "path", what, &st);
     id.saved = member_copy(obj, "saved", what, &st);
     id.shard = member_copy(obj, "shard", what, &st);
+    if (st == MB_OK)
+        st = mb_files_parse(json_object_get(obj, "files"), what, &id.files);
     if (st != MB_OK)
         mb_identity_fini(&id);
     else
@@ -108,7 +105,10 @@ enum mb_status mb_identity_match(const struct mb_identity *a, const struct mb_id
     n += differs("input", old, now, where);
     mb_hash128_hex(a->model, old);
     mb_hash128_hex(b->model, now);
-    n += differs("model", old, now, where);
+    int32_t files = mb_files_differ(&a->files, &b->files, where);
+    n += files;
+    if (files == 0) /* else the file was named */
+        n += differs("model", old, now, where);
     snprintf(old, sizeof old, "%llu", (unsigned long long)a->seed);
     snprintf(now, sizeof now, "%llu", (unsigned long long)b->seed);
     n += differs("seed", old, now, where);

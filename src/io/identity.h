@@ -4,6 +4,7 @@
 #define MB_IO_IDENTITY_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/status.h"
@@ -11,7 +12,8 @@
 /* Strings are malloc'd and belong to it; NULL counts as "". */
 struct mb_identity {
     struct mb_hash128 input; /* of the input file's bytes */
-    struct mb_hash128 model; /* of the model's files */
+    struct mb_hash128 model; /* of the model's description: its config and the headers of its files */
+    struct mb_files files;   /* of model, tokenizer, chat template and adapters; hashes of weights come when they are read */
     uint64_t seed;
     char *adapters; /* names and hashes, in order */
     char *sampling; /* defaults that a line may leave to the job: max_tokens, add_bos, truncate ... */

@@ -135,6 +135,23 @@ enum mb_status mb_rundir_sign(const struct mb_rundir *d, const struct mb_owner *
     return st;
 }
 
+enum mb_status mb_rundir_sign_identity(const struct mb_rundir *d, const struct mb_identity *now)
+{
+    json_t *v = NULL;
+    MB_TRY(mb_rundir_owner_of(d->dir, d->number, &v));
+    if (v == NULL)
+        return mb_error(MB_STOP, "%s/owner.json is gone: another job has taken over these results, this one stops", d->run);
+    enum mb_status st = MB_OK;
+    if (json_object_set_new(v, "identity", mb_identity_json(now)) != 0)
+        st = mb_error(MB_NO_MEMORY, "no memory for the identity of a run");
+    if (st == MB_OK)
+        st = write_in(d->run, "owner.json", v, 0);
+    if (st == MB_OK)
+        st = write_in(d->dir, "owner.json", v, 0);
+    json_decref(v);
+    return st;
+}
+
 /* owner.json of one run; *out NULL if it has none (killed right after its mkdir). */
 enum mb_status mb_rundir_owner_of(const char *dir, int32_t run, json_t **out)
 {

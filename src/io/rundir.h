@@ -51,6 +51,8 @@ enum mb_status mb_rundir_look(const char *results, struct mb_rundir **out);
 int32_t mb_rundir_next(const char *dir, int32_t above);
 /* Writes owner.json of d's run, and that of the job. */
 enum mb_status mb_rundir_sign(const struct mb_rundir *d, const struct mb_owner *o);
+/* Puts an identity that knows more (hashes of weights) into them. MB_STOP: the run is gone. */
+enum mb_status mb_rundir_sign_identity(const struct mb_rundir *d, const struct mb_identity *now);
 /* Held over the steps in which results are published or runs are made or removed. */
 enum mb_status mb_rundir_lock(const struct mb_rundir *d, struct mb_lock *out);
 /* Removes the runs with numbers below; for who holds the lock. */

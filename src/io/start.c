@@ -112,6 +112,12 @@ static enum mb_status match_all(const struct mb_rundir *d, const json_t *results
     return MB_OK;
 }
 
+enum mb_status mb_start_identify(const struct mb_rundir *d, const struct mb_identity *now)
+{
+    MB_TRY(match_all(d, NULL, now)); /* partial results are made from the runs, complete ones are being replaced */
+    return mb_rundir_sign_identity(d, now);
+}
+
 /* The fact of it; any other failure than a difference is passed on. */
 static enum mb_status look_identity(const struct mb_rundir *d, const struct mb_identity *now, struct look *l)
 {

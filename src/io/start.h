@@ -22,4 +22,7 @@ enum mb_status mb_start_check(const struct mb_start_options *o);
  * none; taken in any case) its name. *out is NULL unless *what is MB_START_FRESH or MB_START_RESUME. */
 enum mb_status mb_start(const struct mb_start_options *o, const struct mb_owner *owner, struct mb_publish *spool,
                         enum mb_start *what, struct mb_rundir **out);
+/* Once the hashes of weights are known: compares them with those of earlier runs (MB_INPUT, naming what differs), then writes them
+ * into the owner files. To be called before a row is written. */
+enum mb_status mb_start_identify(const struct mb_rundir *d, const struct mb_identity *now);
 #endif

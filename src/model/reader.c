@@ -10,7 +10,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 
-#define ALIGN 4096u
+#define ALIGN MB_SUM_BLOCK /* reads begin and end with whole blocks, so that they can be hashed */
 #define WINDOW_MIN (4u << 20)  /* small tensors lie side by side: one read serves many */
 #define PREAD_MAX (64u << 20)
 #define N_FDS 32
@@ -42,6 +42,7 @@ struct mb_reader {
     struct unpack u;
     uint8_t *wide; /* scales of another type as f32 */
     size_t wide_cap;
+    struct mb_sums *sums; /* borrowed; NULL: nothing is hashed */
     uint64_t bytes;
 };
 
@@ -80,6 +81,11 @@ void mb_reader_destroy(struct mb_reader *r)
     mb_free(r->u.rows);
     mb_free(r->wide);
     free(r);
+}
+
+void mb_reader_sums(struct mb_reader *r, struct mb_sums *sums)
+{
+    r->sums = sums;
 }
 
 uint64_t mb_reader_bytes(const struct mb_reader *r)
@@ -272,6 +278,8 @@ static enum mb_status fill(struct mb_reader *r, struct window *w, int32_t file, 
         st = mb_pread_all(fd, w->buf + (at - begin), n, at, path, MB_MODEL);
     }
     free(path);
+    if (st == MB_OK && r->sums != NULL)
+        st = mb_sums_note(r->sums, file, begin, end - begin, w->buf);
     if (st != MB_OK)
         return st;
     w->file = file;

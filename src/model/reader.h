@@ -3,6 +3,7 @@
 #define MB_MODEL_READER_H
 #include "model/adapter.h"
 #include "model/model.h"
+#include "model/sums.h"
 
 /* Bytes of a tensor that are read and converted at once, unless a single row has more. */
 #define MB_LOAD_CHUNK ((int64_t)16 << 20)
@@ -23,6 +24,8 @@ enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, st
 void mb_reader_destroy(struct mb_reader *r);
 /* Takes the window at once. MB_NO_MEMORY. */
 enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes *s);
+/* What is read from now on is hashed, too. sums: of the same model; borrowed. */
+void mb_reader_sums(struct mb_reader *r, struct mb_sums *sums);
 /* Bytes read so far (tensor bytes and scales). */
 uint64_t mb_reader_bytes(const struct mb_reader *r);
 

@@ -39,4 +39,6 @@ libmoebatch_a_SOURCES += \
 	src/model/safetensors.c \
 	src/model/shards.c \
 	src/model/tie.c \
+	src/model/sums.h \
+	src/model/sums.c \
 	src/model/tensors.c
