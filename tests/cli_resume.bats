@@ -42,7 +42,7 @@ reference() {
     head -n 5 "$top/inputs/prompts.jsonl" >"$work/other.jsonl"
     cp -r "$demo" "$work/model"
     sed -i 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 2e-05/' "$work/model/config.json"
-    for change in "-i $work/other.jsonl=input" "-m $work/model=model" "--seed 5=seed" "--dtype f32=path" "--k 1=path"; do
+    for change in "-i $work/other.jsonl=input" "-m $work/model=config.json" "--seed 5=seed" "--dtype f32=path" "--k 1=path"; do
         run job 1 --resume ${change%=*}
         echo "$change: $status $output"
         [ "$status" = 2 ]
