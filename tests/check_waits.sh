@@ -92,6 +92,13 @@ allow "the waiting function" "mb_wait_until|mb_wait_all" \
     comm/xchg.c:mb_xchg_wait
 
 allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|barrier|alltoallv|max_i64|sum_i64|split|same_node|meet|swap|swap_some)" \
+    app/identity.c:mb_app_hash \
+    app/identity.c:mb_app_sums \
+    app/identity.c:merge \
+    app/identity.c:merge_piece \
+    app/identity.c:read_rest \
+    app/run.c:identify \
+    app/run_setup.c:share_files \
     app/adapters.c:mb_app_adapters \
     app/adapters.c:share \
     app/auto.c:mb_app_auto \

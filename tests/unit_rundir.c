@@ -131,7 +131,7 @@ static void test_weights(void **state)
     struct mb_hash128 hash = {7, 8};
     struct mb_identity now = who;
     struct mb_rundir *a = NULL, *b = NULL;
-    enum mb_rundir_state s;
+    enum mb_start s;
     memset(&now.files, 0, sizeof now.files);
     assert_int_equal(mb_files_put(&now.files, "tokenizer.json", 3, &hash), MB_OK);
     assert_int_equal(mb_files_put(&now.files, "model.safetensors", 100, NULL), MB_OK);
