@@ -3,4 +3,4 @@ EXTRA_DIST += scripts/install-deps.sh scripts/build.sh scripts/quickstart.sh scr
 	inputs/models/demo/README.md inputs/models/demo/config.json inputs/models/demo/generation_config.json \
 	inputs/models/demo/model.safetensors inputs/models/demo/tokenizer.json inputs/models/demo/tokenizer_config.json \
 	inputs/models/demo/collect.py inputs/models/demo/prepare.py inputs/models/demo/train.py \
-	slurm/array.sbatch slurm/moebatch.sbatch tests/testbed/bare-debian.sh tests/testbed/slurm-on-minihosts.sh
+	tests/testbed/bare-debian.sh tests/testbed/slurm-on-minihosts.sh

@@ -166,12 +166,15 @@ print(sum(l["sizes"]["sequence_parallel"] > 1 for l in json.load(open(sys.argv[1
     refused 1 "needs its memory" plan mixtral-8x7b --cluster "2 EPYC-9654"
 }
 
-@test "--sbatch prints a command that names the layout, and a shell takes it" {
+@test "--sbatch prints a job script that names nodes, GPUs and layout, and a shell takes it" {
     plan mixtral-8x22b --cluster "$h100" --sbatch --data-parallel-size 4 --pipeline-parallel-size 1 --tensor-parallel-size 1
-    printf '#!/bin/sh\necho "$MODEL|$OPTIONS|$SBATCH_GRES|$*"\n' >"$work/sbatch"
-    chmod +x "$work/sbatch"
-    said=$(PATH=$work:$PATH sh "$work/out")
-    [ "$said" = "$top/inputs/configs/mixtral-8x22b|--data-parallel-size 4 --expert-parallel-size 8 --max-num-seqs 256 --max-batch-rows 2304 --gpu-memory-utilization 0.9 --dtype bf16|gpu:8|--export=ALL --nodes=4 --ntasks-per-node=8 slurm/moebatch.sbatch" ]
+    for i in --nodes=4 --ntasks-per-node=8 --gres=gpu:8 --exclusive; do
+        grep -qx -- "#SBATCH $i" "$work/out"
+    done
+    sed -n '/^set -u/,/^PLANNED/p' "$work/out" >"$work/head"
+    said=$(env -u MODEL sh -c '. "$1"; echo "$MODEL|$PLANNED"' sh "$work/head")
+    [ "$said" = "$top/inputs/configs/mixtral-8x22b|--data-parallel-size 4 --expert-parallel-size 8 --max-num-seqs 256 --max-batch-rows 2304 --gpu-memory-utilization 0.9 --dtype bf16" ]
+    bash -n "$work/out"
 }
 
 # job OUT RANKS OPTION...

@@ -266,7 +266,7 @@ static enum mb_status show(struct planner *p)
     if (at < 0)
         return refuse(p);
     if (p->c->sbatch) {
-        mb_plan_print_sbatch(p->c, &p->in, &p->found->fit[at].l);
+        mb_plan_print_sbatch(p->c, &p->in, &p->found->fit[at]);
         return MB_OK;
     }
     if (p->c->json)

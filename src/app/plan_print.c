@@ -254,57 +254,6 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
     printf("because   : %s.\n", reason);
 }
 
-/* ---------------------------------------------------------------- the job */
-
-/* In single quotes for a shell. */
-static void quoted(const char *s)
-{
-    putchar('\'');
-    for (; *s != '\0'; s++)
-        if (*s == '\'')
-            printf("'\\''");
-        else
-            putchar(*s);
-    putchar('\'');
-}
-
-/* The directory of a model given by its config.json. */
-static void print_model_dir(const char *model)
-{
-    const char *tail = "/config.json";
-    size_t n = strlen(model), k = strlen(tail);
-    char *dir = strdup(model);
-
-    if (dir != NULL && n > k && strcmp(model + n - k, tail) == 0)
-        dir[n - k] = '\0';
-    quoted(dir != NULL ? dir : model);
-    free(dir);
-}
-
-void mb_plan_print_sbatch(const struct mb_conf *c, const struct mb_auto_in *in, const struct mb_layout *l)
-{
-    char options[MB_LAYOUT_TEXT];
-
-    mb_plan_options_text(l, options);
-    printf("MODEL=");
-    print_model_dir(c->model);
-    printf(" INPUT=${INPUT:-requests.jsonl} OUTPUT=${OUTPUT:-results.h5} \\\n");
-    printf("OPTIONS='%s --max-num-seqs %d --max-batch-rows %d --gpu-memory-utilization %g --dtype %s",
-           options, (int)in->o->max_num_seqs, (int)mb_plan_batch_rows(in->o), c->gpu_memory_utilization,
-           in->o->path == MB_F32 ? "f32" : "bf16");
-    if (c->max_model_len > 0)
-        printf(" --max-model-len %" PRId64, c->max_model_len);
-    if (c->k > 0)
-        printf(" --k %" PRId64, c->k);
-    if (strcmp(c->alltoall, "auto") != 0)
-        printf(" --alltoall %s", c->alltoall);
-    printf("' \\\n");
-    if (!in->c->cpu) /* as a variable it also holds when the job submits itself again */
-        printf("SBATCH_GRES=gpu:%d ", (int)in->c->per_node);
-    printf("sbatch --export=ALL --nodes=%d --ntasks-per-node=%d slurm/moebatch.sbatch\n", (int)in->c->nodes,
-           (int)in->c->per_node);
-}
-
 /* ---------------------------------------------------------------- numbers of nodes */
 
 static int by_nodes(const void *a, const void *b)

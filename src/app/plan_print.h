@@ -15,7 +15,9 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
                           const struct mb_plan *p);
 /* All of it as one JSON object, the layouts fastest first (at most 100): --json. Errors: MB_NO_MEMORY. */
 enum mb_status mb_plan_print_json(const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken);
-void mb_plan_print_sbatch(const struct mb_conf *c, const struct mb_auto_in *in, const struct mb_layout *l);
+/* A whole job script for this layout, to standard output: what moebatch.sbatch does, with nodes, ranks and options filled in.
+ * plan_sbatch.c. */
+void mb_plan_print_sbatch(const struct mb_conf *c, const struct mb_auto_in *in, const struct mb_candidate *taken);
 /* "--data-parallel-size 4 --expert-parallel-size 8 ...": sizes that a command line needs for this layout. */
 void mb_plan_options_text(const struct mb_layout *l, char out[MB_LAYOUT_TEXT]);
 

@@ -28,6 +28,16 @@ moebatch_SOURCES += \
 	src/app/plan_print.h \
 	src/app/plan_print_json.c \
 	src/app/plan_print.c \
+	src/app/plan_sbatch.c \
 	src/app/text.h \
 	src/app/text.c \
 	src/app/tokenize.c
+
+# What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
+BUILT_SOURCES += src/app/sbatch_body.h
+CLEANFILES += src/app/sbatch_body.h
+src/app/sbatch_body.h: $(top_srcdir)/slurm/moebatch.sbatch
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && sed -n -e '1,/^set -u/d' -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n"/p' $< >$@.tmp && mv $@.tmp $@
+src/app/plan_sbatch.$(OBJEXT): src/app/sbatch_body.h
+
+dist_pkgdata_DATA = slurm/array.sbatch slurm/moebatch.sbatch

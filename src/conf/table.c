@@ -53,7 +53,7 @@ const struct mb_opt mb_opts[] = {
      .help = "plan for the smallest number of nodes of this kind that is estimated to do --workload in this time; 0: for the cluster "
              "as it is"},
     {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
-     .help = "print only the sbatch command for the chosen layout"},
+     .help = "print only a job script for the chosen layout, to be given to sbatch"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "independent copies of the model (DP replicas, lanes) that share one queue of requests; 0: 1, as for the next three. Not "
              "what vLLM calls so: its data parallel ranks, which share the experts, are --attention-data-parallel-size here"},
