@@ -2,7 +2,7 @@
 TESTS_UNIT += tests/unit_report
 tests_unit_report_SOURCES = tests/unit_report.c
 tests_unit_report_LDADD = $(TEST_LIBS)
-APP_CLI = tests/cli_golden.bats tests/cli_formats.bats tests/cli_formats2.bats tests/cli_demo.bats tests/cli_layouts.bats tests/cli_matrix.bats tests/cli_matrix2.bats tests/cli_zero.bats tests/cli_hot.bats tests/cli_split.bats tests/cli_placement.bats tests/cli_resume.bats \
+APP_CLI = tests/cli_golden.bats tests/cli_formats.bats tests/cli_formats2.bats tests/cli_stage.bats tests/cli_demo.bats tests/cli_layouts.bats tests/cli_matrix.bats tests/cli_matrix2.bats tests/cli_zero.bats tests/cli_hot.bats tests/cli_split.bats tests/cli_placement.bats tests/cli_resume.bats \
 	tests/cli_kill.bats tests/cli_lora.bats tests/cli_lora2.bats tests/cli_lora3.bats tests/cli_models.bats tests/cli_models2.bats \
 	tests/cli_contract.bats tests/cli_text.bats tests/cli_apart.bats tests/cli_score.bats tests/cli_tools.bats tests/cli_results.bats tests/cli_plan.bats tests/cli_operators.bats tests/cli_slurm.bats
 APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh tests/long_goldens.sh \

@@ -1,5 +1,5 @@
-/* --stage DIR: what a node reads is copied to node-local storage once, by the lowest rank of the node; its ranks then read
- * there. Files that the node does not need are links to where they were. */
+/* --stage DIR: what a node reads is copied to node-local storage once, by the lowest rank of the node; its
+ * ranks then read there. Files that the node does not need are links to where they were. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/publish.h"
+#include "model/sums.h"
 
 #define PIECE (8 << 20)
 
@@ -40,7 +41,8 @@ static bool node_holds(const struct mb_app *a, int32_t node, int32_t lm, int32_t
         struct mb_place at;
         mb_layout_place(&p->layout, i, &at);
         bool here = p->node_of[i] == node && at.e >= 0;
-        bool mine = p->layout.lane_scope || (layer >= p->first_layer[at.stage] && layer < p->first_layer[at.stage + 1]) ||
+        bool mine = p->layout.lane_scope ||
+                    (layer >= p->first_layer[at.stage] && layer < p->first_layer[at.stage + 1]) ||
                     layer >= a->model->layers;
         for (int32_t k = 0; here && mine && k < n; k++) {
             if (shard[k] == at.e)
@@ -50,7 +52,8 @@ static bool node_holds(const struct mb_app *a, int32_t node, int32_t lm, int32_t
     return false;
 }
 
-/* Whether a rank of this node reads this tensor: any rank may be the reader of a shared one, experts are their owner's. */
+/* Whether a rank of this node reads this tensor: any rank may be the reader of a shared one, experts are
+ * their owner's. */
 static bool node_reads(const struct mb_app *a, const struct mb_tensor *t)
 {
     const struct mb_placement *p = a->plan->placement;
@@ -79,6 +82,98 @@ static enum mb_status copy_bytes(int in, int out, const char *from, const char *
     return st;
 }
 
+/* ---------------------------------------------------------------- what was copied */
+#define STAMP 160
+#define NOTE_MAX 1024
+
+/* What changes whenever a file's contents do: times of change are the kernel's, nobody sets them. */
+static enum mb_status stamp_of(const char *path, char out[STAMP])
+{
+    struct stat s;
+
+    if (stat(path, &s) != 0)
+        return mb_file_error(errno, path, "stat");
+    snprintf(out, STAMP, "%llx:%llx:%lld:%lld.%09ld:%lld.%09ld", (unsigned long long)s.st_dev,
+             (unsigned long long)s.st_ino, (long long)s.st_size, (long long)s.st_mtim.tv_sec,
+             s.st_mtim.tv_nsec, (long long)s.st_ctim.tv_sec, s.st_ctim.tv_nsec);
+    return MB_OK;
+}
+
+/* Beside each copy lies FILE.sum: the hash of its contents, and the stamps of source and copy when it was
+ * made. */
+struct note {
+    char hash[33], source[STAMP], copy[STAMP];
+};
+
+static bool read_note(const char *path, struct note *out)
+{
+    struct mb_bytes b = {0};
+    bool ok = mb_path_exists(path) && mb_file_read(path, NOTE_MAX, MB_INPUT, &b) == MB_OK &&
+              mb_bytes_put(&b, "", 1) == MB_OK &&
+              sscanf((const char *)b.data, "%32s %159s %159s", out->hash, out->source, out->copy) == 3;
+
+    mb_bytes_fini(&b);
+    return ok;
+}
+
+static enum mb_status write_note(const char *path, const struct note *n)
+{
+    char text[NOTE_MAX];
+    int len = snprintf(text, sizeof text, "%s %s %s\n", n->hash, n->source, n->copy);
+
+    return mb_publish_bytes(path, text, (size_t)len, 0);
+}
+
+static enum mb_status hash_of(const char *path, char hex[33])
+{
+    struct mb_hash128 h;
+    uint64_t bytes;
+
+    MB_TRY(mb_sums_path(path, &bytes, &h));
+    mb_hash128_hex(h, hex);
+    return MB_OK;
+}
+
+/* Whether the copy has the contents that the source has now. Files whose stamps are those of the note are not
+ * read again. */
+static enum mb_status is_current(const char *from, const char *to, const char *sum, bool *current)
+{
+    struct note then, now;
+
+    *current = false;
+    if (!read_note(sum, &then))
+        return MB_OK;
+    MB_TRY(stamp_of(from, now.source));
+    MB_TRY(stamp_of(to, now.copy));
+    bool same_source = strcmp(then.source, now.source) == 0, same_copy = strcmp(then.copy, now.copy) == 0;
+    snprintf(now.hash, sizeof now.hash, "%s", then.hash);
+    if (!same_copy) {
+        MB_TRY(hash_of(to, now.hash));
+        if (strcmp(now.hash, then.hash) != 0)
+            return MB_OK;
+    }
+    if (!same_source) {
+        MB_TRY(hash_of(from, now.hash));
+        if (strcmp(now.hash, then.hash) != 0)
+            return MB_OK;
+    }
+    *current = true;
+    return same_source && same_copy ? MB_OK : write_note(sum, &now);
+}
+
+/* Once the copy has its name. */
+static enum mb_status note_copy(const char *from, const char *to, const char *sum, const char *before)
+{
+    struct note n;
+
+    MB_TRY(stamp_of(from, n.source));
+    if (strcmp(n.source, before) != 0)
+        return mb_error(MB_MODEL, "%s changed while it was staged; start again when it is complete", from);
+    MB_TRY(hash_of(to, n.hash));
+    MB_TRY(stamp_of(to, n.copy));
+    return write_note(sum, &n);
+}
+
 /* A file that is there is whole: it takes its name when it is on the disk. */
 static enum mb_status copy_file(const char *from, const char *to, uint64_t n)
 {
@@ -96,23 +191,43 @@ static enum mb_status copy_file(const char *from, const char *to, uint64_t n)
     return st;
 }
 
+static enum mb_status copy_and_note(const char *from, const char *to, const char *sum, uint64_t n)
+{
+    char before[STAMP];
+
+    MB_TRY(stamp_of(from, before));
+    MB_TRY(copy_file(from, to, n));
+    return note_copy(from, to, sum, before);
+}
+
 static enum mb_status stage_file(const struct mb_app *a, const char *dir, int32_t f, bool needed)
 {
     const struct mb_model *m = a->model;
-    char *from = mb_path_join(m->dir, m->files[f]), *to = mb_path_join(dir, m->files[f]), real[PATH_MAX];
+    char *from = mb_path_join(m->dir, m->files[f]), *to = mb_path_join(dir, m->files[f]), *sum = NULL,
+         real[PATH_MAX];
     struct stat sb;
-    enum mb_status st = from == NULL || to == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : MB_OK;
-    bool there = st == MB_OK && lstat(to, &sb) == 0;
+    enum mb_status st = MB_OK;
 
-    if (there && needed && (!S_ISREG(sb.st_mode) || (uint64_t)sb.st_size != m->file_bytes[f])) {
-        there = false; /* a link of an earlier job that did not need it: the copy takes its place */
+    if (from == NULL || to == NULL || asprintf(&sum, "%s.sum", to) < 0) {
+        sum = NULL;
+        st = mb_error(MB_NO_MEMORY, "no memory for a path");
+    }
+    bool there = st == MB_OK && lstat(to, &sb) == 0;
+    if (there && S_ISREG(sb.st_mode)) { /* not a link of an earlier job that did not need it */
+        there = (uint64_t)sb.st_size == m->file_bytes[f];
+        if (there)
+            st = is_current(from, to, sum, &there);
+    } else if (there && needed) {
+        there = false;
     }
     if (st == MB_OK && !there && needed)
-        st = copy_file(from, to, m->file_bytes[f]);
+        st = copy_and_note(from, to, sum, m->file_bytes[f]);
     else if (st == MB_OK && !there)
-        st = realpath(from, real) == NULL ? mb_file_error(errno, from, "realpath") : mb_publish_symlink(real, to);
+        st = realpath(from, real) == NULL ? mb_file_error(errno, from, "realpath")
+                                          : mb_publish_symlink(real, to);
     free(from);
     free(to);
+    free(sum);
     return st;
 }
 
@@ -120,7 +235,8 @@ static enum mb_status stage_files(const struct mb_app *a, const char *dir)
 {
     const struct mb_model *m = a->model;
     bool *needed = calloc((size_t)m->n_files + 1, sizeof *needed);
-    enum mb_status st = needed == NULL ? mb_error(MB_NO_MEMORY, "no memory to stage %d files", m->n_files) : mb_mkdirs(dir);
+    enum mb_status st =
+        needed == NULL ? mb_error(MB_NO_MEMORY, "no memory to stage %d files", m->n_files) : mb_mkdirs(dir);
 
     for (int64_t i = 0; i < m->n_tensors && st == MB_OK; i++) {
         const struct mb_tensor *t = &m->tensors[i];
