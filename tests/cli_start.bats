@@ -30,8 +30,9 @@ begin() { # options
     [[ $output == *"is running (pid $pid"* && $output != *"to go on"* ]]
     kill -0 "$pid"
     job -i in.jsonl -o r.h5 --resume --takeover --max-hours 0.0003 || [ $? -eq 75 ]
-    run wait "$pid"
-    ! kill -0 "$pid" 2>/dev/null
+    code=0
+    wait "$pid" || code=$?
+    [ "$code" -eq 75 ]
     grep -q "taken over" "$work/log"
 }
 
