@@ -158,6 +158,7 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     engine/zero_move.c:swap \
     io/group.c:mb_group_agree \
     io/group.c:mb_group_allgather \
+    io/group.c:mb_group_alone \
     io/group.c:mb_group_alltoallv \
     io/group.c:mb_group_bcast \
     io/group.c:mb_group_max

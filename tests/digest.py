@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""digest.py RESULTS.h5 [--in-order] [--requests]: the digest of a results file, computed from the description of the
-format alone (row hash: XXH3-128 over fields of u64 length and little-endian bytes; file: XXH3-128 over row hashes)."""
+"""digest.py RESULTS.h5 [--in-order] [--requests] [--tokens]: the digest of a results file, computed from the description of the
+format alone (row hash: XXH3-128 over fields of u64 length and little-endian bytes; file: XXH3-128 over row hashes). --tokens: digest_tokens, which leaves out what --save-* options add."""
 import struct
 import sys
 
@@ -31,6 +31,8 @@ class File:
         self.top = (tok["top_ids"][:], tok["top_logprobs"][:]) if "top_ids" in tok else None
         self.routing = (f["routing/experts"][:], f["routing/weights"][:]) if "routing" in f else None
         self.logits = f["logits"][:] if "logits" in f else None
+        self.hidden = f["hidden"][:] if "hidden" in f else None
+        self.mtp = f["mtp/logits"][:] if "mtp" in f else None
         self.last = self.logits is not None and bool(f["logits"].attrs["last"])
 
     def fields(self, r):
@@ -55,6 +57,8 @@ class File:
         yield f64(s["logprob_sum"][r]) if full else b""
         yield bytes([s["is_greedy"][r]]) if full else b""
         yield self.text[r] if full else b""
+        if "--tokens" in sys.argv:
+            return
         if self.routing:
             for layer in range(self.routing[0].shape[0]):
                 yield np.ascontiguousarray(self.routing[0][layer, rows]).astype("<u2").tobytes()
@@ -64,6 +68,9 @@ class File:
                 yield f32(self.logits[r]) if full else b""
             else:
                 yield f32(self.logits[rows])
+        for saved in (self.hidden, self.mtp):
+            if saved is not None:
+                yield f32(saved[rows])
 
     def row(self, r):
         h = xxhash.xxh3_128()

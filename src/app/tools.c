@@ -94,7 +94,7 @@ enum mb_status mb_tool_inspect(const struct mb_conf *c)
 {
     if (c->n_args == 0)
         return inspect_model(c);
-    struct mb_inspect_options o = {.path = c->args[0], .digest = c->digest, .in_order = c->in_order, .requests = c->requests,
+    struct mb_inspect_options o = {.path = c->args[0], .check = c->check, .digest = c->digest, .in_order = c->in_order, .requests = c->requests,
                                    .text = c->text, .errors = c->errors, .routing = c->routing, .json = c->json};
     return mb_inspect(stdout, &o);
 }

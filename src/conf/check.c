@@ -165,8 +165,9 @@ static enum mb_status check_inspect(const struct mb_conf *c)
         MB_TRY(need(c, c->model, "a results file or a model (-m)"));
     else if (given(c->model))
         return contradict(c->args[0], only_results);
-    if (given(c->model) && (c->digest || c->requests || c->in_order || c->text || c->errors || c->routing))
+    if (given(c->model) && (c->digest || c->check || c->requests || c->in_order || c->text || c->errors || c->routing))
         return contradict(c->digest || c->requests || c->in_order ? "--digest"
+                          : c->check                              ? "--check"
                           : c->text                               ? "--text"
                           : c->errors                             ? "--errors"
                                                                   : "--routing",

@@ -64,7 +64,7 @@ struct mb_conf {
     bool resume, overwrite, takeover, keep;
     double deadline, sync_interval, max_hours;
     /* inspect, status, assemble, tokenize */
-    bool digest, in_order, requests, text, errors, routing, json, partial, decode, no_special;
+    bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;
 };
 
 /* Parses argv (argv[1] is the command; --help/--version anywhere), the environment's MOEBATCH_... and the deck. Only

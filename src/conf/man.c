@@ -121,6 +121,10 @@ static void results(FILE *f)
             "/physical, /provenance, /metrics and /health has the same bits on any layout; moebatch inspect "
             "--digest prints "
             "a hash of it.");
+    line(f, "The file says whether it is whole: compressed data have Fletcher-32 checksums, every dataset its XXH3-128 (attribute "
+            "xxh3), the file one of all of them (contents), the digest, and digest_tokens, the digest without routing, logits and "
+            "hidden states, which is the same for any set of --save options. moebatch inspect --check computes all of them anew "
+            "and names what differs.");
     line(f, "While a job runs, RESULTS.h5.d holds its journal and status.json.");
 }
 

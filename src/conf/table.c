@@ -195,6 +195,8 @@ const struct mb_opt mb_opts[] = {
     /* ---- what to show */
     {SWITCH("digest", digest), .section = MB_SEC_SHOW, .commands = C(INSPECT),
      .help = "print the digest of the results as the last line: equal results have equal digests"},
+    {SWITCH("check", check), .section = MB_SEC_SHOW, .commands = C(INSPECT),
+     .help = "read all of the results, and compare with the checksums and digests in them; 2 if anything differs"},
     {SWITCH("in-order", in_order), .section = MB_SEC_SHOW, .commands = C(INSPECT),
      .help = "digest in file order, not by id"},
     {SWITCH("requests", requests), .section = MB_SEC_SHOW, .commands = C(INSPECT),

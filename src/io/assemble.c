@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/publish.h"
 #include "io/asm.h"
+#include "io/seal.h"
 
 #define ROUND_BYTES ((uint64_t)16 << 20)
 
@@ -107,6 +108,20 @@ static enum mb_status begin(struct mb_asm *a, const struct mb_asm_target *t, str
     return mb_group_bcast(&a->g, name, "name of the results");
 }
 
+static enum mb_status seal(void *arg)
+{
+    return mb_seal_write(arg);
+}
+
+/* Rank 0 reads the file back: its digests and checksums go into it. Entries have served. */
+static enum mb_status seal_alone(struct mb_asm *a, const char *tmp)
+{
+    struct mb_assembled totals = a->totals;
+    mb_asm_forget(a);
+    a->totals = totals;
+    return mb_group_alone(&a->g, seal, (void *)(uintptr_t)tmp, "digest of the results");
+}
+
 static enum mb_status write_whole(struct mb_asm *a, const char *tmp, uint64_t input_lines, const struct mb_identity *identity,
                                   const struct mb_extras *extras)
 {
@@ -122,7 +137,9 @@ static enum mb_status write_whole(struct mb_asm *a, const char *tmp, uint64_t in
         st = a->more(a->more_arg, h);
     enum mb_status closed = mb_h5_close(h);
     st = mb_group_agree(&a->g, st != MB_OK ? st : closed, "strings of the results");
-    return st == MB_OK && a->openai != NULL ? mb_asm_openai(a) : st;
+    if (st == MB_OK && a->openai != NULL)
+        st = mb_asm_openai(a);
+    return st == MB_OK ? seal_alone(a, tmp) : st;
 }
 
 enum mb_status mb_asm_write(struct mb_asm *a, const struct mb_asm_target *t, uint64_t input_lines,

@@ -4,9 +4,10 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/journal.h"
 
 struct row {
-    struct mb_hash128 hash;
+    struct mb_hash128 hash, tokens;
     const char *id;  /* in the arena */
     uint32_t id_len;
     uint32_t choice;
@@ -68,37 +69,51 @@ static enum mb_status hash_routing(struct mb_results *r, uint64_t first, uint64_
     return MB_OK;
 }
 
-static enum mb_status hash_logits(struct mb_results *r, uint64_t first, uint64_t n, struct mb_hasher *h)
+/* n rows of `width` floats from row `first` on, as one field. */
+static enum mb_status hash_floats(struct mb_results *r, enum mb_bulk_kind kind, uint64_t width, uint64_t first, uint64_t n,
+                                  struct mb_hasher *h)
 {
-    uint64_t vocab = mb_results_info(r)->vocab, bytes = n * vocab * sizeof(float);
-    float *row = mb_alloc(NULL, MB_MEM_STAGING, (size_t)vocab, sizeof *row);
-    enum mb_status st = row == NULL ? mb_error(MB_NO_MEMORY, "no memory for a row of logits") : MB_OK;
+    uint64_t bytes = n * width * sizeof(float);
+    float *row = mb_alloc(NULL, MB_MEM_STAGING, (size_t)width, sizeof *row);
+    enum mb_status st = row == NULL ? mb_error(MB_NO_MEMORY, "no memory for a row of %s", mb_bulk_name(kind)) : MB_OK;
     mb_hasher_put(h, &bytes, sizeof bytes);
     for (uint64_t i = 0; i < n && st == MB_OK; i++) {
-        st = mb_results_bulk(r, MB_BULK_LOGITS, first + i, 1, row);
+        st = mb_results_bulk(r, kind, first + i, 1, row);
         if (st == MB_OK)
-            mb_record_put_f32(h, row, vocab);
+            mb_record_put_f32(h, row, width);
     }
     mb_free(row);
     return st;
 }
 
-static enum mb_status hash_row(struct mb_results *r, uint64_t i, const struct mb_record *rec, struct mb_hasher *h,
-                               struct mb_hash128 *out)
+/* What was saved of a row, in this order: routing, logits, hidden states, logits of the MTP module. */
+static enum mb_status hash_bulk(struct mb_results *r, uint64_t i, uint64_t first, uint64_t n, bool full, struct mb_hasher *h)
 {
     const struct mb_results_info *f = mb_results_info(r);
-    uint64_t first = 0, n = (uint64_t)rec->n_rows;
+    n = full ? n : 0;
+    if (f->layers > 0)
+        MB_TRY(hash_routing(r, first, n, h));
+    if (f->vocab > 0 && f->logits_last)
+        MB_TRY(hash_floats(r, MB_BULK_LOGITS, f->vocab, i, full, h));
+    else if (f->vocab > 0)
+        MB_TRY(hash_floats(r, MB_BULK_LOGITS, f->vocab, first, n, h));
+    if (f->hidden > 0)
+        MB_TRY(hash_floats(r, MB_BULK_HIDDEN, f->hidden_layers * f->hidden, first, n, h));
+    if (f->mtp_vocab > 0)
+        MB_TRY(hash_floats(r, MB_BULK_MTP, f->mtp_vocab, first, n, h));
+    return MB_OK;
+}
+
+static enum mb_status hash_row(struct mb_results *r, uint64_t i, const struct mb_record *rec, struct mb_hasher *h,
+                               struct row *out)
+{
+    uint64_t first = 0;
     mb_hasher_reset(h);
     mb_record_hash(rec, h);
-    bool full = rec->status != MB_ROW_ERROR && rec->status != MB_ROW_PENDING;
+    out->tokens = mb_hasher_128(h);
     MB_TRY(mb_results_first(r, i, &first));
-    if (f->layers > 0)
-        MB_TRY(hash_routing(r, first, full ? n : 0, h));
-    if (f->vocab > 0 && f->logits_last)
-        MB_TRY(hash_logits(r, i, full ? 1 : 0, h));
-    else if (f->vocab > 0)
-        MB_TRY(hash_logits(r, first, full ? n : 0, h));
-    *out = mb_hasher_128(h);
+    MB_TRY(hash_bulk(r, i, first, (uint64_t)rec->n_rows, rec->status != MB_ROW_ERROR && rec->status != MB_ROW_PENDING, h));
+    out->hash = mb_hasher_128(h);
     return MB_OK;
 }
 
@@ -129,7 +144,7 @@ static enum mb_status hash_rows(struct mb_results *r, struct row *rows, struct a
         st = mb_results_row(r, i, &rec);
         if (st != MB_OK)
             break;
-        st = hash_row(r, i, &rec, h, &row->hash);
+        st = hash_row(r, i, &rec, h, row);
         row->choice = (uint32_t)rec.choice;
         row->id_len = (uint32_t)rec.id.len;
         row->id = arena_put(ids, rec.id.data, rec.id.len);
@@ -143,6 +158,13 @@ static enum mb_status hash_rows(struct mb_results *r, struct row *rows, struct a
     }
     mb_hasher_destroy(h);
     return st;
+}
+
+/* From here on the hash of a row is that of its tokens. */
+static void keep_tokens(struct row *rows, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        rows[i].hash = rows[i].tokens;
 }
 
 static enum mb_status hash_all(const struct row *rows, uint64_t n, FILE *requests, struct mb_hash128 *out)
@@ -166,7 +188,7 @@ static enum mb_status hash_all(const struct row *rows, uint64_t n, FILE *request
 
 enum mb_status mb_digest_file(struct mb_results *r, bool in_order, FILE *requests, struct mb_digest *out)
 {
-    struct mb_digest d = {{0, 0}, 0, 0};
+    struct mb_digest d = {.rows = 0};
     struct arena ids = {0};
     uint64_t n = mb_results_info(r)->rows;
     struct row *rows = mb_alloc(NULL, MB_MEM_INDEX, (size_t)n, sizeof *rows);
@@ -174,10 +196,13 @@ enum mb_status mb_digest_file(struct mb_results *r, bool in_order, FILE *request
                                                 (unsigned long long)n) : MB_OK;
     if (st == MB_OK)
         st = hash_rows(r, rows, &ids, &d);
-    if (st == MB_OK && !in_order && d.rows > 0)
-        qsort(rows, (size_t)d.rows, sizeof *rows, by_id);
-    if (st == MB_OK)
-        st = hash_all(rows, d.rows, requests, &d.file);
+    for (int tokens = 0; tokens < 2 && st == MB_OK; tokens++) {
+        if (tokens)
+            keep_tokens(rows, d.rows);
+        if (!in_order && d.rows > 0)
+            qsort(rows, (size_t)d.rows, sizeof *rows, by_id);
+        st = hash_all(rows, d.rows, tokens ? NULL : requests, tokens ? &d.tokens : &d.file);
+    }
     arena_fini(&ids);
     mb_free(rows);
     if (st == MB_OK)

@@ -48,6 +48,11 @@ enum mb_status mb_group_alltoallv(struct mb_group *g, const uint8_t *send, const
     return MB_OK;
 }
 
+enum mb_status mb_group_alone(struct mb_group *g, enum mb_status (*work)(void *arg), void *arg, const char *what)
+{
+    return g->comm == NULL ? work(arg) : mb_comm_alone(g->comm, g->rank == 0, work, arg, what);
+}
+
 void mb_group_watch(struct mb_group *g, const char *what)
 {
     if (g->comm != NULL)

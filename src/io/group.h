@@ -17,6 +17,8 @@ enum mb_status mb_group_bcast(struct mb_group *g, struct mb_bytes *b, const char
 /* As mb_comm_alltoallv; mb_free(*recv). */
 enum mb_status mb_group_alltoallv(struct mb_group *g, const uint8_t *send, const uint64_t *off, uint8_t **recv,
                                   uint64_t *recv_off, const char *what);
+/* work(arg) on rank 0, for however long it takes; its outcome on all. */
+enum mb_status mb_group_alone(struct mb_group *g, enum mb_status (*work)(void *arg), void *arg, const char *what);
 /* Around calls that may block (HDF5): the watchdog. Local. */
 void mb_group_watch(struct mb_group *g, const char *what);
 void mb_group_watch_end(struct mb_group *g);

@@ -1,17 +1,11 @@
 #include "io/h5.h"
 
 #include <hdf5.h>
-#include <hdf5_hl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-
-struct mb_h5 {
-    hid_t id;
-    char *path;
-    bool collective;
-};
+#include "io/h5_own.h"
 
 uint64_t mb_h5_size(enum mb_h5_type t)
 {
@@ -44,8 +38,7 @@ static herr_t inner_reason(unsigned n, const H5E_error2_t *e, void *arg)
     return 0;
 }
 
-/* Logs with HDF5's innermost reason; writing: MB_IO or MB_NO_SPACE, else MB_INPUT. */
-static enum mb_status failed(const struct mb_h5 *h, const char *path, const char *what, bool writing)
+enum mb_status mb_h5_failed(const struct mb_h5 *h, const char *path, const char *what, bool writing)
 {
     struct reason r = {"no reason given", false};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, inner_reason, &r);
@@ -156,7 +149,7 @@ enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **o
         *out = h;
         return MB_OK;
     }
-    enum mb_status st = failed(h, "", "cannot create", true);
+    enum mb_status st = mb_h5_failed(h, "", "cannot create", true);
     file_free(h);
     return st;
 }
@@ -170,7 +163,7 @@ enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out)
         *out = h;
         return MB_OK;
     }
-    enum mb_status st = failed(h, "", "cannot open", write);
+    enum mb_status st = mb_h5_failed(h, "", "cannot open", write);
     file_free(h);
     return st;
 }
@@ -179,7 +172,7 @@ enum mb_status mb_h5_close(struct mb_h5 *h)
 {
     if (h == NULL)
         return MB_OK;
-    enum mb_status st = H5Fclose(h->id) < 0 ? failed(h, "", "closing", true) : MB_OK;
+    enum mb_status st = H5Fclose(h->id) < 0 ? mb_h5_failed(h, "", "closing", true) : MB_OK;
     file_free(h);
     return st;
 }
@@ -217,7 +210,7 @@ static hid_t space_of(int rank, const hsize_t *dims)
     return rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, dims, NULL);
 }
 
-/* Creation properties: missing groups are made; chunks, shuffle and deflate where there is something to deflate. */
+/* Creation properties: missing groups are made; chunks, shuffle, deflate and a checksum where there is something to deflate. */
 static hid_t layout_of(int rank, const hsize_t *dims, const uint64_t *chunk)
 {
     hsize_t cut[MB_H5_MAX_RANK];
@@ -233,6 +226,7 @@ static hid_t layout_of(int rank, const hsize_t *dims, const uint64_t *chunk)
     H5Pset_fill_time(p, H5D_FILL_TIME_NEVER); /* every element is written */
     H5Pset_shuffle(p);
     H5Pset_deflate(p, 1);
+    H5Pset_fletcher32(p); /* of the bytes in the file: a flipped bit is an error where it is read */
     return p;
 }
 
@@ -248,7 +242,7 @@ enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type typ
     hid_t link = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(link, 1);
     s->id = H5Dcreate2(h->id, path, t, space, link, create, H5P_DEFAULT);
-    enum mb_status st = s->id < 0 ? failed(h, path, "cannot make this dataset", true) : MB_OK;
+    enum mb_status st = s->id < 0 ? mb_h5_failed(h, path, "cannot make this dataset", true) : MB_OK;
     H5Pclose(link);
     H5Pclose(create);
     H5Sclose(space);
@@ -280,8 +274,7 @@ bool mb_h5_has(struct mb_h5 *h, const char *path)
     return true;
 }
 
-/* Whether a type in the file is what a member of the schema has; enums only need one byte. */
-static bool type_fits(hid_t t, enum mb_h5_type want)
+bool mb_h5_type_fits(hid_t t, enum mb_h5_type want)
 {
     if (want == MB_H5_TEXT)
         return H5Tis_variable_str(t) > 0;
@@ -301,11 +294,11 @@ enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type typ
     s->id = H5Dopen2(h->id, path, H5P_DEFAULT);
     if (s->id < 0) {
         mb_h5_set_close(s);
-        return failed(h, path, "cannot open this dataset", false);
+        return mb_h5_failed(h, path, "cannot open this dataset", false);
     }
     hid_t space = H5Dget_space((hid_t)s->id), t = H5Dget_type((hid_t)s->id);
     int have = H5Sget_simple_extent_ndims(space);
-    bool fits = type_fits(t, type), shaped = have == rank;
+    bool fits = mb_h5_type_fits(t, type), shaped = have == rank;
     if (shaped && rank > 0)
         shaped = H5Sget_simple_extent_dims(space, dims, NULL) == rank;
     H5Sclose(space);
@@ -358,7 +351,7 @@ enum mb_status mb_h5_write(struct mb_h5_set *s, const uint64_t *start, const uin
 #endif
     if (full && (!empty || s->file->collective) &&
         H5Dwrite((hid_t)s->id, t, in_mem, in_file, how, empty ? &nothing : data) < 0)
-        st = failed(s->file, s->path, "writing", true);
+        st = mb_h5_failed(s->file, s->path, "writing", true);
     H5Pclose(how);
     H5Tclose(t);
     H5Sclose(in_mem);
@@ -374,7 +367,7 @@ enum mb_status mb_h5_read(struct mb_h5_set *s, const uint64_t *start, const uint
     t = s->type >= MB_H5_KIND && s->type < MB_H5_TEXT ? H5Dget_type((hid_t)s->id) : type_of(s->type);
     enum mb_status st = MB_OK;
     if (!empty && H5Dread((hid_t)s->id, t, in_mem, in_file, H5P_DEFAULT, dst) < 0)
-        st = failed(s->file, s->path, "reading", false);
+        st = mb_h5_failed(s->file, s->path, "reading", false);
     H5Tclose(t);
     H5Sclose(in_mem);
     H5Sclose(in_file);
@@ -404,10 +397,13 @@ enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type
 enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to, const char *new_path)
 {
     hid_t link = H5Pcreate(H5P_LINK_CREATE);
+    hid_t how = H5Pcreate(H5P_OBJECT_COPY);
     H5Pset_create_intermediate_group(link, 1);
-    herr_t e = H5Ocopy(from->id, path, to->id, new_path, H5P_DEFAULT, link);
+    H5Pset_copy_object(how, H5O_COPY_WITHOUT_ATTR_FLAG);
+    herr_t e = H5Ocopy(from->id, path, to->id, new_path, how, link);
+    H5Pclose(how);
     H5Pclose(link);
-    return e < 0 ? failed(to, new_path, "copying", true) : MB_OK;
+    return e < 0 ? mb_h5_failed(to, new_path, "copying", true) : MB_OK;
 }
 
 enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const char *skip, struct mb_h5 *to,
@@ -417,11 +413,11 @@ enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const c
     char name[128], old[256], new[256];
 
     if (H5Gget_info_by_name(from->id, group, &g, H5P_DEFAULT) < 0)
-        return failed(from, group, "reading", false);
+        return mb_h5_failed(from, group, "reading", false);
     for (hsize_t i = 0; i < g.nlinks; i++) {
         ssize_t n = H5Lget_name_by_idx(from->id, group, H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
         if (n < 0 || (size_t)n >= sizeof name)
-            return failed(from, group, "reading", false);
+            return mb_h5_failed(from, group, "reading", false);
         if (strcmp(name, skip) == 0)
             continue;
         snprintf(old, sizeof old, "%.100s/%s", group, name);
@@ -436,7 +432,7 @@ static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *
 {
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t a = H5Acreate_by_name(h->id, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? failed(h, path, name, true) : MB_OK;
+    enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? mb_h5_failed(h, path, name, true) : MB_OK;
     if (a >= 0)
         H5Aclose(a);
     H5Sclose(space);
@@ -461,13 +457,13 @@ static enum mb_status attr_read(struct mb_h5 *h, const char *path, const char *n
 {
     hid_t a = H5Aopen_by_name(h->id, path, name, H5P_DEFAULT, H5P_DEFAULT);
     if (a < 0)
-        return failed(h, path, name, false);
+        return mb_h5_failed(h, path, name, false);
     hid_t t = H5Aget_type(a), space = H5Aget_space(a), mem = type_of(want);
     enum mb_status st = MB_OK;
-    if (!type_fits(t, want) || H5Sget_simple_extent_npoints(space) != 1)
+    if (!mb_h5_type_fits(t, want) || H5Sget_simple_extent_npoints(space) != 1)
         st = mb_error(MB_INPUT, "%s: %s: attribute %s has another type than moebatch-results/1 says", h->path, path, name);
     else if (H5Aread(a, mem, dst) < 0)
-        st = failed(h, path, name, false);
+        st = mb_h5_failed(h, path, name, false);
     H5Tclose(mem);
     H5Sclose(space);
     H5Tclose(t);
@@ -493,37 +489,4 @@ enum mb_status mb_h5_get_i64(struct mb_h5 *h, const char *path, const char *name
     MB_TRY(attr_read(h, path, name, MB_H5_I64, &v));
     *out = v;
     return MB_OK;
-}
-
-/* ---------------------------------------------------------------- dimension scales */
-enum mb_status mb_h5_scale(struct mb_h5 *h, const char *path, const char *name)
-{
-    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT);
-    enum mb_status st = d < 0 || H5DSset_scale(d, name) < 0 ? failed(h, path, "cannot make a dimension scale", true) : MB_OK;
-    if (d >= 0)
-        H5Dclose(d);
-    return st;
-}
-
-enum mb_status mb_h5_attach(struct mb_h5 *h, const char *path, int dim, const char *scale)
-{
-    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT), s = H5Dopen2(h->id, scale, H5P_DEFAULT);
-    enum mb_status st = MB_OK;
-    if (d < 0 || s < 0 || H5DSattach_scale(d, s, (unsigned)dim) < 0)
-        st = failed(h, path, "cannot attach a dimension scale", true);
-    if (s >= 0)
-        H5Dclose(s);
-    if (d >= 0)
-        H5Dclose(d);
-    return st;
-}
-
-enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const char *label)
-{
-    hid_t d = H5Dopen2(h->id, path, H5P_DEFAULT);
-    enum mb_status st = d < 0 || H5DSset_label(d, (unsigned)dim, label) < 0 ? failed(h, path, "cannot name a dimension", true)
-                                                                              : MB_OK;
-    if (d >= 0)
-        H5Dclose(d);
-    return st;
 }

@@ -1,4 +1,4 @@
-/* HDF5 in the few forms the results need. io/h5.c is the one file that includes hdf5.h. Files that were created with a
+/* HDF5 in the few forms the results need. io/h5.c and io/h5_tree.c alone include hdf5.h. Files that were created with a
  * communicator are written collectively: every rank calls every function with the same arguments but for selections and
  * data. Files opened or created without one are serial (no MPI is touched). Strings are vlen UTF-8 and exist in serial
  * files only. Errors are logged with file, dataset and HDF5's reason: MB_NO_SPACE, MB_IO when writing; MB_INPUT when
@@ -10,6 +10,8 @@
 #include "base/status.h"
 
 #define MB_H5_MAX_RANK 4
+/* Where the axes without values are (mb_h5_axis). */
+#define MB_H5_AXES "/axes/"
 
 enum mb_h5_type {
     MB_H5_U8, MB_H5_U16, MB_H5_U32, MB_H5_I32, MB_H5_U64, MB_H5_I64, MB_H5_F32, MB_H5_F64,
@@ -41,7 +43,7 @@ enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out);
 /* Flushes and closes; every dataset must be closed. NULL ok. */
 enum mb_status mb_h5_close(struct mb_h5 *h);
 
-/* Makes a dataset and the groups above it. chunk: elements per chunk along each dimension (then shuffled and deflated), or
+/* Makes a dataset and the groups above it. chunk: elements per chunk along each dimension (then shuffled, deflated, checked), or
  * NULL: one piece. Chunks larger than the dataset are cut; a dataset without elements is one piece. */
 enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
                           const uint64_t *chunk, struct mb_h5_set **out);
@@ -61,7 +63,8 @@ void mb_h5_free_text(char **v, uint64_t n);
 enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
                          const void *data);
 
-/* Copies a group or dataset, with all that is in it, from one file into another under another path. Serial files. */
+/* Copies a group or dataset, with all that is in it, but for attributes (checksums, axes), from one file into another
+ * under another path. Serial files. */
 enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to, const char *new_path);
 /* Copies every member of a group but `skip` into another group, which is made. */
 enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const char *skip, struct mb_h5 *to,
@@ -78,6 +81,15 @@ enum mb_status mb_h5_get_i64(struct mb_h5 *h, const char *path, const char *name
 enum mb_status mb_h5_scale(struct mb_h5 *h, const char *path, const char *name);
 enum mb_status mb_h5_attach(struct mb_h5 *h, const char *path, int dim, const char *scale);
 enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const char *label);
+
+/* Every dataset of the types above in the file, in the order of its paths; links out of the file are not followed. s lives
+ * for the call. Serial files. */
+typedef enum mb_status mb_h5_visit(void *arg, struct mb_h5_set *s);
+enum mb_status mb_h5_walk(struct mb_h5 *h, mb_h5_visit *fn, void *arg);
+/* Every scalar text or integer (as decimal digits) among the attributes of the object at path, in the order of their names. */
+typedef enum mb_status mb_h5_visit_attr(void *arg, const char *name, const char *value);
+enum mb_status mb_h5_attrs(struct mb_h5 *h, const char *path, mb_h5_visit_attr *fn, void *arg);
+bool mb_h5_has_attr(struct mb_h5 *h, const char *path, const char *name);
 
 /* "HDF5 1.10.8", for provenance; at least 16 bytes. */
 void mb_h5_version(char *out, unsigned long n);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "io/digest.h"
 #include "io/results.h"
+#include "io/seal.h"
 #include "io/table.h"
 #include "io/tools.h"
 
@@ -95,15 +96,34 @@ static enum mb_status put_provenance(struct mb_table *t, struct mb_results *r)
     return MB_OK;
 }
 
-static enum mb_status summary(FILE *out, struct mb_results *r, bool json)
+/* What the file says of itself; --check compares. */
+static enum mb_status put_digests(struct mb_table *t, json_t *v, const char *path)
+{
+    static const char *const names[] = {"digest", "digest_tokens"};
+    char hex[33];
+    for (int i = 0; i < 2; i++) {
+        MB_TRY(mb_seal_stored(path, names[i], hex));
+        if (*hex != 0 && v != NULL)
+            json_object_set_new(v, names[i], json_string(hex));
+        if (*hex != 0 && t != NULL)
+            mb_table_row(t, "%s\t%s\t%s", i == 0 ? "digest" : "", i == 0 ? "of all" : "of tokens and log-probabilities", hex);
+    }
+    return MB_OK;
+}
+
+static enum mb_status summary(FILE *out, struct mb_results *r, const struct mb_inspect_options *o)
 {
     static const char *const columns[] = {"WHAT", "OF", "VALUE>", NULL};
     const struct mb_results_info *f = mb_results_info(r);
     struct mb_table *t = NULL;
     struct counts c;
     MB_TRY(count_rows(r, &c));
-    if (json)
-        return print_json(out, summary_json(f, &c), JSON_INDENT(1)) ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for JSON");
+    if (o->json) {
+        json_t *v = summary_json(f, &c);
+        enum mb_status put = put_digests(NULL, v, o->path);
+        bool good = print_json(out, v, JSON_INDENT(1));
+        return put != MB_OK || good ? put : mb_error(MB_NO_MEMORY, "no memory for JSON");
+    }
     MB_TRY(mb_table_create(columns, 0, &t));
     mb_table_row(t, "results\t\t%s", f->complete ? "complete" : "partial");
     mb_table_row(t, "rows\t\t%llu", (unsigned long long)f->rows);
@@ -113,7 +133,9 @@ static enum mb_status summary(FILE *out, struct mb_results *r, bool json)
     mb_table_row(t, "tokens\tof prompts\t%llu", (unsigned long long)f->n_prompt);
     mb_table_row(t, "tokens\tgenerated\t%llu", (unsigned long long)f->n_output);
     put_saved(t, f);
-    enum mb_status st = put_provenance(t, r);
+    enum mb_status st = put_digests(t, NULL, o->path);
+    if (st == MB_OK)
+        st = put_provenance(t, r);
     mb_table_print(t, out);
     return st;
 }
@@ -273,34 +295,66 @@ static enum mb_status routing(FILE *out, struct mb_results *r, bool json)
 }
 
 /* ---------------------------------------------------------------- digest */
-static enum mb_status digest(FILE *out, struct mb_results *r, bool in_order, bool requests)
+/* The stored digest is that by id. */
+static enum mb_status compare_stored(const char *path, const char *hex)
+{
+    char stored[33];
+    MB_TRY(mb_seal_stored(path, "digest", stored));
+    return *stored == 0 || strcmp(stored, hex) == 0 ? MB_OK
+                                                    : mb_error(MB_INPUT, "%s is not what was written: it says that its digest is %s; "
+                                                               "inspect --check names what differs", path, stored);
+}
+
+static enum mb_status digest(FILE *out, struct mb_results *r, const struct mb_inspect_options *o)
 {
     struct mb_digest d;
     char hex[33];
-    MB_TRY(mb_digest_file(r, in_order, requests ? out : NULL, &d));
+    MB_TRY(mb_digest_file(r, o->in_order, o->requests ? out : NULL, &d));
     mb_hash128_hex(d.file, hex);
     if (d.degraded > 0)
         mb_warn("%llu degraded rows are not in the digest", (unsigned long long)d.degraded);
     fprintf(out, "%s\n", hex);
+    return o->in_order ? MB_OK : compare_stored(o->path, hex);
+}
+
+static enum mb_status check(FILE *out, const char *path)
+{
+    struct mb_hash128 digest, tokens;
+    char hex[33];
+    MB_TRY(mb_seal_check(path, &digest, &tokens));
+    mb_hash128_hex(digest, hex);
+    fprintf(out, "%s is whole\ndigest        : %s\n", path, hex);
+    mb_hash128_hex(tokens, hex);
+    fprintf(out, "digest_tokens : %s\n", hex);
     return MB_OK;
 }
 
-enum mb_status mb_inspect(FILE *out, const struct mb_inspect_options *o)
+static enum mb_status show(FILE *out, const struct mb_inspect_options *o)
 {
     struct mb_results *r = NULL;
-    MB_TRY(mb_results_open(o->path, &r));
-    enum mb_status st = MB_OK;
     bool want_digest = o->digest || o->requests || o->in_order;
+    enum mb_status st = MB_OK;
+    if (o->check && !o->text && !o->errors && !o->routing && !want_digest)
+        return MB_OK;
+    MB_TRY(mb_results_open(o->path, &r));
     if (!o->text && !o->errors && !o->routing && !want_digest)
-        st = summary(out, r, o->json);
+        st = summary(out, r, o);
     if (st == MB_OK && (o->text || o->errors))
         st = texts(out, r, o->json, o->errors);
     if (st == MB_OK && o->routing)
         st = routing(out, r, o->json);
     if (st == MB_OK && want_digest)
-        st = digest(out, r, o->in_order, o->requests);
+        st = digest(out, r, o);
     mb_results_close(r);
-    if (st == MB_OK && fflush(out) != 0)
+    return st;
+}
+
+enum mb_status mb_inspect(FILE *out, const struct mb_inspect_options *o)
+{
+    enum mb_status st = o->check ? check(out, o->path) : MB_OK;
+    if (st == MB_OK)
+        st = show(out, o);
+    if (fflush(out) != 0 && st == MB_OK)
         st = mb_error(MB_IO, "writing the output failed");
     return st;
 }

@@ -7,13 +7,15 @@
 
 struct mb_inspect_options {
     const char *path;
+    bool check;                      /* everything is read and compared with the checksums and digests in the file */
     bool digest, in_order, requests; /* digest: the last line is the file digest; requests: "hash id choice" lines before */
     bool errors;                     /* error rows alone, with their reasons */
     bool text;                       /* generated texts, or reasons of errors */
     bool routing;                    /* load of the experts, layer by layer */
     bool json;                       /* as JSON: one object, or one line a row with text */
 };
-/* Without any of these: a summary. Errors: MB_INPUT if path is no results file. */
+/* Without any of these: a summary. Errors: MB_INPUT if path is no results file, or not what was written (check; and digest, by id,
+ * which is compared with the stored one). */
 enum mb_status mb_inspect(FILE *out, const struct mb_inspect_options *o);
 
 /* What there is at path: *exit_code 0 complete, 75 resumable (both MB_OK, with rows done of all and the command that resumes);
