@@ -90,7 +90,10 @@ def one_job(out):
     begun = False
     while True:
         ranks = rng.choice([1, 2, 3, 4])
-        p = start(out, ranks, begun, jobs.draw_layout(rng, ranks))
+        layout = jobs.draw_layout(rng, ranks)
+        while jobs.P in layout and "3" in layout:  # the model has two layers
+            layout = jobs.draw_layout(rng, ranks)
+        p = start(out, ranks, begun, layout)
         begun = True
         if done < cuts:
             time.sleep(rng.uniform(0.05, 1.1) * whole)
