@@ -106,3 +106,29 @@ print(json.dumps({'id': 'short', 'prompt': 'word', 'max_tokens': 2}))" >"$work/i
     ! grep -q fine "$work/out"
     ! LC_ALL=C grep -q "$(printf '\033')" "$work/out"
 }
+
+@test "header: nodes with their CPUs and threads; OMP_NUM_THREADS; binding that leaves CPUs idle; the launcher's switches again" {
+    head -n 1 "$top/inputs/greedy.jsonl" >"$work/i.jsonl"
+    go() { ranks 1 run -m "$demo" -i "$work/i.jsonl" -o "$work/r.h5" --overwrite "$@" 2>"$work/log"; }
+    OMP_NUM_THREADS=1 go
+    grep -q "^nodes     : .*: 1 rank x 1 thread on CPUs .*by OMP_NUM_THREADS" "$work/log"
+    OMP_NUM_THREADS=1 go --threads 2
+    grep -q "^nodes     : .*: 1 rank x 2 threads on CPUs" "$work/log"
+    OMP_NUM_THREADS=many go
+    grep -q "OMP_NUM_THREADS=many is no number" "$work/log"
+    "$PYTHON3" - "$work/r.h5" <<'END'
+import h5py, sys
+f = h5py.File(sys.argv[1])["metrics"]
+names = [x.decode() for x in f["seconds_columns"][()]]
+assert names == ["attention", "experts", "head", "exchange", "waiting", "load"], names
+t = f["seconds"][()]
+assert t.shape == (1, 6) and (t >= 0).all() and (t[0, [0, 1, 2, 5]] > 0).all() and t.sum() < 600, t
+END
+    if [ "$(nproc)" -gt 1 ]; then # mpirun's default for few ranks is a core each
+        OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -n 1 --bind-to core "$MOEBATCH" run -m "$demo" \
+            -i "$work/i.jsonl" -o "$work/r.h5" --overwrite 2>"$work/log"
+        grep -q "warning: .*bound to .* stay idle: mpirun --bind-to none" "$work/log"
+    fi
+    ranks 2 run -m "$demo" -i "$top/inputs/greedy.jsonl" -o "$work/s.h5" --max-hours 0.000001 2>"$work/log" || [ $? = 75 ]
+    grep -q "^go on with: .*mpirun -n 2 --oversubscribe --bind-to none .*moebatch run .*--resume" "$work/log"
+}

@@ -15,6 +15,8 @@ scontrol)
     [ "$1 $2" != "show job" ] || cat "$FAKE/job"
     [ "$1 $2" != "show node" ] || cat "$FAKE/node"
     ;;
+lscpu) for i in 0 1; do for j in 0 1 2 3 4 5 6 7; do echo "$j,$i"; echo "$j,$i"; done; done ;;
+nproc) echo "${FAKE_CPUS:-32}" ;;
 squeue) for i in ${FAKE_ALIVE:-}; do case " $* " in *" $i "*) echo "$i" ;; esac; done ;;
 mpirun | srun)
     env >"$FAKE/$name.env"
@@ -25,7 +27,7 @@ esac
 exit 0
 END
     chmod +x "$work/bin/stand-in"
-    for i in sbatch scontrol squeue srun mpirun; do ln -s stand-in "$work/bin/$i"; done
+    for i in sbatch scontrol squeue srun mpirun lscpu nproc; do ln -s stand-in "$work/bin/$i"; done
     # A program that gets a little further with each run, and is stopped
     cat >"$work/bin/stopped" <<'END'
 #!/bin/bash
@@ -101,6 +103,9 @@ script() { bash "$top/slurm/${1:-moebatch}.sbatch"; }
     hasnt "$work/mpirun.args" ppr
     rm "$work/mpirun.args"
     SLURM_JOB_CPUS_PER_NODE=2,32 script >"$work/log" # a core for two ranks
+    has "$work/mpirun.args" --bind-to none
+    rm "$work/mpirun.args"
+    FAKE_CPUS=2 script >"$work/log" # Slurm's count is not the machine's
     has "$work/mpirun.args" --bind-to none
 }
 

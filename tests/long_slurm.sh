@@ -92,6 +92,15 @@ case_mpirun() {
     says "$work/mpirun.out" "2 nodes"
 }
 
+# The script's own mapping: two ranks a node with a core each, and where a core has two ranks none is bound
+case_cores() {
+    export OUTPUT=$work/cores.h5 LAUNCH=mpirun
+    MPIRUN_OPTIONS="--oversubscribe --report-bindings" submit --output=cores.out slurm/moebatch.sbatch
+    drained 60 || fail "cores: not done in 60 s"
+    is "$OUTPUT" $demo
+    says "$work/cores.out" "--map-by ppr:2:node:PE=1 --bind-to core\|--bind-to none"
+}
+
 case_srun() {
     export OUTPUT=$work/srun.h5 LAUNCH=srun
     submit --output=srun.out slurm/moebatch.sbatch
@@ -170,7 +179,7 @@ case_array() {
     is "$OUTPUT" $demo
 }
 
-[ $# -gt 0 ] || set -- mpirun srun array nothing usr1 usr1_srun again limit
+[ $# -gt 0 ] || set -- mpirun cores srun array nothing usr1 usr1_srun again limit
 for c in "$@"; do
     SECONDS=0
     case_"$c"

@@ -174,6 +174,8 @@ static void test_header(void **state)
         "moebatch  : 1.2\n",
         "model     : DIR (Some, 2 layers, 2 of 4 experts a token, 46.70B parameters, 12.90B active)\n",
         "machine   : 3 ranks x 1 thread on 2 nodes, synthetic\n",
+        "nodes     : node0: 2 ranks x 1 thread on CPUs 0 | 1\n",
+        "          : node1: 1 rank x 1 thread on CPUs 0\n",
         "device    : cpu: avx2\n",
         "layout    : lanes 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
         "numbers   : bf16\n",

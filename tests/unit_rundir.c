@@ -194,6 +194,10 @@ static void test_files(void **state)
     char *command = mb_rundir_resume_command(v);
     assert_string_equal(command, "mpirun -n 2 moebatch run -m 'my model' --resume");
     free(command);
+    json_object_set_new(v, "launcher", json_pack("[s,s,s,s,s]", "mpirun", "-n", "2", "--bind-to", "none; x"));
+    command = mb_rundir_resume_command(v);
+    assert_string_equal(command, "mpirun -n 2 --bind-to 'none; x' moebatch run -m 'my model' --resume");
+    free(command);
     json_decref(v);
     char *all = mb_rundir_incarnations(a->dir);
     assert_non_null(strstr(all, "\"run\":1"));

@@ -1,5 +1,6 @@
 /* Header block, progress line, result block. */
 #include "app/report.h"
+#include "app/nodes.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -110,6 +111,17 @@ static void range_of(const int32_t *v, int32_t n, int32_t *lo, int32_t *hi)
     }
 }
 
+/* The nodes by kind, a row each. */
+static void nodes_rows(struct mb_report *r, const struct mb_topo *t)
+{
+    char *text = mb_nodes_text(t), *next = text, *line;
+    const char *by = !t->threads_asked && t->local[0].threads_asked > 0 ? " (threads by OMP_NUM_THREADS)" : "";
+
+    for (bool first = true; (line = strsep(&next, "\n")) != NULL; first = false)
+        row(r, first ? "nodes" : "", "%s%s", line, by);
+    free(text);
+}
+
 static void machine_rows(struct mb_report *r, const struct mb_report_head *h)
 {
     const struct mb_topo *t = h->topo;
@@ -120,6 +132,7 @@ static void machine_rows(struct mb_report *r, const struct mb_report_head *h)
     snprintf(threads, sizeof threads, lo == hi ? "%d" : "%d-%d", (int)lo, (int)hi);
     row(r, "machine", "%d rank%s x %s thread%s on %d node%s, %s", (int)t->ranks, t->ranks == 1 ? "" : "s",
         threads, hi == 1 ? "" : "s", (int)t->nodes, t->nodes == 1 ? "" : "s", t->local[0].cpu_model);
+    nodes_rows(r, t);
     row(r, "device", "%s", h->device);
 }
 

@@ -1,6 +1,10 @@
 libmoebatch_a_SOURCES += \
 	src/app/report.h \
 	src/app/report.c \
+	src/app/launcher.h \
+	src/app/launcher.c \
+	src/app/nodes.h \
+	src/app/nodes.c \
 	src/app/workload.h \
 	src/app/workload.c
 moebatch_SOURCES += \

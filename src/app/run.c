@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "app/job.h"
+#include "app/nodes.h"
 #include "app/signals.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -38,6 +39,9 @@ static void header(struct mb_job_state *j)
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
     mb_report_init(&j->report, j->t_start, j->start.rows_done);
     mb_report_header(&j->report, &h);
+    char advice[MB_ADVICE_TEXT];
+    if (mb_nodes_advice(j->app.topo, mb_launcher(), advice))
+        mb_warn("%s", advice);
     if (j->start.what == MB_START_RESUME)
         mb_print("resumed             : %lld of %llu rows are done, %lld lines were under way with %lld tokens",
                  (long long)j->start.rows_done, (unsigned long long)j->start.input.rows, (long long)j->start.lines_begun,

@@ -250,6 +250,28 @@ static enum mb_status memory(struct mb_extras *x, const struct report_msg *all, 
     return st;
 }
 
+/* What the time of each rank went into, [ranks][parts]; what is in no other is left out. */
+static enum mb_status times(struct mb_extras *x, const struct report_msg *all, uint64_t n)
+{
+    static const char *const names[] = {"attention", "experts", "head", "exchange", "waiting", "load"};
+    static const int part[] = {MB_TIME_ATTENTION, MB_TIME_EXPERTS, MB_TIME_HEAD, MB_TIME_EXCHANGE, MB_TIME_WAIT};
+    uint64_t p = sizeof names / sizeof *names, dims[2] = {n, p};
+    double *v = calloc(n * p, sizeof *v);
+    enum mb_status st = v == NULL ? mb_error(MB_NO_MEMORY, "no memory for times of ranks") : MB_OK;
+
+    for (uint64_t r = 0; r < n && st == MB_OK; r++) {
+        for (uint64_t i = 0; i < p - 1; i++)
+            v[r * p + i] = all[r].counters.seconds[part[i]];
+        v[r * p + p - 1] = all[r].load_seconds;
+    }
+    if (st == MB_OK)
+        st = mb_extras_put(x, "/metrics/seconds", MB_H5_F64, 2, dims, v, "s");
+    if (st == MB_OK)
+        st = mb_extras_texts(x, "/metrics/seconds_columns", p, names);
+    free(v);
+    return st;
+}
+
 static enum mb_status usage(struct mb_extras *x, const struct mb_job_state *j, const int64_t *sum)
 {
     uint64_t dims[2] = {(uint64_t)j->app.model->moe_layers, (uint64_t)j->app.model->router.experts};
@@ -396,6 +418,7 @@ static enum mb_status extras_of(struct mb_job_state *j, const struct report_msg 
     MB_TRY(provenance(&j->extras, j));
     MB_TRY(per_rank(&j->extras, all, n));
     MB_TRY(memory(&j->extras, all, n));
+    MB_TRY(times(&j->extras, all, n));
     MB_TRY(traffic(&j->extras, all, n));
     return usage(&j->extras, j, sum);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include "app/job.h"
+#include "app/launcher.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -181,7 +182,10 @@ static enum mb_status start(struct mb_job_state *j, const struct mb_start_option
     struct mb_owner owner = {.ranks = j->app.size, .argc = j->argc, .argv = j->argv, .input = in,
                              .identity = &j->identity, .shape = &j->shape, .input_missing = in->nothing};
     enum mb_start what = MB_START_REFUSED;
-    MB_TRY(mb_start(o, &owner, mb_index_take_copy(j->index), &what, &j->dir));
+    MB_TRY(mb_launcher_words(j->argv[0], j->app.size, &owner.launcher));
+    enum mb_status st = mb_start(o, &owner, mb_index_take_copy(j->index), &what, &j->dir);
+    free(owner.launcher);
+    MB_TRY(st);
     j->start.input = *in;
     j->start.requests = in->requests;
     j->start.what = (int32_t)what;

@@ -121,6 +121,21 @@ static void bind_threads(const struct mb_app *a)
         mb_warn("could not bind to %d CPUs; the job runs, perhaps slower", CPU_COUNT(&set));
 }
 
+/* OMP_NUM_THREADS of this rank ("4", or "4,2": the outermost counts); 0: not set, or --threads is. */
+static int32_t threads_of_environment(const struct mb_conf *c)
+{
+    const char *s = getenv("OMP_NUM_THREADS");
+    char *end;
+
+    if (s == NULL || *s == '\0' || c->threads > 0)
+        return 0;
+    long n = strtol(s, &end, 10);
+    if (n >= 1 && n <= 1024 && (*end == '\0' || *end == ','))
+        return (int32_t)n;
+    mb_warn("OMP_NUM_THREADS=%s is no number of threads between 1 and 1024, and is not used", s);
+    return 0;
+}
+
 static enum mb_status share_topology(struct mb_app *a)
 {
     struct mb_topo_local mine, *all = calloc((size_t)a->size, sizeof *all);
@@ -130,6 +145,7 @@ static enum mb_status share_topology(struct mb_app *a)
     memset(&mine, 0, sizeof mine);
     if (st == MB_OK)
         st = mb_topo_discover(NULL, &mine, &a->hwloc_xml);
+    mine.threads_asked = threads_of_environment(a->conf);
     st = mb_comm_agree(a->comm, st, "looking at the machine");
     if (st == MB_OK)
         st = mb_comm_allgather(a->comm, &mine, sizeof mine, all, "topology");

@@ -104,7 +104,8 @@ const struct mb_opt mb_opts[] = {
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = JOBS,
-     .help = "computing threads of a rank; 0: the CPUs the rank was given, divided with ranks that were given the same"},
+     .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
+             "were given the same"},
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
      .commands = JOBS, .help = "device that computes"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",

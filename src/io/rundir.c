@@ -95,6 +95,19 @@ static json_t *arguments(const struct mb_owner *o)
     return a;
 }
 
+/* NULL, which leaves the key out, where there is none or it is not UTF-8. */
+static json_t *launcher_json(char *const *words)
+{
+    json_t *a = words == NULL ? NULL : json_array();
+    for (size_t i = 0; a != NULL && words[i] != NULL; i++) {
+        if (json_array_append_new(a, json_string(words[i])) != 0) {
+            json_decref(a);
+            return NULL;
+        }
+    }
+    return a;
+}
+
 static json_t *owner_json(const struct mb_rundir *d, const struct mb_owner *o)
 {
     char cwd[4096] = "", when[32] = "";
@@ -104,11 +117,12 @@ static json_t *owner_json(const struct mb_rundir *d, const struct mb_owner *o)
         cwd[0] = 0;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     const struct mb_input_info *in = o->input;
-    json_t *v = json_pack("{s:i, s:i, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "run", (int)d->number, "ranks",
+    json_t *v = json_pack("{s:i, s:i, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o*}", "run", (int)d->number, "ranks",
                           o->ranks, "started", when, "cwd", cwd, "command", arguments(o), "input", in->path, "input_lines",
                           (json_int_t)in->total_lines, "first_line", (json_int_t)in->first, "lines", (json_int_t)in->lines,
                           "requests", (json_int_t)in->requests, "rows", (json_int_t)in->rows, "identity",
-                          mb_identity_json(o->identity), "shape", mb_shape_json(o->shape));
+                          mb_identity_json(o->identity), "shape", mb_shape_json(o->shape), "launcher",
+                          launcher_json(o->launcher));
     if (v != NULL && mb_life_sign(v) == 0)
         return v;
     json_decref(v);
@@ -217,6 +231,25 @@ static void put_word(FILE *f, const char *s)
     fputc('\'', f);
 }
 
+/* The launcher is not in the command line of a rank. */
+static void put_launcher(FILE *f, const json_t *owner)
+{
+    const json_t *words = json_object_get(owner, "launcher");
+    json_int_t ranks = json_integer_value(json_object_get(owner, "ranks"));
+    json_t *word;
+    size_t i;
+
+    json_array_foreach(words, i, word)
+    {
+        if (json_is_string(word)) {
+            put_word(f, json_string_value(word));
+            fputc(' ', f);
+        }
+    }
+    if (json_array_size(words) == 0 && ranks > 1)
+        fprintf(f, "%s -n %lld ", getenv("SLURM_STEP_ID") != NULL ? "srun" : "mpirun", (long long)ranks);
+}
+
 char *mb_rundir_resume_command(const json_t *owner)
 {
     char *text = NULL;
@@ -226,9 +259,7 @@ char *mb_rundir_resume_command(const json_t *owner)
     FILE *f = open_memstream(&text, &n);
     if (f == NULL)
         return NULL;
-    json_int_t ranks = json_integer_value(json_object_get(owner, "ranks"));
-    if (ranks > 1) /* the launcher is not in the command line of a rank */
-        fprintf(f, "%s -n %lld ", getenv("SLURM_STEP_ID") != NULL ? "srun" : "mpirun", (long long)ranks);
+    put_launcher(f, owner);
     json_array_foreach(json_object_get(owner, "command"), i, arg)
     {
         const char *s = json_string_value(arg);

@@ -36,6 +36,7 @@ struct mb_owner {
     int ranks;
     int argc;
     char **argv;       /* the command line */
+    char **launcher;   /* what stands before it ("mpirun", "-n", "4"), ending with NULL; NULL: not known */
     const struct mb_input_info *input;
     const struct mb_identity *identity;
     const struct mb_shape *shape;

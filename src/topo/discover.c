@@ -90,6 +90,7 @@ static void fill_machine(hwloc_topology_t t, bool here, struct mb_topo_local *l)
     if (here && gethostname(l->host, sizeof l->host) != 0)
         l->host[sizeof l->host - 1] = '\0';
     l->host[sizeof l->host - 1] = '\0';
+    l->cpus_given = here ? hwloc_bitmap_weight(hwloc_topology_get_allowed_cpuset(t)) : 0;
     l->cpus_online = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
     l->numa_nodes = mb_topo_places(t, &l->memory_bytes);
     l->gpus = mb_topo_gpus(t);

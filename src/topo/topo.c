@@ -160,7 +160,8 @@ enum mb_status mb_topo_create(const struct mb_topo_local *locals, const int32_t 
     sort_ranks(t, places);
     free(places);
     for (int32_t r = 0; r < ranks; r++)
-        t->threads[r] = threads_asked > 0 ? threads_asked : threads_of(t, r);
+        t->threads[r] = threads_asked > 0 ? threads_asked : locals[r].threads_asked > 0 ? locals[r].threads_asked : threads_of(t, r);
+    t->threads_asked = threads_asked > 0;
     *out = t;
     return MB_OK;
 }

@@ -30,6 +30,8 @@ struct mb_topo_local {
     int32_t numa_nodes;     /* of the machine */
     int32_t order;          /* hwloc logical index of the first allowed PU: order inside the node */
     int32_t cpus_online;    /* of the machine */
+    int32_t cpus_given;     /* of them, those that this job may use (control groups); 0: not known */
+    int32_t threads_asked;  /* OMP_NUM_THREADS; 0: nothing asked. The caller's to fill in. */
     int64_t memory_bytes;   /* of the machine (or of the cgroup, if less) */
     int64_t memory_free;
     int64_t address_room;   /* bytes that this process may still map (RLIMIT_AS); 0: no limit */
@@ -52,13 +54,14 @@ struct mb_topo {
     int32_t
         *threads; /* [ranks] computing threads each rank should use (masks shared with others are divided) */
     struct mb_topo_local *local; /* [ranks] */
+    bool threads_asked;          /* by --threads, for all ranks */
 };
 /* The OS number of logical CPU l (0 <= l < product of counts), or -1. Local. */
 int32_t mb_cpu_order_os(const struct mb_cpu_order *o, int32_t l);
 
 /* locals[r] of every rank; same_node[r]: any integer that is equal exactly for ranks that share memory
- * (comm's finding: one hostname and one mapped segment). threads_asked: --threads, 0 = all the rank may use;
- * above 0 it is taken as it is, for every rank. Ranks of one node with an equal mask of c CPUs divide it in
+ * (comm's finding: one hostname and one mapped segment). threads_asked: --threads; where it is 0
+ * local threads_asked counts, and where that is 0 the rank may use all CPUs it has. Above 0 they are taken as they are. Ranks of one node with an equal mask of c CPUs divide it in
  * hwloc order: part i of n has CPUs [i*c/n, (i+1)*c/n); where they outnumber the CPUs each gets one thread.
  * Errors: MB_NO_MEMORY. Local. */
 enum mb_status mb_topo_create(const struct mb_topo_local *locals, const int32_t *same_node, int32_t ranks,
