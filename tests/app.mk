@@ -17,6 +17,11 @@ EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/deq
 	tests/contract.py tests/windows.py tests/lm_eval_compare.py tests/bf16.py tests/e2e.py \
 	tests/lsan.supp tests/valgrind.supp tests/data/demo/expected.json
 
+# one failure on one rank
+TESTS_CLI += tests/cli_faults.bats tests/cli_ranks.bats
+TESTS_LONG += tests/long_faults.sh
+EXTRA_DIST += tests/cli_faults.bats tests/cli_ranks.bats tests/long_faults.sh tests/faults.py tests/fault_shim.c
+
 # hostile files and texts
 TESTS_UNIT += tests/unit_fuzz
 tests_unit_fuzz_SOURCES = tests/unit_fuzz.c tests/fuzz/targets.c tests/fuzz/files_disk.c tests/fuzz/fuzz.h tests/fuzz/files.h

@@ -84,6 +84,10 @@ static void test_lines(void **state)
     assert_int_equal(s.n, 0);
     assert_true(mb_report_progress(&r, 1120, &p));
     assert_true(r.rate < 10); /* nothing was computed in the last minute */
+    s.n = 0;
+    assert_false(mb_report_assembly(&r, 1179, "numbers of the results", 0.5)); /* the same clock */
+    assert_true(mb_report_assembly(&r, 1180, "numbers of the results", 0.5));
+    assert_string_equal(s.text, "0:03:00  assembling: numbers of the results 50 %\n");
 }
 
 static void test_eta(void **state)

@@ -251,14 +251,15 @@ static void progress_text(const struct mb_report *r, double now, const struct mb
              mb_text_duration(mb_report_eta(r, now, p), eta), worst);
 }
 
-bool mb_report_progress(struct mb_report *r, double now, const struct mb_progress *p)
+static bool is_time(const struct mb_report *r, double now)
 {
-    char text[400], line[512], at[MB_TEXT_CAP];
+    return now - r->last >= (r->terminal ? TERMINAL_EVERY : LINE_EVERY);
+}
 
-    if (now - r->last < (r->terminal ? TERMINAL_EVERY : LINE_EVERY))
-        return false;
-    mb_report_sample(r, now, p->tokens);
-    progress_text(r, now, p, text, sizeof text);
+static void say(struct mb_report *r, double now, const char *text)
+{
+    char line[512], at[MB_TEXT_CAP];
+
     mb_text_duration(now - r->start, at);
     if (r->terminal) /* the cursor goes back to the start, so that a message overwrites the line */
         snprintf(line, sizeof line, "\r\033[K%.*s\r", (int)r->columns - 1, text);
@@ -267,6 +268,28 @@ bool mb_report_progress(struct mb_report *r, double now, const struct mb_progres
     put(r, line);
     r->open = r->terminal;
     r->last = now;
+}
+
+bool mb_report_progress(struct mb_report *r, double now, const struct mb_progress *p)
+{
+    char text[400];
+
+    if (!is_time(r, now))
+        return false;
+    mb_report_sample(r, now, p->tokens);
+    progress_text(r, now, p, text, sizeof text);
+    say(r, now, text);
+    return true;
+}
+
+bool mb_report_assembly(struct mb_report *r, double now, const char *what, double part)
+{
+    char text[160];
+
+    if (!is_time(r, now))
+        return false;
+    snprintf(text, sizeof text, "assembling: %s %.0f %%", what, 100 * part);
+    say(r, now, text);
     return true;
 }
 

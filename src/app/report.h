@@ -57,6 +57,8 @@ struct mb_progress {
 /* Says how far the job is if it is time to: every half second on a terminal, every 60 s else. Returns whether
  * it did. */
 bool mb_report_progress(struct mb_report *r, double now, const struct mb_progress *p);
+/* The same in assembly: what is made, and how much of it (0 to 1) is. */
+bool mb_report_assembly(struct mb_report *r, double now, const char *what, double part);
 /* Takes the tokens so far into the smoothed rate; to be called often, also where nothing is said. */
 void mb_report_sample(struct mb_report *r, double now, int64_t tokens);
 /* Seconds the rest will take, from tokens and requests so far; negative: can't be said yet. Pure. */

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "io/results.h"
 
+#define STATUS_SECONDS 1.0
+
 /* All ranks assemble for the same time; what is in no other part of a rank's time is the rest. */
 static void rest_of(double spent[MB_SPENT_COUNT], double whole, double assembly)
 {
@@ -69,6 +71,22 @@ static enum mb_status stopped(struct mb_job_state *j, enum mb_status st, int *ex
     return st;
 }
 
+/* Before a round of assembly: a stop goes round, and rank 0 says how far it is. */
+static void show_assembly(void *arg, const char *what, double part)
+{
+    struct mb_job_state *j = arg;
+    double now = mb_now();
+
+    mb_job_idle(j);
+    if (j->app.rank != 0)
+        return;
+    mb_report_assembly(&j->report, now, what, part);
+    if (now - j->last_tick < STATUS_SECONDS)
+        return;
+    j->last_tick = now;
+    mb_job_write_status(j, "assembling", -1);
+}
+
 static enum mb_status assemble(struct mb_job_state *j)
 {
     const struct mb_conf *c = j->app.conf;
@@ -85,7 +103,10 @@ static enum mb_status assemble(struct mb_job_state *j)
                                     .extras = &j->extras,
                                     .openai = c->openai_output[0] != 0 ? &openai : NULL,
                                     .openai_path = c->openai_output,
-                                    .openai_replace = c->overwrite};
+                                    .openai_replace = c->overwrite,
+                                    .stop = mb_signals_stop(),
+                                    .show = show_assembly,
+                                    .show_arg = j};
     mb_fault("assembly");
     MB_TRY(mb_comm_bcast(j->app.comm, &openai.created, sizeof openai.created, 0, "time")); /* all lines say the same */
     if (j->app.rank == 0)

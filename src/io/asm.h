@@ -27,6 +27,9 @@ struct mb_asm {
     uint64_t packed; /* bytes of all records */
     const struct mb_openai_options *openai; /* --openai-output, or NULL */
     const char *openai_path;
+    const volatile sig_atomic_t *stop;      /* as in struct mb_assemble_options */
+    void (*show)(void *arg, const char *what, double part);
+    void *show_arg;
     bool openai_replace;            /* the lines may take the place of a file */
     struct mb_publish *openai_file;       /* rank 0: they, written and synced, not yet at their place */
     /* What else goes into the file, on rank 0 at the end; NULL: nothing. */
@@ -40,6 +43,9 @@ enum mb_status mb_asm_settle(struct mb_asm *a);
 enum mb_status mb_asm_gather(struct mb_asm *a, const char *dir, const struct mb_identity *identity);
 enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_t n); /* Local */
 void mb_asm_fini(struct mb_asm *a); /* Local */
+/* Before a round. st: of this rank so far; *left: what it has to do, out: the most that a rank has. done of total own items are
+ * behind it. MB_STOP (logged by rank 0) if any rank was asked to stop. Collective. */
+enum mb_status mb_asm_round(struct mb_asm *a, enum mb_status st, int64_t *left, const char *what, int64_t done, int64_t total);
 /* Forgets the entries, to gather anew for another number of owners. Local. */
 void mb_asm_forget(struct mb_asm *a);
 /* Bytes that the file has at most, after settling. Local. */

@@ -90,9 +90,7 @@ static enum mb_status one_round(struct mb_asm *a, struct walk *w, struct mb_h5_s
     uint64_t n = 0;
     enum mb_status st = load(a, w, &n);
     int64_t left = (int64_t)n;
-    st = mb_group_agree(&a->g, st, "assembly of bulk data");
-    if (st == MB_OK)
-        st = mb_group_max(&a->g, &left, 1, "assembly of bulk data");
+    st = mb_asm_round(a, st, &left, mb_bulk_name(w->kind), w->entry, a->n);
     *more = st == MB_OK && left > 0;
     if (!*more)
         return st;

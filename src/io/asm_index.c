@@ -56,6 +56,21 @@ enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_
     return MB_OK;
 }
 
+enum mb_status mb_asm_round(struct mb_asm *a, enum mb_status st, int64_t *left, const char *what, int64_t done, int64_t total)
+{
+    int64_t v[2] = {*left, a->stop != NULL && *a->stop};
+    if (a->show != NULL)
+        a->show(a->show_arg, what, done < total ? (double)done / (double)total : 1);
+    MB_TRY(mb_group_agree(&a->g, st, what));
+    MB_TRY(mb_group_max(&a->g, v, 2, what));
+    *left = v[0];
+    if (v[1] == 0)
+        return MB_OK;
+    if (a->g.rank == 0)
+        mb_info("%s: asked to stop; what is half written is removed, and can be made again", what);
+    return MB_STOP;
+}
+
 /* ---------------------------------------------------------------- gathering */
 static int owner_of(const struct mb_asm *a, uint64_t line)
 {
@@ -133,15 +148,15 @@ static enum mb_status one_round(struct mb_asm *a, struct feeder *f, struct mb_ro
 {
     uint8_t *recv = NULL;
     int64_t left;
-    MB_TRY(mb_group_agree(&a->g, feeder_fill(a, f), "reading journals"));
+    enum mb_status st = feeder_fill(a, f);
     left = f->n > 0;
-    MB_TRY(mb_group_max(&a->g, &left, 1, "reading journals"));
+    MB_TRY(mb_asm_round(a, st, &left, "reading journals", f->at, f->n_files));
     *more = left != 0;
     if (!*more)
         return MB_OK;
     by_owner(a, f, send, off);
     MB_TRY(mb_group_alltoallv(&a->g, (const uint8_t *)send, off, &recv, recv_off, "places of rows"));
-    enum mb_status st = mb_asm_add(a, (const struct mb_row_entry *)(const void *)recv,
+    st = mb_asm_add(a, (const struct mb_row_entry *)(const void *)recv,
                                    (int64_t)(recv_off[a->g.size] / sizeof(struct mb_row_entry)));
     mb_free(recv);
     return mb_group_agree(&a->g, st, "places of rows");

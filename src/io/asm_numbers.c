@@ -193,9 +193,7 @@ static enum mb_status one_round(struct mb_asm *a, struct mb_batch *b, struct mb_
         st = buf == NULL ? mb_error(MB_NO_MEMORY, "no memory for a round of assembly") : MB_OK;
     }
     left = b->n;
-    st = mb_group_agree(&a->g, st, "assembly");
-    if (st == MB_OK)
-        st = mb_group_max(&a->g, &left, 1, "assembly");
+    st = mb_asm_round(a, st, &left, "numbers of the results", b->first, a->n);
     *more = st == MB_OK && left > 0;
     if (*more) {
         mb_group_watch(&a->g, "writing the results (HDF5)");

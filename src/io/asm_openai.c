@@ -26,8 +26,7 @@ static enum mb_status one_round(struct mb_asm *a, int r, struct mb_batch *b, str
         st = make_lines(a, b, mine);
         left = b->n;
     }
-    MB_TRY(mb_group_agree(&a->g, st, "OpenAI lines"));
-    MB_TRY(mb_group_max(&a->g, &left, 1, "OpenAI lines"));
+    MB_TRY(mb_asm_round(a, st, &left, "OpenAI lines", a->g.rank == r ? b->first : 0, a->n));
     *more = left > 0;
     if (!*more)
         return MB_OK;

@@ -70,8 +70,7 @@ static enum mb_status one_round(struct mb_asm *a, struct mb_batch *b, struct mb_
     uint8_t *recv = NULL;
     enum mb_status st = pack(a, b, mine);
     int64_t left = b->n;
-    MB_TRY(mb_group_agree(&a->g, st, "strings of the results"));
-    MB_TRY(mb_group_max(&a->g, &left, 1, "strings of the results"));
+    MB_TRY(mb_asm_round(a, st, &left, "strings of the results", b->first, a->n));
     *more = left > 0;
     if (!*more)
         return MB_OK;

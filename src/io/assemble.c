@@ -216,7 +216,8 @@ enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assemb
 {
     struct mb_asm a = {.g = mb_group_of(o->comm), .mem = o->mem, .first_line = o->first_line, .lines = o->lines,
                        .requests = o->requests, .partial = o->partial, .pending = o->pending, .shape = o->shape, .openai = o->openai,
-                       .openai_path = o->openai_path, .openai_replace = o->openai_replace};
+                       .openai_path = o->openai_path, .openai_replace = o->openai_replace, .stop = o->stop, .show = o->show,
+                       .show_arg = o->show_arg};
     struct mb_asm_target t = {.path = o->dir->results, .lock = o->dir, .may = o->may != NULL ? o->may : newest,
                               .may_arg = o->may != NULL ? o->may_arg : (void *)(uintptr_t)o->dir};
     char *prefix = mb_path_join(o->dir->dir, MB_RUNDIR_ASSEMBLING);

@@ -6,6 +6,7 @@
  * Memory of a rank: about 90 bytes per row it owns, plus the buffers of a round. */
 #ifndef MB_IO_ASSEMBLE_H
 #define MB_IO_ASSEMBLE_H
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/mem.h"
@@ -35,6 +36,10 @@ struct mb_assemble_options {
     enum mb_status (*may)(void *arg);  /* rank 0: asked under the lock before the results take their name; NULL: whether the run
                                         * is the newest */
     void *may_arg;
+    const volatile sig_atomic_t *stop; /* set: this rank was asked to stop; NULL: never */
+    /* Called on every rank before each round: what is being done, and how much of its own part (0 to 1). May be NULL. */
+    void (*show)(void *arg, const char *what, double part);
+    void *show_arg;
     uint64_t min_lines;                /* lines an owner has at least; 0: chosen */
     uint64_t round_bytes;              /* of the buffers of a round; 0: 16 MiB */
 };
@@ -46,7 +51,8 @@ struct mb_assembled {
 };
 
 /* Collective over the ranks of comm. All ranks get the same status. Errors: MB_STOP (logged) if rows are missing and partial
- * is false, or if another run took over; MB_CORRUPT if two records of a row differ; MB_IO, MB_NO_SPACE, MB_NO_MEMORY. The
+ * is false, if another run took over, or if a rank was asked to stop before the results are whole (what is half
+ * written is removed); MB_CORRUPT if two records of a row differ; MB_IO, MB_NO_SPACE, MB_NO_MEMORY. The
  * journals stay (mb_rundir_finish removes them). */
 enum mb_status mb_assemble(const struct mb_assemble_options *o, struct mb_assembled *out);
 #endif
