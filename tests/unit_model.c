@@ -363,7 +363,8 @@ static void test_config_alone(void **state)
     }
 }
 
-/* Parameter counts of published models, as their model cards and files state them. */
+/* Parameter counts of published models, as their model cards and files, or transformers' own classes, state them; text parts alone,
+ * with the routers' biases, without layers for multi-token prediction. */
 static void test_published_sizes(void **state)
 {
     static const struct {
@@ -374,7 +375,11 @@ static void test_published_sizes(void **state)
                 {"qwen3-235b-a22b", 235093634560}, {"olmoe-1b-7b", 6919161856}, {"deepseek-v2-lite", 15706484224},
                 {"deepseek-v2", 235741434880}, {"deepseek-v3", 671026419200}, {"dbrx", 131596523520},
                 {"gpt-oss-20b", 20914757184}, {"gpt-oss-120b", 116829156672}, {"phi-3.5-moe", 41873153344},
-                {"grok-1", 315684820992}, {"qwen2-57b-a14b", 57408658944}};
+                {"grok-1", 315684820992}, {"qwen2-57b-a14b", 57408658944}, {"kimi-k2", 1026408232448},
+                {"glm-4.5-air", 106852251264}, {"glm-4.7-flash", 29943393920}, {"minimax-m2", 228689764864},
+                {"dots.llm1", 142774381696}, {"solar-open-100b", 102651799552}, {"ernie-4.5-21b-a3b", 21825437888},
+                {"ling-mini-2.0", 16255643392}, {"granite-3.0-1b-a400m", 1334628352}, {"hunyuan-a13b", 80393183232},
+                {"hy3", 295033543488}, {"llama-4-scout", 107769861120}, {"mistral-small-4", 118972826624}};
     char path[512];
 
     (void)state;
