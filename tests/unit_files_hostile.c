@@ -152,6 +152,16 @@ static void test_header(void **state)
     unlink_in(dir, "model.safetensors");
     dir_write(dir, "model-Q4_K_M.gguf", "GGUF", 4);
     refuse(dir, "GGUF beside", (const char *const[4]){"found neither", "model-Q4_K_M.gguf", "a GGUF file", NULL});
+    dir_write(dir, "golden.h5", "x", 1);
+    dir_write(dir, "model-00001-of-00002.safetensors", "x", 1);
+    refuse(dir, "index missing", (const char *const[4]){"found neither", "model-00001-of-00002.safetensors", "an index is missing", NULL});
+    unlink_in(dir, "model-00001-of-00002.safetensors");
+    unlink_in(dir, "model-Q4_K_M.gguf");
+    refuse(dir, "some HDF5 file", (const char *const[4]){"found neither\n", NULL, NULL, NULL});
+    dir_write(dir, "tf_model.h5", "x", 1);
+    refuse(dir, "TensorFlow", (const char *const[4]){"found neither", "tf_model.h5", "a TensorFlow checkpoint", NULL});
+    dir_write(dir, "adapter_model.safetensors", "x", 1);
+    refuse(dir, "an adapter", (const char *const[4]){"found neither", "adapter_model.safetensors", "a LoRA adapter", NULL});
     dir_write(dir, "config.json", foreign[0][0], strlen(foreign[0][0]));
     refuse(dir, "config a pointer", (const char *const[4]){"config.json", "a Git-LFS pointer", NULL, NULL});
     dir_json(dir, "config.json", config);

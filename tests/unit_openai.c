@@ -57,6 +57,26 @@ static struct mb_record sample(void)
 #define CHAT "\"id\":\"chatcmpl-5\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"demo\","
 #define USAGE "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3,\"total_tokens\":6}"
 
+/* What an adapter served says so. */
+static void test_adapter(void **state)
+{
+    struct mb_record r = sample();
+    struct mb_bytes out = {0};
+
+    (void)state;
+    r.adapter = TEXT("de");
+    for (int chat = 0; chat < 2; chat++) {
+        r.chat = chat == 1;
+        out.len = 0;
+        assert_int_equal(mb_openai_line(&options, &r, 1, &out), MB_OK);
+        json_t *have = json_loadb((char *)out.data, out.len, JSON_ALLOW_NUL, NULL);
+        json_t *body = json_object_get(json_object_get(have, "response"), "body");
+        assert_string_equal(json_string_value(json_object_get(body, "model")), "de");
+        json_decref(have);
+    }
+    mb_bytes_fini(&out);
+}
+
 static void test_completion(void **state)
 {
     struct mb_record r = sample();
@@ -149,7 +169,7 @@ static void test_scored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_completion),
+        cmocka_unit_test(test_adapter), cmocka_unit_test(test_completion),
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_scored),

@@ -176,6 +176,45 @@ static int check_row(const struct row *row, struct mb_mem *mem)
     return bad || !same;
 }
 
+/* OpenAI's "model" where adapters are loaded: one of them, the model in any of its names, or an error row. */
+static void test_model_names(void **state)
+{
+    static const struct {
+        const char *base, *name;
+        int what; /* 0: refused, 1: the model, 2: an adapter */
+    } cases[] = {
+        {NULL, "anything", 1}, {NULL, "de", 2}, {"/models/Mix-8x7B", "de", 2}, {"/models/Mix-8x7B", "/models/Mix-8x7B", 1},
+        {"/models/Mix-8x7B/", "Mix-8x7B", 1}, {"/models/Mix-8x7B", "mistralai/Mix-8x7B", 1}, {"mistralai/Mix-8x7B", "Mix-8x7B", 1},
+        {"/models/Mix-8x7B", "gpt-4o", 0}, {"/models/Mix-8x7B", "Mix-8x7", 0}, {"/models/Mix-8x7B", "8x7B", 0}, {"/models/Mix-8x7B", "", 0},
+        {"/models/Mix-8x7B", "DE", 0}, {"/models/Mix-8x7B", "mix-8x7b", 0}, {"/", "/", 1}, {"/", "", 0},
+        {"/hub/models--org--Mix-8x7B/snapshots/0a1b", "org/Mix-8x7B", 1}, {"models--org--Mix-8x7B", "Mix-8x7B", 1},
+        {"/hub/models--org--Mix-8x7B/snapshots/0a1b", "0a1b", 0}, {"/hub/models--org--Mix-8x7B/snapshots/0a1b", "snapshots", 0},
+    };
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r;
+    char line[300];
+
+    (void)state;
+    options_of("", &tok, NULL, &o);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int n = snprintf(line, sizeof line, "{\"custom_id\":\"r\",\"url\":\"/v1/completions\",\"body\":{\"model\":\"%s\",\"prompt\":\"ab\"}}",
+                         cases[i].name);
+        o.base = cases[i].base;
+        o.n_adapters = 2;
+        assert_int_equal(mb_parse_line(&o, line, (size_t)n, 0, &r), MB_OK);
+        if ((r->error == NULL ? 1 + (r->adapter != NULL) : 0) != cases[i].what)
+            fail_msg("model %s of %s: %s", cases[i].name, cases[i].base, r->error != NULL ? r->error : "taken");
+        if (r->error != NULL)
+            assert_non_null(strstr(r->error, "neither one of the adapters nor the model"));
+        mb_request_destroy(r);
+        o.n_adapters = 0; /* without adapters every name is the model's */
+        assert_int_equal(mb_parse_line(&o, line, (size_t)n, 0, &r), MB_OK);
+        assert_null(r->error);
+        mb_request_destroy(r);
+    }
+}
+
 static void test_table(void **state)
 {
     struct mb_mem mem = {0};
@@ -306,7 +345,7 @@ static void test_rescued_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table), cmocka_unit_test(test_model_names),
         cmocka_unit_test(test_error_rows),
         cmocka_unit_test(test_nul_byte),
         cmocka_unit_test(test_rescued_ids),

@@ -117,6 +117,7 @@ static void test_hash(void **state)
         .id = {(char *)"caf\xc3\xa9", 5}, .kind = MB_KIND_GENERATE, .finish = MB_FINISH_EOS, .choice = 1, .n = 2,
         .n_prompt = 2, .prompt_ids = prompt, .n_output = 3, .output_ids = out, .output_logprobs = lp, .top_n = 2,
         .top_ids = top, .top_logprobs = tlp, .logprob_sum = -1.75, .text = {(char *)"hi", 2},
+        .adapter = {(char *)"de", 2}, /* no part of it: an adapter that gives the same is the same */
     };
     assert_hash(&r, "52ee812f37dd6bc6b6aec0122c7bb7fe");
     r.status = MB_ROW_ERROR;

@@ -44,7 +44,7 @@ static enum mb_status parse(int argc, char **argv, struct mb_conf **conf)
 }
 
 /* -m may name a repository of a Hugging Face cache: from here on it is the directory with the files. What is asked for stays the
- * model's name in responses (mb_conf.model_name). Commands without a model have an empty one. */
+ * model's name in requests and responses (mb_conf.model_name). Commands without a model have an empty one. */
 static enum mb_status find_model(struct mb_conf *c)
 {
     char *dir = NULL;
@@ -57,7 +57,8 @@ static enum mb_status find_model(struct mb_conf *c)
         return MB_OK;
     }
     mb_info("%s is %s", c->model, dir);
-    free(c->model);
+    free(c->model_name);
+    c->model_name = c->model;
     c->model = dir;
     return MB_OK;
 }

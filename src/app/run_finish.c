@@ -90,7 +90,7 @@ static void show_assembly(void *arg, const char *what, double part)
 static enum mb_status assemble(struct mb_job_state *j)
 {
     const struct mb_conf *c = j->app.conf;
-    struct mb_openai_options openai = {.tok = j->app.tok, .model = c->model, .created = (int64_t)mb_utc()};
+    struct mb_openai_options openai = {.tok = j->app.tok, .model = c->model_name != NULL ? c->model_name : c->model, .created = (int64_t)mb_utc()};
     struct mb_assemble_options o = {.dir = j->dir,
                                     .comm = j->app.comm,
                                     .mem = &j->app.mem,

@@ -35,6 +35,7 @@ static void parse_options(struct mb_job_state *j)
     p->max_tokens = c->max_tokens;
     p->adapters = j->app.adapter_name;
     p->n_adapters = j->app.n_adapters;
+    p->base = c->model_name != NULL ? c->model_name : c->model;
 }
 
 /* The tokenizer's BOS, else its EOS; where it names neither, the model's. */

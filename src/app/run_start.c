@@ -147,7 +147,7 @@ static enum mb_status count_errors(struct mb_job_state *j)
 static enum mb_status late_lines(const struct mb_job_state *j)
 {
     const struct mb_conf *c = j->app.conf;
-    struct mb_openai_options o = {.tok = j->app.tok, .model = c->model, .created = (int64_t)mb_utc()};
+    struct mb_openai_options o = {.tok = j->app.tok, .model = c->model_name != NULL ? c->model_name : c->model, .created = (int64_t)mb_utc()};
     MB_TRY(mb_openai_late(c->output, c->openai_output, &o));
     mb_info("%s: the lines of %s", c->openai_output, c->output);
     return MB_OK;

@@ -23,6 +23,7 @@ void mb_conf_destroy(struct mb_conf *c)
     for (int i = 0; i < mb_n_opts; i++)
         if (mb_opts[i].type == MB_OPT_STRING)
             free(*(char **)((char *)c + mb_opts[i].at));
+    free(c->model_name);
     for (int32_t i = 0; i < c->n_args; i++)
         free(c->args[i]);
     free(c->args);

@@ -18,6 +18,7 @@ struct mb_conf {
     enum mb_command command;
     enum mb_command help_for; /* MB_CMD_HELP: whose help was asked for (MB_CMD_HELP: the overview) */
     /* files */
+    char *model_name; /* NULL: that of model; else what was asked for where model is the directory found for it */
     char *model, *input, *output, *config, *openai_output, *stage;
     char *adapter;             /* NAME=DIR[,NAME=DIR...] */
     char **args; /* positional arguments */

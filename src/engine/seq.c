@@ -440,6 +440,12 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
         q->error = NULL;
         return MB_OK;
     }
+    if (r->adapter != NULL) {
+        rec->adapter.data = strdup(r->adapter);
+        if (rec->adapter.data == NULL)
+            return mb_error(MB_NO_MEMORY, "no memory for a record");
+        rec->adapter.len = strlen(r->adapter);
+    }
     rec->status = MB_ROW_OK;
     rec->finish = (uint8_t)q->finish;
     rec->n_prompt = q->n_prompt;

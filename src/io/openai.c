@@ -365,7 +365,7 @@ static enum mb_status good_body(const struct mb_openai_options *o, const struct 
     MB_TRY(put(body, "id", json_sprintf("%s-%llu", r->chat ? "chatcmpl" : "cmpl", (unsigned long long)r->line + 1)));
     MB_TRY(put(body, "object", json_string(r->chat ? "chat.completion" : "text_completion")));
     MB_TRY(put(body, "created", json_integer(o->created)));
-    MB_TRY(put(body, "model", json_string(o->model)));
+    MB_TRY(put(body, "model", r->adapter.len > 0 ? text_of(&r->adapter) : json_string(o->model)));
     MB_TRY(put_choices(o, r, n, body));
     return put_usage(r, n, body);
 }

@@ -7,7 +7,7 @@
 
 struct mb_openai_options {
     const struct mb_tokenizer *tok; /* for the texts of tokens and of echoed prompts */
-    const char *model;              /* what "model" says */
+    const char *model;              /* what "model" says of rows that no adapter served */
     int64_t created;                /* seconds since 1970 */
 };
 

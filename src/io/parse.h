@@ -50,8 +50,10 @@ struct mb_parse_options {
     int32_t top_k;
     const char *stop[MB_MAX_STOP];
     int32_t n_stop;
-    const char *const *adapters;    /* names a request may use; an OpenAI "model" that is no adapter means the model */
+    const char *const *adapters;    /* names a request may use, as "adapter" or as OpenAI's "model" */
     int32_t n_adapters;
+    const char *base;           /* the model's name, a path or that of a repository: where there are adapters, an OpenAI "model"
+                                 * that is none of them must be this, or end as this does. NULL: anything means the model */
     mb_chat_fn chat;            /* NULL: the model has no chat template */
     void *chat_arg;
 };

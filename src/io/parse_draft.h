@@ -79,7 +79,7 @@ enum mb_status mb_draft_sharegpt(struct mb_draft *d);
 /* A list of messages, to be rendered by the model's chat template. */
 enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 
-/* "adapter" (must be known) and OpenAI's "model" (an adapter or the model itself). */
+/* "adapter" (must be one) and OpenAI's "model" (one, or the model itself: opt->base). */
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);
 
 /* Stage two: fills prompt, score_from, window, and clips max_tokens. */

@@ -43,6 +43,35 @@ enum mb_status mb_draft_prompt(struct mb_draft *d, const json_t *v, const char *
     return mb_draft_piece(d, v, key, &d->head);
 }
 
+/* The last part of a path or of "owner/name"; in a Hugging Face cache the repository's name. Not terminated: *n bytes. */
+static const char *last_part(const char *s, size_t *n)
+{
+    const char *repo = strncmp(s, "models--", 8) == 0 ? s : strstr(s, "/models--");
+    size_t end = strlen(s);
+
+    if (repo != NULL) {
+        s = repo + (*repo == '/');
+        end = strcspn(s, "/");
+        for (size_t i = end; i > 2; i--)
+            if (s[i - 1] == '-' && s[i - 2] == '-')
+                return *n = end - i, s + i;
+    }
+    while (end > 0 && s[end - 1] == '/')
+        end--;
+    size_t at = end;
+    while (at > 0 && s[at - 1] != '/')
+        at--;
+    return *n = end - at, s + at;
+}
+
+static bool is_base(const char *base, const char *name)
+{
+    size_t nb, nn;
+    const char *b = last_part(base, &nb), *m = last_part(name, &nn);
+
+    return strcmp(base, name) == 0 || (nb > 0 && nb == nn && memcmp(b, m, nb) == 0);
+}
+
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know)
 {
     if (name == NULL)
@@ -55,7 +84,12 @@ enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool mus
         d->req->adapter = strdup(d->opt->adapters[i]);
         return d->req->adapter != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for a request");
     }
-    return must_know ? mb_draft_bad(d, "adapter \"%s\" is not loaded", json_string_value(name)) : MB_OK;
+    if (must_know)
+        return mb_draft_bad(d, "adapter \"%s\" is not loaded", json_string_value(name));
+    if (d->opt->n_adapters > 0 && d->opt->base != NULL && !is_base(d->opt->base, json_string_value(name)))
+        return mb_draft_bad(d, "model: \"%.100s\" is neither one of the adapters nor the model %.100s", json_string_value(name),
+                            d->opt->base);
+    return MB_OK;
 }
 
 /* --- chat -------------------------------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
 #include "base/mb_math.h"
 #include "base/wire.h"
 
-#define PACK_VERSION 1u
+#define PACK_VERSION 2u
 #define NAN32 0x7fc00000u
 #define NAN64 0x7ff8000000000000ull
 /* what a packed record ends with and two records of a row may differ in: offsets of bulk data and timing */
@@ -24,6 +24,7 @@ void mb_record_fini(struct mb_record *r)
     free(r->top_ids);
     free(r->top_logprobs);
     free(r->text.data);
+    free(r->adapter.data);
     memset(r, 0, sizeof *r);
 }
 
@@ -89,6 +90,7 @@ enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out)
     put_text(&o, r->id);
     put_text(&o, r->error);
     put_text(&o, r->text);
+    put_text(&o, r->adapter);
     put_ids(&o, r->prompt_ids, (uint64_t)r->n_prompt);
     put_floats(&o, r->prompt_logprobs, (uint64_t)r->n_prompt);
     put_ids(&o, r->output_ids, (uint64_t)r->n_output);
@@ -204,6 +206,7 @@ enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *ou
     get_text(&u, &r.id);
     get_text(&u, &r.error);
     get_text(&u, &r.text);
+    get_text(&u, &r.adapter);
     uint64_t prompt = (uint64_t)r.n_prompt, output = (uint64_t)r.n_output, top = 0;
     if (!mb_mul_ok(output, (uint64_t)r.top_n, &top))
         u.w.bad = true;
@@ -283,7 +286,7 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b)
     }
     int64_t top = a->n_output * a->top_n;
     return f64_bits(a->logprob_sum) == f64_bits(b->logprob_sum) && same_text(a->id, b->id) &&
-           same_text(a->error, b->error) && same_text(a->text, b->text) &&
+           same_text(a->error, b->error) && same_text(a->text, b->text) && same_text(a->adapter, b->adapter) &&
            same_ids(a->prompt_ids, b->prompt_ids, a->n_prompt) &&
            same_floats(a->prompt_logprobs, b->prompt_logprobs, a->n_prompt) &&
            same_ids(a->output_ids, b->output_ids, a->n_output) &&

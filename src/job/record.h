@@ -53,6 +53,7 @@ struct mb_record {
     struct mb_timing timing; /* not compared between records, not in the digest */
     /* for --openai-output: */
     bool openai, chat, want_logprobs, echo;
+    struct mb_text adapter; /* that served the row; empty: the model alone. Not in results */
 };
 
 /* Every string and array of a record is malloc'd and belongs to it. output_logprobs may be NULL (scoring has none); an array

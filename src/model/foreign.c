@@ -27,20 +27,23 @@ static const struct {
     {"<html", 5, "a web page (a download that failed?)"},
 };
 
+/* In the order in which they count where there are several: what is nearest to a model that is read comes
+ * first. */
 static const struct {
     const char *end, *kind;
 } ends[] = {
+    {"adapter_model.safetensors", "a LoRA adapter and no model; --adapter NAME=DIR takes it"},
+    {".safetensors", "under another name than model.safetensors: another layout (consolidated, for one), or "
+                     "an index is missing"},
     {".gguf", "a GGUF file (llama.cpp) and not read; get the model's safetensors"},
     {".ggml", "a GGML file (llama.cpp) and not read; get the model's safetensors"},
     {".bin", "a PyTorch checkpoint and not read; convert it to safetensors"},
     {".pth", "a PyTorch checkpoint and not read; convert it to safetensors"},
     {".pt", "a PyTorch checkpoint and not read; convert it to safetensors"},
     {".msgpack", "a Flax checkpoint and not read; convert it to safetensors"},
-    {".h5", "a TensorFlow checkpoint and not read; convert it to safetensors"},
+    {"tf_model.h5", "a TensorFlow checkpoint and not read; convert it to safetensors"},
     {".onnx", "an ONNX model and not read; get the model's safetensors"},
     {".npz", "a NumPy archive and not read; convert it to safetensors"},
-    {".safetensors", "under another name than model.safetensors: another layout (consolidated, for one), or "
-                     "an index is missing"},
 };
 
 const char *mb_foreign_kind(const void *head, size_t n)
@@ -63,31 +66,38 @@ const char *mb_foreign_file(const char *path)
     return n > 0 ? mb_foreign_kind(head, (size_t)n) : NULL;
 }
 
-static const char *kind_of_name(const char *name)
+enum { N_ENDS = sizeof ends / sizeof ends[0] };
+
+/* Place in the table, N_ENDS: nothing that would be taken for a model. */
+static size_t place_of(const char *name)
 {
     size_t n = strlen(name);
 
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+    for (size_t i = 0; i < N_ENDS; i++) {
         size_t k = strlen(ends[i].end);
-        if (n > k && strcmp(name + n - k, ends[i].end) == 0 && strcmp(name, "training_args.bin") != 0)
-            return ends[i].kind;
+        if (n >= k && strcmp(name + n - k, ends[i].end) == 0 && strcmp(name, "training_args.bin") != 0)
+            return i;
     }
-    return NULL;
+    return N_ENDS;
 }
 
 const char *mb_foreign_in(const char *dir, char *out, size_t cap)
 {
     DIR *d = opendir(dir);
     char first[256] = "";
+    size_t best = N_ENDS;
 
     out[0] = 0;
     for (const struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
-        if (kind_of_name(e->d_name) != NULL && (first[0] == 0 || strcmp(e->d_name, first) < 0))
+        size_t at = place_of(e->d_name);
+        if (at < best || (at < N_ENDS && at == best && strcmp(e->d_name, first) < 0)) {
+            best = at;
             snprintf(first, sizeof first, "%s", e->d_name);
+        }
     }
     if (d != NULL)
         closedir(d);
     if (first[0] != 0)
-        snprintf(out, cap, "; found %s, which is %s", first, kind_of_name(first));
+        snprintf(out, cap, "; found %s, which is %s", first, ends[best].kind);
     return out;
 }

@@ -11,7 +11,7 @@
 const char *mb_foreign_kind(const void *head, size_t n);
 /* The same of a file; NULL too if it can't be read. */
 const char *mb_foreign_file(const char *path);
-/* The first file of dir (by name) with weights in another form: out gets "; found NAME, which is ..." (cut to
+/* The file of dir with weights in another form that is nearest to one that is read (of several, the first by name): out gets "; found NAME, which is ..." (cut to
  * cap), or nothing. */
 const char *mb_foreign_in(const char *dir, char *out, size_t cap);
 #endif
