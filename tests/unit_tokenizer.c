@@ -280,6 +280,52 @@ static void test_e2e(void **state)
     mb_tokenizer_destroy(t);
 }
 
+/* One case of beside/cases.json: a directory with these files, and what transformers makes of the texts. */
+static void check_beside(const json_t *e, const json_t *texts, const struct mb_bytes *tokenizer)
+{
+    char dir[] = "unit_tokenizer.XXXXXX", path[256];
+    struct mb_tokenizer *t = NULL;
+    const char *name;
+    json_t *v;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    assert_int_equal(mb_publish_bytes(path, tokenizer->data, tokenizer->len, 0), MB_OK);
+    json_object_foreach(json_object_get(e, "files"), name, v)
+    {
+        char *text = json_dumps(v, 0);
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        assert_non_null(text);
+        assert_int_equal(mb_publish_bytes(path, text, strlen(text), 0), MB_OK);
+        free(text);
+    }
+    assert_int_equal(mb_tokenizer_load(dir, &t), MB_OK);
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        const json_t *text = json_array_get(texts, i), *want = json_array_get(json_object_get(e, "ids"), i);
+        struct mb_ids ids;
+        check_encode(t, json_string_value(text), json_string_length(text), false, want, json_string_value(json_object_get(e, "name")));
+        ids_of(want, &ids);
+        check_decode(t, &ids, true, json_array_get(json_object_get(e, "decoded"), i), json_string_value(json_object_get(e, "name")));
+        free(ids.v);
+    }
+    mb_tokenizer_destroy(t);
+    assert_int_equal(mb_remove_tree(dir), MB_OK);
+}
+
+/* Tokens that only the files beside a tokenizer.json name. */
+static void test_beside(void **state)
+{
+    struct mb_bytes tokenizer = {0};
+    json_t *root = NULL, *e;
+    size_t i;
+    (void)state;
+    assert_int_equal(mb_file_read(data_path("spm_mixtral", "tokenizer.json"), 1 << 24, MB_INPUT, &tokenizer), MB_OK);
+    assert_int_equal(mb_json_load(data_path("beside", "cases.json"), 1 << 24, MB_INPUT, &root), MB_OK);
+    json_array_foreach(json_object_get(root, "cases"), i, e) check_beside(e, json_object_get(root, "texts"), &tokenizer);
+    assert_int_equal(i, 15);
+    json_decref(root);
+    mb_bytes_fini(&tokenizer);
+}
+
 static void test_lookup(void **state)
 {
     struct mb_tokenizer *t = NULL;
@@ -336,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_spm_bpe),
         cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_spm_directory),
+        cmocka_unit_test(test_beside),
         cmocka_unit_test(test_lookup),
         cmocka_unit_test(test_nothing_left),
     };

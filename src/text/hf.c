@@ -263,8 +263,6 @@ static enum mb_status load_added(struct mb_tokenizer *t, const json_t *list, con
 {
     struct mb_work w = {0};
     enum mb_status st = MB_OK;
-    if (list != NULL && !json_is_null(list) && !json_is_array(list))
-        return mb_error(MB_MODEL, "%s: added_tokens: expected a list, found %s", path, mb_json_type(list));
     int64_t limit = id_limit((size_t)t->vocab.count + json_array_size(list));
     for (size_t i = 0; i < json_array_size(list) && st == MB_OK; i++)
         st = add_token(t, json_array_get(list, i), limit, &w, path);
@@ -279,7 +277,11 @@ static enum mb_status load_all(struct mb_tokenizer *t, const json_t *root, const
         return mb_error(MB_MODEL, "%s: expected an object, found %s", path, mb_json_type(root));
     MB_TRY(load_model(t, json_object_get(root, "model"), path));
     MB_TRY(mb_hf_norm(t, json_object_get(root, "normalizer"), path, 0));
-    MB_TRY(load_added(t, json_object_get(root, "added_tokens"), path));
+    json_t *added = NULL;
+    MB_TRY(mb_hf_added(t, json_object_get(root, "added_tokens"), path, &added));
+    enum mb_status st = load_added(t, added, path);
+    json_decref(added);
+    MB_TRY(st);
     MB_TRY(mb_hf_pre(t, json_object_get(root, "pre_tokenizer"), path, 0));
     MB_TRY(mb_hf_post(t, json_object_get(root, "post_processor"), path, 0));
     return mb_hf_dec(t, json_object_get(root, "decoder"), path, 0);

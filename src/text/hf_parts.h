@@ -11,6 +11,10 @@ enum mb_status mb_hf_pre(struct mb_tokenizer *t, const json_t *v, const char *pa
 enum mb_status mb_hf_post(struct mb_tokenizer *t, const json_t *v, const char *path, int depth);
 enum mb_status mb_hf_dec(struct mb_tokenizer *t, const json_t *v, const char *path, int depth);
 
+/* *out: a new list, tokenizer.json's own added tokens (own: a list, null or NULL) and those that the files beside it name, each with
+ * content, id and flags. The caller json_decref()s. Errors: MB_MODEL, MB_NO_MEMORY. */
+enum mb_status mb_hf_added(const struct mb_tokenizer *t, const json_t *own, const char *path, json_t **out);
+
 /* The "type" of a mechanism: an error if v is no object with one. */
 enum mb_status mb_hf_type(const json_t *v, const char *path, const char *part, const char **out);
 /* {"String": s} or {"Regex": s}. part: for messages. */

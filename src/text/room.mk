@@ -7,6 +7,7 @@ libmoebatch_a_SOURCES += \
 	src/text/decode.c src/text/decode.h \
 	src/text/grow.h \
 	src/text/hf.c \
+	src/text/hf_added.c \
 	src/text/hf_ends.c \
 	src/text/hf_parts.c src/text/hf_parts.h \
 	src/text/jinja.h \
