@@ -122,3 +122,34 @@ P
     run "$MOEBATCH" tokenize -m "$work/t.json" <<< '"aaaaaaaaaaaa"'
     [ "$status" -eq 0 ]
 }
+
+# now RESULTS [OPTIONS]: what a template makes of the time
+now() {
+    local out=$1 # every row is an error: exit code 3
+    shift
+    "$MOEBATCH" run -m "$work/now" -i "$work/in.jsonl" -o "$out" "$@" > "$work/now.log" 2>&1
+    rows "$out"
+}
+
+@test "--now fixes the time that templates see, and belongs to the job" {
+    changed now tokenizer_config.json 'd["chat_template"] = "{{ raise_exception(strftime_now(\"%Y-%m-%d %H:%M:%S\")) }}"'
+    echo '{"id":"a","messages":[{"role":"user","content":"x"}],"max_tokens":1}' > "$work/in.jsonl"
+    [[ $(now "$work/1.h5" --now 2024-02-29) == *"2024-02-29 00:00:00"* ]]
+    [[ $(now "$work/2.h5" --now 2026-11-28T23:30:05.25-02:00) == *"2026-11-29 01:30:05"* ]]
+    [[ $(now "$work/3.h5" --now '1969-12-31t23:59:59z') == *"1969-12-31 23:59:59"* ]]
+    run "$MOEBATCH" run -m "$work/now" -i "$work/in.jsonl" -o "$work/1.h5" --resume --now 2024-03-01
+    echo "$output"
+    [ "$status" -eq 2 ]
+    [[ $output == *"now=1709164800"*"now=1709251200"* ]]
+}
+
+@test "tokens that only tokenizer_config.json names" {
+    changed pad tokenizer_config.json 'd["added_tokens_decoder"] = {"99999": {"content": "<|only here|>", "special": True}}'
+    printf '%s\n' '{"id":"a","prompt":"In the","max_tokens":1}' '{"id":"b","prompt":"In <|only here|>","max_tokens":1}' > "$work/in.jsonl"
+    run ranks 1 run -m "$work/pad" -i "$work/in.jsonl" -o "$work/r.h5"
+    [ "$status" -eq 0 ]
+    run rows "$work/r.h5"
+    echo "$output"
+    [[ ${lines[0]} == "a ok 2 1 "* ]]
+    [[ ${lines[1]} == "b "*"outside the model's vocabulary"* ]]
+}

@@ -217,6 +217,11 @@ static void test_contradictions(void **state)
           NULL);
     fails(NULL, MB_USAGE, "--max-batch-rows 10 is less than --max-num-seqs 20", RUN, "--max-num-seqs", "20",
           "--max-batch-rows", "10", NULL);
+    fails(NULL, MB_USAGE, "--now 'today'", RUN, "--now", "today", NULL);
+    fails(NULL, MB_USAGE, "--now '2026-02-29'", RUN, "--now", "2026-02-29", NULL);
+    fails(NULL, MB_USAGE, "--now '2026-11-28T09:30:00'", RUN, "--now", "2026-11-28T09:30:00", NULL);
+    fails(NULL, MB_USAGE, "--now '2026-11-28T24:30:00Z'", RUN, "--now", "2026-11-28T24:30:00Z", NULL);
+    fails(NULL, MB_USAGE, "--now '2026-11-28Z'", RUN, "--now", "2026-11-28Z", NULL);
     fails(NULL, MB_USAGE, "--shard '0/4'", RUN, "--shard", "0/4", NULL);
     fails(NULL, MB_USAGE, "--shard '5/4'", RUN, "--shard", "5/4", NULL);
     fails(NULL, MB_USAGE, "--shard '1/4x'", RUN, "--shard", "1/4x", NULL);

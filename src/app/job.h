@@ -32,7 +32,7 @@ struct mb_job_start {
     int32_t what;    /* enum mb_start */
     int32_t done_code; /* exit code of results that are complete already */
     uint64_t requests; /* lines that have rows */
-    int64_t chat_time; /* what templates take for now: the start of the first run, so that a resume renders the same */
+    int64_t chat_time; /* what templates take for now: --now, else the start of the first run, so that a resume renders the same */
     int64_t rows_done, lines_begun, forced_tokens;
     int32_t last_failure; /* enum mb_status: of the last run, if it started where this one does; MB_OK: none */
     int32_t pad;

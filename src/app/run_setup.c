@@ -89,7 +89,7 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
     const struct mb_conf *c = j->app.conf;
     const struct mb_parse_options *p = &j->parse;
     struct mb_identity *id = &j->identity;
-    char more[64] = "";
+    char more[128] = "";
 
     id->input = *input;
     id->model = j->app.model_id;
@@ -100,6 +100,8 @@ static enum mb_status make_identity(struct mb_job_state *j, const struct mb_hash
         snprintf(more, sizeof more, "min_p=%g ", (double)p->min_p);
     if (p->n_stop > 0)
         snprintf(more + strlen(more), sizeof more - strlen(more), "stop=%016llx", (unsigned long long)mb_hash64(c->stop, strlen(c->stop)));
+    if (c->now[0] != 0)
+        snprintf(more + strlen(more), sizeof more - strlen(more), "%snow=%lld", p->n_stop > 0 ? " " : "", (long long)c->now_time);
     id->sampling = format("command=%s max_tokens=%lld add_bos=%s truncate=%s max_len=%lld temperature=%g top_p=%g top_k=%d "
                           "repetition=%g%s%s", mb_command_name(c->command), (long long)c->max_tokens, c->add_bos, c->truncate,
                           (long long)p->max_len, (double)p->temperature, (double)p->top_p, p->top_k, (double)p->repetition, more[0] != 0 ? " " : "", more);
@@ -180,7 +182,7 @@ static enum mb_status open_first(void *arg)
     MB_TRY(mb_job_start(j));
     if (mb_job_done(j))
         return MB_OK;
-    j->start.chat_time = mb_job_first_start(j->dir);
+    j->start.chat_time = j->app.conf->now[0] != 0 ? j->app.conf->now_time : mb_job_first_start(j->dir);
     MB_TRY(fold(j));
     j->start.last_failure = (int32_t)last_failure(j, &last);
     return MB_OK;

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 #include "base/log.h"
 #include "base/numerics.h"
 
@@ -54,6 +55,73 @@ static enum mb_status check_shard(struct mb_conf *c)
         return mb_error(MB_USAGE, "--shard '%s' is not I/N with I from 1 to N, as in 2/8", c->shard);
     c->shard_index = i - 1;
     c->shard_count = n;
+    return MB_OK;
+}
+
+/* n digits, of lo to hi, at *s, which moves behind them; else -1. */
+static int digits(const char **s, int n, int lo, int hi)
+{
+    int v = 0;
+
+    for (int i = 0; i < n; i++, (*s)++) {
+        if (**s < '0' || **s > '9')
+            return -1;
+        v = v * 10 + (**s - '0');
+    }
+    return v >= lo && v <= hi ? v : -1;
+}
+
+static bool skip(const char **s, const char *any)
+{
+    if (**s == '\0' || strchr(any, **s) == NULL)
+        return false;
+    (*s)++;
+    return true;
+}
+
+/* "09:30:00", a fraction, and "Z" or "+02:00": seconds to add to the day in UTC. */
+static bool read_time(const char *s, int64_t *out)
+{
+    int h, m, sec, oh = 0, om = 0;
+
+    if ((h = digits(&s, 2, 0, 23)) < 0 || !skip(&s, ":") || (m = digits(&s, 2, 0, 59)) < 0 || !skip(&s, ":") ||
+        (sec = digits(&s, 2, 0, 60)) < 0)
+        return false;
+    if (*s == '.') {
+        size_t n = strspn(s + 1, "0123456789");
+        if (n == 0)
+            return false;
+        s += n + 1;
+    }
+    bool west = *s == '-';
+    if (!skip(&s, "Zz")) {
+        if (!skip(&s, "+-") || (oh = digits(&s, 2, 0, 23)) < 0 || !skip(&s, ":") || (om = digits(&s, 2, 0, 59)) < 0)
+            return false;
+    }
+    *out = h * 3600 + m * 60 + sec - (west ? -1 : 1) * (oh * 3600 + om * 60);
+    return *s == '\0';
+}
+
+/* A date, or date and time of RFC 3339. */
+static enum mb_status check_now(struct mb_conf *c)
+{
+    const char *s = c->now;
+    struct tm tm = {0};
+    int year, month, day;
+    int64_t more = 0;
+
+    if (!given(s))
+        return MB_OK;
+    bool ok = (year = digits(&s, 4, 1, 9999)) > 0 && skip(&s, "-") && (month = digits(&s, 2, 1, 12)) > 0 && skip(&s, "-") &&
+              (day = digits(&s, 2, 1, 31)) > 0;
+    if (ok) {
+        tm = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day};
+        c->now_time = (int64_t)timegm(&tm);
+        ok = tm.tm_mday == day && (*s == '\0' || (skip(&s, "Tt ") && read_time(s, &more)));
+    }
+    if (!ok)
+        return mb_error(MB_USAGE, "--now '%s' is neither a date, as 2026-11-28, nor a time of RFC 3339, as 2026-11-28T09:30:00Z", c->now);
+    c->now_time += more;
     return MB_OK;
 }
 
@@ -154,6 +222,7 @@ static enum mb_status check_job(struct mb_conf *c)
                         c->kv_segment, MB_KV_BLOCK,
                         (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
     MB_TRY(check_batch(c));
+    MB_TRY(check_now(c));
     return check_shard(c);
 }
 

@@ -163,6 +163,9 @@ const struct mb_opt mb_opts[] = {
     {STRING("truncate", truncate, ""), .metavar = "SIDE", .choices = "left", .section = MB_SEC_REQUESTS, .commands = JOBS,
      .help = "cut contexts and prompts that are too long on this side (a prompt so that max_tokens fit); without it "
              "such a request is an error row"},
+    {STRING("now", now, ""), .metavar = "TIME", .section = MB_SEC_REQUESTS, .commands = JOBS,
+     .help = "what chat templates take for the time (strftime_now, in UTC): a date, 2026-11-28, or a time as RFC 3339 writes it, "
+             "2026-11-28T09:30:00Z; left out: when the job was first started"},
     {SWITCH("strict", strict), .section = MB_SEC_REQUESTS, .commands = JOBS, .help = "exit 3 if there are error rows"},
     {STRING("shard", shard, ""), .metavar = "I/N", .section = MB_SEC_REQUESTS, .commands = JOBS,
      .help = "run part I of N of the input only (I from 1); moebatch merge joins the results"},
