@@ -8,6 +8,7 @@ EXTRA_DIST += \
 	tests/data/tokenizers/bpe_gpt4_dbrx/cases.json tests/data/tokenizers/bpe_gpt4_dbrx/tokenizer.json \
 	tests/data/tokenizers/bpe_qwen/cases.json tests/data/tokenizers/bpe_qwen/tokenizer.json \
 	tests/data/tokenizers/gpt2_bytelevel/cases.json tests/data/tokenizers/gpt2_bytelevel/tokenizer.json \
+	tests/data/tokenizers/patterns/cases.json tests/data/tokenizers/patterns/make.py \
 	tests/data/tokenizers/beside/cases.json tests/data/tokenizers/beside/make.py \
 	tests/data/tokenizers/spm_metaspace/cases.json tests/data/tokenizers/spm_metaspace/tokenizer.json \
 	tests/data/tokenizers/spm_mixtral/cases.json tests/data/tokenizers/spm_mixtral/tokenizer.json \

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/publish.h"
 #include "base/json.h"
+#include "text/norm.h"
 #include "text/tokenizer.h"
 
 static const char *data_path(const char *dir, const char *file)
@@ -326,6 +327,36 @@ static void test_beside(void **state)
     mb_bytes_fini(&tokenizer);
 }
 
+/* Ruby's patterns, with classes in classes, intersections and characters newer than PCRE2's tables. */
+static void test_patterns(void **state)
+{
+    json_t *root = NULL, *e, *text;
+    size_t i, k;
+    (void)state;
+    assert_int_equal(mb_json_load(data_path("patterns", "cases.json"), 1 << 24, MB_INPUT, &root), MB_OK);
+    json_array_foreach(json_object_get(root, "cases"), i, e)
+    {
+        const json_t *re = json_array_get(e, 0);
+        struct mb_norm norm = {.kind = MB_NORM_REPLACE};
+        struct mb_work w = {0};
+        assert_int_equal(mb_pattern_init(&norm.pattern, json_string_value(re), json_string_length(re), true, "test"), MB_OK);
+        assert_int_equal(mb_bytes_put(&norm.text, "|", 1), MB_OK);
+        json_array_foreach(json_object_get(root, "texts"), k, text)
+        {
+            const json_t *want = json_array_get(json_array_get(e, 1), k);
+            struct mb_bytes out = {0};
+            bool first = true;
+            assert_int_equal(mb_norm_apply(&norm, 1, json_string_value(text), json_string_length(text), &w, &first, &out), MB_OK);
+            check_text(&out, json_string_value(want), json_string_length(want), json_string_value(re));
+            mb_bytes_fini(&out);
+        }
+        mb_work_fini(&w);
+        mb_norm_fini(&norm);
+    }
+    assert_true(i > 30);
+    json_decref(root);
+}
+
 static void test_lookup(void **state)
 {
     struct mb_tokenizer *t = NULL;
@@ -383,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_spm_directory),
         cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_lookup),
         cmocka_unit_test(test_nothing_left),
     };

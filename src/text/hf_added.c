@@ -1,7 +1,7 @@
-/* The added tokens of a tokenizer.json together with those that only the files beside it name, as HF transformers puts them
- * together: added_tokens_decoder of tokenizer_config.json (by id; its flags go before tokenizer.json's), or without one
- * added_tokens.json; then the named special tokens. A token that the vocabulary lacks gets the next free id, whatever the
- * file says. */
+/* The added tokens of a tokenizer.json together with those that only the files beside it name, as HF
+ * transformers puts them together: added_tokens_decoder of tokenizer_config.json (by id; its flags go before
+ * tokenizer.json's), or without one added_tokens.json; then the named special tokens. A token that the
+ * vocabulary lacks gets the next free id, whatever the file says. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/fs.h"
@@ -12,7 +12,8 @@
 #define FILE_MAX (64u << 20)
 
 static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
-static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                    "pad_token", "cls_token", "mask_token"};
 
 struct merge {
     const struct mb_tokenizer *t;
@@ -49,7 +50,8 @@ static enum mb_status index_list(struct merge *m)
     size_t i;
     json_t *v;
 
-    json_array_foreach(m->list, i, v) {
+    json_array_foreach(m->list, i, v)
+    {
         const json_t *id = json_object_get(v, "id");
         const char *text = json_string_value(json_object_get(v, "content"));
         if (text == NULL)
@@ -140,7 +142,8 @@ static enum mb_status add_listed(struct merge *m, const json_t *v)
     MB_TRY(add(m, v, false, true));
     if (!is_named(m, text))
         return MB_OK;
-    return json_object_set_new(json_object_get(m->by_text, text), "special", json_true()) == 0 ? MB_OK : no_memory();
+    return json_object_set_new(json_object_get(m->by_text, text), "special", json_true()) == 0 ? MB_OK
+                                                                                               : no_memory();
 }
 
 /* added_tokens_decoder, in the order of its numbers. */
@@ -152,11 +155,15 @@ static enum mb_status add_decoder(struct merge *m, const json_t *decoder)
     const char *key;
     json_t *v;
 
-    json_object_foreach((json_t *)decoder, key, v) {
+    json_object_foreach((json_t *)decoder, key, v)
+    {
         char *end;
         long long id = strtoll(key, &end, 10);
         if (st == MB_OK && (end == key || *end != 0 || !json_is_string(json_object_get(v, "content"))))
-            st = mb_error(MB_MODEL, "%s: added_tokens_decoder of tokenizer_config.json: \"%.40s\" is no id with a content", m->path, key);
+            st = mb_error(
+                MB_MODEL,
+                "%s: added_tokens_decoder of tokenizer_config.json: \"%.40s\" is no id with a content",
+                m->path, key);
         if (st == MB_OK)
             all[n++] = (struct numbered){id, NULL, v};
     }
@@ -179,7 +186,8 @@ static enum mb_status add_file(struct merge *m)
 
     if (st == MB_OK && all == NULL)
         st = no_memory();
-    json_object_foreach(root, key, v) {
+    json_object_foreach(root, key, v)
+    {
         if (st == MB_OK && !json_is_integer(v))
             st = mb_error(MB_MODEL, "%s: added_tokens.json beside it: \"%.40s\" has no id", m->path, key);
         if (st == MB_OK)
@@ -205,10 +213,8 @@ static enum mb_status add_members(struct merge *m, const json_t *v)
     const char *key;
     json_t *e;
 
-    json_array_foreach(v, i, e)
-        MB_TRY(add(m, e, true, false));
-    json_object_foreach((json_t *)v, key, e)
-        MB_TRY(add(m, e, true, false));
+    json_array_foreach(v, i, e) MB_TRY(add(m, e, true, false));
+    json_object_foreach((json_t *)v, key, e) MB_TRY(add(m, e, true, false));
     return MB_OK;
 }
 

@@ -5,6 +5,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include "base/log.h"
+#include "text/unicode_new.h"
 #include "text/utf8.h"
 
 /* All searches in a text together may take this many steps plus some for each of its bytes: linear patterns stay far below,
@@ -13,6 +14,7 @@
 #define STEPS_PER_BYTE 64u
 #define FEW 256u /* that each place has for nothing */
 #define HEAP_KIB (256u * 1024)
+#define SETS_MAX 16 /* classes in classes */
 
 /* Rewriting: position in the expression, and how deep in a character class. */
 struct rewrite {
@@ -35,7 +37,109 @@ static enum mb_status refuse(const struct rewrite *r, const char *construct)
 }
 
 #define IN_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define WORD "[" IN_WORD "]"
+
+/* What Unicode added to a class since PCRE2's tables were made, as members of a class; "" for classes that did not grow. */
+static const char *added_to(const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof unicode_new / sizeof *unicode_new; i++)
+        if (strlen(unicode_new[i][0]) == n && memcmp(unicode_new[i][0], name, n) == 0)
+            return unicode_new[i][1];
+    return "";
+}
+
+static enum mb_status put_word(struct rewrite *r)
+{
+    MB_TRY(put(r, IN_WORD));
+    MB_TRY(put(r, added_to("Alphabetic", 10)));
+    MB_TRY(put(r, added_to("M", 1)));
+    return put(r, added_to("Nd", 2));
+}
+
+/* The name of \p{Name} or \p{^Name} at s: its length, 0 where it is written otherwise. */
+static size_t property(const char *s, const char *end, const char **name, bool *negated)
+{
+    *negated = s[1] == 'P';
+    s += 2;
+    if (s >= end || *s++ != '{')
+        return 0;
+    if (s < end && *s == '^') {
+        *negated = !*negated;
+        s++;
+    }
+    const char *close = memchr(s, '}', (size_t)(end - s));
+    *name = s;
+    return close == NULL ? 0 : (size_t)(close - s);
+}
+
+/* Whether the escape at s is a complement that a class can't be given the new members of. */
+static bool shrinks(const char *s, const char *end)
+{
+    const char *name;
+    bool negated;
+    if (end - s < 2 || s[0] != '\\')
+        return false;
+    if (s[1] == 'D' || s[1] == 'W')
+        return true;
+    if ((s[1] | 0x20) != 'p')
+        return false;
+    size_t n = property(s, end, &name, &negated);
+    return n > 0 && negated && added_to(name, n)[0] != 0;
+}
+
+/* \p{...}, behind whose two bytes r->at is. */
+static enum mb_status put_property(struct rewrite *r)
+{
+    const char *s = r->s + r->at - 2, *end = r->s + r->n, *name;
+    bool negated;
+    size_t n = property(s, end, &name, &negated);
+    const char *more = n == 0 ? "" : added_to(name, n);
+    if (*more == 0 || (r->in_class && negated))
+        return mb_bytes_put(&r->out, s, 2);
+    r->at = (size_t)(name + n + 1 - r->s);
+    if (!r->in_class)
+        MB_TRY(put(r, negated ? "[^" : "["));
+    MB_TRY(put(r, "\\p{"));
+    MB_TRY(mb_bytes_put(&r->out, name, n));
+    MB_TRY(put(r, "}"));
+    MB_TRY(put(r, more));
+    return r->in_class ? MB_OK : put(r, "]");
+}
+
+/* \w as a class of its own, or one of what it lacks. */
+static enum mb_status word(struct rewrite *r, bool negated)
+{
+    MB_TRY(put(r, negated ? "[^" : "["));
+    MB_TRY(put_word(r));
+    return put(r, "]");
+}
+
+static enum mb_status digit(struct rewrite *r, bool negated)
+{
+    bool in = r->in_class;
+    MB_TRY(put(r, in ? "" : negated ? "[^" : "["));
+    MB_TRY(put(r, "\\p{Nd}"));
+    MB_TRY(put(r, added_to("Nd", 2)));
+    return put(r, in ? "" : "]");
+}
+
+/* before and after: words behind and in front of a place. */
+static enum mb_status word_edge(struct rewrite *r, bool before, bool after)
+{
+    MB_TRY(put(r, before ? "(?<=" : "(?<!"));
+    MB_TRY(word(r, false));
+    MB_TRY(put(r, after ? ")(?=" : ")(?!"));
+    MB_TRY(word(r, false));
+    return put(r, ")");
+}
+
+static enum mb_status boundary(struct rewrite *r, bool is)
+{
+    MB_TRY(put(r, "(?:"));
+    MB_TRY(word_edge(r, true, !is));
+    MB_TRY(put(r, "|"));
+    MB_TRY(word_edge(r, false, is));
+    return put(r, ")");
+}
 
 /* Escapes whose sets differ (\b follows \w): Oniguruma's \s is White_Space (PCRE2 adds U+180E), \w has marks
  * and all connectors, \h is a hexadecimal digit. */
@@ -46,26 +150,33 @@ static enum mb_status escape(struct rewrite *r)
     switch (c) {
     case 0:
         return refuse(r, "a backslash at its end");
+    case 'p':
+    case 'P':
+        return put_property(r);
     case 's':
         return put(r, "\\p{White_Space}");
     case 'S':
         return put(r, "\\P{White_Space}");
+    case 'd':
+        return digit(r, false);
+    case 'D':
+        return digit(r, true);
     case 'w':
-        return put(r, r->in_class ? IN_WORD : WORD);
+        return r->in_class ? put_word(r) : word(r, false);
     case 'W':
-        return r->in_class ? refuse(r, "\\W in a character class") : put(r, "[^" IN_WORD "]");
+        return word(r, true);
     case 'h':
         return put(r, r->in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
     case 'b':
         if (r->in_class)
             return put(r, "\\x{8}");
-        return put(r, "(?:(?<=" WORD ")(?!" WORD ")|(?<!" WORD ")(?=" WORD "))");
+        return boundary(r, true);
     case 'B':
-        return put(r, "(?:(?<=" WORD ")(?=" WORD ")|(?<!" WORD ")(?!" WORD "))");
+        return boundary(r, false);
     default:
         /* These have the same meaning in both libraries; other letters do not, or do not exist in one of
          * them. */
-        if (strchr("pPdDnrtfvaexAzZu", c) == NULL && ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+        if (strchr("nrtfvaexAzZu", c) == NULL && ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
             return refuse(r, (char[]){'\\', c, 0});
         if (c == 'u') { /* \uHHHH */
             if (r->n - r->at < 4)
@@ -105,39 +216,148 @@ static enum mb_status group(struct rewrite *r)
 /* [:name:] by the Unicode properties that Oniguruma means (its doc/RE); the rest is refused. */
 static enum mb_status posix_class(struct rewrite *r)
 {
-    static const char *const sets[][2] = {
-        {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
-        {"[:alpha:]", "\\p{Alphabetic}"},
+    static const char *const sets[][4] = { /* and the classes whose new members it has */
+        {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}", "Alphabetic", "Nd"},
+        {"[:alpha:]", "\\p{Alphabetic}", "Alphabetic"},
         {"[:ascii:]", "\\x{0}-\\x{7f}"},
         {"[:blank:]", "\\p{Zs}\\t"},
-        {"[:digit:]", "\\p{Nd}"},
-        {"[:lower:]", "\\p{Lowercase}"},
-        {"[:punct:]", "\\p{P}\\p{S}"},
+        {"[:digit:]", "\\p{Nd}", "Nd"},
+        {"[:lower:]", "\\p{Lowercase}", "Lowercase"},
+        {"[:punct:]", "\\p{P}\\p{S}", "P", "S"},
         {"[:space:]", "\\p{White_Space}"},
-        {"[:upper:]", "\\p{Uppercase}"},
+        {"[:upper:]", "\\p{Uppercase}", "Uppercase"},
         {"[:xdigit:]", "0-9A-Fa-f"},
-        {"[:word:]", IN_WORD},
+        {"[:word:]", ""},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         size_t len = strlen(sets[i][0]);
         if (r->n - r->at >= len && memcmp(r->s + r->at, sets[i][0], len) == 0) {
             r->at += len;
-            return put(r, sets[i][1]);
+            if (sets[i][1][0] == 0)
+                return put_word(r);
+            MB_TRY(put(r, sets[i][1]));
+            for (int k = 2; k < 4 && sets[i][k] != NULL; k++)
+                MB_TRY(put(r, added_to(sets[i][k], strlen(sets[i][k]))));
+            return MB_OK;
         }
     }
     return refuse(r, "a POSIX bracket of this kind");
 }
 
+static bool at_text(const struct rewrite *r, const char *what)
+{
+    size_t n = strlen(what);
+    return r->n - r->at >= n && memcmp(r->s + r->at, what, n) == 0;
+}
+
+static enum mb_status set(struct rewrite *r, int depth);
+
+/* One member of a set that is no set itself. */
+static enum mb_status plain_member(struct rewrite *r)
+{
+    char c = r->s[r->at];
+    r->in_class = true;
+    if (c == 0)
+        return refuse(r, "U+0000");
+    if (c == '\\')
+        return escape(r);
+    if (c == '[')
+        return posix_class(r);
+    r->at++;
+    if (c == '^' || c == ']')
+        MB_TRY(put(r, "\\"));
+    return mb_bytes_put(&r->out, &c, 1);
+}
+
+/* A set in a set, or the complement of a property. */
+static enum mb_status inner_set(struct rewrite *r, int depth)
+{
+    r->in_class = false;
+    if (r->s[r->at] == '[')
+        return set(r, depth + 1);
+    return escape(r);
+}
+
+/* What && joins: members and sets, up to the next && or ]. first: a ] in front is a member. */
+static enum mb_status operand(struct rewrite *r, int depth, bool first, struct mb_bytes *plain)
+{
+    bool any = false;
+    MB_TRY(put(r, "(?=(?:"));
+    for (; r->at < r->n && !(r->s[r->at] == ']' && !first) && !at_text(r, "&&"); first = false) {
+        bool inner = (r->s[r->at] == '[' && !at_text(r, "[:")) || shrinks(r->s + r->at, r->s + r->n);
+        if (inner && any)
+            MB_TRY(put(r, "|"));
+        any = any || inner;
+        struct mb_bytes out = r->out;
+        if (!inner)
+            r->out = *plain;
+        enum mb_status st = inner ? inner_set(r, depth) : plain_member(r);
+        if (!inner) {
+            *plain = r->out;
+            r->out = out;
+        }
+        MB_TRY(st);
+    }
+    if (plain->len > 0) {
+        MB_TRY(put(r, any ? "|[" : "["));
+        MB_TRY(mb_bytes_put(&r->out, plain->data, plain->len));
+        MB_TRY(put(r, "]"));
+    } else if (!any) {
+        MB_TRY(put(r, "(?!)"));
+    }
+    return put(r, "))");
+}
+
+/* A class of classes and intersections, as Ruby has them, by looks ahead: (?:(?=A)(?=B)any character). */
+static enum mb_status set(struct rewrite *r, int depth)
+{
+    bool negated = r->at + 1 < r->n && r->s[r->at + 1] == '^', first = true;
+    if (depth > SETS_MAX)
+        return refuse(r, "too many character classes in each other");
+    r->at += negated ? 2 : 1;
+    MB_TRY(put(r, negated ? "(?:(?!" : "(?:"));
+    for (;; first = false) {
+        struct mb_bytes plain = {0};
+        enum mb_status st = operand(r, depth, first, &plain);
+        mb_bytes_fini(&plain);
+        MB_TRY(st);
+        if (!at_text(r, "&&"))
+            break;
+        r->at += 2;
+    }
+    if (r->at >= r->n)
+        return refuse(r, "a character class that does not end");
+    r->at++;
+    r->in_class = false;
+    return put(r, negated ? ")(?s:.))" : "(?s:.))");
+}
+
+/* Whether the class at r->at is more than PCRE2 can write: a class or an intersection in it, or a complement that has become smaller. */
+static bool is_set(const struct rewrite *r)
+{
+    const char *s = r->s + r->at + 1, *end = r->s + r->n;
+    s += s < end && *s == '^';
+    s += s < end && *s == ']';
+    for (; s < end && *s != ']'; s++) {
+        if ((s[0] == '&' && s + 1 < end && s[1] == '&') || shrinks(s, end))
+            return true;
+        if (s[0] == '[' && s + 1 < end && s[1] == ':') {
+            const char *close = memmem(s, (size_t)(end - s), ":]", 2);
+            s = close == NULL ? s : close + 1;
+        } else if (s[0] == '[') {
+            return true;
+        } else if (s[0] == '\\') {
+            s++;
+        }
+    }
+    return false;
+}
+
 static enum mb_status in_class(struct rewrite *r)
 {
     char c = r->s[r->at];
-    bool two = r->at + 1 < r->n;
-    if (c == '[' && two && r->s[r->at + 1] == ':')
-        return posix_class(r);
     if (c == '[')
-        return refuse(r, "a character class in a character class");
-    if (c == '&' && two && r->s[r->at + 1] == '&')
-        return refuse(r, "an intersection of character classes (&&)");
+        return posix_class(r);
     r->in_class = c != ']';
     r->at++;
     return mb_bytes_put(&r->out, &c, 1);
@@ -145,6 +365,8 @@ static enum mb_status in_class(struct rewrite *r)
 
 static enum mb_status open_class(struct rewrite *r)
 {
+    if (is_set(r))
+        return set(r, 0);
     r->in_class = true;
     r->at++;
     MB_TRY(put(r, "["));

@@ -37,6 +37,9 @@ libmoebatch_a_SOURCES += \
 	src/text/tok.h \
 	src/text/tokenizer.c src/text/tokenizer.h \
 	src/text/unicode_form.c \
+	src/text/unicode_new.h \
 	src/text/unigram.c src/text/unigram.h \
 	src/text/utf8.c src/text/utf8.h \
 	src/text/vocab.c src/text/vocab.h
+
+EXTRA_DIST += src/text/unicode_new.py
