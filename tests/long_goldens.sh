@@ -37,6 +37,8 @@ done
 # shellcheck disable=SC2086
 "$PYTHON3" "$top/tests/bf16.py" "$MOEBATCH" "$top/tests/mpirun.sh" "$top/tests/data" "$work" $models >>"$work/lines" || failed=1
 for m in mixtral_a deepseekv3_b dbrx_a llama_a; do
+    # shellcheck disable=SC2086
+    printf '%s\n' $models | grep -qx $m || continue
     "$PYTHON3" "$top/tests/contract.py" "$MOEBATCH" "$top/tests/data/models/$m" "$work" >>"$work/lines" || failed=1
 done
 "$PYTHON3" "$top/tests/golden_table.py" "$work/lines"

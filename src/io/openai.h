@@ -18,6 +18,6 @@ struct mb_openai_options {
  * `error` says so and there is no response. Errors: MB_NO_MEMORY, MB_BUG (no JSON: a text that is no UTF-8). */
 enum mb_status mb_openai_line(const struct mb_openai_options *o, const struct mb_record *r, int32_t n, struct mb_bytes *out);
 
-/* The lines of complete results into a new file (MB_INPUT, logged, if it exists). Memory: the rows of one request. */
+/* The lines of complete results, which keep no adapters, into a new file (MB_INPUT, logged, if it exists). Memory: the rows of one request. */
 enum mb_status mb_openai_late(const char *results, const char *path, const struct mb_openai_options *o);
 #endif
