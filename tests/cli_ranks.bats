@@ -117,3 +117,18 @@ mended() {
         mended --resume --save-routing
     done
 }
+
+@test "a rank that has no memory while all write the results: nobody waits in HDF5" {
+    shim
+    requests 4 2
+    "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/want.h5" --overwrite --save-routing
+    for at in 1 20 45; do # the first dataset of numbers, one in the middle, behind them
+        rm -rf "$work"/r.h5* "$work"/hits.*
+        faulty 3 FAIL_RANK=2 FAIL_KIND=alloc FAIL_AFTER=assembling FAIL_AT=$at -- --save-routing --deadline 50
+        grep alloc "$work/hits.2"
+        [ $code -eq 75 ]
+        grep "rank 2: error: no memory" "$work/log"
+        nobody_waited
+        mended --resume --save-routing
+    done
+}

@@ -5,6 +5,7 @@
  *   thread  pthread_create of a function of the program                                    EAGAIN
  * FAIL_AT 0: all kinds are counted, nothing fails; FAIL_RANK may be "all".
  * With FAIL_SIGNAL the signal of this number is raised instead of a failure (with FAIL_ON, what follows fails).
+ * With FAIL_AFTER nothing fails or is counted before this rank has opened a file whose path contains it.
  * FAIL_LOG.RANK gets a line for each failure (its number, what failed, the caller's offset in the program or the path), and at
  * the end "count KIND N". */
 #define _GNU_SOURCE
@@ -39,7 +40,8 @@ static struct {
     bool on, sticky;
     int signal;
     long at;
-    const char *kind, *paths;
+    const char *kind, *paths, *after;
+    atomic_bool before; /* FAIL_AFTER has not been opened */
     char log[PATH_MAX];
     uintptr_t base, begin, end; /* the program in memory */
     atomic_long seen[KINDS];
@@ -83,6 +85,8 @@ __attribute__((constructor)) static void start(void)
     rank = rank != NULL ? rank : "0";
     shim.kind = getenv("FAIL_KIND");
     shim.paths = getenv("FAIL_PATH");
+    shim.after = getenv("FAIL_AFTER");
+    shim.before = shim.after != NULL;
     shim.sticky = getenv("FAIL_ON") != NULL;
     shim.signal = getenv("FAIL_SIGNAL") != NULL ? atoi(getenv("FAIL_SIGNAL")) : 0;
     if (want == NULL || at == NULL || (shim.kind == NULL && atol(at) > 0) || (strcmp(want, rank) != 0 && strcmp(want, "all") != 0))
@@ -104,6 +108,8 @@ __attribute__((destructor)) static void end(void)
 /* Whether this operation fails; errno is then set. */
 static bool fails(enum kind kind, const char *what, const void *from, const char *path)
 {
+    if (shim.before)
+        return false;
     long n = atomic_fetch_add(&shim.seen[kind], 1) + 1;
     if (shim.at == 0 || strcmp(names[kind], shim.kind) != 0)
         return false;
@@ -231,6 +237,8 @@ typedef int (*thread_f)(pthread_t *, const pthread_attr_t *, void *(*)(void *), 
         va_start(ap, flags);                                                                                           \
         mode_t mode = va_arg(ap, mode_t);                                                                              \
         va_end(ap);                                                                                                    \
+        if (shim.on && shim.before && strstr(path, shim.after) != NULL)                                                \
+            shim.before = false;                                                                                       \
         if ((flags & O_ACCMODE) == O_RDONLY && fails_path(READ, "open", path))                                       \
             return -1;                                                                                                 \
         return REAL(open_f, name)(path, flags, mode);                                                                  \

@@ -230,8 +230,10 @@ enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_h5 *h)
     struct mb_h5_set *sets[COLUMNS] = {NULL};
     struct mb_batch b = {0};
     enum mb_status st = MB_OK;
-    for (size_t c = 0; c < COLUMNS && st == MB_OK; c++)
-        st = make(a, h, &columns[c], &sets[c]);
+    for (size_t c = 0; c < COLUMNS && (st == MB_OK || a->owners > 1); c++) { /* a collective call of each rank for each of them */
+        enum mb_status made = make(a, h, &columns[c], &sets[c]);
+        st = st == MB_OK ? made : st;
+    }
     st = mb_group_agree(&a->g, st, "making datasets");
     for (bool more = true; st == MB_OK && more;)
         st = one_round(a, &b, sets, &more);

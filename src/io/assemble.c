@@ -23,10 +23,11 @@ static enum mb_status write_numbers(struct mb_asm *a, const char *tmp)
 {
     struct mb_h5 *h = NULL;
     bool serial = a->owners == 1;
-    enum mb_status st = MB_OK;
+    enum mb_status st = serial && a->g.rank != 0 ? MB_OK : mb_h5_new(tmp, &h);
+    st = mb_group_agree(&a->g, st, "creating the results"); /* what comes is collective inside HDF5 */
     mb_group_watch(&a->g, "creating the results (HDF5)");
-    if (!serial || a->g.rank == 0)
-        st = mb_h5_create(tmp, serial ? NULL : mb_comm_mpi(a->g.comm), &h);
+    if (st == MB_OK && h != NULL)
+        st = mb_h5_begin(h, serial ? NULL : mb_comm_mpi(a->g.comm));
     mb_group_watch_end(&a->g);
     st = mb_group_agree(&a->g, st, "creating the results");
     if (st == MB_OK)

@@ -133,24 +133,33 @@ static void file_free(struct mb_h5 *h)
     free(h);
 }
 
-enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **out)
+enum mb_status mb_h5_new(const char *path, struct mb_h5 **out)
 {
-    struct mb_h5 *h = NULL;
-    MB_TRY(file_new(path, &h));
+    return file_new(path, out);
+}
+
+enum mb_status mb_h5_begin(struct mb_h5 *h, const void *comm)
+{
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     h->collective = comm != NULL;
 #ifdef H5_HAVE_PARALLEL
     if (comm != NULL)
         H5Pset_fapl_mpio(access, (MPI_Comm)(uintptr_t)comm, MPI_INFO_NULL); /* Open MPI's handle is a pointer */
 #endif
-    h->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    h->id = H5Fcreate(h->path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     H5Pclose(access);
-    if (h->id >= 0) {
+    return h->id >= 0 ? MB_OK : mb_h5_failed(h, "", "cannot create", true);
+}
+
+enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **out)
+{
+    struct mb_h5 *h = NULL;
+    MB_TRY(mb_h5_new(path, &h));
+    enum mb_status st = mb_h5_begin(h, comm);
+    if (st == MB_OK)
         *out = h;
-        return MB_OK;
-    }
-    enum mb_status st = mb_h5_failed(h, "", "cannot create", true);
-    file_free(h);
+    else
+        file_free(h);
     return st;
 }
 
@@ -172,7 +181,7 @@ enum mb_status mb_h5_close(struct mb_h5 *h)
 {
     if (h == NULL)
         return MB_OK;
-    enum mb_status st = H5Fclose(h->id) < 0 ? mb_h5_failed(h, "", "closing", true) : MB_OK;
+    enum mb_status st = h->id >= 0 && H5Fclose(h->id) < 0 ? mb_h5_failed(h, "", "closing", true) : MB_OK;
     file_free(h);
     return st;
 }
@@ -235,23 +244,30 @@ enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type typ
 {
     struct mb_h5_set *s = NULL;
     hsize_t size[MB_H5_MAX_RANK] = {0};
-    MB_TRY(set_new(h, path, type, rank, &s));
+    enum mb_status st = set_new(h, path, type, rank, &s); /* a rank that fails here must not keep the others waiting below */
     for (int i = 0; i < rank; i++)
-        size[i] = s->dims[i] = dims[i];
+        size[i] = dims[i];
     hid_t t = type_of(type), space = space_of(rank, size), create = layout_of(rank, size, chunk);
     hid_t link = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(link, 1);
-    s->id = H5Dcreate2(h->id, path, t, space, link, create, H5P_DEFAULT);
-    enum mb_status st = s->id < 0 ? mb_h5_failed(h, path, "cannot make this dataset", true) : MB_OK;
+    hid_t id = st == MB_OK || h->collective ? H5Dcreate2(h->id, path, t, space, link, create, H5P_DEFAULT) : -1;
+    if (st == MB_OK && id < 0)
+        st = mb_h5_failed(h, path, "cannot make this dataset", true);
     H5Pclose(link);
     H5Pclose(create);
     H5Sclose(space);
     H5Tclose(t);
-    if (st != MB_OK)
+    if (st != MB_OK) {
+        if (id >= 0)
+            H5Dclose(id);
         mb_h5_set_close(s);
-    else
-        *out = s;
-    return st;
+        return st;
+    }
+    s->id = id;
+    for (int i = 0; i < rank; i++)
+        s->dims[i] = dims[i];
+    *out = s;
+    return MB_OK;
 }
 
 bool mb_h5_has(struct mb_h5 *h, const char *path)

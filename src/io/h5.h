@@ -37,7 +37,11 @@ struct mb_h5_set { /* an open dataset; read only for others */
  * would be that of the crash. */
 void mb_h5_init(void);
 
-/* comm: an MPI_Comm (mb_comm_mpi), or NULL. Replaces what is there. */
+/* Creating in two steps, so that ranks can agree between them: mb_h5_new allocates (Local); mb_h5_begin creates the file, replacing
+ * what is there. comm: an MPI_Comm (mb_comm_mpi), over which it is then collective, or NULL. mb_h5_close takes h after either. */
+enum mb_status mb_h5_new(const char *path, struct mb_h5 **out);
+enum mb_status mb_h5_begin(struct mb_h5 *h, const void *comm);
+/* Both at once. */
 enum mb_status mb_h5_create(const char *path, const void *comm, struct mb_h5 **out);
 enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out);
 /* Flushes and closes; every dataset must be closed. NULL ok. */
