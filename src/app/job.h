@@ -62,7 +62,7 @@ struct mb_job_state {
     struct mb_report report;
     double t_start, t_engine, t_run, load_seconds;
     int64_t resident; /* memory of the process before the engine */
-    double last_tick, last_status, last_newest;
+    double last_tick, last_status, last_newest, last_kept;
     bool stop_told; /* a stop was asked for, and the others know or will from rank 0 */
     struct mb_tick_msg *ticks; /* rank 0: [size] */
     int64_t *scratch;          /* rank 0: [size] */
@@ -101,6 +101,8 @@ void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_cod
 /* What `moebatch assemble` will say of a run that was killed. Rank 0; Local. */
 enum mb_status mb_job_save_provenance(const struct mb_job_state *j);
 enum mb_status mb_job_gather(struct mb_job_state *j);
+/* Own counters into the run's directory, for a run that goes on. quiet: no word where that fails. Local. */
+void mb_job_keep_counts(const struct mb_job_state *j, bool quiet);
 /* The same of this rank alone, where the others can't be asked. Local. */
 void mb_job_own_counts(struct mb_job_state *j);
 /* The counts of all ranks at the end, however it came: for the result block and status.json. engine may be NULL. Collective. */

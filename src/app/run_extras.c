@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "config.h"
+#include "io/counts.h"
 
 /* One rank's share, flat. */
 struct report_msg {
@@ -167,7 +168,7 @@ enum mb_status mb_job_save_provenance(const struct mb_job_state *j)
     enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : provenance(&x, j);
 
     if (st == MB_OK)
-        st = mb_extras_save(&x, path);
+        st = mb_extras_save(&x, path, 0);
     mb_extras_fini(&x);
     free(path);
     return st;
@@ -411,6 +412,39 @@ static enum mb_status sum_on_demand(struct mb_job_state *j)
     return mb_comm_agree(j->app.comm, st, "counts of experts");
 }
 
+/* This rank's counters alone, as one of one rank. */
+static enum mb_status own_extras(const struct mb_job_state *j, struct mb_extras *x)
+{
+    struct report_msg mine;
+    const int64_t *rows = mb_engine_layer_rows(j->app.engine), *zero = mb_engine_zero(j->app.engine);
+    uint64_t dims[2] = {1, (uint64_t)j->app.model->moe_layers};
+
+    fill_msg(j, &mine);
+    MB_TRY(per_rank(x, &mine, 1));
+    MB_TRY(memory(x, &mine, 1));
+    MB_TRY(traffic(x, &mine, 1));
+    MB_TRY(usage(x, j, mb_engine_usage(j->app.engine)));
+    if (rows != NULL)
+        MB_TRY(mb_extras_put(x, "/physical/layer_rows", MB_H5_I64, 2, dims, rows, "rows"));
+    return j->app.plan->cache != NULL && zero != NULL ? on_demand(x, j, zero) : MB_OK;
+}
+
+void mb_job_keep_counts(const struct mb_job_state *j, bool quiet)
+{
+    struct mb_extras x = {0};
+
+    if (j->app.engine != NULL && j->dir != NULL && j->dir->run != NULL && own_extras(j, &x) == MB_OK)
+        mb_counts_save(&x, j->dir->run, j->app.rank, quiet);
+    mb_extras_fini(&x);
+}
+
+/* What earlier runs of this job counted goes to what this one did. */
+static enum mb_status add_earlier(void *arg)
+{
+    struct mb_job_state *j = arg;
+    return mb_counts_add_runs(&j->extras, j->dir->dir, j->dir->number);
+}
+
 static enum mb_status extras_of(struct mb_job_state *j, const struct report_msg *all, const int64_t *sum)
 {
     uint64_t n = (uint64_t)j->app.size;
@@ -448,10 +482,12 @@ enum mb_status mb_job_gather(struct mb_job_state *j)
         st = extras_of(j, all, sum);
     }
     st = mb_comm_agree(j->app.comm, st, "gathering counters");
-        if (st == MB_OK)
+    if (st == MB_OK)
         st = layer_rows(j);
     if (st == MB_OK)
         st = sum_on_demand(j);
+    if (st == MB_OK)
+        st = mb_comm_alone(j->app.comm, j->app.rank == 0, add_earlier, j, "counters of earlier runs");
     free(all);
     free(sum);
     return mb_comm_agree(j->app.comm, st, "gathering counters");

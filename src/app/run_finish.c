@@ -161,6 +161,7 @@ static _Noreturn void end_alone(struct mb_job_state *j, enum mb_status st)
 
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code)
 {
+    mb_job_keep_counts(j, false);
     if (j->app.engine != NULL && !mb_engine_agreed(j->app.engine))
         end_alone(j, st);
     enum mb_status sync = mb_journal_sync_now(j->journal);

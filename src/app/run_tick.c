@@ -7,6 +7,7 @@
 
 #define TICK_SECONDS 1.0
 #define NEWEST_SECONDS 5.0
+#define COUNTS_SECONDS 10.0
 
 void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out)
 {
@@ -149,6 +150,10 @@ enum mb_status mb_job_tick(void *arg)
     if (now - j->last_tick < TICK_SECONDS)
         return MB_OK;
     j->last_tick = now;
+    if (now - j->last_kept >= COUNTS_SECONDS) {
+        j->last_kept = now;
+        mb_job_keep_counts(j, true);
+    }
     if (j->app.rank == 0)
         return tick_first(j, now);
     struct mb_tick_msg msg;

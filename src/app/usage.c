@@ -18,12 +18,17 @@ static enum mb_status read_set(const struct mb_app *a, struct mb_h5_set *s, int6
                         "results of this model",
                         a->conf->expert_usage, (unsigned long long)s->dims[0], (unsigned long long)s->dims[1],
                         (unsigned long long)layers, (unsigned long long)experts);
+    int64_t most = 0;
     MB_TRY(mb_h5_read(s, start, s->dims, usage));
     for (uint64_t i = 0; i < layers * experts; i++) {
+        most = usage[i] > most ? usage[i] : most;
         if (usage[i] < 0)
             return mb_error(MB_INPUT, "--expert-usage %s: " USAGE " has a negative number of rows",
                             a->conf->expert_usage);
     }
+    if (most == 0)
+        return mb_error(MB_INPUT, "--expert-usage %s: " USAGE " has counted no row: give results of a job that computed some",
+                        a->conf->expert_usage);
     return MB_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/publish.h"
 #include "io/assemble.h"
+#include "io/counts.h"
 #include "io/job_info.h"
 #include "io/life.h"
 #include "io/pending.h"
@@ -12,7 +13,7 @@
 #include "io/tools.h"
 #include "text/tokenizer.h"
 
-/* What the newest run knew about itself when it started. */
+/* What the newest run knew about itself when it started, and what all runs counted. */
 static enum mb_status load_extras(const struct mb_rundir *d, int32_t run, struct mb_extras *x)
 {
     char *dir = mb_run_path(d->dir, run), *path = dir == NULL ? NULL : mb_path_join(dir, MB_RUNDIR_EXTRAS);
@@ -20,6 +21,8 @@ static enum mb_status load_extras(const struct mb_rundir *d, int32_t run, struct
     char *all = mb_rundir_incarnations(d->dir);
     if (st == MB_OK)
         st = mb_extras_text(x, "/provenance/incarnations", all);
+    if (st == MB_OK)
+        st = mb_counts_add_runs(x, d->dir, 0);
     free(all);
     free(path);
     free(dir);

@@ -137,7 +137,7 @@ static void put_string(struct mb_wire_out *o, const char *s)
         mb_wire_put(o, s, (size_t)n + 1);
 }
 
-enum mb_status mb_extras_save(const struct mb_extras *x, const char *path)
+enum mb_status mb_extras_save(const struct mb_extras *x, const char *path, unsigned flags)
 {
     struct mb_bytes b = {0};
     struct mb_wire_out o = {&b, MB_OK};
@@ -157,7 +157,7 @@ enum mb_status mb_extras_save(const struct mb_extras *x, const char *path)
     if (o.st == MB_OK) {
         uint64_t hash = mb_hash64(b.data + 8, b.len - 8);
         memcpy(b.data, &hash, sizeof hash);
-        o.st = mb_publish_bytes(path, b.data, b.len, 0);
+        o.st = mb_publish_bytes(path, b.data, b.len, flags);
     }
     mb_bytes_fini(&b);
     return o.st;

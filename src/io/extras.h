@@ -32,8 +32,8 @@ enum mb_status mb_extras_f64(struct mb_extras *x, const char *path, double value
 /* Entries of `more` replace and add. */
 enum mb_status mb_extras_merge(struct mb_extras *x, const struct mb_extras *more);
 
-/* One file (replaced atomically, fsynced). load: a file that is not there gives no entries; MB_CORRUPT if it is damaged. */
-enum mb_status mb_extras_save(const struct mb_extras *x, const char *path);
+/* One file (replaced atomically, fsynced; flags: MB_PUBLISH_... or 0). load: a file that is not there gives no entries; MB_CORRUPT if it is damaged. */
+enum mb_status mb_extras_save(const struct mb_extras *x, const char *path, unsigned flags);
 enum mb_status mb_extras_load(struct mb_extras *x, const char *path);
 
 /* Writes them all. Serial file. */

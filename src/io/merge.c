@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "io/asm.h"
+#include "io/counts.h"
 #include "io/life.h"
 #include "io/results.h"
 #include "io/tools.h"
@@ -202,6 +203,8 @@ static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
         paths[i] = m->s[i].path;
     if (st == MB_OK)
         st = mb_extras_texts(x, "/provenance/merged_from", (uint64_t)m->n, paths);
+    for (int i = 0; i < m->n && st == MB_OK; i++)
+        st = mb_counts_add_results(x, m->s[i].path);
     for (size_t i = 0; i < sizeof keep / sizeof keep[0] && st == MB_OK; i++) {
         char path[64], *text = NULL;
         snprintf(path, sizeof path, "/provenance/%s", keep[i]);
