@@ -123,3 +123,38 @@ PY
     "$MOEBATCH" inspect --check "$work/m.h5"
     [ "$(digest "$work/m.h5")" = "$(digest "$work/whole.h5")" ]
 }
+
+@test "every dataset has a long name, a unit, named axes with scales; merged parts too" {
+    few
+    job 1 a.h5 --save-routing --save-logits=last --save-hidden
+    job 3 z.h5 --zero-inference 50
+    job 1 p1.h5 --shard 1/2 --save-routing
+    job 2 p2.h5 --shard 2/2 --save-routing
+    "$MOEBATCH" merge -o "$work/m.h5" "$work/p1.h5" "$work/p2.h5"
+    "$PYTHON3" - "$work" <<'PY'
+import h5py, sys
+bad, seen = [], set()
+for name in "azm":
+    f = h5py.File(f"{sys.argv[1]}/{name}.h5")
+
+    def look(path, d):
+        if not isinstance(d, h5py.Dataset):
+            return
+        seen.add(path)
+        if not d.attrs.get("long_name") or d.attrs.get("units") is None:
+            bad.append((name, path, "name or unit"))
+        for i, dim in enumerate(d.dims):
+            if h5py.h5ds.is_scale(d.id):
+                continue
+            good = dim.label and list(dim.keys()) == [dim.label] and dim[0].shape == (d.shape[i],)
+            if not good:
+                bad.append((name, path, i, dim.label, list(dim.keys())))
+
+    f.visititems(look)
+    assert f["tokens/output_logprobs"].attrs["units"] == "nat" and f["requests/text"].dims[0][0].name == "/requests/id"
+assert not bad, bad
+for path in ("hidden", "logits", "physical/experts_on_demand", "physical/part-0001/rows", "metrics/part-0002/expert_usage",
+             "provenance/part-0002/host", "metrics/seconds", "metrics/expert_usage"):
+    assert path in seen, path
+PY
+}

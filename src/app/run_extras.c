@@ -423,6 +423,7 @@ static enum mb_status own_extras(const struct mb_job_state *j, struct mb_extras 
     MB_TRY(per_rank(x, &mine, 1));
     MB_TRY(memory(x, &mine, 1));
     MB_TRY(traffic(x, &mine, 1));
+    MB_TRY(times(x, &mine, 1));
     MB_TRY(usage(x, j, mb_engine_usage(j->app.engine)));
     if (rows != NULL)
         MB_TRY(mb_extras_put(x, "/physical/layer_rows", MB_H5_I64, 2, dims, rows, "rows"));

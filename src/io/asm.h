@@ -59,7 +59,7 @@ enum mb_status mb_asm_bulk(struct mb_asm *a, struct mb_h5 *h);
 enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h);
 /* --openai-output: owners make lines, one owner after the other, rank 0 writes them into a->openai_file. Collective over a->g. */
 enum mb_status mb_asm_openai(struct mb_asm *a);
-/* Scales, labels, units, root attributes, extras. Rank 0, serial file. */
+/* Scales that have values, root attributes, extras. Rank 0, serial file. */
 enum mb_status mb_asm_finish(struct mb_asm *a, struct mb_h5 *h, uint64_t input_lines, const struct mb_identity *identity,
                              const struct mb_extras *extras);
 /* Where a file of results goes. */

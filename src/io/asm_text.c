@@ -108,59 +108,7 @@ enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h)
     return st;
 }
 
-/* ---------------------------------------------------------------- what makes it readable */
-static const struct {
-    const char *path, *unit;
-    const char *dims[3];
-} described[] = {
-    {"/requests/line", NULL, {"request"}},
-    {"/requests/choice", NULL, {"request"}},
-    {"/requests/kind", NULL, {"request"}},
-    {"/requests/status", NULL, {"request"}},
-    {"/requests/finish_reason", NULL, {"request"}},
-    {"/requests/error", NULL, {"request"}},
-    {"/requests/logprob_sum", "nat", {"request"}},
-    {"/requests/is_greedy", NULL, {"request"}},
-    {"/requests/text", NULL, {"request"}},
-    {"/timing/queue", "s", {"request"}},
-    {"/timing/ttft", "s", {"request"}},
-    {"/timing/tpot", "s", {"request"}},
-    {"/timing/end_to_end", "s", {"request"}},
-    {"/tokens/prompt_offsets", NULL, {"request boundary"}},
-    {"/tokens/prompt_ids", NULL, {"prompt token"}},
-    {"/tokens/prompt_logprobs", "nat", {"prompt token"}},
-    {"/tokens/output_offsets", NULL, {"request boundary"}},
-    {"/tokens/output_ids", NULL, {"output token"}},
-    {"/tokens/output_logprobs", "nat", {"output token"}},
-    {"/tokens/top_ids", NULL, {"output token", "candidate"}},
-    {"/tokens/top_logprobs", "nat", {"output token", "candidate"}},
-    {"/rows/offsets", NULL, {"request boundary"}},
-    {"/routing/experts", NULL, {"MoE layer", "row", "choice of expert"}},
-    {"/routing/weights", NULL, {"MoE layer", "row", "choice of expert"}},
-    {"/physical/rank", NULL, {"MoE layer", "row", "choice of expert"}},
-    {"/logits", NULL, {"row", "token id"}},
-    {"/hidden", NULL, {"row", "layer", "channel"}},
-    {"/mtp/logits", NULL, {"row", "token id"}},
-};
-
-static enum mb_status describe(struct mb_h5 *h)
-{
-    for (size_t i = 0; i < sizeof described / sizeof *described; i++) {
-        const char *path = described[i].path;
-        if (!mb_h5_has(h, path))
-            continue;
-        if (described[i].unit != NULL)
-            MB_TRY(mb_h5_attr_text(h, path, "units", described[i].unit));
-        for (int d = 0; d < 3 && described[i].dims[d] != NULL; d++)
-            MB_TRY(mb_h5_label(h, path, d, described[i].dims[d]));
-        if (strcmp(described[i].dims[0], "request") == 0)
-            MB_TRY(mb_h5_attach(h, path, 0, "/requests/id"));
-        else if (strcmp(described[i].dims[0], "MoE layer") == 0)
-            MB_TRY(mb_h5_attach(h, path, 0, "/routing/layers"));
-    }
-    return MB_OK;
-}
-
+/* ---------------------------------------------------------------- what belongs to the file */
 static enum mb_status write_identity(struct mb_h5 *h, const struct mb_identity *identity)
 {
     json_t *v = identity == NULL ? NULL : mb_identity_json(identity);
@@ -196,7 +144,6 @@ enum mb_status mb_asm_finish(struct mb_asm *a, struct mb_h5 *h, uint64_t input_l
     }
     if (a->shape->logits)
         MB_TRY(mb_h5_attr_i64(h, "/logits", "last", a->shape->logits_last));
-    MB_TRY(describe(h));
     MB_TRY(write_identity(h, identity));
     return extras == NULL ? MB_OK : mb_extras_write(extras, h);
 }

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/publish.h"
 #include "io/asm.h"
+#include "io/describe.h"
 #include "io/seal.h"
 
 #define ROUND_BYTES ((uint64_t)16 << 20)
@@ -136,6 +137,8 @@ static enum mb_status write_whole(struct mb_asm *a, const char *tmp, uint64_t in
         st = mb_asm_finish(a, h, input_lines, identity, extras);
     if (st == MB_OK && first && a->more != NULL)
         st = a->more(a->more_arg, h);
+    if (st == MB_OK && first)
+        st = mb_describe(h);
     enum mb_status closed = mb_h5_close(h);
     st = mb_group_agree(&a->g, st != MB_OK ? st : closed, "strings of the results");
     if (st == MB_OK && a->openai != NULL)

@@ -14,7 +14,7 @@
 #define MOST_RANKS 1000000 /* more than any job */
 #define USAGE "/metrics/expert_usage"
 
-/* Integers of /metrics and /physical are sums by rank, but for these. */
+/* Counts and seconds of /metrics and /physical are sums by rank, but for these. */
 static const struct {
     const char *path;
     bool whole, most; /* whole: no axis of ranks; most: the largest of all runs */
@@ -51,16 +51,29 @@ static const struct mb_extra *find(const struct mb_extras *x, const char *path)
 /* Whether b can be added to a: the same axes, but for the first of what is by rank. */
 static bool fits(const struct mb_extra *a, const struct mb_extra *b, bool whole)
 {
-    bool same = a->type == MB_H5_I64 && b->type == MB_H5_I64 && a->rank == b->rank && a->rank > 0;
+    bool same = a->type == b->type && a->rank == b->rank && a->rank > 0;
     for (int i = whole ? 0 : 1; same && i < a->rank; i++)
         same = a->dims[i] == b->dims[i];
     return same;
 }
 
-static void add_values(int64_t *to, const int64_t *v, uint64_t n, bool most)
+static bool counted(const struct mb_extra *e)
 {
-    for (uint64_t i = 0; i < n; i++)
-        to[i] = most ? (v[i] > to[i] ? v[i] : to[i]) : (int64_t)((uint64_t)to[i] + (uint64_t)v[i]);
+    return e->type == MB_H5_I64 || e->type == MB_H5_F64;
+}
+
+static void add_values(enum mb_h5_type type, void *to, const void *from, uint64_t n, bool most)
+{
+    int64_t *sum = to;
+    const int64_t *v = from;
+    double *seconds = to;
+    const double *more = from;
+    for (uint64_t i = 0; i < n; i++) {
+        if (type == MB_H5_F64)
+            seconds[i] += more[i];
+        else
+            sum[i] = most ? (v[i] > sum[i] ? v[i] : sum[i]) : (int64_t)((uint64_t)sum[i] + (uint64_t)v[i]);
+    }
 }
 
 static enum mb_status add_one(struct mb_extras *to, const struct mb_extra *e, uint64_t rank)
@@ -69,8 +82,7 @@ static enum mb_status add_one(struct mb_extras *to, const struct mb_extra *e, ui
     bool whole, most;
     uint64_t dims[MB_H5_MAX_RANK], at = 0, n = e->bytes / sizeof(int64_t), all = n;
     rule_of(e->path, &whole, &most);
-    if (e->type != MB_H5_I64 || e->rank < 1 || (old != NULL && !fits(old, e, whole)) ||
-        (!whole && e->dims[0] == 0))
+    if (!counted(e) || e->rank < 1 || (old != NULL && !fits(old, e, whole)) || (!whole && e->dims[0] == 0))
         return mb_error(MB_CORRUPT, "%s: counts of two runs do not have the same shape", e->path);
     memcpy(dims, e->dims, sizeof dims);
     if (!whole) {
@@ -86,8 +98,8 @@ static enum mb_status add_one(struct mb_extras *to, const struct mb_extra *e, ui
         return mb_error(MB_NO_MEMORY, "no memory for %s", e->path);
     if (old != NULL && old->bytes > 0)
         memcpy(sum, old->data, old->bytes);
-    add_values(sum + at, (const int64_t *)(const void *)e->data, n, most);
-    enum mb_status st = mb_extras_put(to, e->path, MB_H5_I64, e->rank, dims, sum, e->unit);
+    add_values(e->type, sum + at, e->data, n, most);
+    enum mb_status st = mb_extras_put(to, e->path, e->type, e->rank, dims, sum, e->unit);
     free(sum);
     return st;
 }
@@ -97,7 +109,7 @@ enum mb_status mb_counts_add(struct mb_extras *to, const struct mb_extras *from,
     for (int32_t i = 0; i < from->n; i++) {
         const struct mb_extra *e = &from->v[i];
         struct mb_extras one = {(struct mb_extra *)(uintptr_t)e, 1, 1};
-        if (e->type == MB_H5_I64)
+        if (counted(e))
             MB_TRY(add_one(to, e, rank));
         else if (find(to, e->path) == NULL)
             MB_TRY(mb_extras_merge(to, &one));

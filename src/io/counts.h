@@ -9,7 +9,7 @@
  * that. */
 void mb_counts_save(const struct mb_extras *own, const char *run, int rank, bool quiet);
 
-/* Adds integers of `from` to those of the same path: usage of experts and experts on demand as they are, all
+/* Adds integers and seconds of `from` to those of the same path: usage of experts and experts on demand as they are, all
  * others to the row of `rank` (and following ones), which the axis of ranks grows to; peaks: the larger one.
  * Names and the like are taken over where `to` has none. Errors: MB_CORRUPT for shapes that don't fit,
  * MB_NO_MEMORY. */

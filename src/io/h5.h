@@ -74,7 +74,7 @@ enum mb_status mb_h5_copy(struct mb_h5 *from, const char *path, struct mb_h5 *to
 enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const char *skip, struct mb_h5 *to,
                                   const char *new_group);
 
-/* Attributes of the object at path ("/" is the file). */
+/* Attributes of the object at path ("/" is the file). Writing replaces. */
 enum mb_status mb_h5_attr_text(struct mb_h5 *h, const char *path, const char *name, const char *value);
 enum mb_status mb_h5_attr_i64(struct mb_h5 *h, const char *path, const char *name, int64_t value);
 /* malloc'd. */
@@ -85,6 +85,10 @@ enum mb_status mb_h5_get_i64(struct mb_h5 *h, const char *path, const char *name
 enum mb_status mb_h5_scale(struct mb_h5 *h, const char *path, const char *name);
 enum mb_status mb_h5_attach(struct mb_h5 *h, const char *path, int dim, const char *scale);
 enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const char *label);
+
+/* A scale of n elements that have no values (and take no room), as netCDF has them; MB_H5_AXES is where they go. */
+enum mb_status mb_h5_axis(struct mb_h5 *h, const char *path, const char *name, uint64_t n);
+enum mb_status mb_h5_group(struct mb_h5 *h, const char *path); /* makes one */
 
 /* Every dataset of the types above in the file, in the order of its paths; links out of the file are not followed. s lives
  * for the call. Serial files. */

@@ -184,3 +184,20 @@ enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const cha
         H5Dclose(d);
     return st;
 }
+
+enum mb_status mb_h5_group(struct mb_h5 *h, const char *path)
+{
+    hid_t g = H5Gcreate2(h->id, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    enum mb_status st = g < 0 ? mb_h5_failed(h, path, "cannot make this group", true) : MB_OK;
+    if (g >= 0)
+        H5Gclose(g);
+    return st;
+}
+
+enum mb_status mb_h5_axis(struct mb_h5 *h, const char *path, const char *name, uint64_t n)
+{
+    struct mb_h5_set *s = NULL;
+    MB_TRY(mb_h5_make(h, path, MB_H5_U8, 1, &n, NULL, &s));
+    mb_h5_set_close(s);
+    return mb_h5_scale(h, path, name);
+}
