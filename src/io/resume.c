@@ -1,9 +1,11 @@
 #include "io/resume.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/fs.h"
 #include "base/hash.h"
@@ -264,6 +266,51 @@ static enum mb_status make_entries(struct mb_resume *r, const char *run_dir, str
     return st;
 }
 
+/* ---------------------------------------------------------------- what earlier runs wrote is on the disk */
+static enum mb_status sync_one(const char *path)
+{
+    struct stat s;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return mb_file_error(errno, path, "open");
+    enum mb_status st = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) ? mb_sync_file(fd, path) : MB_OK;
+    close(fd);
+    return st;
+}
+
+/* A run that was killed left what it had written to the kernel. Its rows are called acknowledged from now on, so they must outlive a
+ * power loss, too. */
+static enum mb_status sync_run(const char *dir, int32_t run)
+{
+    char *path = mb_run_path(dir, run);
+    DIR *d = path == NULL ? NULL : opendir(path);
+    enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : MB_OK;
+
+    for (struct dirent *e = d == NULL ? NULL : readdir(d); e != NULL && st == MB_OK; e = readdir(d)) {
+        char *file = e->d_name[0] == '.' ? NULL : mb_path_join(path, e->d_name);
+        if (file != NULL)
+            st = sync_one(file);
+        free(file);
+    }
+    if (d != NULL)
+        closedir(d);
+    if (st == MB_OK && d != NULL)
+        st = mb_dir_sync(path);
+    free(path);
+    return st;
+}
+
+/* files: ascending by run */
+static enum mb_status sync_runs(const char *dir, const struct mb_jscan_file *files, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (i == 0 || files[i].run != files[i - 1].run)
+            MB_TRY(sync_run(dir, files[i].run));
+    }
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- life and questions */
 enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct mb_identity *identity, uint64_t n_lines,
                               struct mb_mem *mem, struct mb_resume **out)
@@ -279,6 +326,8 @@ enum mb_status mb_resume_fold(const char *dir, const char *run_dir, const struct
     enum mb_status st = r->bits == NULL ? mb_error(MB_NO_MEMORY, "no memory for a bit per line") : MB_OK;
     if (st == MB_OK)
         st = mb_jscan_list(dir, &files, &n);
+    if (st == MB_OK && run_dir != NULL)
+        st = sync_runs(dir, files, n);
     for (int32_t i = 0; i < n && st == MB_OK; i++)
         st = fold_journal(r, dir, files[i], identity);
     if (st == MB_OK)
