@@ -256,6 +256,7 @@ static void test_digest_sees_every_bit(void **state)
         {"/requests/kind", MB_H5_KIND, 1, {0}, true},         {"/requests/finish_reason", MB_H5_FINISH, 1, {0}, true},
         {"/requests/choice", MB_H5_U32, 1, {6}, true},        {"/routing/experts", MB_H5_U16, 3, {1, 30, 1}, true},
         {"/routing/weights", MB_H5_F32, 3, {2, 30, 0}, true}, {"/logits", MB_H5_F32, 2, {17, 4}, true},
+        {"/requests/reply", MB_H5_U8, 1, {3}, false},
         {"/timing/queue", MB_H5_F64, 1, {4}, false},          {"/physical/rank", MB_H5_U16, 3, {1, 30, 1}, false},
     };
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5");

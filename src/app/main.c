@@ -83,6 +83,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_tool_tokenize(c);
     case MB_CMD_CHECK:
         return mb_tool_check(c);
+    case MB_CMD_EXPORT:
+        return mb_tool_export(c);
     case MB_CMD_HELP:
         mb_conf_help(stdout, c->help_for);
         return MB_OK;
@@ -95,8 +97,11 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
 }
 
 /* Commands that write nothing but standard output: who reads no more of it (| head) ends them, as any such program. */
-static bool only_shows(enum mb_command c)
+static bool only_shows(const struct mb_conf *conf)
 {
+    enum mb_command c = conf->command;
+    if (c == MB_CMD_EXPORT)
+        return conf->output[0] == 0 || strcmp(conf->output, "-") == 0;
     return c != MB_CMD_RUN && c != MB_CMD_SCORE && c != MB_CMD_ASSEMBLE && c != MB_CMD_MERGE;
 }
 
@@ -107,7 +112,7 @@ int main(int argc, char **argv)
 
     mb_signals_install();
     enum mb_status st = parse(argc, argv, &conf);
-    if (st == MB_OK && only_shows(conf->command))
+    if (st == MB_OK && only_shows(conf))
         mb_signals_pipe_ends();
     if (st == MB_OK)
         st = find_model(conf);

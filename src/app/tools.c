@@ -114,6 +114,13 @@ enum mb_status mb_tool_merge(const struct mb_conf *c)
     return mb_results_merge((const char *const *)c->args, c->n_args, c->output, c->overwrite);
 }
 
+enum mb_status mb_tool_export(const struct mb_conf *c)
+{
+    struct mb_export_options o = {.results = c->args[0], .format = c->format, .out = c->output, .model = c->model,
+                                  .overwrite = c->overwrite};
+    return mb_export(&o);
+}
+
 /* ---------------------------------------------------------------- check */
 
 /* What a run on this machine would compute with. */

@@ -125,6 +125,8 @@ static void results(FILE *f)
             "xxh3), the file one of all of them (contents), the digest, and digest_tokens, the digest without routing, logits and "
             "hidden states, which is the same for any set of --save options. moebatch inspect --check computes all of them anew "
             "and names what differs.");
+    line(f, "/requests/reply is a sum of 1 (an OpenAI line), 2 (chat), 4 (log-probabilities asked for) and 8 (echo), and the root "
+            "attribute created the time (seconds since 1970) in OpenAI's lines; neither is in the hash.");
     line(f, "While a job runs, RESULTS.h5.d holds its journal and status.json.");
 }
 
@@ -163,6 +165,7 @@ static void examples(FILE *f)
         {"Log-likelihoods:", "moebatch score -m MODEL -i lines.jsonl -o scores.h5"},
         {"After exit 75, on other nodes:", "srun moebatch run -c job.yaml --resume"},
         {"Are two results equal?", "moebatch inspect results.h5 --digest"},
+        {"Results as CSV, packed:", "moebatch export results.h5 --format csv -o results.csv.gz"},
         {"Text to ids:", "echo '\"Hello\"' | moebatch tokenize -m MODEL"},
     };
 

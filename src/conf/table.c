@@ -23,13 +23,15 @@
 const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
-     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE),
+     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT),
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
              "standard input"},
     {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
-     .commands = JOBS | C(MERGE), .help = "results file; while the job runs RESULTS.h5.d holds its journal and status"},
+     .commands = JOBS | C(MERGE) | C(EXPORT),
+     .help = "results file; while the job runs RESULTS.h5.d holds its journal and status. For export: the file of the lines, "
+             "packed by gzip if its name ends in .gz; left out, or -: standard output"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
     {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS | C(ASSEMBLE),
@@ -183,8 +185,8 @@ const struct mb_opt mb_opts[] = {
     /* ---- the job */
     {SWITCH("resume", resume), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "go on with a job that stopped early (exit 75); the number of ranks may differ"},
-    {SWITCH("overwrite", overwrite), .section = MB_SEC_JOB, .commands = JOBS | C(MERGE),
-     .help = "replace RESULTS.h5 and its journal"},
+    {SWITCH("overwrite", overwrite), .section = MB_SEC_JOB, .commands = JOBS | C(MERGE) | C(EXPORT),
+     .help = "replace RESULTS.h5 and its journal; for export: the file of the lines"},
     {SWITCH("takeover", takeover), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "with --resume or --overwrite: go on in the place of a job that still runs, which then stops"},
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
@@ -197,6 +199,9 @@ const struct mb_opt mb_opts[] = {
      .help = "stop in good order after this time, exit 75; 0: no limit"},
 
     /* ---- what to show */
+    {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
+     .help = "jsonl: an object for each row with all its fields; openai: the lines of --openai-output; csv: a record for each row (RFC "
+             "4180), without token ids and log-probabilities of tokens"},
     {SWITCH("digest", digest), .section = MB_SEC_SHOW, .commands = C(INSPECT),
      .help = "print the digest of the results as the last line: equal results have equal digests"},
     {SWITCH("check", check), .section = MB_SEC_SHOW, .commands = C(INSPECT),
@@ -255,6 +260,10 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                       "Checks that a model directory is complete and understood, and what this machine offers: CPUs, memory, "
                       "MPI. Needs no mpirun.",
                       0, 0},
+    [MB_CMD_EXPORT] = {"export", "RESULTS.h5 [--format jsonl|openai|csv] [-o FILE[.gz]] [-m MODEL]", "results as lines of text",
+                       "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
+                       "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
+                       1, 1},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };

@@ -28,6 +28,8 @@ FILL(kind, uint8_t, r->kind)
 FILL(status, uint8_t, r->status)
 FILL(finish, uint8_t, r->finish)
 FILL(greedy, uint8_t, r->is_greedy)
+FILL(reply, uint8_t, (r->openai ? MB_REPLY_OPENAI : 0) | (r->chat ? MB_REPLY_CHAT : 0) |
+                     (r->want_logprobs ? MB_REPLY_LOGPROBS : 0) | (r->echo ? MB_REPLY_ECHO : 0))
 FILL(sum, double, r->logprob_sum)
 FILL(queue, double, r->timing.queue)
 FILL(ttft, double, r->timing.ttft)
@@ -95,6 +97,7 @@ static const struct column columns[] = {
     {"/requests/finish_reason", MB_H5_FINISH, PER_ROW, fill_finish},
     {"/requests/logprob_sum", MB_H5_F64, PER_ROW, fill_sum},
     {"/requests/is_greedy", MB_H5_U8, PER_ROW, fill_greedy},
+    {"/requests/reply", MB_H5_U8, PER_ROW, fill_reply},
     {"/timing/queue", MB_H5_F64, PER_ROW, fill_queue},
     {"/timing/ttft", MB_H5_F64, PER_ROW, fill_ttft},
     {"/timing/tpot", MB_H5_F64, PER_ROW, fill_tpot},

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/wire.h"
 #include "io/asm_batch.h"
@@ -129,6 +130,7 @@ static enum mb_status root_attributes(struct mb_asm *a, struct mb_h5 *h, uint64_
     MB_TRY(mb_h5_attr_i64(h, "/", "input_lines", (int64_t)input_lines));
     MB_TRY(mb_h5_attr_i64(h, "/", "first_line", (int64_t)a->first_line));
     MB_TRY(mb_h5_attr_i64(h, "/", "lines", (int64_t)a->lines));
+    MB_TRY(mb_h5_attr_i64(h, "/", "created", a->openai != NULL ? a->openai->created : (int64_t)mb_utc()));
     return mb_h5_attr_i64(h, "/", "requests", (int64_t)a->requests);
 }
 

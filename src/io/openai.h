@@ -2,6 +2,7 @@
 #ifndef MB_IO_OPENAI_H
 #define MB_IO_OPENAI_H
 #include "base/mem.h"
+#include "io/results.h"
 #include "job/record.h"
 #include "text/tokenizer.h"
 
@@ -18,6 +19,16 @@ struct mb_openai_options {
  * `error` says so and there is no response. Errors: MB_NO_MEMORY, MB_BUG (no JSON: a text that is no UTF-8). */
 enum mb_status mb_openai_line(const struct mb_openai_options *o, const struct mb_record *r, int32_t n, struct mb_bytes *out);
 
-/* The lines of complete results, which keep no adapters, into a new file (MB_INPUT, logged, if it exists). Memory: the rows of one request. */
+/* Where lines go: whole lines, one or more at a time. */
+struct mb_lines {
+    enum mb_status (*put)(void *arg, const void *data, size_t n);
+    void *arg;
+};
+/* The lines of all rows of results, whose path is for messages: those that --openai-output gave, or would have given, with their
+ * time; o->created is not used. MB_INPUT (logged) for results of versions that did not store what lines need. Memory: the rows
+ * of one request. */
+enum mb_status mb_openai_rows(struct mb_results *r, const char *path, const struct mb_openai_options *o, const struct mb_lines *to);
+
+/* The same into a new file (MB_INPUT, logged, if it exists). Results keep no adapters: lines name the model. */
 enum mb_status mb_openai_late(const char *results, const char *path, const struct mb_openai_options *o);
 #endif

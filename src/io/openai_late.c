@@ -1,8 +1,7 @@
-/* --openai-output of results that are complete already: the lines from their rows. */
+/* OpenAI's lines of results that are complete already, from their rows. */
 #include "base/log.h"
 #include "base/publish.h"
 #include "io/openai.h"
-#include "io/results.h"
 
 #define PIECE (1u << 20)
 
@@ -18,13 +17,13 @@ static void forget(struct group *g)
     g->n = 0;
 }
 
-static enum mb_status put_line(struct group *g, const struct mb_openai_options *o, struct mb_publish *p, struct mb_bytes *text,
+static enum mb_status put_line(struct group *g, const struct mb_openai_options *o, const struct mb_lines *to, struct mb_bytes *text,
                                size_t least)
 {
     enum mb_status st = g->n > 0 ? mb_openai_line(o, g->r, g->n, text) : MB_OK;
     forget(g);
     if (st == MB_OK && text->len >= least) {
-        st = mb_publish_write(p, text->data, text->len);
+        st = to->put(to->arg, text->data, text->len);
         text->len = 0;
     }
     return st;
@@ -47,7 +46,7 @@ static enum mb_status add(struct group *g, struct mb_record *rec)
     return MB_OK;
 }
 
-static enum mb_status put_lines(struct mb_results *r, const struct mb_openai_options *o, struct mb_publish *p)
+static enum mb_status put_lines(struct mb_results *r, const struct mb_openai_options *o, const struct mb_lines *to)
 {
     struct group g = {0};
     struct mb_bytes text = {0};
@@ -57,7 +56,7 @@ static enum mb_status put_lines(struct mb_results *r, const struct mb_openai_opt
         struct mb_record rec;
         st = mb_results_row(r, i, &rec);
         if (st == MB_OK && g.n > 0 && g.r[0].line != rec.line)
-            st = put_line(&g, o, p, &text, PIECE);
+            st = put_line(&g, o, to, &text, PIECE);
         else if (st != MB_OK)
             break;
         if (st == MB_OK)
@@ -66,11 +65,26 @@ static enum mb_status put_lines(struct mb_results *r, const struct mb_openai_opt
             mb_record_fini(&rec);
     }
     if (st == MB_OK)
-        st = put_line(&g, o, p, &text, 0);
+        st = put_line(&g, o, to, &text, 0);
     forget(&g);
     mb_free(g.r);
     mb_bytes_fini(&text);
     return st;
+}
+
+enum mb_status mb_openai_rows(struct mb_results *r, const char *path, const struct mb_openai_options *o, const struct mb_lines *to)
+{
+    struct mb_openai_options mine = *o;
+    if (!mb_results_info(r)->replies)
+        return mb_error(MB_INPUT, "%s does not say in which form its requests came (/requests/reply), so that OpenAI's lines can't be "
+                                  "made of it: an older version wrote it", path);
+    MB_TRY(mb_results_created(r, &mine.created));
+    return put_lines(r, &mine, to);
+}
+
+static enum mb_status put_file(void *arg, const void *data, size_t n)
+{
+    return mb_publish_write(arg, data, n);
 }
 
 enum mb_status mb_openai_late(const char *results, const char *path, const struct mb_openai_options *o)
@@ -79,12 +93,14 @@ enum mb_status mb_openai_late(const char *results, const char *path, const struc
     struct mb_publish *p = NULL;
     MB_TRY(mb_results_open(results, &r));
     enum mb_status st = mb_publish_open(path, NULL, MB_PUBLISH_NEW, &p);
-    if (st == MB_OK)
-        st = put_lines(r, o, p);
-    if (st == MB_OK)
-        st = mb_publish_commit(p, NULL, NULL);
-    else
-        mb_publish_drop(p);
+    if (st == MB_OK) {
+        struct mb_lines to = {put_file, p};
+        st = mb_openai_rows(r, results, o, &to);
+        if (st == MB_OK)
+            st = mb_publish_commit(p, NULL, NULL);
+        else
+            mb_publish_drop(p);
+    }
     mb_results_close(r);
     return st;
 }

@@ -37,6 +37,7 @@ enum column {
     LOGITS,
     HIDDEN,
     MTP,
+    REPLY,
     COLUMNS
 };
 static const struct {
@@ -73,6 +74,7 @@ static const struct {
     [LOGITS] = {"/logits", MB_H5_F32, 2, 0},
     [HIDDEN] = {"/hidden", MB_H5_F32, 3, 0},
     [MTP] = {"/mtp/logits", MB_H5_F32, 2, 0},
+    [REPLY] = {"/requests/reply", MB_H5_U8, 1, 0},
 };
 static const enum column bulk_column[MB_BULK_COUNT] = {
     [MB_BULK_EXPERTS] = EXPERTS, [MB_BULK_WEIGHTS] = WEIGHTS, [MB_BULK_PHYSICAL] = PHYSICAL,
@@ -170,6 +172,9 @@ static enum mb_status check_optional(struct mb_results *r)
             return wrong_shape(r, c);
     }
     f->physical = r->c[PHYSICAL].set != NULL;
+    f->replies = r->c[REPLY].set != NULL;
+    if (f->replies && dim(r, REPLY, 0) != f->rows)
+        return wrong_shape(r, REPLY);
     f->vocab = dim(r, LOGITS, 1);
     f->mtp_vocab = dim(r, MTP, 1);
     f->hidden_layers = dim(r, HIDDEN, 1);
@@ -312,6 +317,19 @@ static enum mb_status top(struct mb_results *r, uint64_t from, uint64_t n, struc
     return MB_OK;
 }
 
+static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    uint8_t v = 0;
+    if (!r->info.replies)
+        return MB_OK;
+    MB_TRY(scalar(r, REPLY, i, &v));
+    out->openai = v & MB_REPLY_OPENAI;
+    out->chat = v & MB_REPLY_CHAT;
+    out->want_logprobs = v & MB_REPLY_LOGPROBS;
+    out->echo = v & MB_REPLY_ECHO;
+    return MB_OK;
+}
+
 static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
     uint32_t choice = 0;
@@ -359,6 +377,8 @@ enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record
 {
     struct mb_record rec = {0};
     enum mb_status st = small(r, i, &rec);
+    if (st == MB_OK)
+        st = reply(r, i, &rec);
     if (st == MB_OK)
         st = arrays(r, i, &rec);
     if (st != MB_OK)
@@ -467,6 +487,11 @@ enum mb_status mb_results_provenance(struct mb_results *r, const char *name, cha
         st = mb_error(MB_NO_MEMORY, "%s: no memory for %s", r->path, path);
     mb_h5_free_text(&v, 1);
     return st;
+}
+
+enum mb_status mb_results_created(struct mb_results *r, int64_t *out)
+{
+    return mb_h5_get_i64(r->h, "/", "created", out);
 }
 
 enum mb_status mb_results_probe(const char *path, bool *complete, json_t **identity)

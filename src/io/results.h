@@ -20,6 +20,7 @@ struct mb_results_info {
     uint64_t vocab;                            /* of /logits; 0: not saved */
     bool logits_last;                          /* /logits is [N, V] */
     uint64_t mtp_vocab, hidden_layers, hidden; /* of /mtp/logits, /hidden; 0: not saved */
+    bool replies;                              /* /requests/reply is there: files of old versions have none */
     bool physical;                             /* /physical/rank is there */
 };
 struct mb_results;
@@ -55,6 +56,9 @@ enum mb_status mb_results_copy_extras(struct mb_results *r, struct mb_h5 *to, co
 
 /* A scalar text of /provenance (malloc'd), or NULL if there is none. */
 enum mb_status mb_results_provenance(struct mb_results *r, const char *name, char **out);
+
+/* When the file was made, seconds since 1970: what "created" of its OpenAI lines is. Files that have replies have it. */
+enum mb_status mb_results_created(struct mb_results *r, int64_t *out);
 
 /* Whether path is a complete result, and the identity it was made with (new reference; NULL if it has none).
  * MB_INPUT if it is no results file. */

@@ -14,4 +14,4 @@ libmoebatch_a_SOURCES += src/io/asm_batch.h src/io/asm_batch.c src/io/asm_number
 libmoebatch_a_SOURCES += src/io/digest.h src/io/digest.c
 libmoebatch_a_SOURCES += src/io/tools.h src/io/table.h src/io/table.c src/io/inspect.c
 libmoebatch_a_SOURCES += src/io/job_info.h src/io/job_info.c src/io/status.c src/io/pending.h src/io/pending.c src/io/assemble_tool.c
-libmoebatch_a_SOURCES += src/io/merge.c src/io/unpack.h src/io/unpack.c
+libmoebatch_a_SOURCES += src/io/merge.c src/io/export.c src/io/export_rows.c src/io/export_rows.h src/io/unpack.h src/io/unpack.c

@@ -28,6 +28,16 @@ enum mb_status mb_results_status(FILE *out, const char *path, bool json, int *ex
  * looked for where the job had its model); NULL or "": no. */
 enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, const char *openai);
 
+struct mb_export_options {
+    const char *results, *format; /* format: jsonl, openai, csv */
+    const char *out;              /* "" or "-": standard output; *.gz: packed */
+    const char *model;            /* where the tokenizer is, for openai; "": where the results say */
+    bool overwrite;               /* out may be a file that is there */
+};
+/* The rows of results as text, in their order; memory: the rows of one request. A file appears whole or not at all. Errors:
+ * MB_INPUT if there are no results, or out exists or is they; those of writing. */
+enum mb_status mb_export(const struct mb_export_options *o);
+
 /* Joins the results of all shards of one job into one file whose digest is that of the unsplit job. Errors: MB_INPUT if they
  * are not of one job, or one is missing or unfinished, or out exists and overwrite is not given; MB_CORRUPT if rows differ. */
 enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite);

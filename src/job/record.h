@@ -51,10 +51,12 @@ struct mb_record {
                           * less where the last token did not fit */
     struct mb_extent bulk[MB_BULK_COUNT];
     struct mb_timing timing; /* not compared between records, not in the digest */
-    /* for --openai-output: */
+    /* for OpenAI's lines: */
     bool openai, chat, want_logprobs, echo;
     struct mb_text adapter; /* that served the row; empty: the model alone. Not in results */
 };
+/* The last four in one byte, as /requests/reply has them. */
+enum { MB_REPLY_OPENAI = 1, MB_REPLY_CHAT = 2, MB_REPLY_LOGPROBS = 4, MB_REPLY_ECHO = 8 };
 
 /* Every string and array of a record is malloc'd and belongs to it. output_logprobs may be NULL (scoring has none); an array
  * of no elements may be NULL.
