@@ -86,7 +86,7 @@ static void test_completion(void **state)
     r.want_logprobs = true;
     expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"c?xy\",\"finish_reason\":\"length\",\"logprobs\":{"
                        "\"tokens\":[\"c\",\"\",\"\xef\xbf\xbdxy\"],\"token_logprobs\":[-0.5,-9999.0,-2.0],"
-                       "\"top_logprobs\":[null,null,null],\"text_offset\":[0,1,1]}}]," USAGE));
+                       "\"top_logprobs\":null,\"text_offset\":[0,1,1]}}]," USAGE));
     r.top_n = 2;
     r.top_ids = top_ids;
     r.top_logprobs = top_lp;
@@ -103,7 +103,7 @@ static void test_completion(void **state)
     expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
                        "\"tokens\":[\"<s>\",\"a\",\"b\",\"c\",\"\",\"\xef\xbf\xbdxy\"],"
                        "\"token_logprobs\":[null,-1.5,-0.25,-0.5,-9999.0,-2.0],"
-                       "\"top_logprobs\":[null,null,null,null,null,null],\"text_offset\":[0,0,1,2,3,3]}}]," USAGE));
+                       "\"top_logprobs\":null,\"text_offset\":[0,0,1,2,3,3]}}]," USAGE));
     tok.front = false;
 }
 
@@ -162,7 +162,7 @@ static void test_scored(void **state)
     r.prompt_logprobs = prompt_lp;
     expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>ab\",\"finish_reason\":null,\"logprobs\":{"
                        "\"tokens\":[\"<s>\",\"a\",\"b\"],\"token_logprobs\":[null,-1.5,-0.25],"
-                       "\"top_logprobs\":[null,null,null],\"text_offset\":[0,3,4]}}],"
+                       "\"top_logprobs\":null,\"text_offset\":[0,3,4]}}],"
                        "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":0,\"total_tokens\":3}"));
 }
 

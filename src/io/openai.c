@@ -191,7 +191,9 @@ static enum mb_status put_token(struct walk *w, int64_t i, bool shown, json_t *c
     int64_t at = w->at, k = out < 0 ? i : out;
     json_t *text;
 
-    if (out >= 0 && r->top_n > 0)
+    if (r->top_n == 0)
+        ; /* not asked for: null as a whole */
+    else if (out >= 0)
         MB_TRY(put_top(w, i, list[2], r->top_ids + out * r->top_n, r->top_logprobs + out * r->top_n, r->top_n));
     else
         MB_TRY(add(list[2], json_null()));
@@ -210,7 +212,7 @@ static enum mb_status text_logprobs(const struct mb_openai_options *o, const str
 
     MB_TRY(put(choice, "logprobs", all));
     for (int i = 0; i < 4; i++)
-        MB_TRY(put(all, names[i], list[i] = json_array()));
+        MB_TRY(put(all, names[i], list[i] = i == 2 && r->top_n == 0 ? json_null() : json_array()));
     st = MB_OK;
     for (int64_t i = echo ? 0 : r->n_prompt; st == MB_OK && i < r->n_prompt + r->n_output; i++)
         st = put_token(&w, i, i >= not_sent(o, r), list);
