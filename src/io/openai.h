@@ -25,7 +25,7 @@ struct mb_lines {
     void *arg;
 };
 /* The lines of all rows of results, whose path is for messages: those that --openai-output gave, or would have given, with their
- * time; o->created is not used. MB_INPUT (logged) for results of versions that did not store what lines need. Memory: the rows
+ * time, but for the names of adapters, which results do not hold; o->created is not used. MB_INPUT (logged) for results of versions that did not store what lines need. Memory: the rows
  * of one request. */
 enum mb_status mb_openai_rows(struct mb_results *r, const char *path, const struct mb_openai_options *o, const struct mb_lines *to);
 
