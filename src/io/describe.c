@@ -19,6 +19,7 @@ static const struct described {
     {"/requests/logprob_sum", "sum of the log-probabilities of the scored tokens", "nat", {"request"}},
     {"/requests/is_greedy", "whether every scored token was the likeliest", "1", {"request"}},
     {"/requests/text", "generated text", "", {"request"}},
+    {"/requests/reply", "form in which the line came: 1 OpenAI, 2 chat, 4 log-probabilities, 8 echo", "", {"request"}},
     {"/timing/queue", "time until the request was begun", "s", {"request"}},
     {"/timing/ttft", "time from begin to first token", "s", {"request"}},
     {"/timing/tpot", "mean time of a further token", "s", {"request"}},
