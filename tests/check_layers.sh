@@ -35,7 +35,7 @@ also_ok() { # room header
 library_ok() { # header file
     [[ $2 == app/* && $1 != hdf5.h && $1 != H5*.h ]] && return # app reports the versions of libraries
     case $1 in
-    hdf5.h | H5*.h) [[ $2 == io/h5.c || $2 == io/h5_own.h || $2 == io/h5_tree.c ]] ;;
+    hdf5.h | H5*.h) [[ $2 == io/h5.c || $2 == io/h5_own.h || $2 == io/h5_read.c || $2 == io/h5_tree.c ]] ;;
     mpi.h) [[ $2 == comm/* || $2 == app/* || $2 == io/h5.c ]] ;;
     hwloc.h | hwloc/*) [[ $2 == topo/load.h ]] ;;
     yaml.h) [[ $2 == conf/deck.c ]] ;;
@@ -91,7 +91,7 @@ check_symbols() { # object relative to src, without .o
     *) grep -E '^(P?MPIX?_|ompi_)' <<<"$used" | sed "s|^|src/$1 uses |" ;;
     esac
     case $1 in
-    io/h5 | io/h5_tree) ;;
+    io/h5 | io/h5_read | io/h5_tree) ;;
     *) grep -E '^_?H5[A-Z]' <<<"$used" | sed "s|^|src/$1 uses |" ;;
     esac
     case $1 in

@@ -342,6 +342,43 @@ static void test_rescued_ids(void **state)
     }
 }
 
+/* A text of n bytes under this key, with what the line needs beside it; the request. */
+static struct mb_request *with_text(const char *how, const char *before, size_t n)
+{
+    struct mb_tokenizer tok;
+    struct mb_parse_options o;
+    struct mb_request *r = NULL;
+    size_t at = strlen(before);
+    char *line = malloc(at + n + 3);
+    assert_non_null(line);
+    memcpy(line, before, at);
+    memset(line + at, 'a', n);
+    memcpy(line + at + n, "\"}", 3);
+    options_of(how, &tok, NULL, &o);
+    o.longest_token = 4;
+    assert_int_equal(mb_parse_line(&o, line, at + n + 2, 0, &r), MB_OK);
+    free(line);
+    return r;
+}
+
+/* Texts that need not fit are bounded all the same, before they are tokenised. */
+static void test_long_texts(void **state)
+{
+    static const char *const lines[][2] = {{"", "{\"text\":\""}, {"t", "{\"context\":\"x\",\"continuation\":\""},
+                                           {"t", "{\"continuation\":\"x\",\"context\":\""}};
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        struct mb_request *r = with_text(lines[i][0], lines[i][1], (size_t)MB_MAX_SCORED_BYTES + 1);
+        assert_non_null(r->error);
+        assert_non_null(strstr(r->error, "a line takes 16777216"));
+        mb_request_destroy(r);
+    }
+    struct mb_request *r = with_text("", lines[0][1], 4096); /* far beyond max_len: in windows */
+    assert_null(r->error);
+    assert_int_equal(r->window, 32);
+    mb_request_destroy(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_nul_byte),
         cmocka_unit_test(test_rescued_ids),
         cmocka_unit_test(test_blank),
+        cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_reason_is_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

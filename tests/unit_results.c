@@ -9,13 +9,21 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/publish.h"
+#include "io/asm.h"
 #include "io/digest.h"
+#include "io/digest_sort.h"
 #include "io/h5.h"
 #include "io/rundir.h"
 #include "io/start.h"
 #include "io/tools.h"
 #include "synth.h"
 #include "tmpdir.h"
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define MB_TEST_SANITIZED 1
+#else
+#define MB_TEST_SANITIZED 0
+#endif
 
 /* ---------------------------------------------------------------- helpers */
 static char *digest_of(const char *path, bool in_order)
@@ -317,6 +325,111 @@ static void test_digest_sees_text(void **state)
     tmpdir_remove(dir);
 }
 
+/* Runs of a few rows in a file against one run in memory against the library's sort of the same rows. */
+static int by_row(const void *pa, const void *pb)
+{
+    const struct mb_digest_row *a = pa, *b = pb;
+    int c = strcmp(a->id, b->id);
+    return c != 0 ? c : a->choice != b->choice ? (a->choice > b->choice) - (a->choice < b->choice)
+                                               : (a->hash.hi > b->hash.hi) - (a->hash.hi < b->hash.hi);
+}
+
+static void check_sorted(uint64_t run_bytes, const struct mb_digest_row *put, const struct mb_digest_row *want, int n)
+{
+    struct mb_digest_sort *s = NULL;
+    struct mb_digest_row got;
+    bool end = false;
+    assert_int_equal(mb_digest_sort_create(run_bytes, &s), MB_OK);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(mb_digest_sort_put(s, &put[i]), MB_OK);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(mb_digest_sort_next(s, &got, &end), MB_OK);
+        assert_false(end);
+        assert_int_equal(got.id_len, want[i].id_len);
+        assert_memory_equal(got.id == NULL ? "" : got.id, want[i].id, got.id_len);
+        assert_int_equal(got.choice, want[i].choice);
+        assert_int_equal(got.hash.hi, want[i].hash.hi);
+    }
+    assert_int_equal(mb_digest_sort_next(s, &got, &end), MB_OK);
+    assert_true(end);
+    mb_digest_sort_destroy(s);
+}
+
+static void test_digest_sort(void **state)
+{
+    (void)state;
+    enum { N = 700, LONG = 70000 };
+    struct mb_digest_row *rows = calloc(N, sizeof *rows), *want = calloc(N, sizeof *want);
+    char *ids = calloc(N, 16), *longer = calloc(2, LONG + 1);
+    assert_true(rows != NULL && want != NULL && ids != NULL && longer != NULL);
+    memset(longer, 'q', LONG); /* longer than what is read of a run at once */
+    for (int i = 0; i < N; i++) {
+        uint64_t r = rec_mix((uint64_t)i);
+        char *id = i == 5 ? longer : ids + 16 * i;
+        if (i != 5)
+            snprintf(id, 16, r % 7 == 0 ? "" : r % 3 == 0 ? "q%d" : "row-%d", (int)(r % 100));
+        rows[i] = (struct mb_digest_row){{r % 5, 0}, id, (uint32_t)strlen(id), (uint32_t)(r >> 8) % 4};
+    }
+    memcpy(want, rows, N * sizeof *rows);
+    qsort(want, N, sizeof *want, by_row);
+    static const uint64_t runs[] = {0, 1, 200, 5000};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        for (int n = i == 0 ? N : 0; n <= N; n += N)
+            check_sorted(runs[i], rows, want, n);
+    free(rows);
+    free(want);
+    free(ids);
+    free(longer);
+}
+
+/* Entries in any order, many of them equal, up to patterns that are bad for pivots; and no more memory than they are. */
+static void test_asm_sort(void **state)
+{
+    (void)state;
+    enum { N = 200000 };
+    struct mb_row_entry *e = malloc(N * sizeof *e);
+    assert_non_null(e);
+    for (int how = 0; how < 5; how++) {
+        uint64_t sum = 0;
+        for (uint64_t i = 0; i < N; i++) {
+            uint64_t line = how == 0 ? i : how == 1 ? N - i : how == 2 ? rec_mix(i) % N : how == 3 ? 7 : i < N / 2 ? i : N - i;
+            e[i] = (struct mb_row_entry){.line = line, .choice = (uint8_t)(rec_mix(i) % 3), .offset = i};
+            sum += line * 3 + e[i].choice + i;
+        }
+        mb_asm_sort(e, N);
+        for (uint64_t i = 0; i < N; i++)
+            sum -= e[i].line * 3 + e[i].choice + e[i].offset;
+        assert_int_equal(sum, 0);
+        for (uint64_t i = 1; i < N; i++)
+            assert_true(e[i - 1].line < e[i].line || (e[i - 1].line == e[i].line &&
+                        (e[i - 1].choice < e[i].choice || (e[i - 1].choice == e[i].choice && e[i - 1].offset < e[i].offset))));
+    }
+    free(e);
+}
+
+/* What rank 0 holds of a row while results are assembled: 100 bytes are promised. */
+static void test_asm_memory(void **state)
+{
+    (void)state;
+    enum { N = 1600000 };
+    struct rusage before, after;
+    struct mb_mem mem = {0};
+    struct mb_asm a = {.g = mb_group_of(NULL), .owners = 1, .mem = &mem, .lines = N, .requests = N};
+    assert_int_equal(getrusage(RUSAGE_SELF, &before), 0);
+    for (uint64_t i = 0; i < N; i++) {
+        struct mb_row_entry e = {.line = rec_mix(i) % N, .n = 128, .choice = (uint8_t)(i % 100), .offset = i};
+        assert_int_equal(mb_asm_add(&a, &e, 1), MB_OK);
+    }
+    mb_asm_sort(a.e, a.n);
+    assert_int_equal(getrusage(RUSAGE_SELF, &after), 0);
+    int64_t grown = (after.ru_maxrss - before.ru_maxrss) * 1024, counted = atomic_load(&mem.peak[MB_MEM_INDEX]);
+    print_message("%lld bytes a row resident, %lld counted\n", (long long)grown / N, (long long)counted / N);
+    assert_true(counted <= 100LL * N);
+    if (!MB_TEST_SANITIZED)
+        assert_true(grown <= 100LL * N);
+    mb_asm_fini(&a);
+}
+
 static void test_inspect(void **state)
 {
     (void)state;
@@ -431,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_assemble_and_status),   cmocka_unit_test(test_partial),
         cmocka_unit_test(test_merge),                 cmocka_unit_test(test_digest_sees_every_bit),
         cmocka_unit_test(test_digest_sees_text),      cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_digest_sort),           cmocka_unit_test(test_asm_sort),
+        cmocka_unit_test(test_asm_memory),
         cmocka_unit_test(test_cut_file),              cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_resume_of_complete),
     };

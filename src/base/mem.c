@@ -69,13 +69,14 @@ static struct head *head_of(void *p)
 }
 
 /* Before the first touch, or it changes little: what streams through weights and pages saves most of its TLB
- * misses. */
-static void ask_huge(char *p, size_t bytes)
+ * misses. The pages at both ends are asked for too: a mapping that is partly advised is two to the kernel, which moves
+ * only one at once (mremap, for mb_grow). */
+static void ask_huge(char *block, size_t all)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)p + page - 1) / page * page,
-              end = ((uintptr_t)p + bytes) / page * page;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)block / page * page,
+              end = ((uintptr_t)block + all + page - 1) / page * page;
 
-    if (bytes >= HUGE && end > begin)
+    if (all >= HUGE)
         (void)madvise((void *)begin, end - begin,
                       MADV_HUGEPAGE); /* a wish: kernels without it lose nothing */
 }
@@ -86,7 +87,7 @@ static void *take(struct mb_mem *mem, enum mb_mem_cat cat, char *block, size_t b
     if (block == NULL)
         return NULL;
     char *p = block + ALIGN + (ALIGN - (uintptr_t)block % ALIGN) % ALIGN;
-    ask_huge(p, bytes);
+    ask_huge(block, bytes + 2 * ALIGN);
     *head_of(p) = (struct head){mem, bytes, block, (int)cat};
     mb_mem_note(mem, cat, (int64_t)bytes);
     return p;
@@ -115,13 +116,19 @@ void *mb_grow(struct mb_mem *mem, enum mb_mem_cat cat, void *p, size_t n, size_t
 {
     if (p == NULL)
         return mb_alloc(mem, cat, n, size);
-    struct head *h = head_of(p);
-    void *q = mb_alloc(h->mem, (enum mb_mem_cat)h->cat, n, size);
-    if (q == NULL)
+    const struct head was = *head_of(p);
+    uint64_t bytes, all;
+    if (!size_of(n, size, &bytes, &all))
         return NULL;
-    memcpy(q, p, h->bytes < n * size ? h->bytes : n * size);
-    mb_free(p);
-    return q;
+    ptrdiff_t at = (char *)p - (char *)was.block;
+    char *block = realloc(was.block, (size_t)all); /* a large one moves without being there twice */
+    if (block == NULL)
+        return NULL;
+    mb_mem_note(was.mem, (enum mb_mem_cat)was.cat, -(int64_t)was.bytes);
+    char *q = block + ALIGN + (ALIGN - (uintptr_t)block % ALIGN) % ALIGN;
+    if (q != block + at)
+        memmove(q, block + at, bytes < was.bytes ? (size_t)bytes : was.bytes);
+    return take(was.mem, (enum mb_mem_cat)was.cat, block, (size_t)bytes);
 }
 
 void mb_free(void *p)

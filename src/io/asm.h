@@ -42,6 +42,8 @@ enum mb_status mb_asm_settle(struct mb_asm *a);
 /* Entries of own lines from all journals under dir, exchanged in rounds. identity: of every journal. Collective. */
 enum mb_status mb_asm_gather(struct mb_asm *a, const char *dir, const struct mb_identity *identity);
 enum mb_status mb_asm_add(struct mb_asm *a, const struct mb_row_entry *e, int64_t n); /* Local */
+/* By line, choice, then place; in place. Local. */
+void mb_asm_sort(struct mb_row_entry *e, int64_t n);
 void mb_asm_fini(struct mb_asm *a); /* Local */
 /* Before a round. st: of this rank so far; *left: what it has to do, out: the most that a rank has. done of total own items are
  * behind it. MB_STOP (logged by rank 0) if any rank was asked to stop. Collective. */

@@ -211,20 +211,6 @@ enum mb_status mb_asm_gather(struct mb_asm *a, const char *dir, const struct mb_
 }
 
 /* ---------------------------------------------------------------- settling */
-static int by_place(const void *pa, const void *pb)
-{
-    const struct mb_row_entry *a = pa, *b = pb;
-    if (a->line != b->line)
-        return a->line < b->line ? -1 : 1;
-    if (a->choice != b->choice)
-        return a->choice < b->choice ? -1 : 1;
-    if (a->file.run != b->file.run)
-        return a->file.run < b->file.run ? -1 : 1;
-    if (a->file.writer != b->file.writer)
-        return a->file.writer < b->file.writer ? -1 : 1;
-    return a->offset < b->offset ? -1 : a->offset > b->offset;
-}
-
 /* The first record of each row is kept; a second one must be the same. */
 static enum mb_status drop_duplicates(struct mb_asm *a)
 {
@@ -252,8 +238,10 @@ static enum mb_status drop_duplicates(struct mb_asm *a)
 
 static enum mb_status add_pending(struct mb_asm *a, uint64_t line, int32_t choice, int32_t n)
 {
-    struct mb_row_entry e = {.line = line, .choice = choice, .n = n, .status = MB_ROW_PENDING,
+    struct mb_row_entry e = {.line = line, .choice = (uint8_t)choice, .n = (uint8_t)n, .status = MB_ROW_PENDING,
                              .file = {0, MB_ROWS_PENDING}};
+    if (n > MB_MAX_CHOICES)
+        return mb_error(MB_BUG, "line %llu has %d choices", (unsigned long long)line + 1, n);
     a->totals.pending++;
     return mb_asm_add(a, &e, 1);
 }
@@ -357,14 +345,13 @@ static enum mb_status share_sums(struct mb_asm *a)
 enum mb_status mb_asm_settle(struct mb_asm *a)
 {
     uint64_t lo, hi;
-    if (a->n > 0)
-        qsort(a->e, (size_t)a->n, sizeof *a->e, by_place);
+    mb_asm_sort(a->e, a->n);
     enum mb_status st = drop_duplicates(a);
     own_lines(a, &lo, &hi);
     if (st == MB_OK && a->partial) {
         st = fill_pending(a, lo, hi);
-        if (st == MB_OK && a->n > 0)
-            qsort(a->e, (size_t)a->n, sizeof *a->e, by_place);
+        if (st == MB_OK)
+            mb_asm_sort(a->e, a->n);
     }
     MB_TRY(mb_group_agree(&a->g, st, "order of the rows"));
     count_own(a);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 
 #define WINDOW_BYTES ((uint64_t)4 << 20)
+#define WINDOW_TEXTS ((uint64_t)4096) /* and no more than WINDOW_BYTES of them, but for one text that is longer */
 
 enum mb_status mb_column_open(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, int axis, bool optional,
                               struct mb_column *out)
@@ -39,6 +40,23 @@ uint64_t mb_column_stride(const struct mb_column *c)
             return 0;
     }
     return bytes;
+}
+
+/* A window of strings: as many as fit; the next one tries twice as many as this one had. */
+static enum mb_status load_texts(struct mb_column *c, uint64_t from, uint64_t n)
+{
+    uint64_t most = c->n == 0 ? WINDOW_TEXTS : 2 * c->n;
+    n = n > most ? most : n;
+    n = n > WINDOW_TEXTS ? WINDOW_TEXTS : n;
+    forget(c);
+    if (c->buf == NULL)
+        c->buf = mb_alloc(NULL, MB_MEM_STAGING, WINDOW_TEXTS, sizeof(char *));
+    if (c->buf == NULL)
+        return mb_error(MB_NO_MEMORY, "%s: no memory for a window of strings", c->set->path);
+    MB_TRY(mb_h5_read_texts(c->set, from, WINDOW_BYTES, &n, (char **)(void *)c->buf));
+    c->from = from;
+    c->n = n;
+    return MB_OK;
 }
 
 /* Reads the window [from, from + n) with all that lies before the axis. */
@@ -86,7 +104,9 @@ enum mb_status mb_column_get(struct mb_column *c, uint64_t outer, uint64_t from,
         uint64_t want = WINDOW_BYTES / (row ? row : 1);
         want = want < n ? n : want;
         want = want > total - from ? total - from : want;
-        MB_TRY(load(c, from, want, stride, outers));
+        if (s->type == MB_H5_TEXT && n > 1)
+            return mb_error(MB_BUG, "%s: strings are read one by one", s->path);
+        MB_TRY(s->type == MB_H5_TEXT ? load_texts(c, from, want) : load(c, from, want, stride, outers));
     }
     *out = c->buf + (outer * c->n + (from - c->from)) * stride;
     return MB_OK;

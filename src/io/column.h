@@ -18,7 +18,7 @@ enum mb_status mb_column_open(struct mb_h5 *h, const char *path, enum mb_h5_type
 void mb_column_close(struct mb_column *c);
 /* Bytes of one element along the axis (rank 1: of one element), without the dimensions before the axis. */
 uint64_t mb_column_stride(const struct mb_column *c);
-/* Elements [from, from + n) along the axis, of index `outer` before it (0 if axis is 0); n may be 0. *out is valid until the
+/* Elements [from, from + n) along the axis, of index `outer` before it (0 if axis is 0); n may be 0 (strings: 1 at most). *out is valid until the
  * next call. MB_INPUT beyond the end. */
 enum mb_status mb_column_get(struct mb_column *c, uint64_t outer, uint64_t from, uint64_t n, const void **out);
 #endif

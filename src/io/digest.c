@@ -4,56 +4,12 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/digest_sort.h"
 #include "io/journal.h"
+#include "io/safe.h"
 
-struct row {
-    struct mb_hash128 hash, tokens;
-    const char *id;  /* in the arena */
-    uint32_t id_len;
-    uint32_t choice;
-};
-
-/* Ids of all rows, in blocks that never move. */
-struct arena {
-    char **blocks;
-    size_t n, cap, left;
-    char *at;
-};
-#define BLOCK ((size_t)1 << 20)
-
-static const char *arena_put(struct arena *a, const char *s, size_t n)
-{
-    if (a->n == 0 || n > a->left) {
-        size_t size = n > BLOCK ? n : BLOCK;
-        if (a->n == a->cap) {
-            size_t cap = a->cap ? 2 * a->cap : 16;
-            char **p = realloc(a->blocks, cap * sizeof *p);
-            if (p == NULL)
-                return NULL;
-            a->blocks = p;
-            a->cap = cap;
-        }
-        char *block = malloc(size);
-        if (block == NULL)
-            return NULL;
-        a->blocks[a->n++] = block;
-        a->at = block;
-        a->left = size;
-    }
-    char *to = a->at;
-    if (n > 0)
-        memcpy(to, s, n);
-    a->at += n;
-    a->left -= n;
-    return to;
-}
-
-static void arena_fini(struct arena *a)
-{
-    for (size_t i = 0; i < a->n; i++)
-        free(a->blocks[i]);
-    free(a->blocks);
-}
+/* Hashes of a row in the two digests: the whole row, and its tokens. */
+enum { WHOLE, TOKENS, DIGESTS };
 
 /* ---------------------------------------------------------------- fields of bulk data */
 static enum mb_status hash_routing(struct mb_results *r, uint64_t first, uint64_t n, struct mb_hasher *h)
@@ -105,107 +61,101 @@ static enum mb_status hash_bulk(struct mb_results *r, uint64_t i, uint64_t first
 }
 
 static enum mb_status hash_row(struct mb_results *r, uint64_t i, const struct mb_record *rec, struct mb_hasher *h,
-                               struct row *out)
+                               struct mb_hash128 *out)
 {
     uint64_t first = 0;
     mb_hasher_reset(h);
     mb_record_hash(rec, h);
-    out->tokens = mb_hasher_128(h);
+    out[TOKENS] = mb_hasher_128(h);
     MB_TRY(mb_results_first(r, i, &first));
     MB_TRY(hash_bulk(r, i, first, (uint64_t)rec->n_rows, rec->status != MB_ROW_ERROR && rec->status != MB_ROW_PENDING, h));
-    out->hash = mb_hasher_128(h);
+    out[WHOLE] = mb_hasher_128(h);
     return MB_OK;
 }
 
 /* ---------------------------------------------------------------- the file */
-static int by_id(const void *pa, const void *pb)
+/* What the rows go into, one after the other in the order of the digest. */
+struct fold {
+    struct mb_hasher *all;
+    struct mb_digest_sort *sort; /* NULL: as they stand in the file */
+    FILE *requests;              /* NULL: nobody wants them row by row */
+};
+
+/* An id may hold anything: newlines and escapes of terminals are written as inspect shows them. */
+static void fold_row(struct fold *f, const struct mb_digest_row *row)
 {
-    const struct row *a = pa, *b = pb;
-    size_t n = a->id_len < b->id_len ? a->id_len : b->id_len;
-    int c = n == 0 ? 0 : memcmp(a->id, b->id, n);
-    if (c != 0)
-        return c;
-    if (a->id_len != b->id_len)
-        return a->id_len < b->id_len ? -1 : 1;
-    if (a->choice != b->choice)
-        return a->choice < b->choice ? -1 : 1;
-    if (a->hash.hi != b->hash.hi)
-        return a->hash.hi < b->hash.hi ? -1 : 1;
-    return a->hash.lo < b->hash.lo ? -1 : a->hash.lo > b->hash.lo;
+    /* the canonical form of XXH3: big-endian, high half first */
+    uint64_t bytes[2] = {__builtin_bswap64(row->hash.hi), __builtin_bswap64(row->hash.lo)};
+    char hex[33];
+    mb_hasher_put(f->all, bytes, sizeof bytes);
+    if (f->requests == NULL)
+        return;
+    mb_hash128_hex(row->hash, hex);
+    fprintf(f->requests, "%s ", hex);
+    mb_put_safe(f->requests, row->id, row->id_len, false);
+    fprintf(f->requests, " %u\n", row->choice);
 }
 
-static enum mb_status hash_rows(struct mb_results *r, struct row *rows, struct arena *ids, struct mb_digest *d)
+static enum mb_status one_row(struct mb_results *r, uint64_t i, struct mb_hasher *h, struct fold f[DIGESTS], struct mb_digest *d)
 {
-    struct mb_hasher *h = mb_hasher_create();
-    enum mb_status st = h == NULL ? mb_error(MB_NO_MEMORY, "no memory to hash rows") : MB_OK;
-    for (uint64_t i = 0; i < mb_results_info(r)->rows && st == MB_OK; i++) {
-        struct mb_record rec;
-        struct row *row = &rows[d->rows];
-        st = mb_results_row(r, i, &rec);
-        if (st != MB_OK)
-            break;
-        st = hash_row(r, i, &rec, h, row);
-        row->choice = (uint32_t)rec.choice;
-        row->id_len = (uint32_t)rec.id.len;
-        row->id = arena_put(ids, rec.id.data, rec.id.len);
-        if (row->id == NULL && st == MB_OK)
-            st = mb_error(MB_NO_MEMORY, "no memory for the ids of the rows");
-        if (rec.status == MB_ROW_DEGRADED)
-            d->degraded++;
+    struct mb_record rec;
+    struct mb_hash128 hash[DIGESTS];
+    MB_TRY(mb_results_row(r, i, &rec));
+    enum mb_status st = hash_row(r, i, &rec, h, hash);
+    bool degraded = rec.status == MB_ROW_DEGRADED;
+    d->degraded += st == MB_OK && degraded;
+    d->rows += st == MB_OK && !degraded;
+    for (int k = 0; k < DIGESTS && st == MB_OK && !degraded; k++) {
+        struct mb_digest_row row = {hash[k], rec.id.data, (uint32_t)rec.id.len, (uint32_t)rec.choice};
+        if (f[k].sort != NULL)
+            st = mb_digest_sort_put(f[k].sort, &row);
         else
-            d->rows++;
-        mb_record_fini(&rec);
+            fold_row(&f[k], &row);
     }
-    mb_hasher_destroy(h);
+    mb_record_fini(&rec);
     return st;
 }
 
-/* From here on the hash of a row is that of its tokens. */
-static void keep_tokens(struct row *rows, uint64_t n)
+static enum mb_status fold_end(struct fold *f, struct mb_hash128 *out)
 {
-    for (uint64_t i = 0; i < n; i++)
-        rows[i].hash = rows[i].tokens;
+    for (bool end = f->sort == NULL; !end;) {
+        struct mb_digest_row row;
+        MB_TRY(mb_digest_sort_next(f->sort, &row, &end));
+        if (!end)
+            fold_row(f, &row);
+    }
+    *out = mb_hasher_128(f->all);
+    return MB_OK;
 }
 
-static enum mb_status hash_all(const struct row *rows, uint64_t n, FILE *requests, struct mb_hash128 *out)
+static enum mb_status fold_begin(struct fold *f, bool in_order)
 {
-    struct mb_hasher *h = mb_hasher_create();
-    char hex[33];
-    if (h == NULL)
+    f->all = mb_hasher_create();
+    if (f->all == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to hash rows");
-    for (uint64_t i = 0; i < n; i++) {
-        /* the canonical form of XXH3: big-endian, high half first */
-        uint64_t bytes[2] = {__builtin_bswap64(rows[i].hash.hi), __builtin_bswap64(rows[i].hash.lo)};
-        mb_hasher_put(h, bytes, sizeof bytes);
-        mb_hash128_hex(rows[i].hash, hex);
-        if (requests != NULL)
-            fprintf(requests, "%s %.*s %u\n", hex, (int)rows[i].id_len, rows[i].id, rows[i].choice);
-    }
-    *out = mb_hasher_128(h);
-    mb_hasher_destroy(h);
-    return MB_OK;
+    return in_order ? MB_OK : mb_digest_sort_create(0, &f->sort);
 }
 
 enum mb_status mb_digest_file(struct mb_results *r, bool in_order, FILE *requests, struct mb_digest *out)
 {
     struct mb_digest d = {.rows = 0};
-    struct arena ids = {0};
-    uint64_t n = mb_results_info(r)->rows;
-    struct row *rows = mb_alloc(NULL, MB_MEM_INDEX, (size_t)n, sizeof *rows);
-    enum mb_status st = rows == NULL ? mb_error(MB_NO_MEMORY, "no memory for the hashes of %llu rows",
-                                                (unsigned long long)n) : MB_OK;
+    struct fold f[DIGESTS] = {{.requests = requests}, {.requests = NULL}};
+    struct mb_hasher *h = mb_hasher_create();
+    enum mb_status st = h == NULL ? mb_error(MB_NO_MEMORY, "no memory to hash rows") : MB_OK;
+    for (int k = 0; k < DIGESTS && st == MB_OK; k++)
+        st = fold_begin(&f[k], in_order);
+    for (uint64_t i = 0; i < mb_results_info(r)->rows && st == MB_OK; i++)
+        st = one_row(r, i, h, f, &d);
     if (st == MB_OK)
-        st = hash_rows(r, rows, &ids, &d);
-    for (int tokens = 0; tokens < 2 && st == MB_OK; tokens++) {
-        if (tokens)
-            keep_tokens(rows, d.rows);
-        if (!in_order && d.rows > 0)
-            qsort(rows, (size_t)d.rows, sizeof *rows, by_id);
-        st = hash_all(rows, d.rows, tokens ? NULL : requests, tokens ? &d.tokens : &d.file);
-    }
-    arena_fini(&ids);
-    mb_free(rows);
+        st = fold_end(&f[WHOLE], &d.file);
+    if (st == MB_OK)
+        st = fold_end(&f[TOKENS], &d.tokens);
     if (st == MB_OK)
         *out = d;
+    for (int k = 0; k < DIGESTS; k++) {
+        mb_digest_sort_destroy(f[k].sort);
+        mb_hasher_destroy(f[k].all);
+    }
+    mb_hasher_destroy(h);
     return st;
 }

@@ -13,7 +13,8 @@ struct mb_digest {
     uint64_t rows;     /* that are in it */
     uint64_t degraded; /* rows that are not, because a disabled expert touched them */
 };
-/* in_order: rows as they stand in the file, else by (id, choice, hash of the row in that digest). requests: gets one "hash id choice" line a row in
- * that order; may be NULL. Memory: 56 bytes a row and the ids. */
+/* in_order: rows as they stand in the file, else by (id, choice, hash of the row in that digest). requests: gets one
+ * "hash id choice" line a row in that order, ids as mb_put_safe shows them; may be NULL. Memory does not grow with the rows
+ * (io/digest_sort.h). */
 enum mb_status mb_digest_file(struct mb_results *r, bool in_order, FILE *requests, struct mb_digest *out);
 #endif

@@ -1,11 +1,9 @@
-#include "io/h5.h"
+#include "io/h5_own.h"
 
-#include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "io/h5_own.h"
 
 uint64_t mb_h5_size(enum mb_h5_type t)
 {
@@ -64,7 +62,7 @@ static hid_t enum_type(const struct member *m)
     return t;
 }
 
-static hid_t text_type(void)
+hid_t mb_h5_text_type(void)
 {
     hid_t t = H5Tcopy(H5T_C_S1);
     H5Tset_size(t, H5T_VARIABLE);
@@ -72,9 +70,7 @@ static hid_t text_type(void)
     return t;
 }
 
-/* The type in the file, which is also the one in memory (x86-64 is little-endian): nothing is ever converted, which a
- * collective transfer could not do. To be closed. */
-static hid_t type_of(enum mb_h5_type t)
+hid_t mb_h5_type_of(enum mb_h5_type t)
 {
     switch (t) {
     case MB_H5_U8:
@@ -100,7 +96,7 @@ static hid_t type_of(enum mb_h5_type t)
     case MB_H5_FINISH:
         return enum_type(finishes);
     default:
-        return text_type();
+        return mb_h5_text_type();
     }
 }
 
@@ -187,7 +183,7 @@ enum mb_status mb_h5_close(struct mb_h5 *h)
 }
 
 /* ---------------------------------------------------------------- datasets */
-static enum mb_status set_new(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out)
+enum mb_status mb_h5_set_new(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out)
 {
     struct mb_h5_set *s = calloc(1, sizeof *s);
     if (s != NULL)
@@ -244,10 +240,10 @@ enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type typ
 {
     struct mb_h5_set *s = NULL;
     hsize_t size[MB_H5_MAX_RANK] = {0};
-    enum mb_status st = set_new(h, path, type, rank, &s); /* a rank that fails here must not keep the others waiting below */
+    enum mb_status st = mb_h5_set_new(h, path, type, rank, &s); /* a rank that fails here must not keep the others waiting below */
     for (int i = 0; i < rank; i++)
         size[i] = dims[i];
-    hid_t t = type_of(type), space = space_of(rank, size), create = layout_of(rank, size, chunk);
+    hid_t t = mb_h5_type_of(type), space = space_of(rank, size), create = layout_of(rank, size, chunk);
     hid_t link = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(link, 1);
     hid_t id = st == MB_OK || h->collective ? H5Dcreate2(h->id, path, t, space, link, create, H5P_DEFAULT) : -1;
@@ -290,48 +286,7 @@ bool mb_h5_has(struct mb_h5 *h, const char *path)
     return true;
 }
 
-bool mb_h5_type_fits(hid_t t, enum mb_h5_type want)
-{
-    if (want == MB_H5_TEXT)
-        return H5Tis_variable_str(t) > 0;
-    if (want >= MB_H5_KIND)
-        return H5Tget_size(t) == 1 && (H5Tget_class(t) == H5T_ENUM || H5Tget_class(t) == H5T_INTEGER);
-    hid_t w = type_of(want);
-    bool same = H5Tequal(t, w) > 0;
-    H5Tclose(w);
-    return same;
-}
-
-enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out)
-{
-    struct mb_h5_set *s = NULL;
-    hsize_t dims[MB_H5_MAX_RANK] = {0};
-    MB_TRY(set_new(h, path, type, rank, &s));
-    s->id = H5Dopen2(h->id, path, H5P_DEFAULT);
-    if (s->id < 0) {
-        mb_h5_set_close(s);
-        return mb_h5_failed(h, path, "cannot open this dataset", false);
-    }
-    hid_t space = H5Dget_space((hid_t)s->id), t = H5Dget_type((hid_t)s->id);
-    int have = H5Sget_simple_extent_ndims(space);
-    bool fits = mb_h5_type_fits(t, type), shaped = have == rank;
-    if (shaped && rank > 0)
-        shaped = H5Sget_simple_extent_dims(space, dims, NULL) == rank;
-    H5Sclose(space);
-    H5Tclose(t);
-    for (int i = 0; i < rank; i++)
-        s->dims[i] = dims[i];
-    if (fits && shaped) {
-        *out = s;
-        return MB_OK;
-    }
-    mb_h5_set_close(s);
-    return mb_error(MB_INPUT, "%s: %s has another %s than moebatch-results/1 says (%d dimensions found, %d expected)",
-                    h->path, path, fits ? "shape" : "type", have, rank);
-}
-
-/* Selects the box in a copy of the file's space and makes a space of its shape for memory. */
-static bool select_box(const struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, hid_t *in_file, hid_t *in_mem)
+bool mb_h5_select(const struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, hid_t *in_file, hid_t *in_mem)
 {
     hsize_t from[MB_H5_MAX_RANK], n[MB_H5_MAX_RANK];
     bool empty = false;
@@ -355,8 +310,8 @@ static bool select_box(const struct mb_h5_set *s, const uint64_t *start, const u
 
 enum mb_status mb_h5_write(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, const void *data)
 {
-    hid_t in_file, in_mem, t = type_of(s->type), how = H5Pcreate(H5P_DATASET_XFER);
-    bool empty = select_box(s, start, count, &in_file, &in_mem), full = true;
+    hid_t in_file, in_mem, t = mb_h5_type_of(s->type), how = H5Pcreate(H5P_DATASET_XFER);
+    bool empty = mb_h5_select(s, start, count, &in_file, &in_mem), full = true;
     enum mb_status st = MB_OK;
     const uint8_t nothing = 0;
     for (int i = 0; i < s->rank; i++)
@@ -373,30 +328,6 @@ enum mb_status mb_h5_write(struct mb_h5_set *s, const uint64_t *start, const uin
     H5Sclose(in_mem);
     H5Sclose(in_file);
     return st;
-}
-
-enum mb_status mb_h5_read(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, void *dst)
-{
-    hid_t in_file, in_mem, t;
-    bool empty = select_box(s, start, count, &in_file, &in_mem);
-    /* enums are read with the file's own type: a number without a name stays a number */
-    t = s->type >= MB_H5_KIND && s->type < MB_H5_TEXT ? H5Dget_type((hid_t)s->id) : type_of(s->type);
-    enum mb_status st = MB_OK;
-    if (!empty && H5Dread((hid_t)s->id, t, in_mem, in_file, H5P_DEFAULT, dst) < 0)
-        st = mb_h5_failed(s->file, s->path, "reading", false);
-    H5Tclose(t);
-    H5Sclose(in_mem);
-    H5Sclose(in_file);
-    return st;
-}
-
-void mb_h5_free_text(char **v, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        if (v[i] != NULL)
-            H5free_memory(v[i]);
-        v[i] = NULL;
-    }
 }
 
 enum mb_status mb_h5_put(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
@@ -440,71 +371,5 @@ enum mb_status mb_h5_copy_members(struct mb_h5 *from, const char *group, const c
         snprintf(new, sizeof new, "%.100s/%s", new_group, name);
         MB_TRY(mb_h5_copy(from, old, to, new));
     }
-    return MB_OK;
-}
-
-/* ---------------------------------------------------------------- attributes */
-static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *name, hid_t type, const void *value)
-{
-    if (mb_h5_has_attr(h, path, name) && H5Adelete_by_name(h->id, path, name, H5P_DEFAULT) < 0)
-        return mb_h5_failed(h, path, name, true);
-    hid_t space = H5Screate(H5S_SCALAR);
-    hid_t a = H5Acreate_by_name(h->id, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? mb_h5_failed(h, path, name, true) : MB_OK;
-    if (a >= 0)
-        H5Aclose(a);
-    H5Sclose(space);
-    return st;
-}
-
-enum mb_status mb_h5_attr_text(struct mb_h5 *h, const char *path, const char *name, const char *value)
-{
-    hid_t t = text_type();
-    enum mb_status st = attr_write(h, path, name, t, &value);
-    H5Tclose(t);
-    return st;
-}
-
-enum mb_status mb_h5_attr_i64(struct mb_h5 *h, const char *path, const char *name, int64_t value)
-{
-    return attr_write(h, path, name, H5T_STD_I64LE, &value);
-}
-
-/* A scalar attribute of this type into dst. */
-static enum mb_status attr_read(struct mb_h5 *h, const char *path, const char *name, enum mb_h5_type want, void *dst)
-{
-    hid_t a = H5Aopen_by_name(h->id, path, name, H5P_DEFAULT, H5P_DEFAULT);
-    if (a < 0)
-        return mb_h5_failed(h, path, name, false);
-    hid_t t = H5Aget_type(a), space = H5Aget_space(a), mem = type_of(want);
-    enum mb_status st = MB_OK;
-    if (!mb_h5_type_fits(t, want) || H5Sget_simple_extent_npoints(space) != 1)
-        st = mb_error(MB_INPUT, "%s: %s: attribute %s has another type than moebatch-results/1 says", h->path, path, name);
-    else if (H5Aread(a, mem, dst) < 0)
-        st = mb_h5_failed(h, path, name, false);
-    H5Tclose(mem);
-    H5Sclose(space);
-    H5Tclose(t);
-    H5Aclose(a);
-    return st;
-}
-
-enum mb_status mb_h5_get_text(struct mb_h5 *h, const char *path, const char *name, char **out)
-{
-    char *v = NULL;
-    MB_TRY(attr_read(h, path, name, MB_H5_TEXT, &v));
-    char *copy = strdup(v == NULL ? "" : v);
-    mb_h5_free_text(&v, 1);
-    if (copy == NULL)
-        return mb_error(MB_NO_MEMORY, "%s: no memory for attribute %s", h->path, name);
-    *out = copy;
-    return MB_OK;
-}
-
-enum mb_status mb_h5_get_i64(struct mb_h5 *h, const char *path, const char *name, int64_t *out)
-{
-    int64_t v = 0;
-    MB_TRY(attr_read(h, path, name, MB_H5_I64, &v));
-    *out = v;
     return MB_OK;
 }

@@ -1,4 +1,4 @@
-/* HDF5 in the few forms the results need. io/h5.c and io/h5_tree.c alone include hdf5.h. Files that were created with a
+/* HDF5 in the few forms the results need. io/h5.c, io/h5_read.c and io/h5_tree.c alone include hdf5.h. Files that were created with a
  * communicator are written collectively: every rank calls every function with the same arguments but for selections and
  * data. Files opened or created without one are serial (no MPI is touched). Strings are vlen UTF-8 and exist in serial
  * files only. Errors are logged with file, dataset and HDF5's reason: MB_NO_SPACE, MB_IO when writing; MB_INPUT when
@@ -52,7 +52,7 @@ enum mb_status mb_h5_close(struct mb_h5 *h);
 enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
                           const uint64_t *chunk, struct mb_h5_set **out);
 bool mb_h5_has(struct mb_h5 *h, const char *path);
-/* Opens a dataset that must have this type and rank. */
+/* Opens a dataset that must have this type and rank, and be stored: MB_INPUT if it claims more elements than the file holds. */
 enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out);
 void mb_h5_set_close(struct mb_h5_set *s); /* NULL ok */
 
@@ -60,6 +60,9 @@ void mb_h5_set_close(struct mb_h5_set *s); /* NULL ok */
  * transferred (but in a collective file the call must be made). */
 enum mb_status mb_h5_write(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, const void *data);
 enum mb_status mb_h5_read(struct mb_h5_set *s, const uint64_t *start, const uint64_t *count, void *dst);
+/* Strings [from, from + *n) of a dataset of rank 1, as far as they take no more than `most` bytes: *n is halved until they do,
+ * to 1 at least. To be freed as after mb_h5_read. */
+enum mb_status mb_h5_read_texts(struct mb_h5_set *s, uint64_t from, uint64_t most, uint64_t *n, char **dst);
 /* Frees n strings that a read put into v. */
 void mb_h5_free_text(char **v, uint64_t n);
 

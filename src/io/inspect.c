@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "io/digest.h"
 #include "io/results.h"
+#include "io/safe.h"
 #include "io/seal.h"
 #include "io/table.h"
 #include "io/tools.h"
@@ -30,11 +31,10 @@ static enum mb_status count_rows(struct mb_results *r, struct counts *c)
     memset(c, 0, sizeof *c);
     for (uint64_t i = 0; i < mb_results_info(r)->rows; i++) {
         struct mb_record rec;
-        MB_TRY(mb_results_row(r, i, &rec));
+        MB_TRY(mb_results_numbers(r, i, &rec));
         c->kind[rec.kind]++;
         c->status[rec.status]++;
         c->finish[rec.finish]++;
-        mb_record_fini(&rec);
     }
     return MB_OK;
 }
@@ -157,19 +157,9 @@ static json_t *row_json(const struct mb_record *rec)
     return v;
 }
 
-/* A text in one line: control characters (newlines, escapes of terminals) as \xNN, a backslash as two. */
 static void put_safe(FILE *out, const struct mb_text *t)
 {
-    for (size_t i = 0; t->data != NULL && i < t->len; i++) {
-        unsigned char c = (unsigned char)t->data[i];
-        bool c1 = c == 0xc2 && i + 1 < t->len && (unsigned char)t->data[i + 1] < 0xa0; /* U+0080 to U+009F */
-        if (c < 0x20 || c == 0x7f || c1)
-            fprintf(out, "\\x%02x", c);
-        else if (c == '\\')
-            fputs("\\\\", out);
-        else
-            fputc(c, out);
-    }
+    mb_put_safe(out, t->data, t->len, false);
 }
 
 static void print_error(FILE *out, const struct mb_record *rec)
@@ -189,10 +179,11 @@ static void print_row(FILE *out, const struct mb_record *rec)
         print_error(out, rec);
     else if (rec->status == MB_ROW_PENDING)
         fputs(" pending\n", out);
-    else if (rec->kind == MB_KIND_GENERATE)
-        fprintf(out, " %s, %lld tokens\n%.*s\n", finish_names[rec->finish], (long long)rec->n_output, (int)rec->text.len,
-                rec->text.data == NULL ? "" : rec->text.data);
-    else
+    else if (rec->kind == MB_KIND_GENERATE) {
+        fprintf(out, " %s, %lld tokens\n", finish_names[rec->finish], (long long)rec->n_output);
+        mb_put_safe(out, rec->text.data, rec->text.len, true);
+        fputc('\n', out);
+    } else
         fprintf(out, " %s %.6f%s\n", kind_names[rec->kind], rec->logprob_sum, rec->is_greedy ? " greedy" : "");
 }
 

@@ -1,5 +1,5 @@
-/* Results of job arrays joined: the rows of all parts through the same assembly as journals. Memory: about 90
- * bytes a row. */
+/* Results of job arrays joined: the rows of all parts through the same assembly as journals. Memory: 80
+ * bytes a row at most. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,7 +135,7 @@ static enum mb_status copy_extras(void *arg, struct mb_h5 *h)
 static void set_choices(struct mb_asm *a, int64_t first)
 {
     for (int64_t i = first; i < a->n; i++)
-        a->e[i].n = (int32_t)(a->n - first);
+        a->e[i].n = (uint8_t)(a->n - first <= MB_MAX_CHOICES ? a->n - first : MB_MAX_CHOICES);
 }
 
 /* A row keeps its line in the unsplit input, which is what rows are ordered by. */
@@ -145,17 +145,18 @@ static enum mb_status add_rows(struct merge *m, int part, struct mb_asm *a)
     int64_t first = a->n; /* of the line under way */
     for (uint64_t i = 0; i < mb_results_info(r)->rows; i++) {
         struct mb_record rec;
-        MB_TRY(mb_results_row(r, i, &rec));
+        MB_TRY(mb_results_numbers(r, i, &rec));
+        if (rec.n_prompt > UINT32_MAX || rec.n_output > UINT32_MAX || rec.n_rows > UINT32_MAX)
+            return mb_error(MB_INPUT, "%s: row %llu has more tokens than a row can have", m->s[part].path, (unsigned long long)i);
         struct mb_row_entry e = {.line = rec.line,
                                  .offset = i,
-                                 .n_prompt = rec.n_prompt,
-                                 .n_output = rec.n_output,
-                                 .n_rows = rec.n_rows,
-                                 .choice = rec.choice,
-                                 .top_n = rec.top_n,
+                                 .n_prompt = (uint32_t)rec.n_prompt,
+                                 .n_output = (uint32_t)rec.n_output,
+                                 .n_rows = (uint32_t)rec.n_rows,
+                                 .choice = (uint8_t)rec.choice,
+                                 .top_n = (uint8_t)rec.top_n,
                                  .status = rec.status,
                                  .file = {part, 0}};
-        mb_record_fini(&rec);
         if (a->n > first && a->e[first].line != e.line) {
             set_choices(a, first);
             first = a->n;

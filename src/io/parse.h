@@ -32,13 +32,16 @@ enum mb_input_format { MB_FORMAT_JSONL, MB_FORMAT_TXT, MB_FORMAT_JSON };
  * a reason in err: this row is an error. */
 typedef enum mb_status (*mb_chat_fn)(void *arg, const struct mb_chat_ask *ask, struct mb_bytes *text, char *err, size_t cap);
 
+#define MB_MAX_SCORED_BYTES ((uint64_t)16 << 20) /* about eight novels */
+
 struct mb_parse_options {
     const struct mb_tokenizer *tok; /* not needed by mb_parse_scan */
     struct mb_mem *mem;             /* may be NULL */
     enum mb_input_format format;
     int32_t vocab;                  /* ids are 0 .. vocab-1 */
     int64_t max_len;                /* prompt + output positions of the model */
-    int64_t longest_token; /* bytes; 0: not known. Longer texts than max_len of them are refused untokenised */
+    int64_t longest_token; /* bytes; 0: not known. Longer texts than 4 * max_len of them are refused untokenised; those that are
+                            * scored in windows (rolling) or cut (truncate_left) only beyond MB_MAX_SCORED_BYTES */
     int32_t bos;                    /* -1: none */
     int32_t prefix;                 /* what text starts from that is scored with nothing before it: BOS, else EOS; -1: none */
     enum mb_add_bos add_bos;        /* text only; ids never get one */

@@ -26,15 +26,23 @@ static enum mb_status put_id(struct mb_ids *ids, int32_t id)
 }
 
 /* Text that cannot fit whatever its tokens are is refused before anybody looks for them: each stands for longest_token bytes at
- * most, and fourfold leaves room for normalizers that make text shorter. Rolling texts and cut ones may be longer. */
+ * most, and fourfold leaves room for normalizers that make text shorter. Texts that are scored in windows or cut may be longer,
+ * but not so long that looking for their tokens takes the memory of the job. */
 static enum mb_status check_bytes(struct mb_draft *d, size_t n)
 {
     const struct mb_parse_options *o = d->opt;
-    uint64_t most;
+    bool longer = d->req->kind == MB_KIND_ROLLING || (d->req->kind == MB_KIND_LOGLIKELIHOOD && o->truncate_left);
+    uint64_t most = 0;
 
-    if (o->longest_token <= 0 || d->req->kind == MB_KIND_ROLLING || (d->req->kind == MB_KIND_LOGLIKELIHOOD && o->truncate_left) ||
-        !mb_mul_ok((uint64_t)o->max_len, 4 * (uint64_t)o->longest_token, &most) || n <= most)
+    if (o->longest_token <= 0 || !mb_mul_ok((uint64_t)o->max_len, 4 * (uint64_t)o->longest_token, &most))
+        most = MB_MAX_SCORED_BYTES;
+    if ((longer || o->longest_token <= 0) && most < MB_MAX_SCORED_BYTES)
+        most = MB_MAX_SCORED_BYTES;
+    if (n <= most)
         return MB_OK;
+    if (longer || o->longest_token <= 0)
+        return mb_draft_bad(d, "too long: %zu bytes of text; a line takes %llu (split the text, or give token ids)", n,
+                            (unsigned long long)most);
     return mb_draft_bad(d, "too long: %zu bytes of text are more than %lld tokens can be, and the model takes no more", n,
                         (long long)o->max_len);
 }

@@ -333,9 +333,6 @@ static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *
 static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
     uint32_t choice = 0;
-    MB_TRY(text(r, ID, i, &out->id));
-    MB_TRY(text(r, ERROR, i, &out->error));
-    MB_TRY(text(r, TEXT, i, &out->text));
     MB_TRY(scalar(r, LINE, i, &out->line));
     MB_TRY(scalar(r, CHOICE, i, &choice));
     MB_TRY(scalar(r, KIND, i, &out->kind));
@@ -373,10 +370,39 @@ static enum mb_status arrays(struct mb_results *r, uint64_t i, struct mb_record 
     return MB_OK;
 }
 
+enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    struct mb_record rec = {0};
+    uint64_t from = 0, n = 0;
+    const void *ids = NULL;
+    MB_TRY(small(r, i, &rec));
+    MB_TRY(range(r, PROMPT_AT, i, r->info.n_prompt, &from, &n));
+    rec.n_prompt = (int64_t)n;
+    MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
+    rec.n_rows = (int64_t)n;
+    MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));
+    rec.n_output = (int64_t)n;
+    if (r->info.top > 0 && n > 0) {
+        MB_TRY(mb_column_get(&r->c[TOP_IDS], 0, from, 1, &ids));
+        rec.top_n = own_top(ids, r->info.top);
+    }
+    *out = rec;
+    return MB_OK;
+}
+
+static enum mb_status texts(struct mb_results *r, uint64_t i, struct mb_record *out)
+{
+    MB_TRY(text(r, ID, i, &out->id));
+    MB_TRY(text(r, ERROR, i, &out->error));
+    return text(r, TEXT, i, &out->text);
+}
+
 enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
     struct mb_record rec = {0};
     enum mb_status st = small(r, i, &rec);
+    if (st == MB_OK)
+        st = texts(r, i, &rec);
     if (st == MB_OK)
         st = reply(r, i, &rec);
     if (st == MB_OK)

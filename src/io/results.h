@@ -31,6 +31,9 @@ const struct mb_results_info *mb_results_info(const struct mb_results *r);
 
 /* Row i as a record: all but bulk data; n is 0 where it is not known. Caller: mb_record_fini. */
 enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record *out);
+/* The numbers of row i: what mb_results_row gives but for texts and arrays, of which it has the lengths (n_prompt, n_output,
+ * top_n). Reads neither texts nor tokens; nothing to free. */
+enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_record *out);
 /* First bulk row (in /rows/offsets) of row i. */
 enum mb_status mb_results_first(struct mb_results *r, uint64_t i, uint64_t *first);
 

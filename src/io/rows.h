@@ -6,16 +6,14 @@
 #include "io/scan.h"
 #include "job/record.h"
 
-struct mb_row_entry { /* flat: exchanged as it is */
+struct mb_row_entry { /* flat: exchanged as it is. With room to grow by half, 84 bytes a row: 100 are promised */
     uint64_t line, offset; /* offset of the packed record, or whatever the source makes of it */
     uint64_t content;
-    int64_t n_prompt, n_output, n_rows;
-    uint32_t len;
+    uint32_t n_prompt, n_output, n_rows, len;
     struct mb_jscan_file file; /* writer MB_ROWS_PENDING: no record exists */
-    int32_t choice, n;
-    int32_t top_n;
-    int32_t status; /* enum mb_row_status */
+    uint8_t choice, n, top_n, status; /* MB_MAX_CHOICES and MB_MAX_TOP fit; enum mb_row_status */
 };
+_Static_assert(sizeof(struct mb_row_entry) <= 56, "what is kept of a row");
 #define MB_ROWS_PENDING (-1)
 
 /* What a partial file says of rows that are not done. Borrowed. */

@@ -1,0 +1,75 @@
+# Results as they come from elsewhere: large, hostile, or with anything in their ids.
+load common.bash
+
+small() {
+    cat >"$work/in.jsonl" <<'END'
+{"id": "a\n\u001b[31mred", "prompt": "int main(", "max_tokens": 4, "temperature": 0}
+{"id": "b", "text": "To be or not to be"}
+END
+    ranks 1 run -m "$demo" -i "$work/in.jsonl" -o "$work/small.h5" --dtype f32
+}
+
+@test "a row that claims more tokens than its file holds costs nothing" {
+    small
+    "$PYTHON3" - "$work" <<'END'
+import h5py, resource, shutil, subprocess, sys, os
+w, n = sys.argv[1], 2 ** 30
+shutil.copy(f"{w}/small.h5", f"{w}/bomb.h5")
+with h5py.File(f"{w}/bomb.h5", "r+") as g:
+    for name, dt in (("tokens/prompt_ids", "i4"), ("tokens/prompt_logprobs", "f4")):
+        del g[name]
+        g.create_dataset(name, (n,), dtype=dt, chunks=(65536,), compression="gzip")
+    o = g["tokens/prompt_offsets"][:]
+    o[1:] = n
+    g["tokens/prompt_offsets"][:] = o
+for how in ([], ["--digest"], ["--text"]):
+    r = subprocess.run([os.environ["MOEBATCH"], "inspect", f"{w}/bomb.h5", *how], capture_output=True, text=True)
+    assert r.returncode == 2 and "than the file holds" in r.stderr, (how, r)
+r = subprocess.run([os.environ["MOEBATCH"], "merge", f"{w}/bomb.h5", "-o", f"{w}/m.h5"], capture_output=True, text=True)
+assert r.returncode == 2, r
+assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 500000
+END
+}
+
+@test "what inspect takes does not grow with the texts of a file" {
+    small
+    "$PYTHON3" - "$work" <<'END'
+import h5py, numpy as np, sys
+w, n, text = sys.argv[1], 30000, "x" * 5000
+with h5py.File(f"{w}/small.h5") as f, h5py.File(f"{w}/large.h5", "w") as g:
+    for k in f.attrs:
+        g.attrs.create(k, f.attrs[k], dtype=f.attrs.get_id(k).dtype)
+    for name, v in (("id", None), ("error", ""), ("text", text)):
+        d = g.create_dataset("requests/" + name, (n,), dtype=h5py.string_dtype("utf-8"))
+        d[:] = [str(n - i) for i in range(n)] if v is None else [v] * n
+    put = lambda name, dt, v, m=n: g.create_dataset(name, data=np.full((m,), v, dt))
+    g["requests/line"] = np.arange(n, dtype="u8")
+    put("requests/choice", "u4", 0)
+    for name in ("kind", "status", "finish_reason", "is_greedy"):
+        put("requests/" + name, "u1", 0)
+    put("requests/logprob_sum", "f8", 0)
+    for name in ("queue", "ttft", "tpot", "end_to_end"):
+        put("timing/" + name, "f8", 0)
+    for p in ("prompt", "output"):
+        put(f"tokens/{p}_offsets", "i8", 0, n + 1), put(f"tokens/{p}_ids", "i4", 0, 0), put(f"tokens/{p}_logprobs", "f4", 0, 0)
+    put("rows/offsets", "i8", 0, n + 1)
+END
+    "$PYTHON3" - "$work" <<'END'
+import os, resource, subprocess, sys
+w = sys.argv[1] # a new process: until it is replaced, a child is as large as its parent
+for how in ([], ["--errors"], ["--digest"]):
+    subprocess.run([os.environ["MOEBATCH"], "inspect", f"{w}/large.h5", *how], check=True, stdout=subprocess.DEVNULL)
+asan = "sanitize" in os.environ.get("MOEBATCH_FLAGS", "") # its quarantine alone is more
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+assert asan or peak < 100000, f"{peak} KB for texts of 150 MB"
+END
+}
+
+@test "ids and texts of inspect are safe on a terminal" {
+    small
+    "$MOEBATCH" inspect "$work/small.h5" --text | grep -q '^--- a\\x0a\\x1b\[31mred '
+    "$MOEBATCH" inspect "$work/small.h5" --digest --requests >"$work/out"
+    [ "$(wc -l <"$work/out")" = 3 ]
+    grep -q ' a\\x0a\\x1b\[31mred 0$' "$work/out"
+    ! grep -q "$(printf '\033')" "$work/out"
+}
