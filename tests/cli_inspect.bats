@@ -37,7 +37,7 @@ END
 import h5py, numpy as np, sys
 w, n, text = sys.argv[1], 30000, "x" * 5000
 with h5py.File(f"{w}/small.h5") as f, h5py.File(f"{w}/large.h5", "w") as g:
-    for k in f.attrs:
+    for k in ("schema", "complete", "input_lines", "first_line", "lines", "requests"): # not the digests of the other rows
         g.attrs.create(k, f.attrs[k], dtype=f.attrs.get_id(k).dtype)
     for name, v in (("id", None), ("error", ""), ("text", text)):
         d = g.create_dataset("requests/" + name, (n,), dtype=h5py.string_dtype("utf-8"))
