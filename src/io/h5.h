@@ -52,7 +52,8 @@ enum mb_status mb_h5_close(struct mb_h5 *h);
 enum mb_status mb_h5_make(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
                           const uint64_t *chunk, struct mb_h5_set **out);
 bool mb_h5_has(struct mb_h5 *h, const char *path);
-/* Opens a dataset that must have this type and rank, and be stored: MB_INPUT if it claims more elements than the file holds. */
+/* Opens a dataset that must have this type and rank, and be stored: MB_INPUT if it claims more elements than the file holds (but
+ * for axes, which have no values). */
 enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type type, int rank, struct mb_h5_set **out);
 void mb_h5_set_close(struct mb_h5_set *s); /* NULL ok */
 

@@ -73,7 +73,8 @@ enum mb_status mb_h5_find(struct mb_h5 *h, const char *path, enum mb_h5_type typ
     H5Tclose(t);
     for (int i = 0; i < rank; i++)
         s->dims[i] = dims[i];
-    bool stored = fits && shaped && is_stored(s);
+    bool axis = strncmp(path, MB_H5_AXES, strlen(MB_H5_AXES)) == 0; /* without values: never stored */
+    bool stored = fits && shaped && (axis || is_stored(s));
     if (stored) {
         *out = s;
         return MB_OK;
