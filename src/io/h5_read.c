@@ -222,6 +222,8 @@ enum mb_status mb_h5_read(struct mb_h5_set *s, const uint64_t *start, const uint
 static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *name, hid_t type,
                                  const void *value)
 {
+    if (mb_h5_has_attr(h, path, name) && H5Adelete_by_name(h->id, path, name, H5P_DEFAULT) < 0)
+        return mb_h5_failed(h, path, name, true);
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t a = H5Acreate_by_name(h->id, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? mb_h5_failed(h, path, name, true) : MB_OK;
