@@ -72,6 +72,8 @@ struct mb_job_state {
     double (*spent)[MB_SPENT_COUNT]; /* rank 0: [size] */
     enum mb_status failure;          /* how the job ended */
     bool begun;                      /* on all ranks: the engine stands and works; what the world does from here on --resume may mend */
+    bool alone;                      /* this rank ends the job by itself, with end_code */
+    int end_code;
     bool wrote;                      /* some rank has finished a row; known at the end */
 };
 
@@ -109,4 +111,7 @@ void mb_job_own_counts(struct mb_job_state *j);
 enum mb_status mb_job_last_counts(struct mb_job_state *j);
 /* run_finish.c: the end: journals closed, results assembled, status written. Collective over world. */
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code);
+/* For mb_comm_on_end: the exit code of a job (struct mb_job_state) that this rank ends alone because of st; writes the failure into
+ * status.json, so that the next run knows of it. Local. */
+int mb_job_end_code(void *job, enum mb_status st);
 #endif

@@ -116,6 +116,7 @@ static enum mb_status job(struct mb_job_state *j, int *exit_code)
         return MB_OK;
     }
     mb_comm_on_lost(comm, sync_journal, j);
+    mb_comm_on_end(comm, mb_job_end_code, j);
     mb_comm_on_idle(comm, mb_job_idle, j);
     header(j);
     MB_TRY(mb_comm_alone(comm, j->app.rank == 0, save_provenance, j, "saving the provenance"));
@@ -168,6 +169,7 @@ enum mb_status mb_run(const struct mb_conf *conf, int *argc, char ***argv, int *
     if (j->app.comm != NULL) {
         mb_comm_on_lost(j->app.comm, NULL, NULL); /* what it would write goes now */
         mb_comm_on_idle(j->app.comm, NULL, NULL);
+        mb_comm_on_end(j->app.comm, NULL, NULL);
     }
     job_fini(j);
     mb_app_end(&j->app);

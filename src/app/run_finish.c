@@ -51,10 +51,44 @@ static int code_of(const struct mb_job_state *j, enum mb_status st)
 
     if (code != 75 || st == MB_STOP || j->wrote || (int32_t)st != j->start.last_failure)
         return code;
-    if (j->app.rank == 0)
+    if (j->app.rank == 0 || j->alone)
         mb_error(st, "the run before ended in the same way (%s), and neither added anything: a resume will not help until the cause is "
                  "gone", mb_status_name(st));
     return mb_status_exit(st) != 75 ? mb_status_exit(st) : 71;
+}
+
+/* Whether some rank has finished a row, as far as this one can know: its own count, those that rank 0 was told of, and for the
+ * others what rank 0 last wrote into status.json. */
+static bool wrote_by_hearsay(const struct mb_job_state *j)
+{
+    struct mb_tick_msg mine = {0};
+    struct mb_run_last last = {.failure = ""};
+
+    if (j->app.engine != NULL)
+        mb_job_own_tick(j, &mine);
+    for (int r = 0; r < j->app.size && j->app.rank == 0 && j->ticks != NULL; r++)
+        mine.written += j->ticks[r].written;
+    if (j->app.rank != 0)
+        mb_rundir_last(j->dir->dir, &last);
+    return j->wrote || mine.written > 0 || last.committed > j->start.rows_done;
+}
+
+int mb_job_end_code(void *job, enum mb_status st)
+{
+    struct mb_job_state *j = job;
+
+    if (!j->alone) { /* end_alone has not come here before */
+        j->alone = true;
+        j->wrote = wrote_by_hearsay(j);
+        j->end_code = code_of(j, st);
+    }
+    j->failure = st;
+    const char *state = j->end_code == 75 ? "stopped" : "failed";
+    if (j->app.rank != 0)
+        mb_rundir_failed(j->dir, state, j->end_code, mb_status_name(st));
+    else if (j->ticks != NULL)
+        mb_job_write_status(j, state, j->end_code);
+    return j->end_code;
 }
 
 /* The job did not finish: everything is on disk, somebody can go on. */
@@ -150,11 +184,11 @@ static enum mb_status complete(struct mb_job_state *j, int *exit_code)
  * What they have written is in their journals; on_lost brings this rank's to disk. */
 static _Noreturn void end_alone(struct mb_job_state *j, enum mb_status st)
 {
-    int code;
-
     mb_error(st, "rank %d can't go on with the others: the job ends here; what was computed is in the journals", j->app.rank);
     mb_job_own_counts(j);
-    (void)stopped(j, st, &code);
+    j->alone = true;
+    j->wrote = wrote_by_hearsay(j);
+    (void)stopped(j, st, &j->end_code);
     fflush(NULL);
     mb_comm_end(j->app.comm, st);
 }

@@ -154,7 +154,8 @@ static enum mb_status fold(struct mb_job_state *j)
 /* The failure of the last run, if it started with what is there now: it has added nothing. */
 static enum mb_status last_failure(const struct mb_job_state *j, const struct mb_run_last *last)
 {
-    bool same = j->start.what == MB_START_RESUME && last->from_rows == j->start.rows_done &&
+    /* --resume of a run that left nothing begins afresh */
+    bool same = (j->start.what == MB_START_RESUME || j->app.conf->resume) && last->from_rows == j->start.rows_done &&
                 last->from_tokens == j->start.forced_tokens;
 
     for (int st = MB_NO_MEMORY; st <= MB_DEADLINE && same; st++) {

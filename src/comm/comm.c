@@ -21,9 +21,11 @@ _Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st)
     mb_log_say_held();
     mb_watchdog_run_lost(c->dog);
     nanosleep(&grace, NULL);
+    const struct mb_comm *world = c->sub ? c->root : c;
+    int code = world->end != NULL ? world->end(world->end_arg, st) : mb_status_exit_begun(st);
     mb_watchdog_begin(c->dog, "MPI_Abort");
-    MPI_Abort(MPI_COMM_WORLD, mb_status_exit_begun(st)); /* on_lost has brought the journal to disk */
-    _Exit(mb_status_exit_begun(st));
+    MPI_Abort(MPI_COMM_WORLD, code); /* on_lost has brought the journal to disk */
+    _Exit(code);
 }
 
 void mb_mpi_check(struct mb_comm *c, int rc, const char *call)
@@ -213,6 +215,12 @@ int mb_comm_size(const struct mb_comm *c)
 void mb_comm_on_lost(struct mb_comm *c, void (*fn)(void *), void *arg)
 {
     mb_watchdog_on_lost(c->dog, fn, arg);
+}
+
+void mb_comm_on_end(struct mb_comm *c, int (*end)(void *, enum mb_status), void *arg)
+{
+    c->end = end;
+    c->end_arg = arg;
 }
 
 const void *mb_comm_mpi(const struct mb_comm *c)

@@ -70,7 +70,10 @@ void mb_comm_on_idle(struct mb_comm *c, void (*fn)(void *arg), void *arg);
  * have mapped one common shared segment (tried, not assumed). same_node: [size]. Collective over world. */
 enum mb_status mb_comm_same_node(struct mb_comm *c, int32_t *same_node);
 
-/* Ends the job with the exit code of st: runs on_lost (once), gives the other ranks a moment to do the same, MPI_Abort. For
+/* end(arg, st) says with which exit code this rank ends the job in mb_comm_end, after on_lost; it must not call MPI. NULL: with that
+ * of st. world. Local. */
+void mb_comm_on_end(struct mb_comm *c, int (*end)(void *arg, enum mb_status st), void *arg);
+/* Ends the job with the exit code of st, or what on_end says: runs on_lost (once), gives the other ranks a moment to do the same, MPI_Abort. For
  * a rank that has failed alone while the others may be waiting for it. Local. */
 _Noreturn void mb_comm_end(struct mb_comm *c, enum mb_status st);
 

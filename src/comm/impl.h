@@ -50,6 +50,8 @@ struct mb_comm {
     double last_alive; /* when this rank said so */
     void (*idle)(void *arg); /* world: while this rank waits; NULL: nothing */
     void *idle_arg;
+    int (*end)(void *arg, enum mb_status st); /* world: the exit code of a rank that ends the job; NULL: that of st */
+    void *end_arg;
     char library[160];
 };
 

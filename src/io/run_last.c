@@ -35,6 +35,7 @@ void mb_rundir_last(const char *dir, struct mb_run_last *out)
     out->from_rows = integer(v, "from_rows");
     out->from_tokens = integer(v, "from_tokens");
     out->errors = integer(v, "errors");
+    out->committed = integer(v, "committed");
     out->tokens_per_second = json_number_value(json_object_get(v, "tokens_per_second"));
     out->seconds = json_number_value(json_object_get(v, "seconds"));
     json_decref(v);

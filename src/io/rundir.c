@@ -298,6 +298,21 @@ void mb_rundir_status(struct mb_rundir *d, const struct mb_run_status *s)
     json_decref(v);
 }
 
+void mb_rundir_failed(const struct mb_rundir *d, const char *state, int exit_code, const char *failure)
+{
+    char *path = mb_path_join(d->dir, "status.json");
+    json_t *v = NULL;
+
+    if (path != NULL && mb_path_exists(path) && mb_json_load(path, 1 << 20, MB_INPUT, &v) == MB_OK && json_is_object(v)) {
+        json_object_set_new(v, "state", json_string(state));
+        json_object_set_new(v, "exit_code", json_integer(exit_code));
+        json_object_set_new(v, "failure", json_string(failure));
+        (void)write_in(d->dir, "status.json", v, MB_PUBLISH_ADVISORY); /* it warned */
+    }
+    json_decref(v);
+    free(path);
+}
+
 enum mb_status mb_rundir_remove_runs(const char *dir, int32_t below)
 {
     enum mb_status st = MB_OK;

@@ -85,10 +85,14 @@ struct mb_run_status {
  * given once. Rank 0; Local. */
 void mb_rundir_status(struct mb_rundir *d, const struct mb_run_status *s);
 
+/* Puts how the run ended into status.json, whose other figures stay as rank 0 wrote them: for another rank that ends the job alone.
+ * As advisory as the rest. Local. */
+void mb_rundir_failed(const struct mb_rundir *d, const char *state, int exit_code, const char *failure);
+
 /* How the last run ended, from status.json: what may be missing, or of another version, is left as it is. */
 struct mb_run_last {
     char failure[32], state[16], updated[32];
-    int64_t from_rows, from_tokens, errors;
+    int64_t from_rows, from_tokens, errors, committed;
     double tokens_per_second, seconds;
 };
 /* Local. Never fails: an unreadable status.json says nothing. */
