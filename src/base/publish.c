@@ -382,3 +382,17 @@ void mb_lock_release(struct mb_lock *l, bool remove)
     free(l->path);
     l->path = NULL;
 }
+
+int mb_file_unnamed(const char *dir)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/moebatch-XXXXXX", dir) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        (void)unlink(path);
+    free(path);
+    return fd;
+}

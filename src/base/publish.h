@@ -67,4 +67,8 @@ struct mb_lock {
 };
 enum mb_status mb_lock_take(const char *path, struct mb_lock *out);
 void mb_lock_release(struct mb_lock *l, bool remove);
+
+/* A file for reading and writing in dir that has no name: it is gone when it is closed, whatever becomes of the process. The
+ * descriptor, or -1 with errno (not logged). Local. */
+int mb_file_unnamed(const char *dir);
 #endif

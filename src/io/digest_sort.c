@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/publish.h"
 
 #define RUN_BYTES ((uint64_t)32 << 20)
 #define READ_BYTES 65536
@@ -92,15 +93,9 @@ static enum mb_status file_failed(const char *what)
 static enum mb_status file_open(struct mb_digest_sort *s)
 {
     const char *dir = getenv("TMPDIR");
-    char *path = NULL;
     if (s->fd >= 0)
         return MB_OK;
-    if (asprintf(&path, "%s/moebatch-digest-XXXXXX", dir != NULL && *dir != 0 ? dir : "/tmp") < 0)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    s->fd = mkstemp(path);
-    if (s->fd >= 0)
-        (void)unlink(path);
-    free(path);
+    s->fd = mb_file_unnamed(dir != NULL && *dir != 0 ? dir : "/tmp");
     return s->fd < 0 ? file_failed("cannot store") : MB_OK;
 }
 

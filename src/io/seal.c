@@ -59,9 +59,29 @@ static int axis_of(const struct mb_h5_set *s, uint64_t *step)
     return axis;
 }
 
+/* A column of strings: as many at a time as a piece holds of their bytes. */
+static enum mb_status hash_texts(struct mb_h5_set *s, struct mb_hasher *h)
+{
+    enum { MANY = 4096 };
+    char **v = calloc(MANY, sizeof *v);
+    enum mb_status st = v == NULL ? mb_error(MB_NO_MEMORY, "no memory to read %s", s->path) : MB_OK;
+    for (uint64_t from = 0, n; from < s->dims[0] && st == MB_OK; from += n) {
+        n = s->dims[0] - from < MANY ? s->dims[0] - from : MANY;
+        st = mb_h5_read_texts(s, from, PIECE, &n, v);
+        if (st == MB_OK) {
+            put_values(s, v, n, h);
+            mb_h5_free_text(v, n);
+        }
+    }
+    free(v);
+    return st;
+}
+
 /* All values in row-major order, a piece at a time. */
 static enum mb_status hash_values(struct mb_h5_set *s, struct mb_hasher *h)
 {
+    if (s->type == MB_H5_TEXT && s->rank == 1)
+        return hash_texts(s, h);
     uint64_t start[MB_H5_MAX_RANK] = {0}, count[MB_H5_MAX_RANK], step = 1;
     int axis = axis_of(s, &step);
     uint64_t most = step < PIECE ? PIECE / step : 1;
