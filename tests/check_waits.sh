@@ -92,6 +92,7 @@ allow "the waiting function" "mb_wait_until|mb_wait_all" \
     comm/xchg.c:mb_xchg_wait
 
 allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|barrier|alltoallv|max_i64|sum_i64|split|same_node|meet|swap|swap_some)" \
+    app/run_finish.c:share_signal \
     app/identity.c:mb_app_hash \
     app/identity.c:mb_app_sums \
     app/identity.c:merge \

@@ -193,6 +193,15 @@ static _Noreturn void end_alone(struct mb_job_state *j, enum mb_status st)
     mb_comm_end(j->app.comm, st);
 }
 
+/* A signal to one rank ends all at the end of a step, perhaps before rank 0 was told of it: it says what it was. */
+static void share_signal(const struct mb_job_state *j)
+{
+    int64_t sig = mb_signals_number();
+
+    if (mb_comm_max_i64(j->app.comm, &sig, 1, "what the run was stopped by") == MB_OK && sig > 0 && mb_signals_number() == 0)
+        mb_signals_ask((int)sig);
+}
+
 enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exit_code)
 {
     mb_job_keep_counts(j, false);
@@ -201,6 +210,8 @@ enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exi
     enum mb_status sync = mb_journal_sync_now(j->journal);
 
     st = mb_comm_agree(j->app.comm, st != MB_OK ? st : sync, "running");
+    if (st != MB_OK) /* on all, then */
+        share_signal(j);
     enum mb_status last = mb_job_last_counts(j);
     if (st == MB_OK)
         st = last;
