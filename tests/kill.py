@@ -22,7 +22,7 @@ shm_before = set(os.listdir("/dev/shm"))
 def start(out, ranks, resume, layout, env=None):
     """The running job, and its output so far."""
     log = open(os.path.join(work, "log"), "w+b")
-    more = ["--sync-interval", "0.2", "--keep", *layout] + (["--resume"] if resume else [])
+    more = ["--sync-interval", "0.2", "--keep", *layout] + (["--resume", "--takeover"] if resume else [])
     p = subprocess.Popen(jobs.command(out, ranks, *more), stderr=log, stdout=log, start_new_session=True,
                          env=dict(os.environ, **(env or {})))
     return p, lambda: open(log.name, "rb").read()

@@ -98,6 +98,7 @@ struct strings {
     struct string *last;
     uint64_t bytes, most;
     bool beyond; /* one would have been more than most */
+    bool none;   /* there was no memory for one */
 };
 
 static void *string_new(size_t n, void *arg)
@@ -106,6 +107,7 @@ static void *string_new(size_t n, void *arg)
     uint64_t bytes = 0;
     all->beyond = all->beyond || !mb_add_ok(all->bytes, n, &bytes) || bytes > all->most;
     struct string *s = all->beyond ? NULL : malloc(sizeof *s + n);
+    all->none = all->none || (s == NULL && !all->beyond);
     if (s == NULL)
         return NULL;
     s->before = all->last;
@@ -160,9 +162,12 @@ static enum mb_status read_strings(struct mb_h5_set *s, const uint64_t *start, c
     if (!empty && H5Dread((hid_t)s->id, t, in_mem, in_file, how, dst) < 0) {
         strings_free(all);
         memset(dst, 0, (size_t)n * sizeof *dst);
-        if (all->beyond)
+        if (all->beyond || all->none)
             H5Eclear2(H5E_DEFAULT);
-        st = all->beyond ? MB_STOP : mb_h5_failed(s->file, s->path, "reading", false);
+        if (all->none)
+            st = mb_error(MB_NO_MEMORY, "%s: no memory for the texts of %s", s->file->path, s->path);
+        else
+            st = all->beyond ? MB_STOP : mb_h5_failed(s->file, s->path, "reading", false);
     }
     H5Pclose(how);
     H5Tclose(t);
