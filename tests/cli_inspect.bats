@@ -74,3 +74,9 @@ END
     grep -q ' a\\x0a\\x1b\[31mred 0$' "$work/out"
     ! grep -q "$(printf '\033')" "$work/out"
 }
+
+@test "inspect says what a file was made by" {
+    small
+    "$MOEBATCH" inspect "$work/small.h5" >"$work/out"
+    grep -q "made by .*command .*moebatch run -m" "$work/out"
+}

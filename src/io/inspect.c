@@ -85,7 +85,7 @@ static void put_saved(struct mb_table *t, const struct mb_results_info *f)
 
 static enum mb_status put_provenance(struct mb_table *t, struct mb_results *r)
 {
-    static const char *const names[] = {"version", "git_commit", "command_line", "numeric_path", "started", "finished"};
+    static const char *const names[] = {"version", "commit", "command", "numeric_path", "started", "finished"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *v = NULL;
         MB_TRY(mb_results_provenance(r, names[i], &v));
