@@ -23,6 +23,7 @@ libmoebatch_a_SOURCES += \
 	src/text/jinja_run.c \
 	src/text/jinja_sequences.c \
 	src/text/jinja_stmt.c \
+	src/text/jinja_split.c \
 	src/text/jinja_strings.c src/text/jinja_strings.h \
 	src/text/jinja_tests.c \
 	src/text/jinja_text.c \
