@@ -366,8 +366,8 @@ static void test_digest_sort(void **state)
     for (int i = 0; i < N; i++) {
         uint64_t r = rec_mix((uint64_t)i);
         char *id = i == 5 ? longer : ids + 16 * i;
-        if (i != 5)
-            snprintf(id, 16, r % 7 == 0 ? "" : r % 3 == 0 ? "q%d" : "row-%d", (int)(r % 100));
+        if (i != 5 && r % 7 != 0) /* else empty */
+            snprintf(id, 16, r % 3 == 0 ? "q%d" : "row-%d", (int)(r % 100));
         rows[i] = (struct mb_digest_row){{r % 5, 0}, id, (uint32_t)strlen(id), (uint32_t)(r >> 8) % 4};
     }
     memcpy(want, rows, N * sizeof *rows);
