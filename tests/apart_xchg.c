@@ -6,15 +6,12 @@
 #include "comm/xchg.h"
 
 enum mb_status __real_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                       struct mb_view in, const int32_t *experts,
-                                       const float *weights, struct mb_dispatched *out);
+                                       const struct mb_xchg_rows *in, struct mb_dispatched *out);
 enum mb_status __wrap_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                       struct mb_view in, const int32_t *experts,
-                                       const float *weights, struct mb_dispatched *out);
+                                       const struct mb_xchg_rows *in, struct mb_dispatched *out);
 
 enum mb_status __wrap_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                       struct mb_view in, const int32_t *experts,
-                                       const float *weights, struct mb_dispatched *out)
+                                       const struct mb_xchg_rows *in, struct mb_dispatched *out)
 {
     const char *who = getenv("MB_TEST_APART"), *when = getenv("MB_TEST_STEP");
     int rank;
@@ -22,5 +19,5 @@ enum mb_status __wrap_mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve 
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (who != NULL && when != NULL && rank == atoi(who) && mine->step >= atoi(when))
         return mb_error(getenv("MB_TEST_IO") != NULL ? MB_IO : MB_BUG, "the test's exchange failed in step %lld", (long long)mine->step);
-    return __real_mb_xchg_dispatch(x, v, mine, in, experts, weights, out);
+    return __real_mb_xchg_dispatch(x, v, mine, in, out);
 }

@@ -144,9 +144,8 @@ static void one_exchange(const struct kase *q, struct mb_xchg *x, const struct h
     struct mb_view vin = mb_view_of(in, 0, m, q->hidden, q->xt),
                    vout = mb_view_of(out, 0, m, q->hidden, MB_F32);
     CHECK(ops->copy_in(stream, vin, host) == MB_OK);
-    if (q->tagged)
-        mb_xchg_tags(x, all[rank].tags);
-    CHECK(mb_xchg_dispatch(x, &ho->v, &mine, vin, all[rank].experts, all[rank].weights, &d) == MB_OK);
+    struct mb_xchg_rows own = {vin, all[rank].experts, all[rank].weights, q->tagged ? all[rank].tags : NULL};
+    CHECK(mb_xchg_dispatch(x, &ho->v, &mine, &own, &d) == MB_OK);
     check_heads(d.heads, all, step, layer);
     for (int64_t i = 0; i < m * q->k; i++)
         CHECK(mb_xchg_served_by(x)[i] == xchg_owner(ho, rank, all[rank].experts[i]));

@@ -31,8 +31,8 @@ static enum mb_status dispatch(struct mb_xchg *x, int64_t step, int32_t layer, e
     struct mb_buf *in = NULL;
 
     plain_buf_alloc(NULL, MB_MEM_OTHER, 5 * 16 * 4, &in);
-    enum mb_status got =
-        mb_xchg_dispatch(x, &tables, &mine, mb_view_of(in, 0, rows, 16, MB_F32), experts, weights, &d);
+    struct mb_xchg_rows own = {mb_view_of(in, 0, rows, 16, MB_F32), experts, weights, NULL};
+    enum mb_status got = mb_xchg_dispatch(x, &tables, &mine, &own, &d);
     plain_buf_free(in);
     return got;
 }
@@ -109,7 +109,8 @@ static void failed_member(enum mb_alltoall algorithm, const int32_t *nodes, int3
     /* one more dispatch, without rows, carries it to all */
     struct mb_xchg_head mine = {.step = 2, .status = rank == failing ? MB_DEVICE : MB_PEER};
     struct mb_dispatched d;
-    CHECK(mb_xchg_dispatch(x, &tables, &mine, MB_NO_VIEW, NULL, NULL, &d) == MB_OK && d.rows == 0);
+    struct mb_xchg_rows none = {.x = MB_NO_VIEW};
+    CHECK(mb_xchg_dispatch(x, &tables, &mine, &none, &d) == MB_OK && d.rows == 0);
     for (int r = 0; r < size; r++)
         CHECK(d.heads[r].status == (r == failing ? MB_DEVICE : MB_PEER));
     done(x, t);

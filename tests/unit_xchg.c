@@ -326,11 +326,10 @@ static int32_t one_exchange(struct group *g, int64_t step)
     for (int32_t round = 0;; round++) {
         for (int32_t m = 0; m < q->n; m++) {
             int64_t at = (int64_t)m * q->rows;
-            mb_xchg_tags(g->x[m], g->tags + at);
-            assert_int_equal(round > 0
-                                 ? mb_xchg_again_begin(g->x[m], &mine)
-                                 : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, view(g->in[m], g->m[m]),
-                                                          g->experts + at * q->k, g->weights + at * q->k),
+            struct mb_xchg_rows own = {view(g->in[m], g->m[m]), g->experts + at * q->k,
+                                       g->weights + at * q->k, g->tags + at};
+            assert_int_equal(round > 0 ? mb_xchg_again_begin(g->x[m], &mine)
+                                       : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, &own),
                              MB_OK);
         }
         all_ready(g);

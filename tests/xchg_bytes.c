@@ -57,7 +57,8 @@ static void one_layer(struct mb_xchg *x, const struct mb_serve *v, int64_t step,
         experts[i] = (i / K * 5 + i % K * (EXPERTS / K) + rank) % EXPERTS;
         weights[i] = 0.25f;
     }
-    CHECK(mb_xchg_dispatch(x, v, &mine, mb_view_of(in, 0, ROWS, HIDDEN, MB_BF16), experts, weights, &d) == MB_OK);
+    struct mb_xchg_rows own = {mb_view_of(in, 0, ROWS, HIDDEN, MB_BF16), experts, weights, NULL};
+    CHECK(mb_xchg_dispatch(x, v, &mine, &own, &d) == MB_OK);
     CHECK(mb_xchg_combine(x, mb_view_of(y, 0, d.rows, HIDDEN, MB_BF16), mb_view_of(out, 0, ROWS, HIDDEN, MB_F32)) == MB_OK);
 }
 

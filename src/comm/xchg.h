@@ -83,12 +83,17 @@ struct mb_dispatched {
     int32_t round, rounds;            /* of this exchange; from `rounds` on there are no more */
 };
 
-/* Tags of the rows of the next dispatch, [M]; borrowed until it returns. Only if tagged. Local. */
-void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
+/* The rows of a member in an exchange. x is read until the last round's combine has begun; the rest is on the host, and copied. */
+struct mb_xchg_rows {
+    struct mb_view x;       /* [M, hidden] of x_type, M <= max_rows */
+    const int32_t *experts; /* [M*k] ids in top-k order, distinct in a row */
+    const float *weights;   /* [M*k] */
+    const uint16_t *tags;   /* [M]; read only if tagged */
+};
 
 /* Collective over the group; every member must call it for every MoE layer of every step, with rows or without.
  * v: who serves which id in this exchange, the same on all members.
- * in: x [M, hidden] of x_type (M <= max_rows), experts (ids) [M*k] and weights [M*k] on the host, in top-k order (distinct ids).
+ * in: the own rows; the struct itself is copied.
  * mine: this member's header fields (step, layer, status, flags; rows is filled). A mismatch of step, layer or operation
  * between members is MB_BUG, naming rank and both values; MB_PEER where the other one left with a status that is not MB_OK.
  * After either the exchange is of no more use. A status of a peer in the heads is no error of the exchange: all members see
@@ -96,10 +101,10 @@ void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags);
  * mb_xchg_fail and still calls combine, for the others are waiting in it.
  *
  * What fails inside an exchange under way (the device) ends the job with the status' exit code, after on_lost. */
-enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
-                                const int32_t *experts, const float *weights, struct mb_dispatched *out);
-/* The dispatch of the next round, after a combine and while out->round + 1 < out->rounds: in, experts and weights of the first
- * one are used again, and in must still be there. Collective over the group. */
+enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
+                                const struct mb_xchg_rows *in, struct mb_dispatched *out);
+/* The dispatch of the next round, after a combine and while out->round + 1 < out->rounds: the rows of the first one are used
+ * again, and in->x must still be there. Collective over the group. */
 enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out);
 /* y [rows, hidden] of y_type: row i is the rounded output of the expert for dispatched row i. out f32 [M, hidden]: routed
  * sum of each of this member's rows; those of this round are written. Collective over the group. If a member failed since the
@@ -110,7 +115,7 @@ enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_vi
 /* The same in parts: begin posts what is sent, test does what can be done now and says whether begin's operation may be ended
  * (call it again and again), end returns what the whole would. Between begin and end nothing else of x is called. Local. */
 enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                      struct mb_view in, const int32_t *experts, const float *weights);
+                                      const struct mb_xchg_rows *in);
 enum mb_status mb_xchg_again_begin(struct mb_xchg *x, const struct mb_xchg_head *mine);
 enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out);
 enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out);

@@ -268,21 +268,16 @@ static void begin_round(struct mb_xchg *x, const struct mb_xchg_head *mine, int3
     begin_rows(x);
 }
 
-void mb_xchg_tags(struct mb_xchg *x, const uint16_t *tags)
-{
-    x->tags = tags;
-}
-
 enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *v,
-                                      const struct mb_xchg_head *mine, struct mb_view in,
-                                      const int32_t *experts, const float *weights)
+                                      const struct mb_xchg_head *mine, const struct mb_xchg_rows *in)
 {
     MB_TRY(mb_xchg_usable(x, "dispatch"));
-    if (in.rows < 0 || in.rows > x->o.max_rows)
-        return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in.rows,
+    if (in->x.rows < 0 || in->x.rows > x->o.max_rows)
+        return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in->x.rows,
                         (long long)x->o.max_rows);
-    MB_TRY(mb_route_rows(&x->rt, v, in.rows, mine->share, experts, weights, x->o.tagged ? x->tags : NULL));
-    x->in = in;
+    MB_TRY(mb_route_rows(&x->rt, v, in->x.rows, mine->share, in->experts, in->weights,
+                         x->o.tagged ? in->tags : NULL));
+    x->in = in->x;
     x->rounds = 1;
     begin_round(x, mine, 0);
     return MB_OK;
@@ -336,10 +331,9 @@ enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out
 }
 
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
-                                struct mb_view in, const int32_t *experts, const float *weights,
-                                struct mb_dispatched *out)
+                                const struct mb_xchg_rows *in, struct mb_dispatched *out)
 {
-    MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in, experts, weights));
+    MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in));
     MB_TRY(mb_xchg_wait(x, ready));
     return mb_xchg_dispatch_end(x, out);
 }

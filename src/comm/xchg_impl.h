@@ -62,8 +62,7 @@ struct mb_xchg {
     struct mb_xchg_head *heads; /* [n] */
     int32_t rounds;             /* of the exchange under way: the most that anybody needs */
     enum xphase phase;
-    bool dispatched;      /* a combine is due */
-    const uint16_t *tags; /* of the next dispatch; borrowed */
+    bool dispatched; /* a combine is due */
     struct net disp, comb;
     struct xnode node;
     struct xpub pub;

@@ -91,11 +91,11 @@ static enum mb_status combine(struct mb_engine *e, struct mb_view y, struct mb_v
     return st;
 }
 
-static enum mb_status dispatch(struct mb_engine *e, const struct mb_serve *v, const struct mb_xchg_head *mine, struct mb_view in,
-                               const int32_t *to, const float *weights, struct mb_dispatched *d)
+static enum mb_status dispatch(struct mb_engine *e, const struct mb_serve *v, const struct mb_xchg_head *mine,
+                               const struct mb_xchg_rows *in, struct mb_dispatched *d)
 {
     enum mb_time before = mb_time_into(e, MB_TIME_EXCHANGE);
-    enum mb_status st = mb_xchg_dispatch(e->xchg, v, mine, in, to, weights, d);
+    enum mb_status st = mb_xchg_dispatch(e->xchg, v, mine, in, d);
 
     (void)mb_time_into(e, before);
     e->lost |= st != MB_OK;
@@ -215,10 +215,8 @@ static enum mb_status routed(struct mb_engine *e, int32_t l, struct mb_view h, s
         e->status = st;
     mb_engine_must(e, st);
     mb_engine_mine(e, l, &mine);
-    struct mb_view in = st == MB_OK ? h : mb_view_rows(h, 0, 0);
-    if (e->expert_lora)
-        mb_xchg_tags(e->xchg, e->batch.own_tag);
-    MB_TRY(dispatch(e, v, &mine, in, to, weights, &d));
+    struct mb_xchg_rows in = {st == MB_OK ? h : mb_view_rows(h, 0, 0), to, weights, e->expert_lora ? e->batch.own_tag : NULL};
+    MB_TRY(dispatch(e, v, &mine, &in, &d));
     if (heard(e, &mine, &d))
         return e->status;
     note_served(e, y->moe_index, h.rows);
@@ -237,7 +235,7 @@ static int32_t layer_of(const struct mb_engine *e, int32_t j)
 
 enum mb_status mb_moe_serve(struct mb_engine *e)
 {
-    struct mb_view in = mb_rows_of(e->work.h, 0, e->o.model->hidden, e->o.path);
+    struct mb_xchg_rows in = {.x = mb_rows_of(e->work.h, 0, e->o.model->hidden, e->o.path)};
     struct mb_view out = mb_rows_of(e->work.t, 0, e->o.model->hidden, MB_F32);
     int32_t j = e->exchange++;
     struct mb_xchg_head mine;
@@ -249,7 +247,7 @@ enum mb_status mb_moe_serve(struct mb_engine *e)
         e->status = fetched;
     int32_t layer = layer_of(e, j);
     mb_engine_mine(e, layer, &mine);
-    MB_TRY(dispatch(e, v, &mine, in, NULL, NULL, &d));
+    MB_TRY(dispatch(e, v, &mine, &in, &d));
     if (heard(e, &mine, &d))
         return MB_OK;
     enum mb_status served = serve_rounds(e, layer, &d, out);
