@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "app/bench.h"
 #include "app/run.h"
 #include "app/signals.h"
 #include "app/tools.h"
@@ -85,6 +86,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_tool_check(c);
     case MB_CMD_EXPORT:
         return mb_tool_export(c);
+    case MB_CMD_BENCH:
+        return mb_bench_command(c, argc, argv, exit_code);
     case MB_CMD_HELP:
         mb_conf_help(stdout, c->help_for);
         return MB_OK;

@@ -6,7 +6,6 @@
 #include "app/setup.h"
 #include "app/tools.h"
 #include "app/workload.h"
-#include "base/fs.h"
 #include "base/log.h"
 
 #define GPU_SEQS 256 /* sequences at once, and prompt rows beside them, that suit a GPU */
@@ -69,30 +68,6 @@ static enum mb_status read_cluster(struct planner *p)
     return MB_OK;
 }
 
-/* ---------------------------------------------------------------- the model */
-
-/* Planning needs no weights: a directory without them is as good as its config.json. */
-static enum mb_status open_model(const struct mb_conf *c, struct mb_model **out)
-{
-    static const char *const weights[] = {"model.safetensors.index.json", "model.safetensors"};
-    bool there = false;
-
-    for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
-        char *path = mb_path_join(c->model, weights[i]);
-        if (path == NULL)
-            return mb_error(MB_NO_MEMORY, "no memory for a path");
-        there |= mb_path_exists(path);
-        free(path);
-    }
-    char *config = mb_path_join(c->model, "config.json");
-    if (config == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for a path");
-    enum mb_status st =
-        mb_model_open(there || !mb_path_exists(config) ? c->model : config, (int32_t)c->k, out);
-    free(config);
-    return st;
-}
-
 /* ---------------------------------------------------------------- options */
 
 static void fill_batch(struct planner *p)
@@ -128,7 +103,7 @@ static enum mb_status prepare(struct planner *p)
     const struct mb_conf *c = p->c;
 
     MB_TRY(read_cluster(p));
-    MB_TRY(open_model(c, &p->m));
+    MB_TRY(mb_app_open_shapes(c->model, (int32_t)c->k, &p->m)); /* planning needs no weights */
     p->o = mb_app_plan_options(c, p->m, mb_app_path(c, p->m));
     fill_batch(p);
     p->in = (struct mb_auto_in){.m = p->m,

@@ -6,7 +6,9 @@ libmoebatch_a_SOURCES += \
 	src/app/nodes.h \
 	src/app/nodes.c \
 	src/app/workload.h \
-	src/app/workload.c
+	src/app/workload.c \
+	src/app/bench_out.h \
+	src/app/bench_out.c
 moebatch_SOURCES += \
 	src/app/job.h \
 	src/app/run.h \
@@ -35,7 +37,11 @@ moebatch_SOURCES += \
 	src/app/plan_sbatch.c \
 	src/app/text.h \
 	src/app/text.c \
-	src/app/tokenize.c
+	src/app/tokenize.c \
+	src/app/shapes.c \
+	src/app/bench.h \
+	src/app/bench.c \
+	src/app/bench_gemm.c
 
 # What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
 BUILT_SOURCES += src/app/sbatch_body.h

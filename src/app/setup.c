@@ -121,8 +121,7 @@ static void bind_threads(const struct mb_app *a)
         mb_warn("could not bind to %d CPUs; the job runs, perhaps slower", CPU_COUNT(&set));
 }
 
-/* OMP_NUM_THREADS of this rank ("4", or "4,2": the outermost counts); 0: not set, or --threads is. */
-static int32_t threads_of_environment(const struct mb_conf *c)
+int32_t mb_app_environment_threads(const struct mb_conf *c)
 {
     const char *s = getenv("OMP_NUM_THREADS");
     char *end;
@@ -145,7 +144,7 @@ static enum mb_status share_topology(struct mb_app *a)
     memset(&mine, 0, sizeof mine);
     if (st == MB_OK)
         st = mb_topo_discover(NULL, &mine, &a->hwloc_xml);
-    mine.threads_asked = threads_of_environment(a->conf);
+    mine.threads_asked = mb_app_environment_threads(a->conf);
     st = mb_comm_agree(a->comm, st, "looking at the machine");
     if (st == MB_OK)
         st = mb_comm_allgather(a->comm, &mine, sizeof mine, all, "topology");

@@ -46,6 +46,11 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
 /* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
  * Collective over world. */
 enum mb_status mb_app_plan(struct mb_app *a);
+/* A model by its shapes, for what needs no weights: a directory without them is as good as its config.json. k: 0, or --k.
+ * Local. shapes.c */
+enum mb_status mb_app_open_shapes(const char *path, int32_t k, struct mb_model **out);
+/* OMP_NUM_THREADS ("4", or "4,2": the outermost counts); 0: not set, or --threads is. Local. */
+int32_t mb_app_environment_threads(const struct mb_conf *c);
 /* --adapter. Collective over world. adapters.c */
 enum mb_status mb_app_adapters(struct mb_app *a);
 void mb_app_adapters_free(struct mb_app *a);

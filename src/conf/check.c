@@ -247,6 +247,19 @@ static enum mb_status check_inspect(const struct mb_conf *c)
     return MB_OK;
 }
 
+static enum mb_status check_bench(const struct mb_conf *c)
+{
+    static const char *const known[] = {"gemm"};
+    const char *what = c->args[0];
+    bool found = false;
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        found |= strcmp(what, known[i]) == 0;
+    if (!found)
+        return mb_error(MB_USAGE, "bench '%s' is unknown; usage: moebatch bench %s", what, mb_cmds[c->command].synopsis);
+    return c->json && c->csv ? contradict("--json", "--csv") : MB_OK;
+}
+
 enum mb_status mb_conf_check(struct mb_conf *c)
 {
     MB_TRY(check_args(c));
@@ -260,6 +273,8 @@ enum mb_status mb_conf_check(struct mb_conf *c)
         return check_inspect(c);
     case MB_CMD_MERGE:
         return need(c, c->output, "a results file (-o)");
+    case MB_CMD_BENCH:
+        return check_bench(c);
     case MB_CMD_CHECK:
     case MB_CMD_TOKENIZE:
         return need(c, c->model, "a model (-m)");

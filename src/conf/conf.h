@@ -10,7 +10,7 @@
 
 enum mb_command {
     MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_PLAN, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_TOKENIZE,
-    MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
+    MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_BENCH, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
 };
 
 /* Strings are never NULL: "" where an option is not given. */
@@ -66,6 +66,10 @@ struct mb_conf {
     int64_t save_limit;        /* bytes */
     bool resume, overwrite, takeover, keep;
     double deadline, sync_interval, max_hours;
+    /* bench */
+    char *rows;                /* numbers of rows, "1-96,128" */
+    int64_t repeats, buffer;   /* samples of each thing; bytes */
+    bool csv;
     /* inspect, status, assemble, tokenize, export */
     char *format; /* export: openai, jsonl, csv */
     bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;

@@ -9,6 +9,7 @@
 #define C(x) (1u << MB_CMD_##x)
 #define JOBS (C(RUN) | C(SCORE))
 #define PLANNED (JOBS | C(PLAN))
+#define ENGINE (JOBS | C(BENCH)) /* who makes one */
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
 #define INT(n, member, def, low, high) \
@@ -23,15 +24,15 @@
 const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
-     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT),
+     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT) | C(BENCH),
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
              "standard input"},
     {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
-     .commands = JOBS | C(MERGE) | C(EXPORT),
+     .commands = JOBS | C(MERGE) | C(EXPORT) | C(BENCH),
      .help = "results file; while the job runs RESULTS.h5.d holds its journal and status. For export: the file of the lines, "
-             "packed by gzip if its name ends in .gz; left out, or -: standard output"},
+             "packed by gzip if its name ends in .gz; left out, or -: standard output. For bench: gets the JSON, beside what is printed"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
     {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS | C(ASSEMBLE),
@@ -105,13 +106,13 @@ const struct mb_opt mb_opts[] = {
      .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
-    {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
              "were given the same"},
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
-     .commands = JOBS, .help = "device that computes"},
+     .commands = ENGINE, .help = "device that computes"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",
-     .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .help = "instruction set of the CPU backend; the results have the same bits with each"},
 
     /* ---- memory */
@@ -133,8 +134,8 @@ const struct mb_opt mb_opts[] = {
 
     /* ---- numbers */
     {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
-     .commands = PLANNED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
-    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED,
+     .commands = PLANNED | C(BENCH), .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED | C(BENCH),
      .help = "experts per token, in place of the model's; 0: the model's"},
     {INT("kv-segment", kv_segment, "512", 64, 1048576), .section = MB_SEC_NUMBERS, .commands = JOBS,
      .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
@@ -198,6 +199,14 @@ const struct mb_opt mb_opts[] = {
     {REAL("max-hours", max_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "stop in good order after this time, exit 75; 0: no limit"},
 
+    /* ---- benchmarks */
+    {STRING("rows", rows, "1-96,128,256,512,1024,2048"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .help = "gemm: numbers of rows (tokens of a batch), as numbers and ranges"},
+    {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .help = "samples of each measurement; medians are shown"},
+    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .help = "memory that is read to find out how fast that goes, and that weights are spread over so that caches don't hold them"},
+
     /* ---- what to show */
     {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
      .help = "jsonl: an object for each row with all its fields; openai: the lines of --openai-output; csv: a record for each row (RFC "
@@ -213,7 +222,8 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
     {SWITCH("errors", errors), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the error rows alone, with their reasons"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
-    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN), .help = "print JSON"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN) | C(BENCH), .help = "print JSON"},
+    {SWITCH("csv", csv), .section = MB_SEC_SHOW, .commands = C(BENCH), .help = "print CSV (RFC 4180)"},
     {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),
      .help = "also from a job that has not finished; open requests are marked as pending"},
     {SWITCH("decode", decode), .section = MB_SEC_SHOW, .commands = C(TOKENIZE), .help = "ids to text instead of text to ids"},
@@ -264,6 +274,11 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
+    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] [--json|--csv] [-o FILE] [OPTION...]",
+                      "measure machines, kernels, jobs and exchanges",
+                      "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
+                      "near to that its matrix products come at each number of rows. Needs no mpirun.",
+                      1, 1},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };
@@ -271,7 +286,7 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
 const char *mb_section_title(enum mb_opt_section s)
 {
     static const char *const titles[MB_SEC_COUNT] = {
-        "Files", "Layout", "Memory", "Numbers", "Requests", "What is stored", "The job", "What to show",
+        "Files", "Layout", "Memory", "Numbers", "Requests", "What is stored", "The job", "Benchmarks", "What to show",
     };
     return titles[s];
 }

@@ -20,6 +20,7 @@ enum mb_opt_section {
     MB_SEC_REQUESTS,
     MB_SEC_RESULTS,
     MB_SEC_JOB,
+    MB_SEC_BENCH,
     MB_SEC_SHOW,
     MB_SEC_COUNT
 };

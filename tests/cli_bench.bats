@@ -1,0 +1,83 @@
+# moebatch bench: what it prints is well formed, follows from its own figures, and wrong questions are refused.
+load common.bash
+
+# refused CODE TEXT COMMAND...: the exit code, and what the message says
+refused() {
+    local code=$1 text=$2 got=0
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" || got=$?
+    [ $got = "$code" ] || { echo "exit $got"; cat "$work/err"; return 1; }
+    grep -qF -- "$text" "$work/err" || { cat "$work/err"; return 1; }
+}
+
+@test "bench gemm: bounds follow from the limits and sizes of the same file" {
+    "$MOEBATCH" bench gemm -m "$models/mixtral_a" --rows 1-3,40 --repeats 3 --buffer 4M --threads 2 --json -o "$work/g.json" >"$work/out.json"
+    cmp "$work/g.json" "$work/out.json"
+    "$PYTHON3" - "$work/g.json" <<'END'
+import json, statistics, sys
+d = json.load(open(sys.argv[1]))
+assert d["schema"] == "moebatch-bench/1" and d["bench"] == "gemm" and d["threads"] == 2 and d["cpu"] and d["host"], d
+r = {x["name"]: x for x in d["results"]}
+assert len(r) == len(d["results"])
+for x in r.values():
+    s = x["samples"]
+    assert x["min"] == min(s) and x["max"] == max(s) and abs(x["median"] - statistics.median(s)) <= 1e-8 * x["median"], x
+read = r["limit/read"]["max"]
+peaks = {x["name"][6:]: x["max"] for x in d["results"] if x["name"].startswith("limit/") and x["unit"] == "GFLOP/s"}
+# mixtral_a: hidden 48, 6 query and 2 KV heads of 8, 8 experts of 28, 2 a token, 96 words; f32
+sizes = {"attention.qkv": (48 + 32, 48), "attention.o": (48, 48), "router": (8, 48), "expert.gate_up": (56, 48), "expert.down": (48, 28),
+         "experts.gate_up": (56, 48), "experts.down": (48, 28)}
+seen = 0
+for x in r.values():
+    if not x["name"].startswith("gemm/"):
+        continue
+    seen += 1
+    assert len(x["samples"]) == 3 and x["type"] == "f32"
+    if x["gemm"] in sizes:
+        assert (x["n"], x["k"]) == sizes[x["gemm"]], x
+    groups = min(8, 2 * x["m"]) if x["gemm"].startswith("experts.") else 1
+    rows = groups * -(-2 * x["m"] // groups) if x["gemm"].startswith("experts.") else x["m"]
+    assert x["groups"] == groups and x["rows"] == rows, x
+    flops, size = 2 * rows * x["n"] * x["k"], 4 * groups * x["n"] * x["k"]
+    assert x["weight_bytes"] == size
+    bound = read * flops / size
+    if "f32 FMA" in peaks:
+        bound = min(bound, peaks["f32 FMA"])
+    assert abs(x["bound"] - bound) <= 1e-6 * bound and abs(x["fraction"] - x["median"] / bound) <= 1e-6 * x["fraction"], (x, bound)
+    assert x["limit"] == ("read" if bound == read * flops / size else "f32 FMA")
+    assert abs(x["median"] * x["seconds"] * 1e9 / flops - 1) < 0.5  # of samples that need not be the same
+assert seen == 4 * 8, seen
+assert [x["m"] for x in r.values() if x["name"].startswith("cliff/")] == [2] * 8
+END
+}
+
+@test "bench gemm: CSV and text say the same, bf16 tiles count where the CPU has them" {
+    "$MOEBATCH" bench gemm -m "$top/inputs/configs/qwen3-30b-a3b" --rows 2 --repeats 1 --buffer 1M --csv -o "$work/g.json" >"$work/g.csv"
+    "$PYTHON3" - "$work" <<'END'
+import csv, json, sys
+d = json.load(open(sys.argv[1] + "/g.json"))["results"]
+c = list(csv.DictReader(open(sys.argv[1] + "/g.csv", newline="")))
+assert [x["name"] for x in c] == [x["name"] for x in d]
+for a, b in zip(c, d):
+    assert abs(float(a["median"]) - b["median"]) <= 1e-8 * b["median"] and a["unit"] == b["unit"] and int(a["samples"]) == len(b["samples"])
+    assert a["formula"] == b.get("formula", "") and (a["bound"] == "") == ("bound" not in b)
+g = [x for x in d if x["name"].startswith("gemm/") and x["gemm"] != "router"]
+assert {x["type"] for x in g} == {"bf16"} and {(x["n"], x["k"]) for x in g if x["gemm"] == "expert.gate_up"} == {(1536, 2048)}
+END
+    "$MOEBATCH" bench gemm --buffer 1M --repeats 2 >"$work/text"
+    grep -q '^limit/read .* GB/s' "$work/text"
+    ! grep -q '^gemm/' "$work/text"
+}
+
+@test "bench: what is no question" {
+    refused 1 "bench with 0 file names" "$MOEBATCH" bench
+    refused 1 "bench 'frobnicate' is unknown" "$MOEBATCH" bench frobnicate
+    refused 1 "--json and --csv contradict" "$MOEBATCH" bench gemm --json --csv
+    for list in "" 0 1- 3-1 1,,2 1,2x 1-70000 99999999999999999999; do
+        refused 1 "--rows '$list' is no list" "$MOEBATCH" bench gemm "--rows=$list"
+    done
+    refused 1 "--repeats" "$MOEBATCH" bench gemm --repeats 0
+    refused 2 "config.json" "$MOEBATCH" bench gemm -m "$work"
+    refused 1 "no option of run" "$MOEBATCH" run --buffer 1M
+    refused 73 "none/g.json" "$MOEBATCH" bench gemm --buffer 1M --repeats 1 -o "$work/none/g.json"
+}
