@@ -80,3 +80,44 @@ END
     "$MOEBATCH" inspect "$work/small.h5" >"$work/out"
     grep -q "made by .*command .*moebatch run -m" "$work/out"
 }
+
+@test "inspect: layout, machines, time and speed as the file has them" {
+    for i in $(seq 20); do echo "{\"prompt\":\"The package $i is\",\"max_tokens\":9}"; done >"$work/in.jsonl"
+    ranks 3 run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --tensor-parallel-size 1 --pipeline-parallel-size 3
+    "$MOEBATCH" inspect "$work/r.h5" >"$work/text"
+    "$MOEBATCH" inspect "$work/r.h5" --json >"$work/json"
+    "$PYTHON3" - "$work" <<'END'
+import h5py, json, sys
+w = sys.argv[1]
+f, j, text = h5py.File(f"{w}/r.h5"), json.load(open(f"{w}/json")), open(f"{w}/text").read()
+plan = json.loads(f["provenance/plan"][()])
+assert j["layout"] == plan["sizes"] and j["layout"]["stages"] == 3 and "stages 3 x (tp 1 x" in text, j
+host = f["provenance/host"][0].decode()
+assert j["ranks"] == 3 and j["machines"] == [{"host": host, "ranks": 3, "threads": int(f["provenance/threads"][:].sum())}], j
+t, names = f["metrics/seconds"][:], [x.decode() for x in f["metrics/seconds_columns"][:]]
+busy = (t.sum(axis=1) - t[:, names.index("load")]).max()
+n, out = len(f["tokens/prompt_ids"]) + len(f["tokens/output_ids"]), len(f["tokens/output_ids"])
+assert abs(j["tokens_per_second"] / (n / busy) - 1) < 1e-9 and abs(j["output_tokens_per_second"] / (out / busy) - 1) < 1e-9
+assert f"{n / busy:.1f} tokens/s, {out / busy:.1f} generated/s" in text and "3 ranks" in text, text
+assert all(abs(j["mean_seconds"][k] - t[:, i].mean()) < 1e-9 for i, k in enumerate(names))
+END
+}
+
+@test "merge takes no more memory for larger files" {
+    "$PYTHON3" -c "
+import json
+for i in range(60):
+    print(json.dumps({'prompt_ids': [(7 * i + k) % 4000 for k in range(120)], 'max_tokens': 1}))" >"$work/in.jsonl"
+    for part in 1 2; do
+        "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/p$part.h5" --shard $part/2 --save-logits=all
+    done
+    "$PYTHON3" - "$work" <<'END'
+import os, resource, subprocess, sys
+w = sys.argv[1]
+asan = "sanitize" in os.environ.get("MOEBATCH_FLAGS", "") # its quarantine alone is more
+subprocess.run([os.environ["MOEBATCH"], "merge", f"{w}/p1.h5", f"{w}/p2.h5", "-o", f"{w}/m.h5"], check=True)
+size, most = os.path.getsize(f"{w}/m.h5"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(size, most)
+assert size > 80e6 and (asan or most < 80e6), (size, most)
+END
+}

@@ -120,9 +120,9 @@ print(json.dumps({'id': 'short', 'prompt': 'word', 'max_tokens': 2}))" >"$work/i
 import h5py, sys
 f = h5py.File(sys.argv[1])["metrics"]
 names = [x.decode() for x in f["seconds_columns"][()]]
-assert names == ["attention", "experts", "head", "exchange", "waiting", "load"], names
+assert names == ["attention", "experts", "head", "exchange", "waiting", "rest", "load"], names
 t = f["seconds"][()]
-assert t.shape == (1, 6) and (t >= 0).all() and (t[0, [0, 1, 2, 5]] > 0).all() and t.sum() < 600, t
+assert t.shape == (1, 7) and (t >= 0).all() and (t[0, [0, 1, 2, 5, 6]] > 0).all() and t.sum() < 600, t
 END
     if [ "$(nproc)" -gt 1 ]; then # mpirun's default for few ranks is a core each
         OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -n 1 --bind-to core "$MOEBATCH" run -m "$demo" \

@@ -49,7 +49,7 @@ mended() {
     faulty 3 FAIL_RANK=1 FAIL_PATH=safetensors FAIL_AT=0 -- --zero-inference 2
     [ $code -eq 0 ]
     reads=$(sed -n 's/^count read //p' "$work/hits.1")
-    for at in $((reads / 2)) $((reads - 2)); do
+    for at in $((reads / 2)) $((reads * 3 / 4)); do # which rank takes which line is not fixed: reads of a run differ
         rm -rf "$work"/r.h5* "$work"/hits.*
         faulty 3 FAIL_RANK=1 FAIL_KIND=read FAIL_PATH=safetensors FAIL_AT=$at FAIL_ON=1 -- --zero-inference 2 --deadline 400
         grep -q safetensors "$work/hits.1"

@@ -60,3 +60,11 @@ END
     [ "$status" = 1 ]
     [[ $output == *"no command 'frobnicate'"* ]]
 }
+
+@test "a signal ends commands that show; those that write leave nothing half written" {
+    for i in $(seq 400); do echo "{\"id\":\"r$i\",\"prompt\":\"The package $i is\",\"max_tokens\":2}"; done >"$work/in.jsonl"
+    for part in 1 2; do
+        "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/p$part.h5" --shard $part/2 2>"$work/log" || { cat "$work/log"; false; }
+    done
+    "$PYTHON3" "$top/tests/tool_signals.py" "$MOEBATCH" "$demo" "$work/p1.h5" "$work/p1.h5" "$work/p2.h5" "$work/w"
+}

@@ -102,7 +102,7 @@ static void test_assemble_and_status(void **state)
     char want[33], *text = NULL;
     size_t n = 0;
     assert_int_equal(mb_results_status(stdout, path, false, &code), MB_INPUT);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_INPUT);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_INPUT);
     mb_rundir_destroy(make_job(path, &whole, 120, "", "gone.jsonl", no_hash));
     FILE *f = open_memstream(&text, &n);
     assert_int_equal(mb_results_status(f, path, false, &code), MB_OK);
@@ -111,10 +111,10 @@ static void test_assemble_and_status(void **state)
     assert_non_null(strstr(text, "/120 requests are done"));
     assert_non_null(strstr(text, "moebatch run -i 'a b' --resume"));
     free(text);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_STOP); /* half of it is missing */
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_STOP); /* half of it is missing */
     assert_false(mb_path_exists(path));
     mb_rundir_destroy(make_job(path, &whole, 120, "", "gone.jsonl", no_hash));
-    assert_int_equal(mb_results_assemble(path, false, true, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, true, NULL, NULL), MB_OK);
     assert_true(mb_path_exists(runs)); /* kept */
     assert_int_equal(mb_results_status(stdout, path, false, &code), MB_OK);
     assert_int_equal(code, 0);
@@ -122,7 +122,7 @@ static void test_assemble_and_status(void **state)
     char *have = digest_of(path, true), *sorted = digest_of(path, false), *python = python_digest(path, "");
     assert_string_equal(have, want);
     assert_string_equal(sorted, python);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK); /* complete: nothing to do */
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK); /* complete: nothing to do */
     free(have);
     free(sorted);
     free(python);
@@ -153,7 +153,7 @@ static void test_partial(void **state)
         if (with_input)
             assert_int_equal(mb_publish_bytes(input, text.data, text.len, 0), MB_OK);
         mb_rundir_destroy(make_job(path, &j, 30, "", input, hash));
-        assert_int_equal(mb_results_assemble(path, true, false, NULL), MB_OK);
+        assert_int_equal(mb_results_assemble(path, true, false, NULL, NULL), MB_OK);
         assert_int_equal(mb_results_status(stdout, path, true, &code), MB_OK);
         assert_int_equal(code, 75);
         assert_int_equal(mb_results_open(path, &r), MB_OK);
@@ -184,7 +184,7 @@ static void test_partial(void **state)
         free(have);
         free(python);
         mb_rundir_destroy(make_job(path, &j, 30, "", input, hash)); /* resumed: the other half */
-        assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+        assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
         assert_int_equal(mb_results_status(stdout, path, true, &code), MB_OK);
         assert_int_equal(code, 0);
         mb_bytes_fini(&text);
@@ -211,18 +211,18 @@ static void test_merge(void **state)
         make_both(parts[i], &j, 120, shard, "gone", no_hash);
         if (i == 2) {
             const char *two[2] = {parts[0], parts[1]}, *twice[3] = {parts[0], parts[1], parts[1]};
-            assert_int_equal(mb_results_merge((const char *[]){parts[0], parts[1], parts[2]}, 3, all, false), MB_INPUT);
-            assert_int_equal(mb_results_merge(two, 2, all, false), MB_INPUT);
-            assert_int_equal(mb_results_merge(twice, 3, all, false), MB_INPUT);
+            assert_int_equal(mb_results_merge((const char *[]){parts[0], parts[1], parts[2]}, 3, all, false, NULL), MB_INPUT);
+            assert_int_equal(mb_results_merge(two, 2, all, false, NULL), MB_INPUT);
+            assert_int_equal(mb_results_merge(twice, 3, all, false, NULL), MB_INPUT);
         }
-        assert_int_equal(mb_results_assemble(parts[i], false, false, NULL), MB_OK);
+        assert_int_equal(mb_results_assemble(parts[i], false, false, NULL, NULL), MB_OK);
     }
     make_both(one, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(one, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(one, false, false, NULL, NULL), MB_OK);
     const char *order[3] = {parts[2], parts[0], parts[1]};
-    assert_int_equal(mb_results_merge(order, 3, all, false), MB_OK);
-    assert_int_equal(mb_results_merge(order, 3, all, false), MB_INPUT); /* exists */
-    assert_int_equal(mb_results_merge(order, 3, all, true), MB_OK);
+    assert_int_equal(mb_results_merge(order, 3, all, false, NULL), MB_OK);
+    assert_int_equal(mb_results_merge(order, 3, all, false, NULL), MB_INPUT); /* exists */
+    assert_int_equal(mb_results_merge(order, 3, all, true, NULL), MB_OK);
     for (int in_order = 0; in_order < 2; in_order++) {
         char *want = digest_of(one, in_order), *have = digest_of(all, in_order);
         char *python = python_digest(all, in_order ? "--in-order" : "");
@@ -269,7 +269,7 @@ static void test_digest_sees_every_bit(void **state)
     };
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5");
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
     char *before = digest_of(path, false);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         uint64_t one[3] = {1, 1, 1}, at[3] = {places[i].at[0], places[i].at[1], places[i].at[2]};
@@ -302,7 +302,7 @@ static void test_digest_sees_text(void **state)
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5");
     static const char *const names[] = {"/requests/text", "/requests/id"};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
     for (int i = 0; i < 2; i++) {
         char *before = digest_of(path, false), *v = NULL;
         struct mb_h5 *h = NULL;
@@ -442,7 +442,7 @@ static void test_inspect(void **state)
     static const char *const says[] = {"finish reason", "\"rows\": 154", "error: prompt: too long", "\"is_greedy\":true",
                                        "MAX/MEAN", "{\"layer\":2,", "req-4 2\n"};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         struct mb_inspect_options o = ways[i];
         FILE *f = open_memstream(&text, &n);
@@ -465,7 +465,7 @@ static void test_cut_file(void **state)
     char *dir = tmpdir_make(), *path = mb_path_join(dir, "r.h5"), *cut = mb_path_join(dir, "cut.h5");
     struct mb_bytes all = {0};
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
     assert_int_equal(mb_file_read(path, 1 << 26, MB_IO, &all), MB_OK);
     mb_log_set_quiet(true);
     for (size_t i = 0; i < 40; i++) {
@@ -494,13 +494,13 @@ static void test_no_room(void **state)
         getrlimit(RLIMIT_FSIZE, &old);
         small = (struct rlimit){limit, old.rlim_max};
         setrlimit(RLIMIT_FSIZE, &small);
-        enum mb_status st = mb_results_assemble(path, false, false, NULL);
+        enum mb_status st = mb_results_assemble(path, false, false, NULL, NULL);
         setrlimit(RLIMIT_FSIZE, &old);
         assert_int_equal(st, MB_IO);
         assert_false(mb_path_exists(path));
         assert_false(mb_path_exists(tmp));
     }
-    assert_int_equal(mb_results_assemble(path, false, false, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, false, NULL, NULL), MB_OK);
     mb_hash128_hex(synth_expected(&whole, &rows), want);
     char *have = digest_of(path, true);
     assert_string_equal(have, want);
@@ -522,7 +522,7 @@ static void test_resume_of_complete(void **state)
     struct mb_rundir *d = NULL;
     enum mb_start s = MB_START_FRESH;
     make_both(path, &whole, 120, "", "gone", no_hash);
-    assert_int_equal(mb_results_assemble(path, false, true, NULL), MB_OK);
+    assert_int_equal(mb_results_assemble(path, false, true, NULL, NULL), MB_OK);
     id.input = no_hash;
     id.seed++;
     assert_int_equal(mb_start(&(struct mb_start_options){.results = path, .resume = true, .overwrite = false}, &o, NULL, &s, &d), MB_INPUT); /* another job's results */

@@ -80,6 +80,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_tool_assemble(c);
     case MB_CMD_MERGE:
         return mb_tool_merge(c);
+    case MB_CMD_COMPARE:
+        return mb_tool_compare(c, exit_code);
     case MB_CMD_TOKENIZE:
         return mb_tool_tokenize(c);
     case MB_CMD_CHECK:
@@ -99,13 +101,13 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
     }
 }
 
-/* Commands that write nothing but standard output: who reads no more of it (| head) ends them, as any such program. */
-static bool only_shows(const struct mb_conf *conf)
+/* Commands that write files besides standard output. */
+static bool writes(const struct mb_conf *conf)
 {
     enum mb_command c = conf->command;
     if (c == MB_CMD_EXPORT)
-        return conf->output[0] == 0 || strcmp(conf->output, "-") == 0;
-    return c != MB_CMD_RUN && c != MB_CMD_SCORE && c != MB_CMD_ASSEMBLE && c != MB_CMD_MERGE;
+        return conf->output[0] != 0 && strcmp(conf->output, "-") != 0;
+    return c == MB_CMD_ASSEMBLE || c == MB_CMD_MERGE;
 }
 
 int main(int argc, char **argv)
@@ -115,8 +117,8 @@ int main(int argc, char **argv)
 
     mb_signals_install();
     enum mb_status st = parse(argc, argv, &conf);
-    if (st == MB_OK && only_shows(conf))
-        mb_signals_pipe_ends();
+    if (st == MB_OK && conf->command != MB_CMD_RUN && conf->command != MB_CMD_SCORE)
+        mb_signals_tool(writes(conf));
     if (st == MB_OK)
         st = find_model(conf);
     if (st == MB_OK)

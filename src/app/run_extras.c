@@ -251,11 +251,11 @@ static enum mb_status memory(struct mb_extras *x, const struct report_msg *all, 
     return st;
 }
 
-/* What the time of each rank went into, [ranks][parts]; what is in no other is left out. */
+/* What the time of each rank went into, [ranks][parts]: all but assembly, which is not over, and what was before the model. */
 static enum mb_status times(struct mb_extras *x, const struct report_msg *all, uint64_t n)
 {
-    static const char *const names[] = {"attention", "experts", "head", "exchange", "waiting", "load"};
-    static const int part[] = {MB_TIME_ATTENTION, MB_TIME_EXPERTS, MB_TIME_HEAD, MB_TIME_EXCHANGE, MB_TIME_WAIT};
+    static const char *const names[] = {"attention", "experts", "head", "exchange", "waiting", "rest", "load"};
+    static const int part[] = {MB_TIME_ATTENTION, MB_TIME_EXPERTS, MB_TIME_HEAD, MB_TIME_EXCHANGE, MB_TIME_WAIT, MB_TIME_REST};
     uint64_t p = sizeof names / sizeof *names, dims[2] = {n, p};
     double *v = calloc(n * p, sizeof *v);
     enum mb_status st = v == NULL ? mb_error(MB_NO_MEMORY, "no memory for times of ranks") : MB_OK;

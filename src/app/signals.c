@@ -12,23 +12,43 @@ static void on_signal(int sig)
     stop_asked = 1;
 }
 
-void mb_signals_install(void)
+/* The signals that ask for an end, and what they did when the process began (a shell's background jobs ignore INT). */
+enum { ASKS = 4 };
+static const int asks[ASKS] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+static struct sigaction before[ASKS];
+
+static void handle(int flags, struct sigaction *old)
 {
-    static const int asks[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = flags};
 
     sigemptyset(&sa.sa_mask);
-    for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++)
-        sigaction(asks[i], &sa, NULL);
+    for (int i = 0; i < ASKS; i++)
+        sigaction(asks[i], &sa, old != NULL ? old + i : NULL);
+}
+
+void mb_signals_install(void)
+{
+    static bool installed;
+
+    handle(SA_RESTART, installed ? NULL : before);
+    installed = true;
     struct sigaction ign = {.sa_handler = SIG_IGN};
     sigemptyset(&ign.sa_mask);
     sigaction(SIGPIPE, &ign, NULL);
     sigaction(SIGXFSZ, &ign, NULL); /* a file that may not grow is an error of its write, which knows its name */
 }
 
-void mb_signals_pipe_ends(void)
+void mb_signals_tool(bool writes)
 {
+    if (writes) {
+        handle(SA_RESTART | (int)SA_RESETHAND, NULL);
+        return;
+    }
+    for (int i = 0; i < ASKS; i++)
+        sigaction(asks[i], &before[i], NULL);
     signal(SIGPIPE, SIG_DFL);
+    if (stop_asked)
+        raise(stop_signal); /* it came while the command line was read */
 }
 
 const volatile sig_atomic_t *mb_signals_stop(void)

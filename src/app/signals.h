@@ -2,6 +2,7 @@
 #ifndef MB_APP_SIGNALS_H
 #define MB_APP_SIGNALS_H
 #include <signal.h>
+#include <stdbool.h>
 
 /* TERM, INT, USR1 and USR2 ask the job to stop: the flag is set, the lane finishes its step. First thing in main; once more
  * after MPI_Init, which may install handlers of its own. PIPE is ignored. Local. */
@@ -13,6 +14,8 @@ void mb_signals_ask(int sig);
 int mb_signals_number(void);
 /* Name of the signal that asked first, or NULL. */
 const char *mb_signals_name(void);
-/* A write to a closed pipe ends the process quietly (as without mb_signals_install, which lets writes fail). Local. */
-void mb_signals_pipe_ends(void);
+/* For commands that are no job, once it is known which it is. Without files to write (writes false) a signal ends the process, and so
+ * does a write to a closed pipe. With files the first signal sets the flag, so that nothing half written stays, and a second one
+ * ends the process. Local. */
+void mb_signals_tool(bool writes);
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "app/signals.h"
 #include "app/text.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -106,18 +107,27 @@ enum mb_status mb_tool_status(const struct mb_conf *c, int *exit_code)
 
 enum mb_status mb_tool_assemble(const struct mb_conf *c)
 {
-    return mb_results_assemble(c->args[0], c->partial, c->keep, c->openai_output);
+    return mb_results_assemble(c->args[0], c->partial, c->keep, c->openai_output, mb_signals_stop());
 }
 
 enum mb_status mb_tool_merge(const struct mb_conf *c)
 {
-    return mb_results_merge((const char *const *)c->args, c->n_args, c->output, c->overwrite);
+    return mb_results_merge((const char *const *)c->args, c->n_args, c->output, c->overwrite, mb_signals_stop());
+}
+
+enum mb_status mb_tool_compare(const struct mb_conf *c, int *exit_code)
+{
+    bool equal = false;
+
+    MB_TRY(mb_results_compare(stdout, c->args[0], c->args[1], &equal));
+    *exit_code = equal ? 0 : 3;
+    return MB_OK;
 }
 
 enum mb_status mb_tool_export(const struct mb_conf *c)
 {
     struct mb_export_options o = {.results = c->args[0], .format = c->format, .out = c->output, .model = c->model,
-                                  .overwrite = c->overwrite};
+                                  .overwrite = c->overwrite, .stop = mb_signals_stop()};
     return mb_export(&o);
 }
 

@@ -262,6 +262,10 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
     [MB_CMD_MERGE] = {"merge", "A.h5 B.h5... -o RESULTS.h5", "join the results of job arrays",
                       "Joins the results of all parts of one input (--shard I/N). The digest is that of the unsplit job.", 1,
                       1 << 20},
+    [MB_CMD_COMPARE] = {"compare", "A.h5 B.h5", "where two results differ",
+                        "Names the first row and field in which two results files differ, with both values, and counts the rows that do. "
+                        "Exit 0: equal, also if only the order of the rows is another; 3: different. Needs no mpirun.",
+                        2, 2},
     [MB_CMD_TOKENIZE] = {"tokenize", "-m MODEL [--decode] [--no-special]", "text to token ids and back",
                          "Reads one JSON string a line on standard input and writes one JSON array of ids a line; with "
                          "--decode the reverse. Needs no mpirun.",

@@ -86,7 +86,7 @@ static enum mb_status may_publish(void *arg)
 }
 
 static enum mb_status assemble(const struct mb_rundir *d, const struct mb_job_info *j, bool partial, const char *openai,
-                               struct mb_assembled *got)
+                               const volatile sig_atomic_t *stop, struct mb_assembled *got)
 {
     struct mb_pending_input *input = NULL;
     struct mb_extras extras = {0};
@@ -101,7 +101,7 @@ static enum mb_status assemble(const struct mb_rundir *d, const struct mb_job_in
     struct mb_assemble_options o = {.dir = d, .identity = &j->identity, .shape = &j->shape, .input_lines = j->input_lines,
                                     .first_line = j->first_line, .lines = j->lines, .requests = j->requests,
                                     .partial = partial, .pending = mb_pending_rows(input), .extras = &extras,
-                                    .openai = openai == NULL ? NULL : &oo, .openai_path = openai, .may = may_publish, .may_arg = &m};
+                                    .openai = openai == NULL ? NULL : &oo, .openai_path = openai, .may = may_publish, .may_arg = &m, .stop = stop};
     if (st == MB_OK)
         st = mb_assemble(&o, got);
     mb_tokenizer_destroy(tok);
@@ -153,7 +153,8 @@ static enum mb_status finish(struct mb_rundir *d, int32_t run, const struct mb_a
     return mb_rundir_finish(d, keep);
 }
 
-static enum mb_status from_journals(struct mb_rundir *d, bool partial, bool keep, const char *openai)
+static enum mb_status from_journals(struct mb_rundir *d, bool partial, bool keep, const char *openai,
+                                    const volatile sig_atomic_t *stop)
 {
     struct mb_job_info j = {0};
     struct mb_assembled got = {0};
@@ -162,7 +163,7 @@ static enum mb_status from_journals(struct mb_rundir *d, bool partial, bool keep
     if (st == MB_INPUT)
         mb_error(st, "%s: no run has left journals here", d->results);
     if (st == MB_OK)
-        st = assemble(d, &j, partial, openai, &got);
+        st = assemble(d, &j, partial, openai, stop, &got);
     if (st == MB_OK)
         mb_info("%s: %lld rows, %lld of them error rows, %lld pending", d->results, (long long)got.rows, (long long)got.errors,
                 (long long)got.pending);
@@ -172,7 +173,7 @@ static enum mb_status from_journals(struct mb_rundir *d, bool partial, bool keep
     return st;
 }
 
-enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, const char *openai)
+enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, const char *openai, const volatile sig_atomic_t *stop)
 {
     struct mb_rundir *d = NULL;
     bool complete = false, after = false;
@@ -189,7 +190,7 @@ enum mb_status mb_results_assemble(const char *path, bool partial, bool keep, co
     if (openai != NULL)
         MB_TRY(mb_publish_probe(openai));
     MB_TRY(mb_rundir_look(path, &d));
-    enum mb_status st = from_journals(d, partial, keep, openai);
+    enum mb_status st = from_journals(d, partial, keep, openai, stop);
     mb_rundir_destroy(d);
     if (st == MB_OK || look(path, &after) != MB_OK || !after || openai != NULL)
         return st;

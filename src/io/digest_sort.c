@@ -185,7 +185,8 @@ static enum mb_status fill(struct mb_digest_sort *s, struct run *r, size_t n)
 {
     if (r->buf.len - r->used >= n)
         return MB_OK;
-    memmove(r->buf.data, r->buf.data + r->used, r->buf.len - r->used);
+    if (r->used > 0)
+        memmove(r->buf.data, r->buf.data + r->used, r->buf.len - r->used);
     r->buf.len -= r->used;
     r->used = 0;
     MB_TRY(mb_bytes_reserve(&r->buf, n > READ_BYTES ? n : READ_BYTES));

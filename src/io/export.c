@@ -22,6 +22,7 @@ struct out {
     bool packed;
     z_stream z;
     unsigned char *buf; /* packed: CHUNK bytes */
+    const volatile sig_atomic_t *stop;
 };
 
 static enum mb_status put_raw(struct out *o, const void *data, size_t n)
@@ -59,6 +60,8 @@ static enum mb_status put(void *arg, const void *data, size_t n)
     struct out *o = arg;
     if (n == 0)
         return MB_OK;
+    if (o->stop != NULL && *o->stop)
+        return mb_error(MB_STOP, "asked to stop: nothing half written stays");
     return o->packed ? put_packed(o, data, n, Z_NO_FLUSH) : put_raw(o, data, n);
 }
 
@@ -66,7 +69,7 @@ static enum mb_status open_out(const struct mb_export_options *e, struct out *o)
 {
     size_t n = strlen(e->out);
 
-    *o = (struct out){.packed = n > 3 && strcmp(e->out + n - 3, ".gz") == 0};
+    *o = (struct out){.packed = n > 3 && strcmp(e->out + n - 3, ".gz") == 0, .stop = e->stop};
     if (o->packed) {
         o->buf = malloc(CHUNK);
         if (o->buf == NULL || deflateInit2(&o->z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {

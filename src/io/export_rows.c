@@ -6,10 +6,6 @@
 #include "base/json.h"
 #include "base/log.h"
 
-static const char *const kinds[] = {"generate", "loglikelihood", "rolling"};
-static const char *const statuses[] = {"ok", "error", "degraded", "pending"};
-static const char *const finishes[] = {"none", "eos", "length", "stop", "error"};
-
 static enum mb_status put(struct mb_bytes *out, const char *s)
 {
     return mb_bytes_put(out, s, strlen(s));
@@ -101,11 +97,11 @@ static enum mb_status put_head(const struct mb_record *r, struct mb_bytes *out)
     MB_TRY(put(out, ",\"choice\":"));
     MB_TRY(put_int(out, r->choice));
     MB_TRY(put(out, ",\"kind\":\""));
-    MB_TRY(put(out, kinds[r->kind]));
+    MB_TRY(put(out, mb_kind_names[r->kind]));
     MB_TRY(put(out, "\",\"status\":\""));
-    MB_TRY(put(out, statuses[r->status]));
+    MB_TRY(put(out, mb_row_status_names[r->status]));
     MB_TRY(put(out, "\",\"finish_reason\":\""));
-    MB_TRY(put(out, finishes[r->finish]));
+    MB_TRY(put(out, mb_finish_names[r->finish]));
     MB_TRY(put_text(out, "\",\"error\":", &r->error));
     MB_TRY(put_text(out, ",\"text\":", &r->text));
     MB_TRY(put(out, ",\"logprob_sum\":"));
@@ -173,9 +169,9 @@ enum mb_status mb_export_csv(const struct mb_record *r, struct mb_bytes *out)
     MB_TRY(put_quoted(out, &r->id));
     MB_TRY(put_int(out, r->choice));
     MB_TRY(put(out, ","));
-    MB_TRY(put_word(out, kinds[r->kind]));
-    MB_TRY(put_word(out, statuses[r->status]));
-    MB_TRY(put_word(out, finishes[r->finish]));
+    MB_TRY(put_word(out, mb_kind_names[r->kind]));
+    MB_TRY(put_word(out, mb_row_status_names[r->status]));
+    MB_TRY(put_word(out, mb_finish_names[r->finish]));
     MB_TRY(put_quoted(out, &r->error));
     MB_TRY(put_quoted(out, &r->text));
     for (int i = 0; i < 2; i++) {

@@ -3,15 +3,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/digest.h"
+#include "io/inspect_job.h"
 #include "io/results.h"
 #include "io/safe.h"
 #include "io/seal.h"
 #include "io/table.h"
 #include "io/tools.h"
-
-static const char *const kind_names[] = {"generate", "loglikelihood", "rolling"};
-static const char *const status_names[] = {"ok", "error", "degraded", "pending"};
-static const char *const finish_names[] = {"none", "eos", "length", "stop", "error"};
 
 static bool print_json(FILE *out, json_t *v, size_t flags)
 {
@@ -51,8 +48,8 @@ static json_t *summary_json(const struct mb_results_info *f, const struct counts
 {
     return json_pack("{s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:{s:I, s:I}, s:I, s:b, s:I}", "complete", f->complete,
                      "rows", (json_int_t)f->rows, "prompt_tokens", (json_int_t)f->n_prompt, "output_tokens",
-                     (json_int_t)f->n_output, "computed_rows", (json_int_t)f->n_rows, "kind", counted(c->kind, kind_names, 3),
-                     "status", counted(c->status, status_names, 4), "finish_reason", counted(c->finish, finish_names, 5),
+                     (json_int_t)f->n_output, "computed_rows", (json_int_t)f->n_rows, "kind", counted(c->kind, mb_kind_names, 3),
+                     "status", counted(c->status, mb_row_status_names, 4), "finish_reason", counted(c->finish, mb_finish_names, 5),
                      "top", (json_int_t)f->top, "routing", "layers", (json_int_t)f->layers, "k", (json_int_t)f->k, "logits",
                      (json_int_t)f->vocab, "logits_last", f->logits_last, "hidden", (json_int_t)f->hidden);
 }
@@ -113,7 +110,7 @@ static enum mb_status put_digests(struct mb_table *t, json_t *v, const char *pat
 
 static enum mb_status summary(FILE *out, struct mb_results *r, const struct mb_inspect_options *o)
 {
-    static const char *const columns[] = {"WHAT", "OF", "VALUE>", NULL};
+    static const char *const columns[] = {"WHAT", "OF", "VALUE", NULL};
     const struct mb_results_info *f = mb_results_info(r);
     struct mb_table *t = NULL;
     struct counts c;
@@ -121,19 +118,23 @@ static enum mb_status summary(FILE *out, struct mb_results *r, const struct mb_i
     if (o->json) {
         json_t *v = summary_json(f, &c);
         enum mb_status put = put_digests(NULL, v, o->path);
+        if (put == MB_OK && v != NULL)
+            put = mb_inspect_job(r, o->path, NULL, v);
         bool good = print_json(out, v, JSON_INDENT(1));
         return put != MB_OK || good ? put : mb_error(MB_NO_MEMORY, "no memory for JSON");
     }
     MB_TRY(mb_table_create(columns, 0, &t));
     mb_table_row(t, "results\t\t%s", f->complete ? "complete" : "partial");
     mb_table_row(t, "rows\t\t%llu", (unsigned long long)f->rows);
-    put_counts(t, "kind", c.kind, kind_names, 3);
-    put_counts(t, "status", c.status, status_names, 4);
-    put_counts(t, "finish reason", c.finish, finish_names, 5);
+    put_counts(t, "kind", c.kind, mb_kind_names, 3);
+    put_counts(t, "status", c.status, mb_row_status_names, 4);
+    put_counts(t, "finish reason", c.finish, mb_finish_names, 5);
     mb_table_row(t, "tokens\tof prompts\t%llu", (unsigned long long)f->n_prompt);
     mb_table_row(t, "tokens\tgenerated\t%llu", (unsigned long long)f->n_output);
     put_saved(t, f);
     enum mb_status st = put_digests(t, NULL, o->path);
+    if (st == MB_OK)
+        st = mb_inspect_job(r, o->path, t, NULL);
     if (st == MB_OK)
         st = put_provenance(t, r);
     mb_table_print(t, out);
@@ -144,8 +145,8 @@ static enum mb_status summary(FILE *out, struct mb_results *r, const struct mb_i
 static json_t *row_json(const struct mb_record *rec)
 {
     json_t *v = json_pack("{s:s%, s:i, s:s, s:s, s:s, s:I, s:I, s:s%, s:s%}", "id", rec->id.data == NULL ? "" : rec->id.data,
-                          rec->id.len, "choice", rec->choice, "kind", kind_names[rec->kind], "status",
-                          status_names[rec->status], "finish_reason", finish_names[rec->finish], "prompt_tokens",
+                          rec->id.len, "choice", rec->choice, "kind", mb_kind_names[rec->kind], "status",
+                          mb_row_status_names[rec->status], "finish_reason", mb_finish_names[rec->finish], "prompt_tokens",
                           (json_int_t)rec->n_prompt, "output_tokens", (json_int_t)rec->n_output, "text",
                           rec->text.data == NULL ? "" : rec->text.data, rec->text.len, "error",
                           rec->error.data == NULL ? "" : rec->error.data, rec->error.len);
@@ -180,11 +181,11 @@ static void print_row(FILE *out, const struct mb_record *rec)
     else if (rec->status == MB_ROW_PENDING)
         fputs(" pending\n", out);
     else if (rec->kind == MB_KIND_GENERATE) {
-        fprintf(out, " %s, %lld tokens\n", finish_names[rec->finish], (long long)rec->n_output);
+        fprintf(out, " %s, %lld tokens\n", mb_finish_names[rec->finish], (long long)rec->n_output);
         mb_put_safe(out, rec->text.data, rec->text.len, true);
         fputc('\n', out);
     } else
-        fprintf(out, " %s %.6f%s\n", kind_names[rec->kind], rec->logprob_sum, rec->is_greedy ? " greedy" : "");
+        fprintf(out, " %s %.6f%s\n", mb_kind_names[rec->kind], rec->logprob_sum, rec->is_greedy ? " greedy" : "");
 }
 
 static enum mb_status texts(FILE *out, struct mb_results *r, bool json, bool errors)

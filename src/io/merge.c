@@ -218,7 +218,7 @@ static enum mb_status extras_of(const struct merge *m, struct mb_extras *x)
     return st;
 }
 
-static enum mb_status write_merged(struct merge *m, const char *out, bool overwrite)
+static enum mb_status write_merged(struct merge *m, const char *out, bool overwrite, const volatile sig_atomic_t *stop)
 {
     struct mb_shape shape = {0};
     struct mb_extras extras = {0};
@@ -229,7 +229,8 @@ static enum mb_status write_merged(struct merge *m, const char *out, bool overwr
                        .shape = &shape,
                        .round_bytes = 16 << 20,
                        .more = copy_extras,
-                       .more_arg = m};
+                       .more_arg = m,
+                       .stop = stop};
     struct mb_asm_target t = {.path = out, .flags = overwrite ? 0 : MB_PUBLISH_NEW};
     char none[1] = "";
 
@@ -273,7 +274,7 @@ static enum mb_status check_place(const char *const *paths, int n, const char *o
                                     : mb_publish_probe(out);
 }
 
-enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite)
+enum mb_status mb_results_merge(const char *const *paths, int n, const char *out, bool overwrite, const volatile sig_atomic_t *stop)
 {
     struct merge m = {.n = 0};
     enum mb_status st = MB_OK;
@@ -291,7 +292,7 @@ enum mb_status mb_results_merge(const char *const *paths, int n, const char *out
     if (st == MB_OK)
         st = check_shards(&m);
     if (st == MB_OK)
-        st = write_merged(&m, out, overwrite);
+        st = write_merged(&m, out, overwrite, stop);
     for (int i = 0; i < m.n; i++) {
         mb_results_close(m.s[i].r);
         mb_identity_fini(&m.s[i].id);

@@ -12,6 +12,6 @@ libmoebatch_a_SOURCES += src/io/group.h src/io/group.c src/io/shape.h src/io/sha
 libmoebatch_a_SOURCES += src/io/rows.h src/io/rows.c src/io/assemble.h src/io/assemble.c src/io/asm.h src/io/asm_index.c src/io/asm_sort.c
 libmoebatch_a_SOURCES += src/io/asm_batch.h src/io/asm_batch.c src/io/asm_numbers.c src/io/asm_bulk.c src/io/asm_text.c src/io/asm_openai.c
 libmoebatch_a_SOURCES += src/io/digest.h src/io/digest.c src/io/digest_sort.h src/io/digest_sort.c src/io/safe.h src/io/safe.c
-libmoebatch_a_SOURCES += src/io/tools.h src/io/table.h src/io/table.c src/io/inspect.c
+libmoebatch_a_SOURCES += src/io/tools.h src/io/table.h src/io/table.c src/io/inspect.c src/io/inspect_job.h src/io/inspect_job.c src/io/compare.c
 libmoebatch_a_SOURCES += src/io/job_info.h src/io/job_info.c src/io/status.c src/io/pending.h src/io/pending.c src/io/assemble_tool.c
 libmoebatch_a_SOURCES += src/io/merge.c src/io/export.c src/io/export_rows.c src/io/export_rows.h src/io/unpack.h src/io/unpack.c

@@ -13,6 +13,10 @@
 /* what a packed record ends with and two records of a row may differ in: offsets of bulk data and timing */
 #define VOLATILE (MB_BULK_COUNT * 8 + 4 * 8)
 
+const char *const mb_kind_names[3] = {"generate", "loglikelihood", "rolling"};
+const char *const mb_row_status_names[4] = {"ok", "error", "degraded", "pending"};
+const char *const mb_finish_names[5] = {"none", "eos", "length", "stop", "error"};
+
 void mb_record_fini(struct mb_record *r)
 {
     free(r->id.data);

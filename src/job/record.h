@@ -10,6 +10,9 @@
 enum mb_row_status { MB_ROW_OK = 0, MB_ROW_ERROR = 1, MB_ROW_DEGRADED = 2, MB_ROW_PENDING = 3 };
 enum mb_finish { MB_FINISH_NONE = 0, MB_FINISH_EOS = 1, MB_FINISH_LENGTH = 2, MB_FINISH_STOP = 3, MB_FINISH_ERROR = 4 };
 
+/* How results, their exports and people call kinds, statuses and ends; by the enums' values. */
+extern const char *const mb_kind_names[3], *const mb_row_status_names[4], *const mb_finish_names[5];
+
 /* Bulk data lies in files beside the journal, one per kind and writer; a record points into them. */
 enum mb_bulk_kind {
     MB_BULK_EXPERTS, /* u16 [rows][Lm][k] */
