@@ -136,12 +136,14 @@ static void wrong_use(void)
     done(x, t);
 }
 
-/* More shared memory than the machine has, or too little for a row: flat everywhere, and it works. */
-static void without_shm(uint64_t shm)
+/* More shared memory than the machine has, or too little for a row: flat everywhere, and it works; too little for flat's
+ * rings: messages everywhere. */
+static void without_shm(enum mb_alltoall algorithm, uint64_t shm)
 {
     int32_t nodes[] = {size - 1, 1};
     struct mb_topo *t;
-    struct mb_xchg *x = make(MB_A2A_HIER, nodes, 2, shm, &t);
+    struct mb_xchg *x = make(algorithm, nodes, 2, shm, &t);
+    struct mb_xchg_counts n;
 
     CHECK(mb_xchg_algorithm(x) == MB_A2A_FLAT);
     for (int64_t s = 0; s < 3; s++) {
@@ -149,6 +151,8 @@ static void without_shm(uint64_t shm)
         CHECK(combine(x, rank == 0 ? 4 * size : 0, 2) == MB_OK);
     }
     test_no_shm_left(c);
+    mb_xchg_counts(x, &n);
+    CHECK(n.dispatch_messages[MB_LINK_SHM] == 0 && (rank == size - 1) == (n.dispatch_messages[MB_LINK_INTRA] == 0));
     done(x, t);
 }
 
@@ -195,8 +199,9 @@ int main(int argc, char **argv)
         failed_member(MB_A2A_HIER, one, 1, failing);
         failed_member(MB_A2A_HIER, two, 2, failing);
     }
-    without_shm((uint64_t)1 << 50);
-    without_shm(4096);
+    without_shm(MB_A2A_HIER, (uint64_t)1 << 50);
+    without_shm(MB_A2A_HIER, 4096);
+    without_shm(MB_A2A_FLAT, 4096);
     mb_comm_destroy(c);
     MPI_Finalize();
     return 0;

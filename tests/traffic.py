@@ -12,7 +12,7 @@ that there are no second messages. The formulas, per MoE layer and step:
 import glob, json, os, struct, sys
 import h5py, numpy as np
 
-INTRA, INTER = 2, 3  # of the link classes self, shm, intra, inter
+SHM, INTRA, INTER = 1, 2, 3  # of the link classes self, shm, intra, inter
 
 
 def homes(path):
@@ -61,6 +61,9 @@ def main():
     tree = 1
     while tree < len(plan["owner"][0]):
         tree *= 2
+    bytes_, counted = f["physical/exchange_bytes"][:], f["physical/exchange_messages"][:]
+    # ranks of one host share memory, or use MPI all of them
+    near = INTRA if not hier and counted[:, :, INTRA].any() else SHM
     peer = (lambda r: host[r]) if hier else (lambda r: r)
     home, lines, offsets = homes(path), f["requests/line"][:], f["rows/offsets"][:]
     row_bytes = (2 * k + 3) // 4 * 4 + 4 * k + (hidden * size + 3) // 4 * 4
@@ -73,7 +76,7 @@ def main():
                 chosen = [int(e) for e in experts[lm, t]]
                 owner = {e: int(s) for e, s in zip(chosen, served[lm, t])}
                 for p in {peer(o) for o in owner.values()} - {peer(r)}:
-                    link = INTRA if not hier and host[p] == host[r] else INTER
+                    link = near if not hier and host[p] == host[r] else INTER
                     sent[r, link] += row_bytes
                     held = {e for e in chosen if peer(owner[e]) == p}
                     want[1, link] += sum(hidden * (4 if n > 1 else size) for n in maximal(chosen, held, 0, tree))
@@ -81,14 +84,13 @@ def main():
     steps, empty = f["metrics/steps"][:], f["metrics/empty_steps"][:]
     for r in range(world):
         for p in {peer(o) for o in range(world)} - {peer(r)}:
-            link = INTRA if not hier and host[p] == host[r] else INTER
+            link = near if not hier and host[p] == host[r] else INTER
             back[r, link] += layers * int(steps[r] - empty[r])
             messages[r, link] += layers * int(steps[r] - empty[r]) + int(empty[r])
     sent += 64 * messages
     want[0] = sent.sum(0)
     want[1] += 64 * back.sum(0)
-    bytes_, counted = f["physical/exchange_bytes"][:], f["physical/exchange_messages"][:]
-    for link in (INTRA, INTER):
+    for link in (INTRA, INTER) if hier else (SHM, INTRA, INTER):
         assert (bytes_[:, 0, link] == sent[:, link]).all(), ("dispatch bytes", bytes_[:, 0, link], sent[:, link])
         assert bytes_[:, 1, link].sum() == want[1, link], ("combine bytes", bytes_[:, 1, link], want[1, link])
         assert (counted[:, 0, link] == messages[:, link]).all(), ("messages", counted[:, 0, link], messages[:, link])

@@ -398,6 +398,12 @@ static void test_traffic(void **state)
     assert_true(c.bytes[MB_LINK_INTRA] == 64 + lone + inner &&
                 c.bytes[MB_LINK_INTER] == 2 * 64 + 2 * lone + inner);
     assert_true(c.messages[MB_LINK_INTRA] == 1 && c.messages[MB_LINK_INTER] == 2);
+    struct mb_exchange_shape rings = x;
+    struct mb_traffic dr, cr;
+    rings.shm = true;
+    assert_int_equal(mb_plan_traffic(p, 0, 0, &rings, experts, 3, &dr, &cr), MB_OK);
+    assert_true(dr.bytes[MB_LINK_SHM] == d.bytes[MB_LINK_INTRA] && dr.bytes[MB_LINK_INTRA] == 0 &&
+                cr.messages[MB_LINK_SHM] == 1 && dr.bytes[MB_LINK_INTER] == d.bytes[MB_LINK_INTER]);
     mb_plan_destroy(p);
 
     o.alltoall = MB_A2A_HIER;
@@ -408,8 +414,8 @@ static void test_traffic(void **state)
     assert_true(d.messages[MB_LINK_INTRA] == 0 && d.messages[MB_LINK_INTER] == 1);
     assert_true(d.bytes[MB_LINK_INTER] == 64 + 2 * row);
     assert_true(c.bytes[MB_LINK_INTER] == 64 + 2 * inner);
-    const struct mb_exchange_shape small = {4, 10, MB_BF16, MB_BF16,
-                                            2 * 44 - 1, false}; /* the rows need a second message */
+    const struct mb_exchange_shape small = {4,          10,    MB_BF16, MB_BF16,
+                                            2 * 44 - 1, false, false}; /* the rows need a second message */
     assert_int_equal(mb_plan_traffic(p, 0, 0, &small, experts, 3, &d, &c), MB_OK);
     assert_true(d.messages[MB_LINK_INTER] == 2 && d.bytes[MB_LINK_INTER] == 64 + 2 * row);
     assert_true(c.messages[MB_LINK_INTER] == 1);

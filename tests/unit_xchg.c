@@ -22,7 +22,7 @@ enum heat { EVEN, SAME, ONE_MEMBER, FEW_SENDERS };
 
 struct kase {
     int32_t n, per_node, experts, k, rows, copies;
-    bool hier, tagged;
+    bool hier, tagged, rings; /* rings: flat, members of a machine share memory */
     enum heat heat;
     uint64_t eager;
 };
@@ -43,7 +43,12 @@ struct group {
     struct mb_dispatched *d;
     int64_t *seen; /* [n][rows][k] times that a pair was served */
 };
-#define SHM ((uint64_t)1 << 16)
+#define SHM ((uint64_t)1 << 20)
+/* Slots that many rounds go through; rings that fit. */
+static uint64_t shm_of(const struct kase *q)
+{
+    return q->hier ? SHM / 16 : SHM;
+}
 
 /* ---------------------------------------------------------------- making a group */
 static void *zeroed(int64_t n, size_t size)
@@ -108,7 +113,7 @@ static void make_shape(struct group *g, int32_t m)
                                 .pairs = even + q->n * q->k,
                                 .pairs_each = even / q->n + q->k,
                                 .eager = (int64_t)q->eager,
-                                .shm = SHM};
+                                .shm = (int64_t)shm_of(q)};
     if (q->hier) {
         s->near = first + q->per_node > q->n ? q->n - first : q->per_node;
         s->widest = q->per_node;
@@ -144,7 +149,7 @@ static void make_group(struct group *g, const struct kase *q)
     make_serve(g);
     assert_int_equal(mb_loop_create(n, &g->loop), MB_OK);
     for (int32_t b = 0; b < nodes; b++)
-        g->segment[b] = zeroed((int64_t)SHM, 1);
+        g->segment[b] = zeroed((int64_t)SHM / 64, 64);
     for (int32_t m = 0; m < n; m++)
         make_shape(g, m);
     for (int32_t m = 0; m < n; m++) {
@@ -157,11 +162,12 @@ static void make_group(struct group *g, const struct kase *q)
                                     .x_type = MB_F32,
                                     .y_type = MB_F32,
                                     .max_rows = q->rows,
-                                    .shm_bytes = SHM,
+                                    .shm_bytes = shm_of(q),
                                     .eager_bytes = q->eager,
                                     .shape = &g->shape[m],
                                     .tagged = q->tagged};
-        struct mb_xchg_alone a = {g->loop, n, m, g->segment[g->v.node[m]], g->quota};
+        struct mb_xchg_alone a = {g->loop, n, m, q->hier || q->rings ? g->segment[g->v.node[m]] : NULL,
+                                  g->quota};
         assert_int_equal(mb_xchg_create_alone(&o, &a, &g->x[m]), MB_OK);
         plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)q->rows * HIDDEN * 4 + 4, &g->in[m]);
         plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)q->rows * HIDDEN * 4 + 4, &g->out[m]);
@@ -380,6 +386,7 @@ static void test_any_group(void **state)
                          .copies = 1 + draw(2),
                          .hier = draw(2) == 0,
                          .tagged = draw(3) == 0,
+                         .rings = draw(2) == 0,
                          .heat = (enum heat)draw(4),
                          .eager = (uint64_t)(draw(3) * 100)};
         q.per_node = 1 + draw(q.n);

@@ -10,6 +10,7 @@ struct expect {
 /* The nodes of the exchange: node of each member, and of the machine. */
 struct world {
     int32_t real[MAX_N], node[MAX_N], first[MAX_N + 1], count[MAX_N + 1], nodes, me, size;
+    bool shm; /* what goes between ranks of a machine goes through shared memory */
 };
 
 /* Who holds what in one layer, as a table of yes and no beside the tables that the exchange gets. */

@@ -19,6 +19,7 @@ libmoebatch_a_SOURCES += \
 	src/comm/xchg_dispatch.c \
 	src/comm/xchg_impl.h \
 	src/comm/xchg_net.c \
+	src/comm/xchg_near.c \
 	src/comm/xchg_node.c \
 	src/comm/xchg_room.c \
 	src/comm/xchg_create.c \
@@ -32,4 +33,5 @@ libmoebatch_a_SOURCES += \
 	src/comm/wire.h \
 	src/comm/xport.h \
 	src/comm/xport_loop.c \
-	src/comm/xport_mpi.c
+	src/comm/xport_mpi.c \
+	src/comm/xport_shm.c

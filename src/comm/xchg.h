@@ -2,6 +2,8 @@
  *
  * Members of the group are the ranks of its communicator, in topology order. An algorithm is a partition of the group into "nodes": flat
  * takes every rank as a node of its own; hier takes the machine's nodes. One code serves both:
+ * What travels between ranks of one machine goes through memory that both have mapped: under hier through slots that all read
+ * (xchg_node.c), under flat through a ring for each pair (xport.h, shm).
  *   dispatch  a row crosses to a node once, with its whole expert list and weights; sender i of node a talks to member
  *             (i + a) mod n_b of node b; inside the node rows are fanned out through shared memory, in rounds of bounded size.
  *   combine   the way back: inside the node the terms of a row are added as far as the tree rule allows (at the member
@@ -29,8 +31,9 @@ struct mb_xchg_options {
     struct mb_mem *mem;
     const int32_t *node;           /* [size] machine node of each member, ascending; borrowed until create returns */
     struct mb_loop *loop;          /* set by mb_xchg_create_alone */
-    enum mb_alltoall algorithm;    /* MB_A2A_FLAT or MB_A2A_HIER; hier falls back to flat, with one warning, where a node
-                                      cannot have its shared segment (asked of all, so all agree) */
+    enum mb_alltoall algorithm;    /* MB_A2A_FLAT or MB_A2A_HIER. Both use a segment of at most shm_bytes that the ranks of
+                                      a machine share. Where one cannot have it (asked of all, so all agree), with one
+                                      warning, hier falls back to flat, and flat to messages inside machines too */
     int64_t hidden;
     int32_t k, experts;            /* experts: ids of an exchange (mb_serve_ids) */
     enum mb_dtype x_type, y_type;  /* what the expert GEMM reads; what it returns */
@@ -61,7 +64,7 @@ enum mb_status mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o
 struct mb_xchg_alone {
     struct mb_loop *loop; /* xport.h */
     int32_t members, me;
-    uint8_t *segment;                  /* zeroed memory that the machine's members share, shm_bytes; hier only */
+    uint8_t *segment;                  /* zeroed memory that the machine's members share, shm_bytes; flat: NULL for none */
     const struct mb_xchg_quota *quota; /* [members] of mb_xchg_room_of each one's shape; borrowed until create returns */
 };
 enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struct mb_xchg_alone *a, struct mb_xchg **out);

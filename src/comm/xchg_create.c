@@ -4,8 +4,6 @@
 #include "base/log.h"
 #include "comm/xchg_impl.h"
 
-#define EAGER_MAX ((uint64_t)1 << 30)
-
 static int32_t machines(int32_t n, const struct mb_xchg_options *o)
 {
     int32_t count = 1;
@@ -64,16 +62,11 @@ static enum mb_status check_options(int32_t n, const struct mb_xchg_options *o)
 static void init_sizes(struct mb_xchg *x)
 {
     const struct mb_xchg_options *o = &x->o;
-    uint64_t most;
-
     x->size.x = o->hidden * mb_dtype_size(o->x_type);
     x->size.y = o->hidden * mb_dtype_size(o->y_type);
     x->size.row = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type, o->tagged);
     /* The most that can lie behind a header; a buffer for more would never be filled. */
-    most = (uint64_t)o->max_rows * (uint64_t)(o->hidden * 4 * (o->k > 0 ? o->k : 1));
-    if (most < (uint64_t)(o->max_rows * x->size.row))
-        most = (uint64_t)(o->max_rows * x->size.row);
-    most = most < EAGER_MAX ? most : EAGER_MAX;
+    uint64_t most = (uint64_t)mb_xchg_message(o->max_rows, o->k, o->hidden, x->size.row);
     x->size.eager = o->eager_bytes < most ? o->eager_bytes : most;
     x->rt.k = o->k;
     x->rt.ids = o->experts;
@@ -104,7 +97,7 @@ static void partition(struct mb_xchg *x, enum mb_alltoall algorithm)
 static void set_links(struct mb_xchg *x)
 {
     const int32_t *machine = x->machine, me = x->rt.cut.me;
-    bool shm = x->algorithm == MB_A2A_HIER;
+    bool shm = x->algorithm == MB_A2A_HIER || x->near.ring > 0;
 
     for (int32_t i = 0; i < x->rt.cut.n; i++)
         x->link[i] = i == me                     ? MB_LINK_SELF
@@ -174,6 +167,7 @@ static struct mb_xchg_shape shape_of(const struct mb_xchg *x)
     s.nodes = c->nodes;
     s.near = mb_cut_near(c);
     s.widest = widest(c);
+    s.together = x->near.n;
     s.k = o->k;
     s.hidden = o->hidden;
     s.x_size = mb_dtype_size(o->x_type);
@@ -205,9 +199,9 @@ static enum mb_status init_node(struct mb_xchg *x)
     enum mb_status st;
 
     partition(x, x->o.algorithm);
-    if (x->algorithm == MB_A2A_FLAT)
-        return mb_node_init(x, why);
     st = mb_node_init(x, why);
+    if (x->algorithm == MB_A2A_FLAT && st == MB_OK)
+        return mb_near_init(x);
     if (st != MB_NO_SPACE && st != MB_IO)
         return st;
     if (x->rt.cut.me == 0)
@@ -282,14 +276,16 @@ enum mb_status mb_xchg_create_alone(const struct mb_xchg_options *o, const struc
         partition(x, o->algorithm);
         st = mb_node_tables(x);
     }
+    if (st == MB_OK && x->algorithm == MB_A2A_HIER)
+        mb_node_lend(x, a->segment);
+    else if (st == MB_OK && a->segment != NULL)
+        mb_near_lend(x, a->segment);
     if (st == MB_OK)
         st = init_parts(x);
     if (st != MB_OK) {
         mb_xchg_destroy(x);
         return st;
     }
-    if (x->algorithm == MB_A2A_HIER)
-        mb_node_lend(x, a->segment);
     mb_route_init(&x->rt, a->quota, x->buf.room.back);
     x->o.shape = NULL;
     *out = x;
@@ -315,6 +311,7 @@ void mb_xchg_destroy(struct mb_xchg *x)
         mb_net_fini(&x->comb);
         mb_xchg_rooms_fini(x);
     }
+    mb_near_fini(x);
     mb_free(x->machine);
     free(x);
 }

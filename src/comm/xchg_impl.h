@@ -39,6 +39,14 @@ struct xpub {
     int64_t *lone_got, *inner_got; /* [regions] arrived from members of the node */
 };
 
+/* Rings between members of the machine, where each is a node. */
+struct xnear {
+    struct mb_shm shm;
+    int64_t ring; /* bytes of one; 0: none */
+    int32_t first, n;
+    bool lent; /* the segment is the caller's */
+};
+
 struct xstatus {
     enum mb_status broken; /* MB_PEER or MB_BUG: after an operation that did not end well */
     enum mb_status fail;   /* of this member, since the last dispatch */
@@ -65,6 +73,7 @@ struct mb_xchg {
     bool dispatched; /* a combine is due */
     struct net disp, comb;
     struct xnode node;
+    struct xnear near;
     struct xpub pub;
     struct mb_view in;       /* all own rows of the exchange; borrowed */
     struct mb_view y, y_all; /* own outputs; behind them the lone terms that arrive */
@@ -124,6 +133,14 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 typedef uint64_t (*mb_piece_fn)(struct mb_xchg *x, int32_t q, const struct xhead *h, const uint8_t *data);
 bool mb_node_read(struct mb_xchg *x, mb_piece_fn piece);
 bool mb_node_done(const struct mb_xchg *x);
+
+/* xchg_near.c */
+/* A machine that cannot have its segment: none has, and one warning. Collective over x->c. */
+enum mb_status mb_near_init(struct mb_xchg *x);
+void mb_near_lend(struct mb_xchg *x, uint8_t *segment);
+void mb_near_fini(struct mb_xchg *x);
+/* Puts the rings in front of a port. MB_NO_MEMORY, not logged; port is then as it was. */
+enum mb_status mb_near_port(struct mb_xchg *x, int32_t lane, struct mb_xport *port);
 
 /* xchg_sum.c: values on the device */
 /* Device index list [n, 1] of n integers. */

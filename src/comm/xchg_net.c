@@ -15,8 +15,10 @@ enum mb_status mb_net_init(struct mb_xchg *x, struct net *net, int32_t lane)
     int32_t slots = 2 * (net->n_in + net->n_out);
 
     if (x->c == NULL)
-        return mb_xport_loop(x->o.loop, x->rt.cut.me, lane, slots, &net->port);
-    return mb_xport_mpi(x->c, x->o.mem, slots, &net->port);
+        MB_TRY(mb_xport_loop(x->o.loop, x->rt.cut.me, lane, slots, &net->port));
+    else
+        MB_TRY(mb_xport_mpi(x->c, x->o.mem, slots, &net->port));
+    return mb_near_port(x, lane, &net->port);
 }
 
 void mb_net_fini(struct net *net)
@@ -80,6 +82,10 @@ bool mb_net_poll(struct mb_xchg *x, struct net *net)
 {
     int32_t n = net->port.left > 0 ? net->port.kind->test(&net->port) : 0;
 
+    if (net->port.failed != MB_OK) {
+        x->st.failed = net->port.failed;
+        return false;
+    }
     for (int32_t j = 0; j < n; j++) {
         int32_t i = net->port.done[j];
         if (i < net->n_in) {

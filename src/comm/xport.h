@@ -1,11 +1,14 @@
 /* A transport: moves spans of bytes between members of a group. The caller numbers its operations (slots);
  * each is posted, and reported once when it has ended. Messages of one channel between two members arrive in
- * the order in which they were sent. Nothing here blocks.
+ * the order in which they were sent. Nothing here blocks. What fails is latched in `failed`, logged; the
+ * transport is then of no more use.
  *
  *     mpi    nonblocking messages of MPI, host memory
+ *     shm    rings in memory that the members of a machine have mapped; peers elsewhere by another transport
  *     loop   all members in one process, for tests with many of them, host memory
  *
- * What members of one machine share goes through memory both have mapped (xchg_node.c), not through messages.
+ * Over shm a message waits in its ring until a receive for its channel is posted, and what the same sender
+ * sent after it waits too.
  */
 #ifndef MB_COMM_XPORT_H
 #define MB_COMM_XPORT_H
@@ -38,12 +41,24 @@ struct mb_xport {
     void *state;
     int32_t slots, left; /* left: under way */
     int32_t *done;       /* [slots] */
+    enum mb_status failed;
 };
 
 struct mb_comm;
 /* Over a communicator. Spans have at most MB_XPORT_SPAN_MAX bytes. A peer that is gone: the communicator is
  * lost (comm.h). Errors: MB_NO_MEMORY. Local. */
 enum mb_status mb_xport_mpi(struct mb_comm *c, struct mb_mem *mem, int32_t slots, struct mb_xport *out);
+
+/* Over the rings of a machine, whose memory and sizes are plan/rooms.h's; far: for peers elsewhere, taken over
+ * on success. Errors: MB_NO_MEMORY, not logged. Local. */
+struct mb_xport_near {
+    int32_t first, n, me; /* members of the machine: first .. first + n - 1; own number among them */
+    int32_t lane;         /* 0 or 1: of two transports over the same memory */
+    uint8_t *base;        /* mb_xchg_rings bytes, zeroed behind the first 64; borrowed */
+    uint64_t ring;        /* bytes of one */
+};
+enum mb_status mb_xport_shm(const struct mb_xport_near *w, struct mb_mem *mem, struct mb_xport *far,
+                            struct mb_xport *out);
 
 /* Members of one process: n of them meet in a loop. */
 struct mb_loop;

@@ -128,7 +128,7 @@ const struct mb_opt mb_opts[] = {
     {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = JOBS,
-     .help = "shared memory of a node for the hier exchange"},
+     .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},
     {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = JOBS,
      .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
 

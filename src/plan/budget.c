@@ -94,9 +94,9 @@ static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, en
     struct mb_part_heads h = mb_part_heads(m, s.r, s.of);
     int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
     int64_t qkv = mb_sat_add(q, mb_sat_mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
-    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE  ? mb_sat_add(q, mb_sat_mul(h.kv_heads, m->head_dim))
+    int64_t norms = m->qk_norm == MB_QKNORM_WHOLE   ? mb_sat_add(q, mb_sat_mul(h.kv_heads, m->head_dim))
                     : mb_qknorm_by_head(m->qk_norm) ? 2 * (int64_t)m->head_dim
-                                                   : 0;
+                                                    : 0;
 
     return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, s, t), m->o_bias ? f32_bytes(m->hidden) : 0,
                   m->mla ? mla_bytes(m, s, t) : mb_budget_weight(qkv, m->hidden, 0, MB_WHOLE, t),
@@ -167,10 +167,11 @@ static int64_t member_rows(const struct mb_plan *p)
     return (p->max_batch_rows + p->layout.tp - 1) / p->layout.tp;
 }
 
-/* (row, expert) pairs a rank computes at a time: the rows of all batches that meet in an exchange, divided among
- * the copies (a sequence group's rows may all be those of one part, and so go to one copy). Balanced routing
- * gives an expert rows * k / experts of them; twice that is planned for, and one row of each member that sends,
- * never more than there can be. each: what one member may send of them (a sequence group counts as one). */
+/* (row, expert) pairs a rank computes at a time: the rows of all batches that meet in an exchange, divided
+ * among the copies (a sequence group's rows may all be those of one part, and so go to one copy). Balanced
+ * routing gives an expert rows * k / experts of them; twice that is planned for, and one row of each member
+ * that sends, never more than there can be. each: what one member may send of them (a sequence group counts
+ * as one). */
 static int64_t expert_pairs(const struct mb_model *m, const struct mb_plan *p, int32_t owned, int64_t *each)
 {
     const struct mb_layout *l = &p->layout;
@@ -232,6 +233,7 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
     int32_t a = v->r->node0 > first ? v->r->node0 : first,
             b = v->r->node1 < first + group ? v->r->node1 : first + group;
     bool hier = p->alltoall == MB_A2A_HIER, moe = v->m->router.experts > 0;
+    int64_t shm = limited(v->o->shm_bytes);
     struct mb_xchg_shape s = {.members = group,
                               .ids = mb_most(v->m->router.experts, 1) * (l->lane_scope ? l->pp : 1),
                               .nodes = hier ? p->node_of[first + group - 1] - p->node_of[first] + 1 : group,
@@ -246,14 +248,15 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
                               .each = moe ? member_rows(p) : 0,
                               .pairs = v->pairs,
                               .pairs_each = v->pairs_each,
-                              .shm = hier ? limited(v->o->shm_bytes) : 0};
+                              .together = b - a};
 
     s.holders = hier ? s.nodes : mb_layout_expert(l) * (l->lane_scope ? l->pp : 1);
     s.rows = moe ? mb_sat_mul((int64_t)l->adp * (l->lane_scope ? l->pp : 1), p->max_batch_rows) : 0;
     s.others = s.rows - (l->sp == 1 ? s.own : 0); /* all rows of a sequence group may be one part's */
     int64_t row = mb_plan_dispatch_row_bytes((int32_t)s.k, s.hidden, v->o->path, s.tagged),
-            most = mb_sat_mul(p->max_batch_rows, mb_most(mb_sat_mul(4 * s.hidden, s.k), row));
-    s.eager = mb_least(limited(v->o->eager_bytes), mb_least(most, (int64_t)1 << 30));
+            most = mb_xchg_message(p->max_batch_rows, s.k, s.hidden, row);
+    s.eager = mb_least(limited(v->o->eager_bytes), most);
+    s.shm = hier ? shm : mb_xchg_rings(s.together, mb_xchg_ring(shm, s.together, s.ids > 1 ? most : 0));
     return s;
 }
 
@@ -297,10 +300,9 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
     b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
     int64_t posts = mb_budget_posts(&v);
     b.late = mb_sat_mul(p->layout.pp - 1, posts);
-    b.exchange =
-        MB_SUM(mb_xchg_room_bytes(&xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
-    b.staging = mb_budget_staging(
-        &v, mb_sat_add(mb_xchg_room_pinned(&xchg), mb_transit_room_pinned(&rooms.transit)));
+    b.exchange = MB_SUM(mb_xchg_room_bytes(&xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
+    b.staging =
+        mb_budget_staging(&v, mb_sat_add(mb_xchg_room_pinned(&xchg), mb_transit_room_pinned(&rooms.transit)));
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

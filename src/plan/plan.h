@@ -127,10 +127,10 @@ char *mb_plan_json(const struct mb_plan *p);
 int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged);
 
 /* What the messages of one MoE layer's exchange carry because of the rows of one rank (index), by link class
- * (MB_LINK_INTRA, MB_LINK_INTER): dispatch is what it sends, combine what comes back to it. A row goes once
+ * (MB_LINK_INTRA, or MB_LINK_SHM where ranks of a machine share memory, and MB_LINK_INTER): dispatch is what it sends, combine what comes back to it. A row goes once
  * to each other node (flat: rank) that holds one of its experts; the values that come back are the maximal
  * tree nodes held there. Each pair has its message even without rows, and a second one where the rows exceed
- * eager_bytes. Sums over all indices are the job's. Copies through shared memory inside a node are not in it.
+ * eager_bytes. Sums over all indices are the job's. What hier copies inside a node is not in it.
  * experts: [rows][k] in any order. Errors: MB_NO_MEMORY, MB_BUG (an expert that is none). Pure, Local. */
 struct mb_traffic {
     int64_t bytes[MB_LINK_COUNT], messages[MB_LINK_COUNT];
@@ -141,6 +141,7 @@ struct mb_exchange_shape {
     enum mb_dtype x_type, y_type; /* what the expert GEMM reads; what it returns */
     uint64_t eager_bytes;
     bool tagged; /* rows say which adapter is theirs: an adapter has terms on experts */
+    bool shm;    /* ranks of a machine share memory */
 };
 enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32_t index,
                                const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,

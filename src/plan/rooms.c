@@ -5,6 +5,7 @@
 
 #define MEMBER_BYTES 320                /* integers kept for each member */
 #define ID_BYTES 32                     /* for each id */
+#define RING_BYTES 640                  /* for each member, where some share rings */
 #define PEER_BYTES 400                  /* and for each peer of both directions */
 #define MESSAGE_MOST ((int64_t)1 << 30) /* bytes of a message */
 
@@ -193,11 +194,34 @@ static void pinned(const struct mb_xchg_shape *s, const struct counts *c, struct
     b[MB_XB_BACK_BODY] = mb_sat_mul(c->far, r->back_body);
 }
 
+int64_t mb_xchg_message(int64_t rows, int64_t k, int64_t hidden, int64_t row)
+{
+    return mb_least(mb_sat_mul(rows, mb_most(mb_sat_mul(4 * hidden, mb_most(k, 1)), row)), MESSAGE_MOST);
+}
+
+int64_t mb_xchg_ring(int64_t shm, int64_t n, int64_t most)
+{
+    int64_t pairs = mb_sat_mul(2 * n, n - 1), want = up64(MB_SUM(most, 4 * MB_XCHG_HEADER));
+
+    if (n < 2)
+        return 0;
+    int64_t each = (shm - 64) / pairs / 64 * 64 - MB_RING_CTL;
+    each = mb_least(mb_least(each, mb_most(want, MB_RING_LEAST)), MB_RING_MOST);
+    return each >= MB_RING_LEAST ? each : 0;
+}
+
+int64_t mb_xchg_rings(int64_t n, int64_t ring)
+{
+    return ring > 0 ? 64 + 2 * n * (n - 1) * (ring + MB_RING_CTL) : 0;
+}
+
 void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *r)
 {
     struct counts c = counts_of(s);
 
-    *r = (struct mb_xchg_room){.sources = c.sources, .shm = s->near > 1 ? s->shm / s->near : 0};
+    *r = (struct mb_xchg_room){.sources = c.sources, .shm = s->together > 1 ? s->shm / s->together : 0};
+    if (s->nodes == s->members && r->shm > 0)
+        r->shm = MB_SUM(r->shm, RING_BYTES * s->members);
     r->quota = (struct mb_xchg_quota){s->pairs_each, c.rows, c.terms};
     r->back = c.back;
     r->bytes[MB_XB_TABLES] = MB_SUM(mb_sat_mul(s->members, MEMBER_BYTES), mb_sat_mul(s->ids, ID_BYTES),

@@ -14,6 +14,7 @@
 struct mb_xchg_shape {
     int64_t members, ids, nodes, near; /* near: members of the own node */
     int64_t widest;                    /* members of the largest node */
+    int64_t together;                  /* members on the own machine */
     int64_t k, hidden, x_size, y_size; /* sizes of an element of rows and of outputs */
     bool tagged;
     int64_t own, each, rows; /* rows dispatched at most here, by another member, by all */
@@ -21,7 +22,7 @@ struct mb_xchg_shape {
     int64_t pairs;           /* (row, expert) pairs here at a time */
     int64_t pairs_each;      /* of these, what a member with a full step's rows may send at a time */
     int64_t holders;         /* nodes with experts */
-    int64_t eager, shm;      /* bytes behind a header; of the node's segment (0: none) */
+    int64_t eager, shm;      /* bytes behind a header; of the machine's segment (0: none) */
 };
 
 /* How much one member may send to another in a round. Of a member whose rows are a part of those of a
@@ -86,13 +87,24 @@ struct mb_xchg_room {
     int64_t sources;            /* members of other nodes that send here */
     int64_t body, back_body;    /* bytes of one, of BODY and BACK_BODY */
     int64_t back;               /* pairs in a node for which there is room for one reply */
-    int64_t shm;                /* share of the node's segment */
+    int64_t shm;                /* share of the machine's segment */
     struct mb_xchg_quota quota; /* for this member as the receiver */
 };
 void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *out);
 /* The sums: lists, device buffers and the segment; pinned memory. */
 int64_t mb_xchg_room_bytes(const struct mb_xchg_room *r);
 int64_t mb_xchg_room_pinned(const struct mb_xchg_room *r);
+
+/* Memory that the ranks of a machine share where the algorithm takes each of them for a node: a ring for each
+ * of the two directions of an exchange and each ordered pair. Bytes of one within a segment of shm bytes for n
+ * ranks; 0: that is too little, or there is nobody to share it with. most: bytes of the longest message. */
+#define MB_RING_CTL 128
+#define MB_RING_LEAST 4096
+#define MB_RING_MOST ((int64_t)4 << 20)
+int64_t mb_xchg_ring(int64_t shm, int64_t n, int64_t most);
+int64_t mb_xchg_rings(int64_t n, int64_t ring); /* bytes of the segment; 0 if ring is */
+/* The longest message of an exchange: rows of a step with k choices each, whatever the routing. */
+int64_t mb_xchg_message(int64_t rows, int64_t k, int64_t hidden, int64_t row);
 
 /* Integers of an exchange, whose sizes the table above needs. */
 struct mb_taken {

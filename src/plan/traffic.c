@@ -96,7 +96,7 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
         if (i == self)
             continue;
         bool near = p->alltoall != MB_A2A_HIER && p->node_of[i] == p->node_of[index];
-        enum mb_link link = near ? MB_LINK_INTRA : MB_LINK_INTER;
+        enum mb_link link = !near ? MB_LINK_INTER : s->shm ? MB_LINK_SHM : MB_LINK_INTRA;
         add_message(&d, link,
                     peers[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged),
                     s->eager_bytes);
