@@ -46,7 +46,7 @@ allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yi
     comm/group.c:mb_comm_meet \
     comm/wait.c:pause_a_little \
     comm/watchdog.c:sleep_step \
-    engine/engine.c:run_steps \
+    engine/run.c:run_steps \
     io/assemble.c:sync_together \
     io/journal.c:sync_thread
 
@@ -138,8 +138,8 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     comm/xchg_create.c:same_options \
     comm/xchg_create.c:share_quotas \
     comm/xchg_node.c:mb_node_init \
+    engine/engine.c:load \
     engine/engine.c:mb_engine_create \
-    engine/engine.c:mb_engine_run \
     engine/experts.c:gather_counts \
     engine/experts.c:gather_tags \
     engine/head.c:collect \
@@ -147,11 +147,12 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     engine/lora.c:load_adapter \
     engine/lora.c:mb_lora_load \
     engine/mtp.c:next_ids \
+    engine/run.c:mb_engine_run \
     engine/segments.c:swap_nodes \
-    engine/share.c:swap \
     engine/team.c:make_groups \
     engine/team.c:mb_team_create \
     engine/team.c:split \
+    engine/tp.c:swap \
     engine/transit.c:mb_transit_rooms \
     engine/weights.c:mb_weights_load \
     engine/zero.c:mb_zero_step \

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "comm/xchg.h"
 #include "device/ops.h"
+#include "engine/seq.h"
 #include "job/counters.h"
 #include "job/sink.h"
 #include "job/source.h"
@@ -13,8 +14,6 @@
 #include "model/model.h"
 #include "model/sums.h"
 #include "plan/plan.h"
-
-enum mb_save_logits { MB_LOGITS_NONE, MB_LOGITS_ALL, MB_LOGITS_LAST };
 
 struct mb_engine_options {
     const struct mb_model *model;

@@ -3,25 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "engine/work.h"
+#include "engine/step.h"
 #include "engine/zero.h"
 
 /* ---------------------------------------------------------------- which experts */
 
 /* Exchange j of a step meets layers of this stage, or of every stage under lane scope; their ids ascend by
  * stage, then expert. */
-static enum mb_status list_served(struct mb_engine *e, int32_t j, struct mb_served *s)
+static enum mb_status list_served(const struct mb_weights *w, int32_t j, struct mb_served *s)
 {
     int32_t n = 0;
 
-    for (int32_t l = 0; l < e->w.layers; l++)
-        n += e->w.layer[l].exchange == j ? e->w.layer[l].n_owned : 0;
+    for (int32_t l = 0; l < w->layers; l++)
+        n += w->layer[l].exchange == j ? w->layer[l].n_owned : 0;
     s->layer = calloc((size_t)n + 1, sizeof *s->layer);
     s->index = calloc((size_t)n + 1, sizeof *s->index);
     if (s->layer == NULL || s->index == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
-    for (int32_t l = 0; l < e->w.layers; l++) {
-        for (int32_t i = 0; e->w.layer[l].exchange == j && i < e->w.layer[l].n_owned; i++) {
+    for (int32_t l = 0; l < w->layers; l++) {
+        for (int32_t i = 0; w->layer[l].exchange == j && i < w->layer[l].n_owned; i++) {
             s->layer[s->n] = l;
             s->index[s->n++] = i;
         }
@@ -29,24 +29,24 @@ static enum mb_status list_served(struct mb_engine *e, int32_t j, struct mb_serv
     return MB_OK;
 }
 
-enum mb_status mb_experts_create(struct mb_engine *e)
+enum mb_status mb_experts_create(struct mb_context *c)
 {
-    e->served = calloc((size_t)e->t.n_exchanges + 1, sizeof *e->served);
-    if (e->served == NULL)
+    c->served = calloc((size_t)c->t.n_exchanges + 1, sizeof *c->served);
+    if (c->served == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for lists of experts");
-    for (int32_t j = 0; j < e->t.n_exchanges; j++)
-        MB_TRY(list_served(e, j, &e->served[j]));
+    for (int32_t j = 0; j < c->t.n_exchanges; j++)
+        MB_TRY(list_served(&c->w, j, &c->served[j]));
     return MB_OK;
 }
 
-void mb_experts_destroy(struct mb_engine *e)
+void mb_experts_destroy(struct mb_context *c)
 {
-    for (int32_t j = 0; j < e->t.n_exchanges && e->served != NULL; j++) {
-        free(e->served[j].layer);
-        free(e->served[j].index);
+    for (int32_t j = 0; j < c->t.n_exchanges && c->served != NULL; j++) {
+        free(c->served[j].layer);
+        free(c->served[j].index);
     }
-    free(e->served);
-    e->served = NULL;
+    free(c->served);
+    c->served = NULL;
 }
 
 /* ---------------------------------------------------------------- rows and groups */
@@ -61,9 +61,9 @@ struct blocks {
     int64_t width;        /* of gate and of up here */
 };
 
-static const struct mb_ffn *ffn_of(const struct mb_engine *e, const struct mb_served *s, int32_t i)
+static const struct mb_ffn *ffn_of(const struct mb_context *c, const struct mb_served *s, int32_t i)
 {
-    return s->ffn != NULL ? s->ffn[i] : &e->w.layer[s->layer[i]].expert[s->index[i]];
+    return s->ffn != NULL ? s->ffn[i] : &c->w.layer[s->layer[i]].expert[s->index[i]];
 }
 
 static bool picked(const struct mb_served *s, int32_t i)
@@ -73,7 +73,7 @@ static bool picked(const struct mb_served *s, int32_t i)
 
 /* Groups of one GEMM over all experts: gate and up (node < 0), or node `node` of down, with its bias if it is
  * wanted. */
-static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t node, bool bias)
+static int32_t make_groups(struct mb_pass *p, const struct blocks *b, int32_t node, bool bias)
 {
     int32_t n = 0;
 
@@ -82,8 +82,8 @@ static int32_t make_groups(struct mb_engine *e, const struct blocks *b, int32_t 
         for (int32_t i = 0; i < b->s->n; i++) {
             if (begin[i + 1] == begin[i] || !picked(b->s, i))
                 continue;
-            const struct mb_ffn *f = ffn_of(e, b->s, i);
-            struct mb_gemm_group *g = &e->work.groups[n++];
+            const struct mb_ffn *f = ffn_of(p->c, b->s, i);
+            struct mb_gemm_group *g = &p->work->groups[n++];
             *g = (struct mb_gemm_group){.w = node < 0 ? f->gate_up : f->down.w[node],
                                         .row0 = b->at[k] + begin[i],
                                         .rows = begin[i + 1] - begin[i],
@@ -99,10 +99,10 @@ enum projection { GATE, UP, DOWN };
 
 /* The terms of adapters on one projection: rows of one expert are sorted by their adapter, tag[] is that of
  * each row. Returns how many; NULL in *out: no memory. */
-static int32_t list_terms(struct mb_engine *e, const struct blocks *b, const uint16_t *tag,
+static int32_t list_terms(struct mb_pass *p, const struct blocks *b, const uint16_t *tag,
                           enum projection of, struct mb_lora_term **out)
 {
-    struct mb_lora_term *t = *out = mb_lora_terms(e, b->at[b->n]);
+    struct mb_lora_term *t = *out = mb_lora_terms(p, b->at[b->n]);
     int32_t n = 0;
 
     for (int32_t k = 0; t != NULL && k < b->n; k++) {
@@ -114,121 +114,121 @@ static int32_t list_terms(struct mb_engine *e, const struct blocks *b, const uin
                     ;
                 if (tag[r] == 0)
                     continue;
-                const struct mb_lora_set *set = &e->lora[tag[r] - 1];
+                const struct mb_lora_set *set = &p->c->lora[tag[r] - 1];
                 const struct mb_lora_expert *x = &set->layer[b->s->layer[i]].expert[b->s->index[i]];
-                const struct mb_lora_pair *p = of == GATE ? &x->gate : of == UP ? &x->up : &x->down;
-                if (p->a.buf != NULL)
-                    t[n++] = (struct mb_lora_term){p, set->scale, r, end - r};
+                const struct mb_lora_pair *pair = of == GATE ? &x->gate : of == UP ? &x->up : &x->down;
+                if (pair->a.buf != NULL)
+                    t[n++] = (struct mb_lora_term){pair, set->scale, r, end - r};
             }
         }
     }
     return n;
 }
 
-static enum mb_status gate_up_terms(struct mb_engine *e, const struct blocks *b, const uint16_t *tag,
+static enum mb_status gate_up_terms(struct mb_pass *p, const struct blocks *b, const uint16_t *tag,
                                     struct mb_view gu, struct mb_view x)
 {
     struct mb_lora_term *t;
 
     for (enum projection of = GATE; of <= UP; of++) {
-        int32_t n = list_terms(e, b, tag, of, &t);
+        int32_t n = list_terms(p, b, tag, of, &t);
         if (t == NULL)
             return MB_NO_MEMORY;
-        MB_TRY(mb_lora_add(e, t, n, mb_view_cols(gu, of == UP ? b->width : 0, b->width), x));
+        MB_TRY(mb_lora_add(p, t, n, mb_view_cols(gu, of == UP ? b->width : 0, b->width), x));
     }
     return MB_OK;
 }
 
-static enum mb_status down_terms(struct mb_engine *e, const struct blocks *b, const struct mb_split *s,
+static enum mb_status down_terms(struct mb_pass *p, const struct blocks *b, const struct mb_split *s,
                                  const uint16_t *tag, struct mb_view out, struct mb_view a)
 {
     struct mb_lora_term *t;
-    int32_t n = list_terms(e, b, tag, DOWN, &t);
+    int32_t n = list_terms(p, b, tag, DOWN, &t);
 
-    return t == NULL ? MB_NO_MEMORY : mb_lora_sum(e, s, t, n, out, a, -1);
+    return t == NULL ? MB_NO_MEMORY : mb_lora_sum(p, s, t, n, out, a, -1);
 }
 
 /* ---------------------------------------------------------------- whole experts */
 
-static enum mb_status activate(struct mb_engine *e, const struct mb_dispatched *d, const struct mb_served *s,
+static enum mb_status activate(const struct mb_context *c, const struct mb_dispatched *d, const struct mb_served *s,
                                struct mb_view a, struct mb_view gu)
 {
-    const struct mb_model *m = e->o.model;
+    const struct mb_model *m = c->o.model;
 
     if (s->pick == NULL)
-        return e->o.ops->act(e->stream, a, gu, m->act, m->act_limit);
+        return c->o.ops->act(c->stream, a, gu, m->act, m->act_limit);
     for (int32_t i = 0; i < s->n; i++) {
         int64_t r = d->begin[i], n = d->begin[i + 1] - r;
         if (n > 0 && s->pick[i])
-            MB_TRY(e->o.ops->act(e->stream, mb_view_rows(a, r, n), mb_view_rows(gu, r, n), m->act,
+            MB_TRY(c->o.ops->act(c->stream, mb_view_rows(a, r, n), mb_view_rows(gu, r, n), m->act,
                                  m->act_limit));
     }
     return MB_OK;
 }
 
 /* y = f, rounded */
-static enum mb_status round_rows(struct mb_engine *e, const struct mb_dispatched *d,
+static enum mb_status round_rows(const struct mb_context *c, const struct mb_dispatched *d,
                                  const struct mb_served *s, struct mb_view y, struct mb_view f)
 {
     if (s->pick == NULL)
-        return e->o.ops->copy(e->stream, y, f);
+        return c->o.ops->copy(c->stream, y, f);
     for (int32_t i = 0; i < s->n; i++) {
         int64_t r = d->begin[i], n = d->begin[i + 1] - r;
         if (n > 0 && s->pick[i])
-            MB_TRY(e->o.ops->copy(e->stream, mb_view_rows(y, r, n), mb_view_rows(f, r, n)));
+            MB_TRY(c->o.ops->copy(c->stream, mb_view_rows(y, r, n), mb_view_rows(f, r, n)));
     }
     return MB_OK;
 }
 
-static enum mb_status run_whole(struct mb_engine *e, const struct mb_dispatched *d, const struct blocks *b,
+static enum mb_status run_whole(struct mb_pass *p, const struct mb_dispatched *d, const struct blocks *b,
                                 struct mb_view y)
 {
-    const struct mb_ops *ops = e->o.ops;
-    const struct mb_model *m = e->o.model;
-    struct mb_view gu = mb_rows_of(e->work.e_gu, d->rows, 2 * b->width, MB_F32);
-    struct mb_view a = mb_rows_of(e->work.e_act, d->rows, b->width, e->o.path);
+    const struct mb_ops *ops = p->c->o.ops;
+    const struct mb_model *m = p->c->o.model;
+    struct mb_view gu = mb_rows_of(p->work->e_gu, d->rows, 2 * b->width, MB_F32);
+    struct mb_view a = mb_rows_of(p->work->e_act, d->rows, b->width, p->c->o.path);
 
-    MB_TRY(ops->gemm(e->stream, gu, d->x, e->work.groups, make_groups(e, b, -1, true)));
-    if (e->expert_lora)
-        MB_TRY(gate_up_terms(e, b, d->tag, gu, d->x));
-    MB_TRY(activate(e, d, b->s, a, gu));
-    int32_t n = make_groups(e, b, 0, true);
-    if (!e->expert_lora)
-        return ops->gemm(e->stream, y, a, e->work.groups, n);
-    struct mb_view f = e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, m->hidden, MB_F32);
-    MB_TRY(ops->gemm(e->stream, f, a, e->work.groups, n));
+    MB_TRY(ops->gemm(p->c->stream, gu, d->x, p->work->groups, make_groups(p, b, -1, true)));
+    if (p->c->expert_lora)
+        MB_TRY(gate_up_terms(p, b, d->tag, gu, d->x));
+    MB_TRY(activate(p->c, d, b->s, a, gu));
+    int32_t n = make_groups(p, b, 0, true);
+    if (!p->c->expert_lora)
+        return ops->gemm(p->c->stream, y, a, p->work->groups, n);
+    struct mb_view f = p->c->o.path == MB_F32 ? y : mb_rows_of(p->work->e_yf, d->rows, m->hidden, MB_F32);
+    MB_TRY(ops->gemm(p->c->stream, f, a, p->work->groups, n));
     struct mb_split alone = {NULL, 1, 0, b->at};
-    MB_TRY(down_terms(e, b, &alone, d->tag, f, a));
-    return e->o.path == MB_F32 ? MB_OK : round_rows(e, d, b->s, y, f);
+    MB_TRY(down_terms(p, b, &alone, d->tag, f, a));
+    return p->c->o.path == MB_F32 ? MB_OK : round_rows(p->c, d, b->s, y, f);
 }
 
 /* Experts that are read on demand are computed as they come. */
-static enum mb_status run_on_demand(struct mb_engine *e, const struct mb_dispatched *d,
+static enum mb_status run_on_demand(struct mb_pass *p, struct mb_zero *zero, const struct mb_dispatched *d,
                                     const struct blocks *b, struct mb_view y)
 {
     enum mb_status st;
 
-    while (mb_zero_pick(e, &st))
-        MB_TRY(run_whole(e, d, b, y));
+    while (mb_zero_pick(zero, &st))
+        MB_TRY(run_whole(p, d, b, y));
     return st;
 }
 
 /* ---------------------------------------------------------------- slices */
 
 /* begin[] of every member of the slice group, and the rows of each: at[]. */
-static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatched *d, int64_t *begin,
+static enum mb_status gather_counts(struct mb_pass *p, const struct mb_dispatched *d, int64_t *begin,
                                     int64_t *at)
 {
-    struct mb_where where = {"rows of expert slices", e->step, -1};
-    int32_t n = e->t.l.etp, me = e->t.at.x;
+    struct mb_where where = {"rows of expert slices", p->step, -1};
+    int32_t n = p->c->t.g.etp_size, me = p->c->t.g.etp_rank;
     size_t each = (size_t)d->n_experts + 1;
 
     memcpy(begin + (size_t)me * each, d->begin, each * sizeof *begin);
     for (int32_t k = 0; k < n; k++) {
-        e->transit.out[k] = (struct mb_piece){begin + (size_t)me * each, each * sizeof *begin};
-        e->transit.in[k] = (struct mb_piece){begin + (size_t)k * each, each * sizeof *begin};
+        p->transit->out[k] = (struct mb_piece){begin + (size_t)me * each, each * sizeof *begin};
+        p->transit->in[k] = (struct mb_piece){begin + (size_t)k * each, each * sizeof *begin};
     }
-    MB_TRY(mb_comm_swap(e->t.etp, e->transit.out, e->transit.in, &where));
+    MB_TRY(mb_comm_swap(p->c->t.g.etp, p->transit->out, p->transit->in, &where));
     at[0] = 0;
     for (int32_t k = 0; k < n; k++)
         at[k + 1] = at[k] + begin[(size_t)k * each + (size_t)d->n_experts];
@@ -236,63 +236,63 @@ static enum mb_status gather_counts(struct mb_engine *e, const struct mb_dispatc
 }
 
 /* Tags of the rows of all members. */
-static enum mb_status gather_tags(struct mb_engine *e, const struct mb_split *s, const uint16_t *mine,
+static enum mb_status gather_tags(struct mb_pass *p, const struct mb_split *s, const uint16_t *mine,
                                   uint16_t **out)
 {
-    struct mb_where where = {"adapters of expert slices", e->step, -1};
-    uint16_t *tag = mb_transit_host(e, &e->transit.tags, (uint64_t)s->at[s->n] * sizeof *tag);
+    struct mb_where where = {"adapters of expert slices", p->step, -1};
+    uint16_t *tag = mb_transit_host(p, &p->transit->tags, (uint64_t)s->at[s->n] * sizeof *tag);
 
     if (tag == NULL)
         return MB_NO_MEMORY;
     for (int32_t k = 0; k < s->n; k++) {
-        e->transit.out[k] =
+        p->transit->out[k] =
             (struct mb_piece){tag + s->at[s->me], (uint64_t)(s->at[s->me + 1] - s->at[s->me]) * sizeof *tag};
-        e->transit.in[k] =
+        p->transit->in[k] =
             (struct mb_piece){tag + s->at[k], (uint64_t)(s->at[k + 1] - s->at[k]) * sizeof *tag};
     }
-    if (e->transit.out[0].n > 0)
-        memcpy(tag + s->at[s->me], mine, e->transit.out[0].n);
+    if (p->transit->out[0].n > 0)
+        memcpy(tag + s->at[s->me], mine, p->transit->out[0].n);
     *out = tag;
-    return mb_comm_swap(s->c, e->transit.out, e->transit.in, &where);
+    return mb_comm_swap(s->c, p->transit->out, p->transit->in, &where);
 }
 
 /* Node values of the slice for all rows; tag: of each row, NULL where no adapter has terms on experts. */
-static enum mb_status slice_nodes(struct mb_engine *e, const struct blocks *b, struct mb_view x,
+static enum mb_status slice_nodes(struct mb_pass *p, const struct blocks *b, struct mb_view x,
                                   const uint16_t *tag, struct mb_buf **parts)
 {
-    const struct mb_ops *ops = e->o.ops;
-    const struct mb_model *m = e->o.model;
-    const struct mb_rowpar *w = &ffn_of(e, b->s, 0)->down;
+    const struct mb_ops *ops = p->c->o.ops;
+    const struct mb_model *m = p->c->o.model;
+    const struct mb_rowpar *w = &ffn_of(p->c, b->s, 0)->down;
     int64_t rows = b->at[b->n], H = m->hidden;
 
-    *parts = mb_transit_dev(e, &e->transit.parts, (uint64_t)(w->n * rows * H * 4));
+    *parts = mb_transit_dev(p, &p->transit->parts, (uint64_t)(w->n * rows * H * 4));
     if (*parts == NULL)
         return MB_NO_MEMORY;
     if (rows == 0)
         return MB_OK;
-    struct mb_view gu = mb_rows_of(e->work.e_gu, rows, 2 * b->width, MB_F32),
-                   a = mb_rows_of(e->work.e_act, rows, b->width, e->o.path);
-    MB_TRY(ops->gemm(e->stream, gu, x, e->work.groups, make_groups(e, b, -1, true)));
+    struct mb_view gu = mb_rows_of(p->work->e_gu, rows, 2 * b->width, MB_F32),
+                   a = mb_rows_of(p->work->e_act, rows, b->width, p->c->o.path);
+    MB_TRY(ops->gemm(p->c->stream, gu, x, p->work->groups, make_groups(p, b, -1, true)));
     if (tag != NULL)
-        MB_TRY(gate_up_terms(e, b, tag, gu, x));
-    MB_TRY(ops->act(e->stream, a, gu, m->act, m->act_limit));
+        MB_TRY(gate_up_terms(p, b, tag, gu, x));
+    MB_TRY(ops->act(p->c->stream, a, gu, m->act, m->act_limit));
     for (int32_t i = 0; i < w->n; i++) {
         struct mb_view out = mb_view_of(*parts, (uint64_t)(i * rows * H * 4), rows, H, MB_F32);
-        MB_TRY(ops->gemm(e->stream, out, a, e->work.groups, make_groups(e, b, i, false)));
+        MB_TRY(ops->gemm(p->c->stream, out, a, p->work->groups, make_groups(p, b, i, false)));
     }
     return MB_OK;
 }
 
 /* Every member of the group computes its slice for the rows of all; the tree over the leaves is completed
  * where a row was sent. */
-static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched *d,
+static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *d,
                                  const struct mb_served *s)
 {
-    const struct mb_ops *ops = e->o.ops;
-    int32_t n = e->t.l.etp;
+    const struct mb_ops *ops = p->c->o.ops;
+    int32_t n = p->c->t.g.etp_size;
     int64_t at[MB_MAX_LEAVES + 1],
-        *begin = mb_transit_host(e, &e->transit.ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
-    struct mb_split split = {e->t.etp, n, e->t.at.x, at};
+        *begin = mb_transit_host(p, &p->transit->ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
+    struct mb_split split = {p->c->t.g.etp, n, p->c->t.g.etp_rank, at};
     struct mb_buf *parts;
     uint16_t *tag = NULL;
 
@@ -300,52 +300,52 @@ static enum mb_status run_slices(struct mb_engine *e, const struct mb_dispatched
         return MB_OK; /* none of the group has an expert in this exchange */
     if (begin == NULL)
         return MB_NO_MEMORY;
-    MB_TRY(gather_counts(e, d, begin, at));
-    struct blocks b = {s, n, at, begin, ffn_of(e, s, 0)->width};
-    MB_TRY(mb_work_experts(e, at[n]));
+    MB_TRY(gather_counts(p, d, begin, at));
+    struct blocks b = {s, n, at, begin, ffn_of(p->c, s, 0)->width};
+    MB_TRY(mb_work_experts(p->c, p->work, at[n]));
     struct mb_buf *xb =
-        mb_transit_dev(e, &e->transit.gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
+        mb_transit_dev(p, &p->transit->gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
     if (xb == NULL)
         return MB_NO_MEMORY;
     struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype),
-                   y = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+                   y = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
     struct mb_view f =
-        e->o.path == MB_F32 ? y : mb_rows_of(e->work.e_yf, d->rows, e->o.model->hidden, MB_F32);
-    MB_TRY(mb_share_gather(e, &split, all, d->x, -1));
-    if (e->expert_lora)
-        MB_TRY(gather_tags(e, &split, d->tag, &tag));
-    MB_TRY(slice_nodes(e, &b, all, tag, &parts));
-    MB_TRY(mb_share_fold(e, &split, &ffn_of(e, s, 0)->down, f, parts, -1));
+        p->c->o.path == MB_F32 ? y : mb_rows_of(p->work->e_yf, d->rows, p->c->o.model->hidden, MB_F32);
+    MB_TRY(mb_allgather_rows(p, &split, all, d->x, -1));
+    if (p->c->expert_lora)
+        MB_TRY(gather_tags(p, &split, d->tag, &tag));
+    MB_TRY(slice_nodes(p, &b, all, tag, &parts));
+    MB_TRY(mb_reduce_scatter_rows(p, &split, &ffn_of(p->c, s, 0)->down, f, parts, -1));
     for (int32_t i = 0; i < s->n; i++) {
-        const struct mb_ffn *x = ffn_of(e, s, i);
+        const struct mb_ffn *x = ffn_of(p->c, s, i);
         struct mb_view rows = mb_view_rows(f, d->begin[i], d->begin[i + 1] - d->begin[i]);
         if (x->down_b.buf != NULL && rows.rows > 0)
-            MB_TRY(ops->add(e->stream, rows, rows, x->down_b.view));
+            MB_TRY(ops->add(p->c->stream, rows, rows, x->down_b.view));
     }
     if (tag != NULL)
-        MB_TRY(down_terms(e, &b, &split, tag, f, mb_rows_of(e->work.e_act, at[n], b.width, e->o.path)));
-    return e->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(e->stream, y, f);
+        MB_TRY(down_terms(p, &b, &split, tag, f, mb_rows_of(p->work->e_act, at[n], b.width, p->c->o.path)));
+    return p->c->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(p->c->stream, y, f);
 }
 
-enum mb_status mb_experts_run(struct mb_engine *e, const struct mb_dispatched *d, struct mb_view *out)
+enum mb_status mb_experts_run(struct mb_pass *p, const struct mb_served *s, struct mb_zero *zero, const struct mb_dispatched *d,
+                              struct mb_view *out)
 {
-    const struct mb_served *s = e->zero != NULL ? mb_zero_served(e) : &e->served[e->exchange - 1];
     const int64_t at[2] = {0, d->rows};
 
     if (s->n != d->n_experts)
         return mb_error(MB_BUG, "the exchange finds %d experts here, the rank has %d", d->n_experts, s->n);
-    MB_TRY(mb_work_experts(e, d->rows));
-    *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
-    e->counters.expert_rows += d->rows;
+    MB_TRY(mb_work_experts(p->c, p->work, d->rows));
+    *out = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
+    p->tally->counters.expert_rows += d->rows;
     for (int32_t i = 0; i < s->n; i++)
-        e->work.layer_rows[e->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
-    if (e->t.etp != NULL) {
-        MB_TRY(run_slices(e, d, s)); /* it may have grown the buffers */
-        *out = mb_rows_of(e->work.e_y, d->rows, e->o.model->hidden, e->o.path);
+        p->tally->layer_rows[p->c->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
+    if (p->c->t.g.etp != NULL) {
+        MB_TRY(run_slices(p, d, s)); /* it may have grown the buffers */
+        *out = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
         return MB_OK;
     }
     if (d->rows == 0)
         return MB_OK;
-    struct blocks b = {s, 1, at, d->begin, e->o.model->expert_ffn};
-    return e->zero != NULL ? run_on_demand(e, d, &b, *out) : run_whole(e, d, &b, *out);
+    struct blocks b = {s, 1, at, d->begin, p->c->o.model->expert_ffn};
+    return zero != NULL ? run_on_demand(p, zero, d, &b, *out) : run_whole(p, d, &b, *out);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "engine/load.h"
-#include "engine/work.h"
+#include "engine/context.h"
 
 static const enum mb_role site_role[MB_LORA_SITES] = {
     [MB_LORA_Q] = MB_T_Q, [MB_LORA_K] = MB_T_K, [MB_LORA_V] = MB_T_V, [MB_LORA_O] = MB_T_O, [MB_LORA_Q_A] = MB_T_Q_A,
@@ -20,8 +20,8 @@ static enum mb_status load_pair(struct mb_loader *L, const struct mb_lora *src, 
         return MB_OK;
     bool slice = mb_role_of_expert((enum mb_role)src->a.role);
     struct mb_part_matrix w =
-        mb_part_matrix(L->o->model, (enum mb_role)src->a.role, src->b.n, src->a.k, slice ? L->t->at.x : L->t->at.t,
-                       slice ? L->t->l.etp : L->t->l.tp);
+        mb_part_matrix(L->o->model, (enum mb_role)src->a.role, src->b.n, src->a.k, slice ? L->t->g.etp_rank : L->t->g.tp_rank,
+                       slice ? L->t->g.etp_size : L->t->g.tp_size);
     const struct mb_part a = {0, src->a.n, w.k0, w.k1}, b = {w.n0, w.n1, 0, src->b.k};
 
     p->unit = w.unit;
@@ -128,61 +128,42 @@ static enum mb_status load_shared_sites(struct mb_loader *L, const struct mb_ada
 }
 
 /* Experts first and agreed upon, because only their owners read them; then what all ranks read together. */
-static enum mb_status load_adapter(struct mb_engine *e, const struct mb_adapter *a, struct mb_lora_set *set)
+static enum mb_status load_adapter(struct mb_context *c, const struct mb_adapter *a, struct mb_lora_set *set)
 {
-    struct mb_loader L = {.o = &e->o, .t = &e->t, .c = e->t.peers, .s = e->stream, .w = &e->w};
+    struct mb_loader L = {.o = &c->o, .t = &c->t, .c = c->t.g.peers, .s = c->stream, .w = &c->w};
     struct mb_load_sizes n;
 
     mb_load_sizes_of_adapter(a, &n);
     set->scale = a->scale;
     set->rank = a->rank;
-    set->layer = calloc((size_t)e->all_layers, sizeof *set->layer);
+    set->layer = calloc((size_t)c->all_layers, sizeof *set->layer);
     enum mb_status st = set->layer == NULL ? mb_error(MB_NO_MEMORY, "no memory for an adapter") : MB_OK;
     if (st == MB_OK)
-        st = mb_reader_create(&a->files, e->o.mem, &L.reader);
+        st = mb_reader_create(&a->files, c->o.mem, &L.reader);
     if (st == MB_OK)
         st = mb_load_reserve(&L, &n, n.pack);
-    for (int32_t l = 0; st == MB_OK && l < e->o.model->layers; l++) {
-        if (e->w.layer[l].moe)
-            st = load_own_experts(&L, a, &e->w.layer[l], l, &set->layer[l]);
+    for (int32_t l = 0; st == MB_OK && l < c->o.model->layers; l++) {
+        if (c->w.layer[l].moe)
+            st = load_own_experts(&L, a, &c->w.layer[l], l, &set->layer[l]);
     }
-    st = mb_comm_agree(e->o.comm, st, "loading an adapter's experts");
-    for (int32_t l = e->t.first_layer; st == MB_OK && L.c != NULL && l < e->t.last_layer; l++)
+    st = mb_comm_agree(c->o.comm, st, "loading an adapter's experts");
+    for (int32_t l = c->t.first_layer; st == MB_OK && L.c != NULL && l < c->t.last_layer; l++)
         st = load_shared_sites(&L, a, l, &set->layer[l]);
     mb_reader_destroy(L.reader);
     mb_free(L.pack);
     mb_free(L.f32);
-    return mb_comm_agree(e->o.comm, st == MB_OK ? L.failed : st, "loading an adapter");
+    return mb_comm_agree(c->o.comm, st == MB_OK ? L.failed : st, "loading an adapter");
 }
 
-/* Scratch for the terms of max_rows rows: the widest input or output here of a weight that a term is added to. */
-static enum mb_status scratch(struct mb_engine *e)
+enum mb_status mb_lora_load(struct mb_context *c)
 {
-    const struct mb_model *m = e->o.model;
-    int32_t t = e->t.attends ? e->t.at.t : 0, x = e->t.serves ? e->t.at.x : 0, tp = e->t.l.tp;
-    int64_t wide = m->hidden, R = e->work.max_rows, r = 0;
-    const int64_t w[] = {(int64_t)e->t.h.heads * m->head_dim, (int64_t)e->t.h.heads * m->v_dim, mb_part_width(m->ffn, t, tp),
-                         mb_part_width(m->shared_ffn, t, tp), mb_part_width(m->expert_ffn, x, e->t.l.etp), m->q_lora,
-                         m->kv_lora + m->rope_mla};
-    for (size_t i = 0; i < sizeof w / sizeof w[0]; i++)
-        wide = w[i] > wide ? w[i] : wide;
-    for (int32_t i = 0; i < e->o.n_adapters; i++)
-        r = e->lora[i].rank > r ? e->lora[i].rank : r;
-    MB_TRY(e->o.ops->buf_alloc(e->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)(R * wide * 4), &e->lora_x));
-    MB_TRY(e->o.ops->buf_alloc(e->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)(R * wide * 4), &e->lora_y));
-    MB_TRY(e->o.ops->buf_alloc(e->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)(R * r * 4 * MB_MAX_LEAVES), &e->lora_z));
-    return e->o.ops->buf_alloc(e->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)(R * r * 4), &e->lora_h);
-}
-
-enum mb_status mb_lora_load(struct mb_engine *e)
-{
-    if (e->o.n_adapters == 0)
+    if (c->o.n_adapters == 0)
         return MB_OK;
-    e->lora = calloc((size_t)e->o.n_adapters, sizeof *e->lora);
-    MB_TRY(mb_comm_agree(e->o.comm, e->lora == NULL ? mb_error(MB_NO_MEMORY, "no memory for adapters") : MB_OK, "adapters"));
-    for (int32_t i = 0; i < e->o.n_adapters; i++)
-        MB_TRY(load_adapter(e, e->o.adapters[i], &e->lora[i]));
-    return mb_comm_agree(e->o.comm, scratch(e), "memory for adapters");
+    c->lora = calloc((size_t)c->o.n_adapters, sizeof *c->lora);
+    MB_TRY(mb_comm_agree(c->o.comm, c->lora == NULL ? mb_error(MB_NO_MEMORY, "no memory for adapters") : MB_OK, "adapters"));
+    for (int32_t i = 0; i < c->o.n_adapters; i++)
+        MB_TRY(load_adapter(c, c->o.adapters[i], &c->lora[i]));
+    return MB_OK;
 }
 
 static void free_pair(const struct mb_ops *ops, struct mb_lora_pair *p)
@@ -191,9 +172,9 @@ static void free_pair(const struct mb_ops *ops, struct mb_lora_pair *p)
     ops->weight_free(p->b);
 }
 
-static void free_layer(struct mb_engine *e, struct mb_lora_layer *y, int32_t owned)
+static void free_layer(struct mb_context *c, struct mb_lora_layer *y, int32_t owned)
 {
-    const struct mb_ops *ops = e->o.ops;
+    const struct mb_ops *ops = c->o.ops;
     for (int s = 0; s < MB_LORA_SITES; s++)
         free_pair(ops, &y->site[s]);
     for (int32_t i = 0; i < owned && y->expert != NULL; i++) {
@@ -201,7 +182,7 @@ static void free_layer(struct mb_engine *e, struct mb_lora_layer *y, int32_t own
         free_pair(ops, &y->expert[i].up);
         free_pair(ops, &y->expert[i].down);
     }
-    for (int32_t h = 0; h < e->t.h.heads && y->uk != NULL && y->uv != NULL; h++) {
+    for (int32_t h = 0; h < c->t.h.heads && y->uk != NULL && y->uv != NULL; h++) {
         free_pair(ops, &y->uk[h]);
         free_pair(ops, &y->uv[h]);
     }
@@ -210,16 +191,12 @@ static void free_layer(struct mb_engine *e, struct mb_lora_layer *y, int32_t own
     free(y->uv);
 }
 
-void mb_lora_destroy(struct mb_engine *e)
+void mb_lora_destroy(struct mb_context *c)
 {
-    for (int32_t i = 0; i < e->o.n_adapters && e->lora != NULL; i++) {
-        for (int32_t l = 0; l < e->o.model->layers && e->lora[i].layer != NULL; l++)
-            free_layer(e, &e->lora[i].layer[l], e->w.layer != NULL ? e->w.layer[l].n_owned : 0);
-        free(e->lora[i].layer);
+    for (int32_t i = 0; i < c->o.n_adapters && c->lora != NULL; i++) {
+        for (int32_t l = 0; l < c->o.model->layers && c->lora[i].layer != NULL; l++)
+            free_layer(c, &c->lora[i].layer[l], c->w.layer != NULL ? c->w.layer[l].n_owned : 0);
+        free(c->lora[i].layer);
     }
-    free(e->lora);
-    e->o.ops->buf_free(e->lora_x);
-    e->o.ops->buf_free(e->lora_y);
-    e->o.ops->buf_free(e->lora_z);
-    e->o.ops->buf_free(e->lora_h);
+    free(c->lora);
 }

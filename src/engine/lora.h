@@ -32,47 +32,10 @@ struct mb_lora_set {
     struct mb_lora_layer *layer; /* [layers] */
 };
 
-struct mb_engine;
+struct mb_context;
 /* Loads all adapters of the options. Collective over world. */
-enum mb_status mb_lora_load(struct mb_engine *e);
-void mb_lora_destroy(struct mb_engine *e);
-
-/* A contiguous run of rows that share an adapter. */
-struct mb_lora_run {
-    int32_t adapter;
-    int64_t row0, rows;
-};
-
-/* ---------------------------------------------------------------- lora_terms.c */
-
-/* One term: B(A x) of a pair, scaled, over rows [row0, row0 + rows). */
-struct mb_lora_term {
-    const struct mb_lora_pair *pair;
-    float scale;
-    int64_t row0, rows;
-};
-struct mb_split;
-/* out[rows of each term] += the term, for a weight whose outputs are here and whose inputs are whole: out f32, x in the
- * type of GEMM inputs, both with all rows. Local. */
-enum mb_status mb_lora_add(struct mb_engine *e, const struct mb_lora_term *t, int32_t n, struct mb_view out,
-                           struct mb_view x);
-/* The same for a row-parallel weight, whose inputs the members of s divide: x [all rows, inputs here], out [own rows].
- * Members send the nodes of A x that they hold; the owner of a row completes the tree and applies B. terms: the same
- * list on every member, ascending in row0; those of one rank r travel together. Collective over s. */
-enum mb_status mb_lora_sum(struct mb_engine *e, const struct mb_split *s, const struct mb_lora_term *t, int32_t n,
-                           struct mb_view out, struct mb_view x, int32_t layer);
-/* The terms at a site of layer l for all runs of this step's batch: out and x as for mb_lora_add, or for the output and
- * down-projections as for mb_lora_sum over the tensor group. */
-enum mb_status mb_lora_site(struct mb_engine *e, int32_t l, enum mb_lora_site site, struct mb_view out,
-                            struct mb_view x);
-/* Room for n terms, until the next call; NULL: no memory, logged. */
-struct mb_lora_term *mb_lora_terms(struct mb_engine *e, int64_t n);
-/* Whether a row of this step has an adapter that touches kv_b in layer l. */
-bool mb_lora_touches_kv_b(const struct mb_engine *e, int32_t l);
-/* Adds the kv_b terms of every own head: up false: queries into the latent space; true: latent outputs to head
- * outputs. */
-enum mb_status mb_lora_heads(struct mb_engine *e, int32_t l, bool up, struct mb_view out, int64_t out_step,
-                             struct mb_view x, int64_t x_step);
+enum mb_status mb_lora_load(struct mb_context *c);
+void mb_lora_destroy(struct mb_context *c);
 /* Whether any adapter has terms on routed experts (then dispatched rows carry their adapter). */
 bool mb_lora_on_experts(const struct mb_engine_options *o);
 #endif

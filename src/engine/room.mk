@@ -3,12 +3,19 @@ libmoebatch_a_SOURCES += \
 	src/engine/engine.c \
 	src/engine/team.h \
 	src/engine/team.c \
-	src/engine/work.h \
+	src/engine/engine_impl.h \
+	src/engine/run.c \
+	src/engine/context.h \
+	src/engine/tables.c \
+	src/engine/step.h \
+	src/engine/step.c \
+	src/engine/header.c \
+	src/engine/batch.h \
 	src/engine/count.h \
 	src/engine/count.c \
 	src/engine/batch.c \
 	src/engine/results.c \
-	src/engine/share.c \
+	src/engine/tp.c \
 	src/engine/transit.c \
 	src/engine/segments.c \
 	src/engine/experts.c \
@@ -22,7 +29,11 @@ libmoebatch_a_SOURCES += \
 	src/engine/work.c \
 	src/engine/seq.h \
 	src/engine/seq.c \
+	src/engine/sched.h \
+	src/engine/sched_impl.h \
 	src/engine/sched.c \
+	src/engine/sched_batch.c \
+	src/engine/sched_end.c \
 	src/engine/load.h \
 	src/engine/load.c \
 	src/engine/weights.h \

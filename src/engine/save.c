@@ -1,6 +1,6 @@
 /* Bulk results of a step: routing and the residual stream, row by row of each sequence, to the sink. */
 #include <string.h>
-#include "engine/work.h"
+#include "engine/step.h"
 
 /* Rows of sequence i of a flight that the results keep (a window begins with some that an earlier one gave): the first result row,
  * the first batch row, and how many. */
@@ -13,20 +13,20 @@ static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, i
     return f->seq_rows[i] - skip;
 }
 
-static enum mb_status save_routing(struct mb_engine *e, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
+static enum mb_status save_routing(struct mb_pass *p, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
 {
-    int32_t Lm = e->o.model->moe_layers, k = e->o.model->router.k, handle = f->seq[s]->handle;
-    int64_t first, row, n = kept_rows(f, s, &first, &row), per = (int64_t)Lm * k, plane = e->work.max_rows * k;
-    uint16_t *ex = e->work.h_u16, *by = ex + per;
-    float *w = e->work.h_rows;
+    int32_t Lm = p->c->o.model->moe_layers, k = p->c->o.model->router.k, handle = f->seq[s]->handle;
+    int64_t first, row, n = kept_rows(f, s, &first, &row), per = (int64_t)Lm * k, plane = p->work->max_rows * k;
+    uint16_t *ex = p->work->h_u16, *by = ex + per;
+    float *w = p->work->h_rows;
 
     for (int64_t i = 0; i < n; i++) {
         for (int32_t l = 0; l < Lm; l++) {
             for (int32_t j = 0; j < k; j++) {
                 int64_t at = l * plane + (row + i) * k + j;
-                ex[l * k + j] = (uint16_t)e->found.experts[at];
-                by[l * k + j] = (uint16_t)e->found.served[at];
-                w[l * k + j] = e->found.weights[at];
+                ex[l * k + j] = (uint16_t)p->found->experts[at];
+                by[l * k + j] = (uint16_t)p->found->served[at];
+                w[l * k + j] = p->found->weights[at];
             }
         }
         MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_EXPERTS, first + i, 1, ex));
@@ -36,35 +36,35 @@ static enum mb_status save_routing(struct mb_engine *e, const struct mb_flight *
     return MB_OK;
 }
 
-static enum mb_status save_hidden(struct mb_engine *e, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
+static enum mb_status save_hidden(struct mb_pass *p, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
 {
-    int64_t H = e->o.model->hidden, L1 = e->o.model->layers + 1, first, row, n = kept_rows(f, s, &first, &row);
+    int64_t H = p->c->o.model->hidden, L1 = p->c->o.model->layers + 1, first, row, n = kept_rows(f, s, &first, &row);
 
     for (int64_t i = 0; i < n; i++) {
         for (int64_t l = 0; l < L1; l++)
-            memcpy(e->work.h_rows + l * H, e->found.hidden + (l * e->work.max_rows + row + i) * H, sizeof(float) * (size_t)H);
-        MB_TRY(sink->ops->bulk(sink, f->seq[s]->handle, MB_BULK_HIDDEN, first + i, 1, e->work.h_rows));
+            memcpy(p->work->h_rows + l * H, p->found->hidden + (l * p->work->max_rows + row + i) * H, sizeof(float) * (size_t)H);
+        MB_TRY(sink->ops->bulk(sink, f->seq[s]->handle, MB_BULK_HIDDEN, first + i, 1, p->work->h_rows));
     }
     return MB_OK;
 }
 
-enum mb_status mb_save_flight(struct mb_engine *e, const struct mb_flight *f, struct mb_sink *sink)
+enum mb_status mb_save_flight(struct mb_pass *p, const struct mb_flight *f, struct mb_sink *sink)
 {
     for (int32_t s = 0; s < f->seqs; s++) {
-        if (e->o.save_routing && e->o.model->moe_layers > 0)
-            MB_TRY(save_routing(e, f, s, sink));
-        if (e->o.save_hidden)
-            MB_TRY(save_hidden(e, f, s, sink));
+        if (p->c->o.save_routing && p->c->o.model->moe_layers > 0)
+            MB_TRY(save_routing(p, f, s, sink));
+        if (p->c->o.save_hidden)
+            MB_TRY(save_hidden(p, f, s, sink));
     }
     return MB_OK;
 }
 
 /* Keeps the residual stream of the own rows at index 0 (after the embedding) .. layers. */
-enum mb_status mb_keep_hidden(struct mb_engine *e, int32_t index)
+enum mb_status mb_keep_hidden(struct mb_pass *p, int32_t index)
 {
-    int64_t H = e->o.model->hidden, M = e->batch.n_own;
+    int64_t H = p->c->o.model->hidden, M = p->batch->part.n_own;
 
     if (M == 0)
         return MB_OK;
-    return e->o.ops->copy_out(e->stream, e->work.h_hidden + index * e->work.max_rows * H, mb_rows_of(e->work.x, M, H, MB_F32));
+    return p->c->o.ops->copy_out(p->c->stream, p->work->h_hidden + index * p->work->max_rows * H, mb_rows_of(p->work->x, M, H, MB_F32));
 }

@@ -4,10 +4,10 @@
 #include <string.h>
 #include "base/log.h"
 #include "engine/count.h"
-#include "engine/work.h"
+#include "engine/step.h"
 #include "plan/rooms.h"
 
-/* The integers of one block of rows and window. Rows are in the order of parts (batch.g_at); those of a block
+/* The integers of one block of rows and window. Rows are in the order of parts (batch.order.at); those of a block
  * are numbered from its first. Lists lie one behind the other on the device. */
 struct lists {
     int32_t r0, rows; /* the block */
@@ -21,24 +21,24 @@ struct lists {
 
 /* Nodes of one row that one part of the group makes: their first segments into pos, their numbers of segments
  * into count. */
-static int32_t row_nodes(const struct mb_engine *e, int32_t part, int32_t lo, int32_t hi, int32_t *seg,
+static int32_t row_nodes(const struct mb_context *c, int32_t part, int32_t lo, int32_t hi, int32_t *seg,
                          uint8_t *held, int32_t *first, int32_t *count)
 {
     int32_t n = hi - lo + 1;
 
     for (int32_t i = 0; i < n; i++) {
         seg[i] = lo + i;
-        held[i] = mb_layout_part(e->t.l.sp, lo + i) == part;
+        held[i] = mb_layout_part(c->t.g.sp_size, lo + i) == part;
     }
     return mb_tree_maximal(seg, held, n, first, count);
 }
 
-static void visible(const struct mb_engine *e, int32_t window, int32_t pos, int32_t *lo, int32_t *hi)
+static void visible(const struct mb_context *c, int32_t window, int32_t pos, int32_t *lo, int32_t *hi)
 {
-    int32_t first = mb_first_seen(window, e->o.model->chunked, pos);
+    int32_t first = mb_first_seen(window, c->o.model->chunked, pos);
 
-    *lo = first / e->o.segment;
-    *hi = pos / e->o.segment;
+    *lo = first / c->o.segment;
+    *hi = pos / c->o.segment;
 }
 
 /* Scratch of row_nodes behind the lists. */
@@ -48,18 +48,18 @@ struct scratch {
 };
 
 /* Items and nodes of every row here. */
-static void list_here(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
+static void list_here(const struct mb_pass *p, int32_t window, const struct scratch *sc, struct lists *l)
 {
-    const struct mb_batch *b = &e->batch;
-    int32_t me = e->t.at.q;
+    const struct mb_batch *b = p->batch;
+    int32_t me = p->c->t.g.sp_rank;
 
     l->items = l->nodes = 0;
-    for (int32_t p = 0, r = 0; p < e->t.l.sp; p++) {
-        l->node_at[p] = l->nodes;
-        for (; r < l->rows && l->r0 + r < b->g_at[p + 1]; r++) {
+    for (int32_t g = 0, r = 0; g < p->c->t.g.sp_size; g++) {
+        l->node_at[g] = l->nodes;
+        for (; r < l->rows && l->r0 + r < b->order.at[g + 1]; r++) {
             int32_t lo, hi;
-            visible(e, window, b->g_pos[l->r0 + r], &lo, &hi);
-            int32_t n = row_nodes(e, me, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            visible(p->c, window, b->order.pos[l->r0 + r], &lo, &hi);
+            int32_t n = row_nodes(p->c, me, lo, hi, sc->seg, sc->held, sc->first, sc->count);
             l->item_off[r] = (int32_t)l->items;
             for (int32_t i = 0; i < n; i++) {
                 l->node_off[l->nodes++] = (int32_t)l->items;
@@ -71,17 +71,17 @@ static void list_here(const struct mb_engine *e, int32_t window, const struct sc
             }
         }
     }
-    l->node_at[e->t.l.sp] = l->nodes;
+    l->node_at[p->c->t.g.sp_size] = l->nodes;
     l->item_off[l->rows] = (int32_t)l->items;
     l->node_off[l->nodes] = (int32_t)l->items;
 }
 
 /* The nodes of the own part's rows: rank after rank as they arrive, and for each row in the order of
  * segments. */
-static void list_mine(const struct mb_engine *e, int32_t window, const struct scratch *sc, struct lists *l)
+static void list_mine(const struct mb_pass *p, int32_t window, const struct scratch *sc, struct lists *l)
 {
-    const struct mb_batch *b = &e->batch;
-    int32_t first = b->g_at[e->t.at.q], last = b->g_at[e->t.at.q + 1], sp = e->t.l.sp,
+    const struct mb_batch *b = p->batch;
+    int32_t first = b->order.at[p->c->t.g.sp_rank], last = b->order.at[p->c->t.g.sp_rank + 1], sp = p->c->t.g.sp_size,
             until = l->r0 + l->rows;
     int32_t a = first > l->r0 ? first : l->r0, end = last < until ? last : until;
     int64_t at[MB_MAX_PARTS];
@@ -90,23 +90,23 @@ static void list_mine(const struct mb_engine *e, int32_t window, const struct sc
     l->out0 = a - first;
     l->mine = end - a;
     l->fin = 0;
-    for (int32_t p = 0; p < sp; p++) {
-        l->from_at[p] = l->fin;
-        at[p] = l->fin;
+    for (int32_t g = 0; g < sp; g++) {
+        l->from_at[g] = l->fin;
+        at[g] = l->fin;
         for (int32_t r = a; r < end; r++) {
             int32_t lo, hi;
-            visible(e, window, b->g_pos[r], &lo, &hi);
-            l->fin += row_nodes(e, p, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            visible(p->c, window, b->order.pos[r], &lo, &hi);
+            l->fin += row_nodes(p->c, g, lo, hi, sc->seg, sc->held, sc->first, sc->count);
         }
     }
     l->from_at[sp] = l->fin;
     int32_t n = 0;
     for (int32_t r = a; r < end; r++) {
         int32_t lo, hi, begin = n;
-        visible(e, window, b->g_pos[r], &lo, &hi);
+        visible(p->c, window, b->order.pos[r], &lo, &hi);
         l->fin_off[r - a] = n;
-        for (int32_t p = 0; p < sp; p++) {
-            int32_t k = row_nodes(e, p, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+        for (int32_t g = 0; g < sp; g++) {
+            int32_t k = row_nodes(p->c, g, lo, hi, sc->seg, sc->held, sc->first, sc->count);
             for (int32_t i = 0; i < k; i++) { /* by insertion: few nodes, nearly in order */
                 int32_t to = n++, pos = lo + sc->first[i];
                 for (; to > begin && l->fin_pos[to - 1] > pos; to--) {
@@ -114,7 +114,7 @@ static void list_mine(const struct mb_engine *e, int32_t window, const struct sc
                     l->fin_src[to] = l->fin_src[to - 1];
                 }
                 l->fin_pos[to] = pos;
-                l->fin_src[to] = (int32_t)at[p]++;
+                l->fin_src[to] = (int32_t)at[g]++;
             }
         }
     }
@@ -123,16 +123,16 @@ static void list_mine(const struct mb_engine *e, int32_t window, const struct sc
 
 /* Rows from r0 on that make up a block: as many as have so many cells (rows with one segment each), at least
  * one. */
-static int32_t block_rows(const struct mb_engine *e, int32_t window, int32_t r0, int64_t limit,
+static int32_t block_rows(const struct mb_pass *p, int32_t window, int32_t r0, int64_t limit,
                           int64_t *cells, int64_t *most)
 {
-    const struct mb_batch *b = &e->batch;
+    const struct mb_batch *b = p->batch;
     int32_t n = 0;
 
     *cells = *most = 0;
     for (int32_t r = r0; r < b->rows; r++, n++) {
         int32_t lo, hi;
-        visible(e, window, b->g_pos[r], &lo, &hi);
+        visible(p->c, window, b->order.pos[r], &lo, &hi);
         if (n > 0 && *cells + hi - lo + 1 > limit)
             break;
         *cells += hi - lo + 1;
@@ -141,15 +141,15 @@ static int32_t block_rows(const struct mb_engine *e, int32_t window, int32_t r0,
     return n;
 }
 
-static enum mb_status make_lists(struct mb_engine *e, int32_t window, int32_t r0, int64_t limit,
+static enum mb_status make_lists(struct mb_pass *p, int32_t window, int32_t r0, int64_t limit,
                                  struct lists *l)
 {
     int64_t most, cells;
 
     l->r0 = r0;
-    l->rows = block_rows(e, window, r0, limit, &cells, &most);
+    l->rows = block_rows(p, window, r0, limit, &cells, &most);
     int64_t n = 2 * (int64_t)(l->rows + 1) + 6 * (cells + 1) + 4 * (most + 1);
-    int32_t *at = mb_transit_host(e, &e->transit.ints, (uint64_t)n * 4);
+    int32_t *at = mb_transit_host(p, &p->transit->ints, (uint64_t)n * 4);
     if (at == NULL)
         return MB_NO_MEMORY;
     l->item_off = at;
@@ -164,48 +164,48 @@ static enum mb_status make_lists(struct mb_engine *e, int32_t window, int32_t r0
     sc.first = sc.seg + most + 1;
     sc.count = sc.first + most + 1;
     sc.held = (uint8_t *)(sc.count + most + 1);
-    list_here(e, window, &sc, l);
-    list_mine(e, window, &sc, l);
+    list_here(p, window, &sc, l);
+    list_mine(p, window, &sc, l);
     return MB_OK;
 }
 
 /* n integers to a place of the device's list; *at moves on. */
-static enum mb_status put(struct mb_engine *e, struct mb_buf *d, int64_t *at, const int32_t *from, int64_t n,
+static enum mb_status put(const struct mb_context *c, struct mb_buf *d, int64_t *at, const int32_t *from, int64_t n,
                           struct mb_view *out)
 {
     *out = mb_view_of(d, (uint64_t)*at * 4, n, 1, MB_I32);
     *at += n;
-    return n > 0 ? e->o.ops->copy_in(e->stream, *out, from) : MB_OK;
+    return n > 0 ? c->o.ops->copy_in(c->stream, *out, from) : MB_OK;
 }
 
 /* The work of the items: each is a row with one segment, of which it sees a part. width: of a head's key and
  * value. */
-static void count_keys(struct mb_engine *e, const struct mb_attn_args *a, const struct lists *l,
+static void count_keys(struct mb_pass *p, const struct mb_attn_args *a, const struct lists *l,
                        int64_t width)
 {
-    int64_t keys = 0, S = e->o.segment;
+    int64_t keys = 0, S = p->c->o.segment;
 
     for (int32_t r = 0; r < l->rows; r++)
         for (int32_t i = l->item_off[r]; i < l->item_off[r + 1]; i++)
-            keys += mb_count_keys(a->window, a->chunked, e->batch.g_pos[l->r0 + r], l->item_seg[i] * S,
+            keys += mb_count_keys(a->window, a->chunked, p->batch->order.pos[l->r0 + r], l->item_seg[i] * S,
                                   (l->item_seg[i] + 1) * S);
-    e->counters.attention_flops += 2 * keys * a->heads * width;
+    p->tally->counters.attention_flops += 2 * keys * a->heads * width;
 }
 
 /* States of the own segments for all rows, joined to nodes. */
-static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb_pool *p,
+static enum mb_status states(struct mb_pass *p, int32_t layer, const struct mb_pool *pool,
                              const struct lists *l, struct mb_view q, struct mb_buf *ints, int64_t *at,
                              struct mb_view *nodes)
 {
-    const struct mb_ops *ops = e->o.ops;
-    const struct mb_model *m = e->o.model;
+    const struct mb_ops *ops = p->c->o.ops;
+    const struct mb_model *m = p->c->o.model;
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
-    int64_t width = (int64_t)p->heads * (dv + 2);
-    struct mb_buf *sb = mb_transit_dev(e, &e->transit.state, (uint64_t)(l->items * width * 4));
-    struct mb_buf *nb = mb_transit_dev(e, &e->transit.nodes, (uint64_t)((l->nodes + l->fin) * width * 4));
-    struct mb_attn_args a = mb_attn_args_of(e, layer, p, q);
+    int64_t width = (int64_t)pool->heads * (dv + 2);
+    struct mb_buf *sb = mb_transit_dev(p, &p->transit->state, (uint64_t)(l->items * width * 4));
+    struct mb_buf *nb = mb_transit_dev(p, &p->transit->nodes, (uint64_t)((l->nodes + l->fin) * width * 4));
+    struct mb_attn_args a = mb_attn_args_of(p, layer, pool, q);
     struct mb_view off, seg;
-    struct mb_join_args j = {.heads = p->heads, .dv = dv};
+    struct mb_join_args j = {.heads = pool->heads, .dv = dv};
 
     if (sb == NULL || nb == NULL)
         return MB_NO_MEMORY;
@@ -213,98 +213,98 @@ static enum mb_status states(struct mb_engine *e, int32_t layer, const struct mb
     if (l->items == 0)
         return MB_OK;
     struct mb_view state = mb_rows_of(sb, l->items, width, MB_F32);
-    a.pos = mb_view_rows(e->batch.d_g_pos, l->r0, l->rows);
-    a.seq = mb_view_rows(e->batch.d_g_seq, l->r0, l->rows);
-    MB_TRY(put(e, ints, at, l->item_off, l->rows + 1, &off));
-    MB_TRY(put(e, ints, at, l->item_seg, l->items, &seg));
-    count_keys(e, &a, l, q.cols / p->heads + dv);
-    MB_TRY(ops->attention_parts(e->stream, state, &a, off, seg));
+    a.pos = mb_view_rows(p->batch->dev.order_pos, l->r0, l->rows);
+    a.seq = mb_view_rows(p->batch->dev.order_seq, l->r0, l->rows);
+    MB_TRY(put(p->c, ints, at, l->item_off, l->rows + 1, &off));
+    MB_TRY(put(p->c, ints, at, l->item_seg, l->items, &seg));
+    count_keys(p, &a, l, q.cols / pool->heads + dv);
+    MB_TRY(ops->attention_parts(p->c->stream, state, &a, off, seg));
     if (l->nodes == l->items)
-        return ops->copy(e->stream, *nodes, state);
-    MB_TRY(put(e, ints, at, l->node_off, l->nodes + 1, &j.item_off));
-    MB_TRY(put(e, ints, at, l->node_src, l->items, &j.src));
-    MB_TRY(put(e, ints, at, l->node_pos, l->items, &j.pos));
-    return ops->attention_join(e->stream, *nodes, state, &j);
+        return ops->copy(p->c->stream, *nodes, state);
+    MB_TRY(put(p->c, ints, at, l->node_off, l->nodes + 1, &j.item_off));
+    MB_TRY(put(p->c, ints, at, l->node_src, l->items, &j.src));
+    MB_TRY(put(p->c, ints, at, l->node_pos, l->items, &j.pos));
+    return ops->attention_join(p->c->stream, *nodes, state, &j);
 }
 
 /* Nodes to the parts whose rows they belong to. got: those of the own part's rows. */
-static enum mb_status swap_nodes(struct mb_engine *e, int32_t layer, const struct lists *l,
+static enum mb_status swap_nodes(struct mb_pass *p, int32_t layer, const struct lists *l,
                                  struct mb_view nodes, struct mb_view got)
 {
-    const struct mb_ops *ops = e->o.ops;
-    int32_t sp = e->t.l.sp, me = e->t.at.q;
+    const struct mb_ops *ops = p->c->o.ops;
+    int32_t sp = p->c->t.g.sp_size, me = p->c->t.g.sp_rank;
     int64_t row = nodes.cols * 4;
-    uint8_t *send = mb_transit_host(e, &e->transit.send, (uint64_t)(l->nodes * row)), *recv = NULL;
-    struct mb_where where = {"attention states", e->step, layer};
+    uint8_t *send = mb_transit_host(p, &p->transit->send, (uint64_t)(l->nodes * row)), *recv = NULL;
+    struct mb_where where = {"attention states", p->step, layer};
 
-    recv = mb_transit_host(e, &e->transit.recv, (uint64_t)(l->fin * row));
+    recv = mb_transit_host(p, &p->transit->recv, (uint64_t)(l->fin * row));
     if (send == NULL || recv == NULL)
         return MB_NO_MEMORY;
     if (l->nodes > 0)
-        MB_TRY(ops->copy_out(e->stream, send, nodes));
-    for (int32_t p = 0; p < sp; p++) {
-        e->transit.out[p] = (struct mb_piece){send + l->node_at[p] * row,
-                                              (uint64_t)((l->node_at[p + 1] - l->node_at[p]) * row)};
-        e->transit.in[p] = (struct mb_piece){recv + l->from_at[p] * row,
-                                             (uint64_t)((l->from_at[p + 1] - l->from_at[p]) * row)};
+        MB_TRY(ops->copy_out(p->c->stream, send, nodes));
+    for (int32_t g = 0; g < sp; g++) {
+        p->transit->out[g] = (struct mb_piece){send + l->node_at[g] * row,
+                                              (uint64_t)((l->node_at[g + 1] - l->node_at[g]) * row)};
+        p->transit->in[g] = (struct mb_piece){recv + l->from_at[g] * row,
+                                             (uint64_t)((l->from_at[g + 1] - l->from_at[g]) * row)};
     }
-    MB_TRY(mb_comm_swap(e->t.sp, e->transit.out, e->transit.in, &where));
-    if (e->transit.in[me].n > 0)
-        memcpy(e->transit.in[me].p, e->transit.out[me].p, e->transit.in[me].n);
-    return l->fin > 0 ? ops->copy_in(e->stream, got, recv) : MB_OK;
+    MB_TRY(mb_comm_swap(p->c->t.g.sp, p->transit->out, p->transit->in, &where));
+    if (p->transit->in[me].n > 0)
+        memcpy(p->transit->in[me].p, p->transit->out[me].p, p->transit->in[me].n);
+    return l->fin > 0 ? ops->copy_in(p->c->stream, got, recv) : MB_OK;
 }
 
-static enum mb_status attend_pool(struct mb_engine *e, int32_t layer, const struct mb_pool *p,
+static enum mb_status attend_pool(struct mb_pass *p, int32_t layer, const struct mb_pool *pool,
                                   const struct lists *l, struct mb_view out, struct mb_view q)
 {
-    const struct mb_model *m = e->o.model;
+    const struct mb_model *m = p->c->o.model;
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
-    int64_t width = (int64_t)p->heads * (dv + 2), at = 0;
+    int64_t width = (int64_t)pool->heads * (dv + 2), at = 0;
     int64_t ints = 2 * (int64_t)l->rows + 8 + 5 * (l->items + l->nodes + l->fin + 2);
-    struct mb_buf *d = mb_transit_dev(e, &e->transit.idx, (uint64_t)ints * 4);
-    struct mb_join_args j = {.heads = p->heads, .dv = dv, .finish = true};
+    struct mb_buf *d = mb_transit_dev(p, &p->transit->idx, (uint64_t)ints * 4);
+    struct mb_join_args j = {.heads = pool->heads, .dv = dv, .finish = true};
     struct mb_view nodes;
 
     if (d == NULL)
         return MB_NO_MEMORY;
-    MB_TRY(states(e, layer, p, l, q, d, &at, &nodes));
+    MB_TRY(states(p, layer, pool, l, q, d, &at, &nodes));
     struct mb_view got = mb_view_of(nodes.buf, (uint64_t)(l->nodes * width * 4), l->fin, width, MB_F32);
-    MB_TRY(swap_nodes(e, layer, l, nodes, got));
+    MB_TRY(swap_nodes(p, layer, l, nodes, got));
     if (l->mine == 0)
         return MB_OK;
-    if (e->w.layer[layer].sinks.buf != NULL)
-        j.sinks = mb_view_cols(e->w.layer[layer].sinks.view, p->head, p->heads);
-    MB_TRY(put(e, d, &at, l->fin_off, l->mine + 1, &j.item_off));
-    MB_TRY(put(e, d, &at, l->fin_src, l->fin, &j.src));
-    MB_TRY(put(e, d, &at, l->fin_pos, l->fin, &j.pos));
+    if (p->c->w.layer[layer].sinks.buf != NULL)
+        j.sinks = mb_view_cols(p->c->w.layer[layer].sinks.view, pool->head, pool->heads);
+    MB_TRY(put(p->c, d, &at, l->fin_off, l->mine + 1, &j.item_off));
+    MB_TRY(put(p->c, d, &at, l->fin_src, l->fin, &j.src));
+    MB_TRY(put(p->c, d, &at, l->fin_pos, l->fin, &j.pos));
     struct mb_view rows = mb_view_rows(out, l->out0, l->mine);
-    return e->o.ops->attention_join(
-        e->stream, mb_view_cols(rows, (int64_t)p->head * dv, (int64_t)p->heads * dv), got, &j);
+    return p->c->o.ops->attention_join(
+        p->c->stream, mb_view_cols(rows, (int64_t)pool->head * dv, (int64_t)pool->heads * dv), got, &j);
 }
 
-enum mb_status mb_segments_attend(struct mb_engine *e, int32_t layer, struct mb_view out, struct mb_view q)
+enum mb_status mb_segments_attend(struct mb_pass *p, int32_t layer, struct mb_view out, struct mb_view q)
 {
-    int64_t d = q.cols / e->t.h.heads, at[MB_MAX_PARTS + 1];
-    struct mb_split s = {e->t.sp, e->t.l.sp, e->t.at.q, at};
+    int64_t d = q.cols / p->c->t.h.heads, at[MB_MAX_PARTS + 1];
+    struct mb_split s = {p->c->t.g.sp, p->c->t.g.sp_size, p->c->t.g.sp_rank, at};
     struct mb_buf *qb =
-        mb_transit_dev(e, &e->transit.q_all, (uint64_t)(e->batch.rows * q.cols * mb_dtype_size(q.dtype)));
+        mb_transit_dev(p, &p->transit->q_all, (uint64_t)(p->batch->rows * q.cols * mb_dtype_size(q.dtype)));
     int64_t state =
-        (int64_t)e->t.h.heads * ((e->o.model->mla ? e->o.model->kv_lora : e->o.model->v_dim) + 2) * 4;
-    int64_t limit = mb_state_cells(e->o.state_bytes, state); /* the same on all ranks of the group */
+        (int64_t)p->c->t.h.heads * ((p->c->o.model->mla ? p->c->o.model->kv_lora : p->c->o.model->v_dim) + 2) * 4;
+    int64_t limit = mb_state_cells(p->c->o.state_bytes, state); /* the same on all ranks of the group */
     struct lists l;
 
     if (qb == NULL)
         return MB_NO_MEMORY;
-    for (int32_t p = 0; p <= s.n; p++)
-        at[p] = e->batch.g_at[p];
-    struct mb_view all = mb_rows_of(qb, e->batch.rows, q.cols, q.dtype);
-    MB_TRY(mb_share_gather(e, &s, all, q, layer));
-    for (int32_t r0 = 0; r0 < e->batch.rows; r0 += l.rows) {
-        MB_TRY(make_lists(e, e->o.model->window[layer], r0, limit, &l));
+    for (int32_t g = 0; g <= s.n; g++)
+        at[g] = p->batch->order.at[g];
+    struct mb_view all = mb_rows_of(qb, p->batch->rows, q.cols, q.dtype);
+    MB_TRY(mb_allgather_rows(p, &s, all, q, layer));
+    for (int32_t r0 = 0; r0 < p->batch->rows; r0 += l.rows) {
+        MB_TRY(make_lists(p, p->c->o.model->window[layer], r0, limit, &l));
         struct mb_view rows = mb_view_rows(all, r0, l.rows);
-        for (int32_t i = 0; i < e->t.n_pools; i++) {
-            const struct mb_pool *p = &e->t.pool[i];
-            MB_TRY(attend_pool(e, layer, p, &l, out, mb_view_cols(rows, p->head * d, p->heads * d)));
+        for (int32_t i = 0; i < p->c->t.n_pools; i++) {
+            const struct mb_pool *pool = &p->c->t.pool[i];
+            MB_TRY(attend_pool(p, layer, pool, &l, out, mb_view_cols(rows, pool->head * d, pool->heads * d)));
         }
     }
     return MB_OK;

@@ -5,6 +5,8 @@
 #include "job/record.h"
 #include "job/request.h"
 
+enum mb_save_logits { MB_LOGITS_NONE, MB_LOGITS_ALL, MB_LOGITS_LAST };
+
 /* A request shared by its choices. */
 struct mb_job {
     struct mb_request *req;

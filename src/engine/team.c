@@ -58,22 +58,22 @@ static enum mb_status make_groups(struct mb_team *t)
     int32_t stage = p->lane * l->pp + p->stage, att = stage * l->adp + p->a, per = l->tp * l->sp,
             at = p->q * l->tp + p->t;
 
-    MB_TRY(split(t, per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->line));
-    MB_TRY(split(t, per, in ? att : -1, at, &t->att));
-    MB_TRY(split(t, l->tp, in ? att * l->sp + p->q : -1, p->t, &t->tp));
-    MB_TRY(split(t, l->sp, in ? att * l->tp + p->t : -1, p->q, &t->sp));
-    MB_TRY(split(t, l->etp, p->e >= 0 ? (p->group * l->edp + p->c) * l->ep + p->e : -1, p->x, &t->etp));
-    t->peers = t->world;
-    t->peers_owned = l->pp > 1 || l->attn > 0;
-    if (t->peers_owned)
-        MB_TRY(mb_comm_split(t->world, in ? p->stage : -1, p->index, &t->peers));
-    t->xg = t->world;
+    MB_TRY(split(t, per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->g.line));
+    MB_TRY(split(t, per, in ? att : -1, at, &t->g.att));
+    MB_TRY(split(t, l->tp, in ? att * l->sp + p->q : -1, p->t, &t->g.tp));
+    MB_TRY(split(t, l->sp, in ? att * l->tp + p->t : -1, p->q, &t->g.sp));
+    MB_TRY(split(t, l->etp, p->e >= 0 ? (p->group * l->edp + p->c) * l->ep + p->e : -1, p->x, &t->g.etp));
+    t->g.peers = t->world;
+    t->g.peers_owned = l->pp > 1 || l->attn > 0;
+    if (t->g.peers_owned)
+        MB_TRY(mb_comm_split(t->world, in ? p->stage : -1, p->index, &t->g.peers));
+    t->g.xchg = t->world;
     int64_t other = mb_comm_rank(t->world) != p->member || mb_comm_size(t->world) != mb_layout_group(l);
     MB_TRY(mb_comm_max_i64(t->world, &other, 1, "groups"));
     if (other == 0)
         return MB_OK;
-    t->xg_owned = true;
-    return mb_comm_split(t->world, p->group, p->member, &t->xg);
+    t->g.xchg_owned = true;
+    return mb_comm_split(t->world, p->group, p->member, &t->g.xchg);
 }
 
 enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team *t)
@@ -82,13 +82,16 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
 
     *t = (struct mb_team){.l = *l, .world = o->comm};
     mb_layout_place(l, o->topo->index_of[mb_comm_rank(o->comm)], &t->at);
+    t->g = (struct mb_groups){.dp_rank = t->at.lane, .dp_size = l->dp, .pp_rank = t->at.stage, .pp_size = l->pp,
+                              .tp_rank = t->at.t, .tp_size = l->tp, .sp_rank = t->at.q, .sp_size = l->sp,
+                              .ep_rank = t->at.e, .ep_size = l->ep, .etp_rank = t->at.x, .etp_size = l->etp};
     t->attends = t->at.a >= 0;
     t->serves = t->at.e >= 0;
     t->leads = mb_place_leads(&t->at);
     t->alone = l->tp * l->sp * l->pp == 1;
     t->joined = t->alone && l->etp == 1 && l->dp == 1;
-    t->first_stage = t->at.stage == 0;
-    t->last_stage = t->at.stage == l->pp - 1;
+    t->first_stage = t->g.pp_rank == 0;
+    t->last_stage = t->g.pp_rank == l->pp - 1;
     t->first_layer = o->plan->first_layer[t->at.stage];
     t->last_layer = o->plan->first_layer[t->at.stage + 1];
     t->h = mb_part_heads(o->model, t->attends ? t->at.t : 0, l->tp);
@@ -103,7 +106,7 @@ void mb_team_fini(struct mb_team *t, bool together)
 {
     /* in the order in which all ranks made them: destroying is collective in each */
     struct mb_comm *c[] = {
-        t->etp, t->sp, t->tp, t->att, t->line, t->xg_owned ? t->xg : NULL, t->peers_owned ? t->peers : NULL};
+        t->g.etp, t->g.sp, t->g.tp, t->g.att, t->g.line, t->g.xchg_owned ? t->g.xchg : NULL, t->g.peers_owned ? t->g.peers : NULL};
 
     for (size_t i = 0; together && i < sizeof c / sizeof c[0]; i++)
         mb_comm_destroy(c[i]);

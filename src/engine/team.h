@@ -14,16 +14,27 @@ struct mb_pool {
     int32_t kv_head, kv_heads; /* counted from the rank's first KV head */
 };
 
+/* The parallel groups of a rank: its place in each, their sizes and communicators. */
+struct mb_groups {
+    int32_t dp_rank, dp_size;   /* replicas of the whole model */
+    int32_t pp_rank, pp_size;   /* pipeline stages */
+    int32_t tp_rank, tp_size;   /* tensor parallelism; -1 on a rank that does not attend, as in sp */
+    int32_t sp_rank, sp_size;   /* sequence parallelism */
+    int32_t ep_rank, ep_size;   /* shards of the experts; -1 on a rank without any, as in etp */
+    int32_t etp_rank, etp_size; /* slices of an expert */
+    /* NULL where the group has one rank. xchg: the exchange group (never NULL). line: all ranks of an attention
+     * group, stage by stage, its leader first; att: those of the own stage. */
+    struct mb_comm *tp, *sp, *etp, *xchg, *line, *att;
+    struct mb_comm *peers; /* ranks of all replicas that hold the dense weights of this stage; NULL: this rank
+                              does not attend */
+    bool xchg_owned, peers_owned;
+};
+
 struct mb_team {
     struct mb_layout l;
     struct mb_place at;
+    struct mb_groups g;
     struct mb_comm *world; /* borrowed */
-    /* NULL where the group has one rank. xg: the exchange group (never NULL). line: all ranks of an attention
-     * group, stage by stage, its leader first; att: those of the own stage. */
-    struct mb_comm *xg, *line, *att, *tp, *sp, *etp;
-    struct mb_comm *peers; /* ranks of all lanes that hold the dense weights of this stage; NULL: this rank
-                              does not attend */
-    bool xg_owned, peers_owned;
     bool attends, serves, leads;
     bool alone;  /* its attention group is this rank: own rows are all rows, and there is no line */
     bool joined; /* a failure of one rank is known to all by the exchange: one lane, and every group one rank

@@ -16,7 +16,7 @@ static enum mb_status load_ffn(struct mb_loader *L, int32_t layer, enum mb_role 
     const struct mb_tensor *tb = gate == MB_T_GATE ? mb_load_find(L, MB_T_DOWN_B, layer, -1) : NULL;
     if (t == NULL || td == NULL)
         return MB_OK;
-    MB_TRY(mb_load_rowpar(L, td, true, mb_k_unit(td->k), L->t->at.t, L->t->l.tp, MB_MEM_WEIGHTS, &f->down));
+    MB_TRY(mb_load_rowpar(L, td, true, mb_k_unit(td->k), L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &f->down));
     const struct mb_stack part[2] = {{gate, MB_T_GATE_B, f->down.k0, f->down.k1}, {up, MB_T_UP_B, f->down.k0, f->down.k1}};
     f->whole = t->n;
     f->width = f->down.k1 - f->down.k0;
@@ -46,7 +46,7 @@ enum mb_status mb_load_expert_create(struct mb_loader *L, int32_t layer, int32_t
     struct expert_tensors t;
 
     MB_TRY(find_expert(L, layer, e, &t));
-    MB_TRY(mb_load_rowpar_create(L, t.d, mb_k_unit(t.d->k), L->t->at.x, L->t->l.etp, MB_MEM_EXPERTS, &f->down));
+    MB_TRY(mb_load_rowpar_create(L, t.d, mb_k_unit(t.d->k), L->t->g.etp_rank, L->t->g.etp_size, MB_MEM_EXPERTS, &f->down));
     f->whole = t.g->n;
     f->width = f->down.k1 - f->down.k0;
     MB_TRY(mb_load_mat_create(L, 2 * f->width, t.g->k, MB_MEM_EXPERTS, &f->gate_up));
@@ -78,7 +78,7 @@ static enum mb_status load_experts(struct mb_loader *L, int32_t layer, struct mb
     y->owned = malloc(sizeof(int32_t) * (size_t)p->experts);
     if (y->owned == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
-    y->n_owned = L->t->serves ? mb_placement_owned(p, y->moe_index, L->t->at.e, y->owned) : 0;
+    y->n_owned = L->t->serves ? mb_placement_owned(p, y->moe_index, L->t->g.ep_rank, y->owned) : 0;
     y->expert = calloc((size_t)y->n_owned + 1, sizeof *y->expert);
     if (y->expert == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a list of experts");
@@ -217,7 +217,7 @@ static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct 
     if (o == NULL)
         return mb_error(MB_BUG, "layer %d has no output projection", layer);
     MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
-    MB_TRY(mb_load_rowpar(L, o, true, m->v_dim, L->t->at.t, L->t->l.tp, MB_MEM_WEIGHTS, &y->o));
+    MB_TRY(mb_load_rowpar(L, o, true, m->v_dim, L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
     return mb_load_vec(L, MB_T_O_B, layer, &y->o_b);
 }
 
@@ -246,7 +246,7 @@ static enum mb_status load_ends(struct mb_loader *L)
     const struct mb_tensor *e = mb_load_find(L, MB_T_EMBED, -1, -1), *h = mb_load_find(L, MB_T_HEAD, -1, -1);
     struct mb_weights *w = L->w;
 
-    mb_part_vocab(m->vocab, L->t->at.t, L->t->l.tp, &w->v0, &w->v1);
+    mb_part_vocab(m->vocab, L->t->g.tp_rank, L->t->g.tp_size, &w->v0, &w->v1);
     const struct mb_part rows = {w->v0, w->v1, 0, e->k};
     if (L->t->first_stage || (L->t->last_stage && w->layers > m->layers)) { /* the MTP module embeds, too */
         MB_TRY(mb_load_vec_create(L, w->v1 - w->v0, e->k, e->storage == MB_STORE_BF16 ? MB_BF16 : MB_F32, &w->embed));
@@ -325,7 +325,7 @@ static void number_layers(const struct mb_loader *L, struct mb_weights *w)
     const int32_t *first = L->o->plan->first_layer;
 
     for (int32_t l = 0; l < w->layers; l++) {
-        while (stage + 1 < L->t->l.pp && l >= first[stage + 1]) {
+        while (stage + 1 < L->t->g.pp_size && l >= first[stage + 1]) {
             stage++;
             exchange = 0;
         }
@@ -338,7 +338,7 @@ static void number_layers(const struct mb_loader *L, struct mb_weights *w)
 enum mb_status mb_weights_load(const struct mb_engine_options *o, const struct mb_team *t, struct mb_stream *s, bool mtp,
                                struct mb_weights *w)
 {
-    struct mb_loader L = {.o = o, .t = t, .c = t->peers, .s = s, .w = w};
+    struct mb_loader L = {.o = o, .t = t, .c = t->g.peers, .s = s, .w = w};
 
     w->layers = o->model->layers + (mtp ? o->model->mtp_layers : 0);
     w->heads = t->h.heads;

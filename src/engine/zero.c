@@ -3,30 +3,29 @@
 #include "base/log.h"
 #include "engine/zero_impl.h"
 
-const struct mb_served *mb_zero_served(const struct mb_engine *e)
+const struct mb_served *mb_zero_served(const struct mb_zero *z)
 {
-    return &e->zero->served;
+    return &z->served;
 }
 
-const int64_t *mb_zero_counts(const struct mb_engine *e)
+const int64_t *mb_zero_counts(const struct mb_zero *z)
 {
-    return e->zero == NULL ? NULL : e->zero->counts;
+    return z == NULL ? NULL : z->counts;
 }
 
 /* Of each exchange a member keeps some experts: --min-experts of each layer, or an even part of all it has
  * but the one slot in which the others come and go. The plan tells what the others have, so all know all. */
-void mb_zero_share_room(struct mb_engine *e, int32_t j)
+void mb_zero_share_room(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
-    int32_t n = e->t.n_exchanges;
+    int32_t n = z->c->t.n_exchanges;
 
     for (int32_t m = 0; m < z->fetch->members; m++) {
-        int32_t all = e->o.plan->cache[mb_team_index_of(&e->t, m)];
-        int32_t least = e->o.plan->min_experts, stay = least > 0 ? least * z->stages * n : all - 1;
+        int32_t all = z->c->o.plan->cache[mb_team_index_of(&z->c->t, m)];
+        int32_t least = z->c->o.plan->min_experts, stay = least > 0 ? least * z->stages * n : all - 1;
         stay = stay < all ? stay : all - 1;
         z->slots[m] = all;
         z->room[m] = all > 0 ? all - stay + mb_cache_least(stay, n, j) : 0;
-        if (m == mb_xchg_index(e->xchg))
+        if (m == mb_xchg_index(z->xchg))
             z->cache.stay = all > 0 ? stay : 0;
     }
 }
@@ -35,30 +34,29 @@ void mb_zero_share_room(struct mb_engine *e, int32_t j)
 
 /* Where a row goes as the exchange sees it: to a member, or to another node, for which its first member
  * stands. */
-static int32_t destination(const struct mb_engine *e, int32_t j, int32_t id)
+static int32_t destination(const struct mb_zero *z, int32_t j, int32_t id)
 {
-    const struct mb_serve *v = e->t.serve[j];
-    int32_t me = mb_xchg_index(e->xchg), o = mb_serve_pick(v, id, me);
+    const struct mb_serve *v = z->c->t.serve[j];
+    int32_t me = mb_xchg_index(z->xchg), o = mb_serve_pick(v, id, me);
 
-    while (e->zero->by_node && v->node[o] != v->node[me] && o > 0 && v->node[o - 1] == v->node[o])
+    while (z->by_node && v->node[o] != v->node[me] && o > 0 && v->node[o - 1] == v->node[o])
         o--;
     return o;
 }
 
 /* mine: of each id, then to each member. ids: of rows of k. */
-static void say(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n)
+static void say(struct mb_zero *z, int32_t j, const int32_t *ids, int64_t n)
 {
-    struct mb_zero *z = e->zero;
-    const int32_t *node = e->t.serve[j]->node;
-    int32_t k = e->o.model->router.k, me = mb_xchg_index(e->xchg), members = z->fetch->members;
+    const int32_t *node = z->c->t.serve[j]->node;
+    int32_t k = z->c->o.model->router.k, me = mb_xchg_index(z->xchg), members = z->fetch->members;
     uint32_t *going = z->mine + z->fetch->ids;
 
     memset(z->mine, 0, (size_t)(z->fetch->ids + members) * sizeof *z->mine);
     for (int64_t i = 0; i < n; i++) {
-        int32_t to = destination(e, j, ids[i]);
+        int32_t to = destination(z, j, ids[i]);
         bool again = false;
         for (int64_t b = i - i % k; b < i; b++)
-            again |= destination(e, j, ids[b]) == to;
+            again |= destination(z, j, ids[b]) == to;
         z->mine[ids[i]]++;
         going[to] += !again;
     }
@@ -81,48 +79,45 @@ static void sort_said(struct mb_zero *z)
     }
 }
 
-static void plan(struct mb_engine *e, int32_t j)
+static void plan(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
-    const struct mb_model *m = e->o.model;
-    int64_t es = mb_dtype_size(e->o.path), I = m->expert_ffn, H = m->hidden;
+    const struct mb_model *m = z->c->o.model;
+    int64_t es = mb_dtype_size(z->c->o.path), I = m->expert_ffn, H = m->hidden;
     struct mb_fetch_in in = {
-        .owners = e->t.serve[j],
+        .owners = z->c->t.serve[j],
         .said = z->said,
         .going = z->going,
         .by_node = z->by_node,
         .slots = z->slots,
         .room = z->room,
-        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, e->o.path, e->expert_lora) + H * es,
+        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora) + H * es,
         .expert_bytes = 3 * H * I * es + (m->expert_bias ? 4 * (2 * I + H) : 0),
-        .copies = !e->expert_lora}; /* the owner alone has adapters' terms */
+        .copies = !z->c->expert_lora}; /* the owner alone has adapters' terms */
 
-    mb_zero_share_room(e, j);
+    mb_zero_share_room(z, j);
     mb_fetch_plan(z->fetch, &in);
 }
 
-static void count_rows(struct mb_engine *e, int32_t j)
+static void count_rows(struct mb_zero *z, int32_t j)
 {
-    const struct mb_zero *z = e->zero;
-    int32_t me = mb_xchg_index(e->xchg);
+    int32_t me = mb_xchg_index(z->xchg);
 
     for (int32_t id = 0; id < z->fetch->ids; id++) {
         int64_t rows = z->mine[id] >> 1;
         if (rows == 0)
             continue;
         bool here = mb_serve_pick(z->fetch->serve, id, me) == me,
-             before = mb_serve_pick(e->t.serve[j], id, me) == me;
-        mb_zero_counts_of(e, j, id)[MB_ZERO_KEPT] += here && !before ? rows : 0;
-        mb_zero_counts_of(e, j, id)[MB_ZERO_SENT] += here ? 0 : rows;
-        e->counters.rows_kept += here && !before ? rows : 0;
+             before = mb_serve_pick(z->c->t.serve[j], id, me) == me;
+        mb_zero_counts_of(z, j, id)[MB_ZERO_KEPT] += here && !before ? rows : 0;
+        mb_zero_counts_of(z, j, id)[MB_ZERO_SENT] += here ? 0 : rows;
+        z->tally->counters.rows_kept += here && !before ? rows : 0;
     }
 }
 
 /* What must not leave: experts that are served or sent on from here. */
-static void hold(struct mb_engine *e, int32_t j)
+static void hold(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
-    int32_t me = mb_xchg_index(e->xchg);
+    int32_t me = mb_xchg_index(z->xchg);
     int64_t at = (int64_t)me * z->fetch->ids;
 
     for (int32_t id = 0; id < z->fetch->ids; id++) {
@@ -131,15 +126,14 @@ static void hold(struct mb_engine *e, int32_t j)
             continue;
         mb_cache_use(&z->cache, slot, z->now);
         if (z->fetch->rows[at + id] > 0) {
-            mb_zero_counts_of(e, j, id)[MB_ZERO_HITS]++;
-            e->counters.cache_hits++;
+            mb_zero_counts_of(z, j, id)[MB_ZERO_HITS]++;
+            z->tally->counters.cache_hits++;
         }
     }
 }
 
-enum mb_status mb_zero_read(struct mb_engine *e, int32_t j, int32_t id)
+enum mb_status mb_zero_read(struct mb_zero *z, int32_t j, int32_t id)
 {
-    struct mb_zero *z = e->zero;
     int32_t expert, l = mb_zero_layer(z, j, id, &expert), slot = mb_cache_claim(&z->cache, j, id, z->now);
 
     if (slot < 0)
@@ -150,30 +144,27 @@ enum mb_status mb_zero_read(struct mb_engine *e, int32_t j, int32_t id)
         st = z->load.failed;
     if (st != MB_OK)
         mb_cache_drop(&z->cache, slot);
-    e->w.bytes_read = (int64_t)mb_reader_bytes(z->load.reader);
     return st;
 }
 
 /* ---------------------------------------------------------------- files */
 
-static enum mb_status fetch_file(struct mb_engine *e, int32_t j, int32_t id)
+static enum mb_status fetch_file(struct mb_zero *z, int32_t j, int32_t id)
 {
-    struct mb_zero *z = e->zero;
-    int64_t before = (int64_t)mb_reader_bytes(z->load.reader), *c = mb_zero_counts_of(e, j, id);
+    int64_t before = (int64_t)mb_reader_bytes(z->load.reader), *c = mb_zero_counts_of(z, j, id);
 
-    MB_TRY(mb_zero_read(e, j, id));
+    MB_TRY(mb_zero_read(z, j, id));
     c[MB_ZERO_FILE]++;
     c[MB_ZERO_EXPECTED] += z->expected[mb_zero_cell(z, j, id)];
-    e->counters.fetched_file++;
-    e->counters.prefetched += z->expected[mb_zero_cell(z, j, id)];
-    e->counters.fetched_bytes += (int64_t)mb_reader_bytes(z->load.reader) - before;
+    z->tally->counters.fetched_file++;
+    z->tally->counters.prefetched += z->expected[mb_zero_cell(z, j, id)];
+    z->tally->counters.fetched_bytes += (int64_t)mb_reader_bytes(z->load.reader) - before;
     z->expected[mb_zero_cell(z, j, id)] = 0;
     return MB_OK;
 }
 
-void mb_zero_round(struct mb_engine *e, const int64_t *begin)
+void mb_zero_round(struct mb_zero *z, const int64_t *begin)
 {
-    struct mb_zero *z = e->zero;
 
     z->next = -1;
     for (int32_t i = 0; i < z->served.n; i++) {
@@ -197,9 +188,8 @@ static bool pick_resident(struct mb_zero *z)
     return some;
 }
 
-bool mb_zero_pick(struct mb_engine *e, enum mb_status *st)
+bool mb_zero_pick(struct mb_zero *z, enum mb_status *st)
 {
-    struct mb_zero *z = e->zero;
     struct mb_served *s = &z->served;
 
     *st = MB_OK;
@@ -215,7 +205,7 @@ bool mb_zero_pick(struct mb_engine *e, enum mb_status *st)
     if (z->next == s->n)
         return false;
     int32_t i = z->next++, id = z->served_id[i];
-    *st = fetch_file(e, z->exchange, id);
+    *st = fetch_file(z, z->exchange, id);
     if (*st != MB_OK)
         return false;
     s->ffn[i] = &z->cache.slot[mb_cache_at(&z->cache, z->exchange, id)].f;
@@ -223,10 +213,9 @@ bool mb_zero_pick(struct mb_engine *e, enum mb_status *st)
     return true;
 }
 
-static void advise(struct mb_engine *e, int32_t j, int32_t id)
+static void advise(struct mb_zero *z, int32_t j, int32_t id)
 {
     static const enum mb_role role[] = {MB_T_E_GATE, MB_T_E_UP, MB_T_E_DOWN};
-    struct mb_zero *z = e->zero;
     int32_t expert, l = mb_zero_layer(z, j, id, &expert);
 
     for (size_t i = 0; i < sizeof role / sizeof role[0]; i++)
@@ -235,26 +224,24 @@ static void advise(struct mb_engine *e, int32_t j, int32_t id)
 }
 
 /* What this exchange will read, while rows travel and what is here is computed. */
-static void announce(struct mb_engine *e, int32_t j)
+static void announce(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
 
     for (int32_t i = 0; i < z->served.n; i++) {
         if (z->served_rows[i] > 0 && z->served.ffn[i] == NULL &&
             !z->expected[mb_zero_cell(z, j, z->served_id[i])])
-            advise(e, j, z->served_id[i]);
+            advise(z, j, z->served_id[i]);
     }
 }
 
 /* Announces to the kernel, while this exchange is computed, the own experts that the next one is likely to
  * need: the most used so far. */
-static void prefetch(struct mb_engine *e, int32_t j)
+static void prefetch(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
-    const struct mb_serve *v = e->t.serve[j];
-    int32_t me = mb_xchg_index(e->xchg);
+    const struct mb_serve *v = z->c->t.serve[j];
+    int32_t me = mb_xchg_index(z->xchg);
 
-    for (int32_t n = 0; n < e->o.prefetch; n++) {
+    for (int32_t n = 0; n < z->c->o.prefetch; n++) {
         int32_t best = -1;
         for (int32_t id = 0; id < z->fetch->ids; id++) {
             if (v->first[id] == v->first[id + 1] || mb_serve_pick(v, id, me) != me ||
@@ -266,18 +253,17 @@ static void prefetch(struct mb_engine *e, int32_t j)
         }
         if (best < 0)
             return;
-        advise(e, j, best);
+        advise(z, j, best);
     }
 }
 
 /* ---------------------------------------------------------------- */
 
 /* Experts of the exchange in the order of their ids; those without rows may not be there. */
-static void list_served(struct mb_engine *e, int32_t j)
+static void list_served(struct mb_zero *z, int32_t j)
 {
-    struct mb_zero *z = e->zero;
     const struct mb_serve *v = z->fetch->serve;
-    int32_t me = mb_xchg_index(e->xchg);
+    int32_t me = mb_xchg_index(z->xchg);
 
     z->served.n = 0;
     z->next = -1;
@@ -287,7 +273,7 @@ static void list_served(struct mb_engine *e, int32_t j)
             continue;
         int32_t n = z->served.n++, expert, l = mb_zero_layer(z, j, id, &expert),
                 slot = mb_cache_at(&z->cache, j, id);
-        const struct mb_layer *y = &e->w.layer[l];
+        const struct mb_layer *y = &z->c->w.layer[l];
         z->served.layer[n] = l;
         z->served.index[n] = 0;
         for (int32_t i = 0; i < y->n_owned; i++)
@@ -299,25 +285,25 @@ static void list_served(struct mb_engine *e, int32_t j)
     }
 }
 
-enum mb_status mb_zero_step(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n,
+enum mb_status mb_zero_step(struct mb_zero *z, int64_t step, int32_t j, const int32_t *ids, int64_t n,
                             const struct mb_serve **v)
 {
-    struct mb_zero *z = e->zero;
+    z->step = step;
 
     z->now++;
-    say(e, j, ids, n);
+    say(z, j, ids, n);
     uint64_t bytes = (uint64_t)(z->fetch->ids + z->fetch->members) * sizeof *z->mine;
-    MB_TRY(mb_comm_allgather(e->t.xg, z->mine, bytes, z->heard, "rows of experts"));
+    MB_TRY(mb_comm_allgather(z->c->t.g.xchg, z->mine, bytes, z->heard, "rows of experts"));
     sort_said(z);
-    plan(e, j);
+    plan(z, j);
     *v = z->fetch->serve;
-    hold(e, j);
-    count_rows(e, j);
-    enum mb_status st = mb_zero_transfers(e, j);
-    list_served(e, j);
-    if (e->o.prefetch > 0 && st == MB_OK) {
-        announce(e, j);
-        prefetch(e, (j + 1) % e->t.n_exchanges);
+    hold(z, j);
+    count_rows(z, j);
+    enum mb_status st = mb_zero_transfers(z, j);
+    list_served(z, j);
+    if (z->c->o.prefetch > 0 && st == MB_OK) {
+        announce(z, j);
+        prefetch(z, (j + 1) % z->c->t.n_exchanges);
     }
     return st;
 }

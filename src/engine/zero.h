@@ -4,7 +4,8 @@
  * files. */
 #ifndef MB_ENGINE_ZERO_H
 #define MB_ENGINE_ZERO_H
-#include "engine/work.h"
+#include "engine/context.h"
+#include "engine/count.h"
 
 /* What is counted for each MoE layer. */
 enum mb_zero_count {
@@ -18,24 +19,26 @@ enum mb_zero_count {
 };
 _Static_assert(MB_ZERO_COUNTS == MB_ENGINE_ZERO_COUNTS, "engine.h says how many there are");
 
-/* Makes and fills the cache if the plan has one. Collective over the engine's communicator. */
-enum mb_status mb_zero_create(struct mb_engine *e);
-void mb_zero_destroy(struct mb_engine *e); /* NULL ok */
-/* Before the dispatch of exchange j: ids [rows * k] of this rank's rows. Fetches what comes from other ranks
+struct mb_zero;
+/* Makes and fills the cache if the plan has one; *out may be half-made where it fails. Borrows c, x and tally. Collective over
+ * the engine's communicator. */
+enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, struct mb_tally *tally, struct mb_zero **out);
+void mb_zero_destroy(struct mb_zero *z); /* NULL ok */
+/* Before the dispatch of exchange j of a step: ids [rows * k] of this rank's rows. Fetches what comes from other ranks
  * and sets *v to who serves what. Errors: MB_IO, MB_MODEL, MB_BUG; the members still took part in everything,
  * so the status can travel with the dispatch, which must follow with *v. Collective over the exchange's
  * group.
  */
-enum mb_status mb_zero_step(struct mb_engine *e, int32_t j, const int32_t *ids, int64_t n,
+enum mb_status mb_zero_step(struct mb_zero *z, int64_t step, int32_t j, const int32_t *ids, int64_t n,
                             const struct mb_serve **v);
 /* Before the experts of a round are computed: how many dispatched rows each has in it, begin [experts here + 1]. Local. */
-void mb_zero_round(struct mb_engine *e, const int64_t *begin);
+void mb_zero_round(struct mb_zero *z, const int64_t *begin);
 /* Marks in mb_zero_served()->pick which experts are computed next: those that were here when the round
  * began, then one by one those that had to be read, for which the ones already computed make room. false:
  * all are done, or *st says what failed. Local. */
-bool mb_zero_pick(struct mb_engine *e, enum mb_status *st);
+bool mb_zero_pick(struct mb_zero *z, enum mb_status *st);
 /* Experts that the exchange finds here. Valid until the next step. */
-const struct mb_served *mb_zero_served(const struct mb_engine *e);
+const struct mb_served *mb_zero_served(const struct mb_zero *z);
 /* [layers of the model that have experts][MB_ZERO_COUNTS]; NULL without a cache. */
-const int64_t *mb_zero_counts(const struct mb_engine *e);
+const int64_t *mb_zero_counts(const struct mb_zero *z);
 #endif

@@ -9,6 +9,10 @@
 #define MB_ZERO_PIECE ((int64_t)16 << 20) /* bytes of an expert in transit at once */
 
 struct mb_zero {
+    const struct mb_context *c;
+    struct mb_xchg *xchg;
+    struct mb_tally *tally;
+    int64_t step; /* for messages */
     struct mb_cache cache;
     struct mb_loader load;
     struct mb_fetch *fetch;
@@ -42,17 +46,17 @@ static inline int32_t mb_zero_layer(const struct mb_zero *z, int32_t j, int32_t 
 }
 
 /* The counts of its layer. */
-static inline int64_t *mb_zero_counts_of(struct mb_engine *e, int32_t j, int32_t id)
+static inline int64_t *mb_zero_counts_of(struct mb_zero *z, int32_t j, int32_t id)
 {
-    int32_t expert, l = mb_zero_layer(e->zero, j, id, &expert);
+    int32_t expert, l = mb_zero_layer(z, j, id, &expert);
 
-    return e->zero->counts + (int64_t)e->w.layer[l].moe_index * MB_ZERO_COUNTS;
+    return z->counts + (int64_t)z->c->w.layer[l].moe_index * MB_ZERO_COUNTS;
 }
 
 /* How many experts of exchange j each member may keep (slots, room), and of all own ones how many stay. */
-void mb_zero_share_room(struct mb_engine *e, int32_t j);
+void mb_zero_share_room(struct mb_zero *z, int32_t j);
 /* From the files into a slot. Errors: those of reading; MB_BUG without room. */
-enum mb_status mb_zero_read(struct mb_engine *e, int32_t j, int32_t id);
+enum mb_status mb_zero_read(struct mb_zero *z, int32_t j, int32_t id);
 /* What the plan of exchange j lets ranks send each other. Collective over those it names. */
-enum mb_status mb_zero_transfers(struct mb_engine *e, int32_t j);
+enum mb_status mb_zero_transfers(struct mb_zero *z, int32_t j);
 #endif

@@ -4,17 +4,16 @@
 
 /* One piece each way: of z->out to the member that `go` names, and from that of `come` into z->in. NULL:
  * nothing. */
-static enum mb_status swap(struct mb_engine *e, const struct mb_fetch_item *go,
+static enum mb_status swap(struct mb_zero *z, const struct mb_fetch_item *go,
                            const struct mb_fetch_item *come, uint64_t bytes)
 {
-    struct mb_zero *z = e->zero;
-    struct mb_where where = {"experts between ranks", e->step, -1};
+    struct mb_where where = {"experts between ranks", z->step, -1};
 
     if (go != NULL)
         z->send[go->to] = (struct mb_piece){z->out, bytes};
     if (come != NULL)
         z->recv[come->from] = (struct mb_piece){z->in, bytes};
-    enum mb_status st = mb_comm_swap_some(e->t.xg, z->send, z->recv, &where);
+    enum mb_status st = mb_comm_swap_some(z->c->t.g.xchg, z->send, z->recv, &where);
     if (go != NULL)
         z->send[go->to].n = 0;
     if (come != NULL)
@@ -24,22 +23,21 @@ static enum mb_status swap(struct mb_engine *e, const struct mb_fetch_item *go,
 
 /* A weight of an expert, in pieces: rows of out go, rows of in come. A failure here does not keep peers
  * waiting. */
-static enum mb_status move_weight(struct mb_engine *e, const struct mb_fetch_item *go, struct mb_weight *out,
+static enum mb_status move_weight(struct mb_zero *z, const struct mb_fetch_item *go, struct mb_weight *out,
                                   const struct mb_fetch_item *come, struct mb_weight *in, int64_t n,
                                   int64_t k)
 {
-    struct mb_zero *z = e->zero;
-    const struct mb_ops *ops = e->o.ops;
-    int64_t row = k * mb_dtype_size(e->o.path), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
+    const struct mb_ops *ops = z->c->o.ops;
+    int64_t row = k * mb_dtype_size(z->c->o.path), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
     enum mb_status st = MB_OK;
 
     for (int64_t n0 = 0; n0 < n; n0 += step) {
         int64_t rows = n - n0 < step ? n - n0 : step;
         if (go != NULL && st == MB_OK)
             st = ops->weight_get(out, n0, rows, z->out);
-        MB_TRY(swap(e, go, come, (uint64_t)(rows * row)));
+        MB_TRY(swap(z, go, come, (uint64_t)(rows * row)));
         struct mb_host_matrix m = {.base = z->in,
-                                   .storage = e->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
+                                   .storage = z->c->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
                                    .n = rows,
                                    .k = k,
                                    .stride_n = k,
@@ -51,22 +49,20 @@ static enum mb_status move_weight(struct mb_engine *e, const struct mb_fetch_ite
 }
 
 /* A bias: both sides have it, or neither. */
-static enum mb_status move_bias(struct mb_engine *e, const struct mb_fetch_item *go, const struct mb_vec *out,
+static enum mb_status move_bias(struct mb_zero *z, const struct mb_fetch_item *go, const struct mb_vec *out,
                                 const struct mb_fetch_item *come, const struct mb_vec *in)
 {
-    struct mb_zero *z = e->zero;
     int64_t cols = go != NULL ? out->view.cols : in->view.cols;
-    enum mb_status st = go != NULL ? e->o.ops->copy_out(e->stream, z->out, out->view) : MB_OK;
+    enum mb_status st = go != NULL ? z->c->o.ops->copy_out(z->c->stream, z->out, out->view) : MB_OK;
 
-    MB_TRY(swap(e, go, come, (uint64_t)(cols * 4)));
-    return come != NULL && st == MB_OK ? e->o.ops->copy_in(e->stream, in->view, z->in) : st;
+    MB_TRY(swap(z, go, come, (uint64_t)(cols * 4)));
+    return come != NULL && st == MB_OK ? z->c->o.ops->copy_in(z->c->stream, in->view, z->in) : st;
 }
 
 /* What this rank sends and gets in one round. */
-static enum mb_status move_expert(struct mb_engine *e, int32_t j, const struct mb_fetch_item *go,
+static enum mb_status move_expert(struct mb_zero *z, int32_t j, const struct mb_fetch_item *go,
                                   const struct mb_fetch_item *come)
 {
-    struct mb_zero *z = e->zero;
     static const struct mb_ffn none;
     const struct mb_ffn *a = &none, *b = &none;
     int32_t slot = go != NULL ? mb_cache_at(&z->cache, j, go->id) : -1,
@@ -74,7 +70,7 @@ static enum mb_status move_expert(struct mb_engine *e, int32_t j, const struct m
 
     if ((go != NULL && slot < 0) ||
         (come != NULL && to < 0)) /* the plan and the cache do not agree: peers would wait */
-        mb_comm_end(e->o.comm,
+        mb_comm_end(z->c->o.comm,
                     mb_error(MB_BUG,
                              "exchange %d: an expert to send is not here, or there is no room for one",
                              (int)j));
@@ -83,35 +79,35 @@ static enum mb_status move_expert(struct mb_engine *e, int32_t j, const struct m
     if (come != NULL)
         b = &z->cache.slot[to].f;
     const struct mb_ffn *any = go != NULL ? a : b;
-    int64_t H = e->o.model->hidden, I = e->o.model->expert_ffn;
-    enum mb_status st = move_weight(e, go, a->gate_up, come, b->gate_up, 2 * I, H);
-    enum mb_status down = move_weight(e, go, a->down.w[0], come, b->down.w[0], H, I);
+    int64_t H = z->c->o.model->hidden, I = z->c->o.model->expert_ffn;
+    enum mb_status st = move_weight(z, go, a->gate_up, come, b->gate_up, 2 * I, H);
+    enum mb_status down = move_weight(z, go, a->down.w[0], come, b->down.w[0], H, I);
     st = st == MB_OK ? down : st;
     if (any->gate_up_b.buf != NULL) {
-        enum mb_status bias = move_bias(e, go, &a->gate_up_b, come, &b->gate_up_b);
+        enum mb_status bias = move_bias(z, go, &a->gate_up_b, come, &b->gate_up_b);
         st = st == MB_OK ? bias : st;
     }
     if (any->down_b.buf != NULL) {
-        enum mb_status bias = move_bias(e, go, &a->down_b, come, &b->down_b);
+        enum mb_status bias = move_bias(z, go, &a->down_b, come, &b->down_b);
         st = st == MB_OK ? bias : st;
     }
     if (come == NULL)
         return st;
     if (st != MB_OK)
         mb_cache_drop(&z->cache, to);
-    mb_zero_counts_of(e, j, come->id)[MB_ZERO_PEER]++;
-    e->counters.fetched_peer++;
-    e->counters.fetched_bytes += 3 * H * I * mb_dtype_size(e->o.path);
+    mb_zero_counts_of(z, j, come->id)[MB_ZERO_PEER]++;
+    z->tally->counters.fetched_peer++;
+    z->tally->counters.fetched_bytes += 3 * H * I * mb_dtype_size(z->c->o.path);
     return st;
 }
 
-enum mb_status mb_zero_transfers(struct mb_engine *e, int32_t j)
+enum mb_status mb_zero_transfers(struct mb_zero *z, int32_t j)
 {
-    const struct mb_fetch *f = e->zero->fetch;
-    int32_t me = mb_xchg_index(e->xchg);
+    const struct mb_fetch *f = z->fetch;
+    int32_t me = mb_xchg_index(z->xchg);
     enum mb_status st = MB_OK;
 
-    mb_comm_begin(e->t.xg); /* once, whoever takes part */
+    mb_comm_begin(z->c->t.g.xchg); /* once, whoever takes part */
     for (int32_t round = 0; round < f->rounds; round++) {
         const struct mb_fetch_item *go = NULL, *come = NULL;
         for (int32_t i = 0; i < f->n; i++) {
@@ -123,7 +119,7 @@ enum mb_status mb_zero_transfers(struct mb_engine *e, int32_t j)
         }
         if (go == NULL && come == NULL)
             continue;
-        enum mb_status moved = move_expert(e, j, go, come);
+        enum mb_status moved = move_expert(z, j, go, come);
         st = st == MB_OK ? moved : st;
     }
     return st;

@@ -1,0 +1,100 @@
+/* The rows of a step as plain data, and what the step found out about them. No communication: whoever schedules makes a batch,
+ * every rank of its attention group knows it, and results of its rows come back row by row. */
+#ifndef MB_ENGINE_BATCH_H
+#define MB_ENGINE_BATCH_H
+#include "device/ops.h"
+#include "engine/seq.h"
+
+/* A row whose logits are needed. */
+struct mb_out {
+    int32_t row;    /* of the batch */
+    int32_t target; /* token whose log-probability is wanted, if it is known; -1: the drawn one */
+    int32_t top_n;
+    int32_t keep; /* its logits go to the results */
+    int32_t next; /* a token may follow that has one behind it: those of the MTP module do, too */
+};
+
+/* A contiguous run of rows that share an adapter. */
+struct mb_lora_run {
+    int32_t adapter;
+    int64_t row0, rows;
+};
+
+/* What of a batch is this rank's: the part (sequence parallelism: rows whose segment it keeps) and of it the own rows (tensor
+ * parallelism: whose residual stream it keeps), both ascending. */
+struct mb_batch_part {
+    int32_t n, own0, n_own;
+    int32_t *row;                            /* [max_rows] rows of the batch */
+    int32_t *ids, *pos, *rope, *slot, *seq;  /* [max_rows] */
+    struct mb_lora_run *run;                 /* [<= seqs + 1]: runs of the part's rows with an adapter */
+    int32_t n_runs;
+    uint16_t *own_tag;                       /* [max_rows] */
+};
+
+/* All rows in the order of parts (sequence parallelism only): part p has [at[p], at[p + 1]). */
+struct mb_batch_order {
+    int32_t *at, *pos, *seq; /* [sp + 1], [max_rows], [max_rows] */
+};
+
+/* The integers on the device, in this step: of the part; order_*: of all rows. */
+struct mb_batch_dev {
+    struct mb_view ids, pos, rope, slot, seq, page_table, order_pos, order_seq;
+};
+
+/* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step header. Decode rows first,
+ * then prefill chunks; a sequence's rows are contiguous, positions ascending. */
+struct mb_batch {
+    int32_t rows, seqs;
+    int32_t *ids, *pos, *rope, *row_seq; /* [max_rows] */
+    uint16_t *tag;                       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
+    int32_t *page_table;                 /* [max_seqs][max_pages]; a page is one of the part that keeps its segment */
+    int32_t max_pages;
+    int32_t n_out;
+    struct mb_out *out;           /* [max_rows] */
+    struct mb_sample_row *sample; /* [max_rows] */
+    struct mb_adjust_list adj;
+    struct mb_batch_part part;
+    struct mb_batch_order order;
+    struct mb_batch_dev dev;
+};
+/* Row i of the own ones, as a row of the batch. */
+static inline int32_t mb_own_row(const struct mb_batch *b, int32_t i)
+{
+    return b->part.row[b->part.own0 + i];
+}
+
+/* What a batch has to have room for. */
+struct mb_batch_limits {
+    struct mb_mem *mem;
+    int32_t max_rows, max_seqs, max_pages; /* max_pages: of a sequence */
+};
+enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, struct mb_batch *b);
+void mb_batch_destroy(struct mb_batch *b);
+void mb_batch_clear(struct mb_batch *b); /* no rows */
+
+/* Where a rank stands among those that share a batch. */
+struct mb_batch_share {
+    int32_t sp_rank, sp_size, tp_rank, tp_size;
+    int32_t segment; /* positions of a KV segment */
+};
+/* Part, own rows, slots and runs of that rank. */
+void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s);
+
+/* What a step found out, row by row; of the whole batch on the leader. */
+struct mb_found {
+    int32_t *drawn, *best, *bad; /* [max_rows] of the rows with logits */
+    float *lp;                   /* [max_rows] */
+    int32_t *top_ids;            /* [max_rows][MB_MAX_TOP] */
+    float *top_lp;
+    int32_t *bad_layer; /* [max_rows] first layer in which a row of the batch has router logits that are not finite; -1: none */
+    /* under --save-routing: [moe layers][max_rows][k], by rows of the batch */
+    int32_t *experts, *served;
+    float *weights;
+    float *hidden; /* under --save-hidden: [layers + 1][max_rows][hidden], by rows of the batch */
+};
+/* The first part of it, for so many rows; the planes are the caller's. */
+enum mb_status mb_found_create(struct mb_mem *mem, size_t rows, struct mb_found *f);
+void mb_found_destroy(struct mb_found *f);
+/* Forgets the rows of the last step. */
+void mb_found_reset(struct mb_found *f, int32_t rows);
+#endif

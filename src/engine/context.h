@@ -1,0 +1,59 @@
+/* What is constant while the engine runs: options, groups, weights, tables and the pools of pages. Made by engine.c, read by
+ * everybody else. */
+#ifndef MB_ENGINE_CONTEXT_H
+#define MB_ENGINE_CONTEXT_H
+#include "engine/engine.h"
+#include "engine/lora.h"
+#include "engine/team.h"
+#include "engine/weights.h"
+
+/* Experts that an exchange finds here, in the order of their ids. */
+struct mb_served {
+    int32_t n;
+    int32_t *layer, *index;    /* [n] index: into that layer's expert[] */
+    const struct mb_ffn **ffn; /* [n] under ZeRO-inference; NULL where it is not here */
+    uint8_t *pick;             /* [n] under ZeRO-inference: those computed now; NULL: all */
+};
+
+/* Factors by position. */
+struct mb_tables {
+    int64_t rows;                 /* positions per table; the long table follows the short one */
+    struct mb_buf *cos, *sin;     /* f32 [rows, rope_dim / 2] */
+    struct mb_buf *query;         /* f32 [rows, 1] factors of the queries, where they grow with the position */
+};
+
+struct mb_context {
+    struct mb_engine_options o;
+    struct mb_stream *stream;
+    struct mb_team t;
+    struct mb_weights w;
+    struct mb_lora_set *lora;     /* [n_adapters] */
+    struct mb_served *served;     /* [exchanges] */
+    struct mb_kv **kv;            /* [all_layers][pools]; NULL where the layer is another stage's */
+    struct mb_tables tables;
+    int32_t all_layers;           /* with the MTP module */
+    bool mtp;                     /* the MTP module's logits are saved */
+    bool expert_lora;             /* dispatched rows carry their adapter */
+};
+
+static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t cols, enum mb_dtype t)
+{
+    return mb_view_of(b, 0, rows, cols, t);
+}
+/* Whether this rank runs the MTP module. */
+static inline bool mb_mtp_here(const struct mb_context *c)
+{
+    return c->mtp && c->t.attends && c->t.last_stage;
+}
+
+/* Where other ranks would wait in vain for one that failed (groups, stages, lanes), a failure ends the job with its exit code: then
+ * this does not return. */
+void mb_engine_must(const struct mb_context *c, enum mb_status st);
+
+/* tables.c */
+enum mb_status mb_tables_create(struct mb_context *c);
+void mb_tables_destroy(struct mb_context *c);
+/* experts.c */
+enum mb_status mb_experts_create(struct mb_context *c);
+void mb_experts_destroy(struct mb_context *c);
+#endif

@@ -1,0 +1,182 @@
+/* The scheduler: what a step found out goes into sequences, and who is at the end leaves. */
+#include <string.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/sched_impl.h"
+
+/* ---------------------------------------------------------------- into sequences */
+
+static bool ends(const struct mb_sched *s, const struct mb_seq *q, int32_t id)
+{
+    for (int32_t i = 0; i < s->o.n_eos && !q->job->req->sampling.ignore_eos; i++) {
+        if (s->o.eos[i] == id)
+            return true;
+    }
+    return false;
+}
+
+/* A token that was not known before joins the sequence, if the request lets it. */
+static enum mb_status append(struct mb_sched *s, struct mb_seq *q, int64_t index, int32_t id)
+{
+    if (!mb_seq_may_draw(q, s->o.eos, s->o.n_eos, index, id))
+        return mb_seq_fail(q, "nothing can be drawn at output token %lld: allowed_token_ids, bad_words and min_tokens leave no token",
+                           (long long)index);
+    return mb_seq_push(q, id);
+}
+
+static void keep_draw(struct mb_seq *q, int64_t index, const struct mb_found *f, int32_t i)
+{
+    int32_t n = q->job->req->top_n;
+
+    q->out_lp[index] = f->lp[i];
+    for (int32_t j = 0; j < n; j++) {
+        q->top_ids[index * n + j] = f->top_ids[i * MB_MAX_TOP + j];
+        q->top_lp[index * n + j] = f->top_lp[i * MB_MAX_TOP + j];
+    }
+    q->n_drawn = index + 1;
+    if (q->t_first == 0)
+        q->t_first = mb_now();
+}
+
+/* One output token, known from a journal or new: its log-probability, its end conditions. */
+static enum mb_status take_draw(struct mb_sched *s, struct mb_seq *q, int64_t pos, const struct mb_found *f, int32_t i,
+                                struct mb_sink *sink)
+{
+    int64_t index = pos - (q->n_prompt - 1);
+    bool known = index < q->n_forced, stop = false;
+    int32_t id = f->drawn[i];
+
+    if (known && q->ids[pos + 1] != id)
+        return mb_error(
+            MB_CORRUPT,
+            "request %s choice %d: output token %lld was %d in the journal and is %d now; the journal, the "
+            "model or this machine's arithmetic is damaged",
+            q->job->req->id.data, q->choice, (long long)index, q->ids[pos + 1], id);
+    if (pos + 1 == q->n_ids)
+        MB_TRY(append(s, q, index, id));
+    if (q->error != NULL)
+        return MB_OK;
+    keep_draw(q, index, f, i);
+    s->counters->output_tokens += !known;
+    MB_TRY(sink->ops->token(sink, q->handle, index, id, !known, &stop));
+    if (ends(s, q, id))
+        q->finish = MB_FINISH_EOS;
+    else if (stop)
+        q->finish = MB_FINISH_STOP;
+    else if (index + 1 == q->max_out)
+        q->finish = MB_FINISH_LENGTH;
+    else
+        return MB_OK;
+    q->done = true;
+    return MB_OK;
+}
+
+static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, int32_t i, const struct mb_found *found,
+                               struct mb_sink *sink)
+{
+    struct mb_seq *q = f->out_seq[i];
+    int64_t pos = f->out_pos[i];
+
+    if (q->done || pos < 0)
+        return MB_OK;
+    if (found->bad[i])
+        return mb_seq_fail(q, "a logit at position %lld is not finite", (long long)pos);
+    if (mb_seq_scores_at(q, pos)) {
+        q->prompt_lp[pos + 1] = found->lp[i];
+        q->greedy_so_far &= found->best[i] == q->ids[pos + 1];
+    }
+    return mb_seq_draws_at(q, pos) ? take_draw(s, q, pos, found, i, sink) : MB_OK;
+}
+
+/* Of several layers with a bad router the first is named, wherever the news came from. */
+static enum mb_status fail_rows(const struct mb_flight *f, const struct mb_found *found)
+{
+    for (int32_t s = 0; s < f->seqs; s++) {
+        int32_t layer = -1;
+        for (int32_t r = f->seq_row[s]; r < f->seq_row[s] + f->seq_rows[s]; r++) {
+            int32_t bad = found->bad_layer[r];
+            layer = bad >= 0 && (layer < 0 || bad < layer) ? bad : layer;
+        }
+        if (layer >= 0)
+            MB_TRY(mb_seq_fail(f->seq[s], "a router logit is not finite in layer %d", layer));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found, struct mb_sink *sink)
+{
+    MB_TRY(fail_rows(f, found));
+    for (int32_t i = 0; i < f->n_out; i++)
+        MB_TRY(take_row(s, f, i, found, sink));
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- after a step */
+
+/* The MTP module predicts two tokens ahead: the last row has nothing to predict and is NaN. */
+static enum mb_status last_mtp_row(struct mb_sched *s, const struct mb_seq *q, struct mb_sink *sink)
+{
+    int64_t last = q->n_fed + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1;
+
+    if (!s->o.mtp || q->error != NULL || last < 0)
+        return MB_OK;
+    return sink->ops->bulk(sink, q->handle, MB_BULK_MTP, last, 1, s->no_logits);
+}
+
+static enum mb_status finish(struct mb_sched *s, struct mb_seq *q, struct mb_sink *sink)
+{
+    struct mb_record rec = {0};
+    bool failed = q->error != NULL;
+
+    for (int32_t i = 0; i < q->n_pages; i++) {
+        int32_t p = mb_sched_part_of(s, i);
+        s->pages.page[p][s->pages.n[p]++] = q->page[i];
+    }
+    enum mb_status st = last_mtp_row(s, q, sink);
+    if (st == MB_OK)
+        st = mb_seq_record(q, &rec);
+    if (st == MB_OK)
+        st = mb_sched_copy_id(q->job->req, &rec);
+    if (st == MB_OK)
+        st = sink->ops->done(sink, q->handle, &rec);
+    else
+        mb_record_fini(&rec);
+    s->counters->requests_done++;
+    s->counters->requests_error += failed;
+    s->counters->prompt_tokens += q->n_prompt;
+    mb_seq_destroy(q);
+    return st;
+}
+
+enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, struct mb_sink *sink)
+{
+    int32_t kept = 0;
+    enum mb_status st = MB_OK;
+
+    for (int32_t i = 0; i < f->seqs; i++) {
+        f->seq[i]->n_done += f->seq_rows[i];
+        f->seq[i]->in_flight--;
+    }
+    for (int32_t i = 0; i < s->n_running; i++) {
+        struct mb_seq *q = s->running[i];
+        if (q->max_out == 0 && q->n_done == q->n_compute && !q->done) {
+            q->finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
+            q->done = true;
+        }
+        if (q->done && q->in_flight == 0 && st == MB_OK)
+            st = finish(s, q, sink);
+        else
+            s->running[kept++] = q;
+    }
+    s->n_running = kept;
+    return st;
+}
+
+int64_t mb_sched_pages_used(const struct mb_sched *s)
+{
+    int64_t used = 0;
+
+    for (int32_t p = 0; s->pages.n != NULL && p < s->o.parts; p++)
+        used += s->o.kv_pages - s->pages.n[p];
+    return used;
+}
