@@ -100,6 +100,13 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/identity.c:read_rest \
     app/run.c:identify \
     app/run_setup.c:share_files \
+    app/bench_load.c:gather \
+    app/bench_load.c:gather_times \
+    app/bench_load.c:measure \
+    app/bench_load.c:measure_limits \
+    app/bench_load.c:prepare \
+    app/bench_load.c:run \
+    app/bench_work.c:mb_bench_work_create \
     app/adapters.c:mb_app_adapters \
     app/adapters.c:share \
     app/auto.c:mb_app_auto \

@@ -22,6 +22,9 @@ enum mb_status mb_bench_list(const char *text, const char *what, int64_t lo, int
 
 /* bench_gemm.c: this machine's limits and, with a model, the GEMMs that it needs. No MPI. */
 enum mb_status mb_bench_gemm(const struct mb_conf *c);
+/* bench_load.c: a model's engine at a workload; latency: few requests at once, one after the other. Starts
+ * MPI; Collective over world. MB_CORRUPT: two runs of the same requests gave different results. */
+enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency);
 /* Adds what was measured of a machine, as limit/NAME. */
 void mb_bench_add_limits(struct mb_bench *out, const struct mb_limits *l);
 #endif

@@ -41,7 +41,14 @@ moebatch_SOURCES += \
 	src/app/shapes.c \
 	src/app/bench.h \
 	src/app/bench.c \
-	src/app/bench_gemm.c
+	src/app/bench_gemm.c \
+	src/app/bench_roof.h \
+	src/app/bench_roof.c \
+	src/app/bench_work.h \
+	src/app/bench_work.c \
+	src/app/bench_feed.h \
+	src/app/bench_feed.c \
+	src/app/bench_load.c
 
 # What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
 BUILT_SOURCES += src/app/sbatch_body.h

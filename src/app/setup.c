@@ -7,8 +7,10 @@
 #include <string.h>
 #include "app/signals.h"
 #include "app/text.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "io/h5.h"
+#include "model/random.h"
 
 static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
 {
@@ -45,11 +47,28 @@ struct described {
     struct mb_bytes flat;
 };
 
+/* --random-weights: a config.json, or a directory with one. */
+static enum mb_status describe_random(struct described *d)
+{
+    struct mb_app *a = d->a;
+    char *config = mb_path_join(a->conf->random_weights, "config.json");
+
+    if (config == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    enum mb_status st = mb_model_open(mb_path_exists(config) ? config : a->conf->random_weights, (int32_t)a->conf->k, &a->model);
+    free(config);
+    if (st == MB_OK)
+        st = mb_model_randomise(a->model, (uint64_t)a->conf->seed);
+    return st == MB_OK ? mb_model_pack(a->model, &d->flat) : st;
+}
+
 static enum mb_status describe(void *arg)
 {
     struct described *d = arg;
     struct mb_app *a = d->a;
 
+    if (a->conf->random_weights[0] != 0)
+        return describe_random(d);
     MB_TRY(mb_model_open(a->conf->model, (int32_t)a->conf->k, &a->model));
     if (a->model->n_files == 0)
         return mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
@@ -220,6 +239,8 @@ static enum mb_status plan_job(struct mb_app *a)
 /* A model without tokenizer files serves requests that come as ids. */
 static enum mb_status load_tokenizer(struct mb_app *a)
 {
+    if (a->conf->model[0] == 0)
+        return MB_OK; /* random weights know no words */
     MB_TRY(mb_app_tokenizer(a->model, a->conf->model, &a->tok));
     if (a->tok == NULL)
         mb_warn("%s has no tokenizer: only requests given as token ids can run", a->conf->model);

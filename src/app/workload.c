@@ -40,9 +40,10 @@ static bool sign(const char **at, char c)
     return true;
 }
 
-static bool parse(const char *what, struct mb_workload *out)
+/* requests: where it does not say */
+static bool parse(const char *what, int64_t requests, struct mb_workload *out)
 {
-    struct mb_workload w = usual;
+    struct mb_workload w = {.requests = requests};
     const char *at = what + strspn(what, " ");
     int64_t first;
 
@@ -133,13 +134,20 @@ static enum mb_status read_file(const char *path, FILE *f, struct mb_workload *o
     return MB_OK;
 }
 
+enum mb_status mb_workload_parse(const char *what, int64_t requests, struct mb_workload *out)
+{
+    if (parse(what, requests, out))
+        return MB_OK;
+    return mb_error(MB_USAGE, "--workload '%s' is neither a file nor '[REQUESTS x] PROMPT+OUTPUT' as in '64x128+64'", what);
+}
+
 enum mb_status mb_workload_read(const char *what, struct mb_workload *out)
 {
     if (what[0] == '\0') {
         *out = usual;
         return MB_OK;
     }
-    if (parse(what, out))
+    if (parse(what, usual.requests, out))
         return MB_OK;
     FILE *f = fopen(what, "r");
     if (f == NULL)

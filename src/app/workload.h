@@ -12,4 +12,6 @@
 #define MB_WORKLOAD_BYTES 4
 #define MB_WORKLOAD_OUTPUT 256
 enum mb_status mb_workload_read(const char *what, struct mb_workload *out);
+/* The specification alone; requests: how many where it does not say. Errors: MB_USAGE. */
+enum mb_status mb_workload_parse(const char *what, int64_t requests, struct mb_workload *out);
 #endif

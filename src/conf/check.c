@@ -200,28 +200,34 @@ static enum mb_status check_plan(struct mb_conf *c)
     return check_batch(c);
 }
 
-static enum mb_status check_job(struct mb_conf *c)
+/* Of whatever makes an engine. */
+static enum mb_status check_engine(struct mb_conf *c)
 {
     if (c->max_num_seqs == 0)
         c->max_num_seqs = NUM_SEQS;
+    MB_TRY(check_disaggregate(c));
+    MB_TRY(check_placement(c));
+    MB_TRY(check_zero(c));
+    if (c->kv_segment % MB_KV_BLOCK != 0)
+        return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is",
+                        c->kv_segment, MB_KV_BLOCK,
+                        (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
+    return check_batch(c);
+}
+
+static enum mb_status check_job(struct mb_conf *c)
+{
     MB_TRY(need(c, c->model, "a model (-m)"));
     MB_TRY(need(c, c->input, "an input (-i)"));
     MB_TRY(need(c, c->output, "a results file (-o)"));
     MB_TRY(same_file(c->input, "--input", c->output, "--output"));
     MB_TRY(same_file(c->openai_output, "--openai-output", c->output, "--output"));
     MB_TRY(same_file(c->openai_output, "--openai-output", c->input, "--input"));
-    MB_TRY(check_disaggregate(c));
-    MB_TRY(check_placement(c));
-    MB_TRY(check_zero(c));
+    MB_TRY(check_engine(c));
     if (c->resume && c->overwrite)
         return contradict("--resume", "--overwrite");
     if (c->takeover && !c->resume && !c->overwrite)
         return mb_error(MB_USAGE, "--takeover says how --resume or --overwrite meet a job that runs: give one of them, too");
-    if (c->kv_segment % MB_KV_BLOCK != 0)
-        return mb_error(MB_USAGE, "--kv-segment %" PRId64 " is not a multiple of %d; %" PRId64 " is",
-                        c->kv_segment, MB_KV_BLOCK,
-                        (c->kv_segment + MB_KV_BLOCK - 1) / MB_KV_BLOCK * MB_KV_BLOCK);
-    MB_TRY(check_batch(c));
     MB_TRY(check_now(c));
     return check_shard(c);
 }
@@ -247,17 +253,28 @@ static enum mb_status check_inspect(const struct mb_conf *c)
     return MB_OK;
 }
 
-static enum mb_status check_bench(const struct mb_conf *c)
+/* What the engine needs of a run: sizes and numbers that fit each other. */
+static enum mb_status check_bench_load(struct mb_conf *c)
 {
-    static const char *const known[] = {"gemm"};
-    const char *what = c->args[0];
-    bool found = false;
+    if (given(c->model) && given(c->random_weights))
+        return contradict("--model", "--random-weights");
+    if (!given(c->model) && !given(c->random_weights))
+        return mb_error(MB_USAGE, "bench %s needs a model (-m) or --random-weights config.json", c->args[0]);
+    return check_engine(c);
+}
 
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        found |= strcmp(what, known[i]) == 0;
-    if (!found)
+static enum mb_status check_bench(struct mb_conf *c)
+{
+    const char *what = c->args[0];
+    unsigned bit = 0;
+
+    for (int i = 0; i < mb_n_bench_words; i++)
+        bit |= strcmp(what, mb_bench_words[i].name) == 0 ? mb_bench_words[i].bit : 0;
+    if (bit == 0)
         return mb_error(MB_USAGE, "bench '%s' is unknown; usage: moebatch bench %s", what, mb_cmds[c->command].synopsis);
-    return c->json && c->csv ? contradict("--json", "--csv") : MB_OK;
+    if (c->json && c->csv)
+        return contradict("--json", "--csv");
+    return bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY) ? check_bench_load(c) : MB_OK;
 }
 
 enum mb_status mb_conf_check(struct mb_conf *c)

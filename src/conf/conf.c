@@ -215,6 +215,20 @@ static enum mb_status read_environment(struct mb_filling *f, char **environ_)
     return MB_OK;
 }
 
+/* An option that the word behind bench has no use for is refused on the command line, as one of another command. */
+static enum mb_status check_words(const struct mb_filling *f)
+{
+    const char *word = f->c->args[0];
+    unsigned bit = 0;
+
+    for (int i = 0; i < mb_n_bench_words; i++)
+        bit |= strcmp(mb_bench_words[i].name, word) == 0 ? mb_bench_words[i].bit : 0;
+    for (int i = 0; i < mb_n_opts; i++)
+        if (f->from[i] == MB_FROM_LINE && mb_opts[i].bench != 0 && (mb_opts[i].bench & bit) == 0)
+            return mb_error(MB_USAGE, "--%s is no option of bench %s", mb_opts[i].name, word);
+    return MB_OK;
+}
+
 static enum mb_status read_all(struct mb_filling *f, int argc, char **argv, char **environ_)
 {
     for (int i = 0; i < mb_n_opts; i++)
@@ -224,7 +238,8 @@ static enum mb_status read_all(struct mb_filling *f, int argc, char **argv, char
     MB_TRY(read_environment(f, environ_));
     if (f->c->config[0] != '\0')
         MB_TRY(mb_deck_read(f, f->c->config));
-    return mb_conf_check(f->c);
+    MB_TRY(mb_conf_check(f->c));
+    return f->c->command == MB_CMD_BENCH ? check_words(f) : MB_OK;
 }
 
 static enum mb_status find_command(const char *word, enum mb_command *out)

@@ -70,6 +70,9 @@ struct mb_conf {
     char *rows;                /* numbers of rows, "1-96,128" */
     int64_t repeats, buffer;   /* samples of each thing; bytes */
     bool csv;
+    char *random_weights;      /* "" or a config.json, or a directory with one */
+    char *decode_batches;      /* numbers of sequences, "1,8,32" */
+    int64_t num_requests, concurrency;
     /* inspect, status, assemble, tokenize, export */
     char *format; /* export: openai, jsonl, csv */
     bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;

@@ -8,8 +8,10 @@
 
 #define C(x) (1u << MB_CMD_##x)
 #define JOBS (C(RUN) | C(SCORE))
-#define PLANNED (JOBS | C(PLAN))
 #define ENGINE (JOBS | C(BENCH)) /* who makes one */
+#define PLANNED (ENGINE | C(PLAN))
+#define LOADS (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)
+#define BOTH (LOADS | MB_BENCH_GEMM)
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
 #define INT(n, member, def, low, high) \
@@ -24,7 +26,8 @@
 const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
-     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT) | C(BENCH),
+     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT),
+     .bench = BOTH,
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
@@ -43,108 +46,143 @@ const struct mb_opt mb_opts[] = {
      .help = "copy the weight files a node needs to this node-local directory first"},
 
     /* ---- layout */
-    {STRING("layout", layout, ""), .metavar = "HOW", .choices = "auto", .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {STRING("layout", layout, ""), .metavar = "HOW", .choices = "auto", .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
      .help = "auto: sizes that are not given are chosen by the machine's memory and an estimate of the time, as plan does"},
     {STRING("cluster", cluster, ""), .metavar = "LINE", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "machines to plan for: '[N nodes x] M GPU [nvlink|xgmi|pcie] [NETWORK]', as in '4 nodes x 8 H100-80GB nvlink 8x400Gb'; or "
              "hwloc XML files by commas in place of M GPU, one for each node or one for all, with a rank on each NUMA node; left "
              "out: this machine"},
-    {STRING("workload", workload, ""), .metavar = "WHAT", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+    {STRING("workload", workload, ""), .metavar = "WHAT", .section = MB_SEC_LAYOUT, .commands = C(PLAN) | C(BENCH),
+     .bench = LOADS,
      .help = "what is to be done: '[REQUESTS x] PROMPT+OUTPUT' tokens, or a file of requests (four bytes of text count as a "
-             "token); left out: 100000 x 1024+256"},
+             "token); left out: 100000 x 1024+256. For bench: '64x128+64', or a file of requests or ShareGPT, whose texts are encoded; left "
+             "out: 64x128+64, for latency 8x128+64"},
     {REAL("deadline-hours", deadline_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "plan for the smallest number of nodes of this kind that is estimated to do --workload in this time; 0: for the cluster "
              "as it is"},
     {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "print only a job script for the chosen layout, to be given to sbatch"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "independent copies of the model (DP replicas, lanes) that share one queue of requests; 0: 1, as for the next three. Not "
              "what vLLM calls so: its data parallel ranks, which share the experts, are --attention-data-parallel-size here"},
     {INT("pipeline-parallel-size", pipeline_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "stages of a lane: each has a range of layers, and several steps are under way at once"},
     {INT("tensor-parallel-size", tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "ranks that share the heads, dense layers and vocabulary of a stage"},
     {INT("sequence-parallel-size", sequence_parallel_size, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "ranks that share each sequence: its KV segments and the rows of its prompt"},
     {INT("attention-data-parallel-size", attention_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "independent batches of a stage that share its experts; 0: the ranks of a stage / (tensor * sequence)"},
     {INT("expert-parallel-size", expert_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "ranks that share the experts of a layer; 0: the ranks of a stage / (expert-tensor * expert-data)"},
     {INT("expert-tensor-parallel-size", expert_tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "ranks that share each expert, a slice each; 0: 1"},
     {INT("expert-data-parallel-size", expert_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "copies of the experts in a stage; 0: 1, or what --expert-parallel-size leaves"},
     {STRING("expert-scope", expert_scope, "stage"), .metavar = "SCOPE", .choices = "stage|lane", .section = MB_SEC_LAYOUT,
      .commands = PLANNED,
+     .bench = LOADS,
      .help = "stage: a pipeline stage keeps the experts of its layers; lane: all ranks of a lane share the experts of all layers"},
     {STRING("disaggregate", disaggregate, ""), .metavar = "A:X", .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "of the ranks of each stage A attend and X hold experts, instead of doing both"},
     {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
     {STRING("placement", placement, "uniform"), .metavar = "HOW", .section = MB_SEC_LAYOUT,
-     .commands = JOBS,
+     .commands = ENGINE,
+     .bench = LOADS,
      .help = "which rank holds which expert: uniform (equal ranges), scattered (round robin), usage (equal rows by "
              "--expert-usage), capacity (by the memory of ranks; rows by --expert-usage), or a JSON file {\"owner\": "
              "[[expert-parallel index of each expert, or a list of several] per MoE layer]}"},
-    {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5", .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5", .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
      .help = "results of an earlier job with this model, which say how often each expert was chosen; for --placement "
              "usage and capacity"},
-    {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
      .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own; for "
              "--placement usage and capacity"},
     {.name = "zero-inference", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 100000, .metavar = "PERCENT",
-     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = JOBS,
+     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = ENGINE, .bench = LOADS,
      .help = "experts stay in the files and come when they are needed, from ranks that have them or from the files; a rank keeps "
              "PERCENT of an even share of them (below 100: less memory; above: copies where rows would move more bytes than "
              "the expert); 0: every rank keeps its experts"},
-    {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
      .help = "with --zero-inference: experts of each layer that stay on a rank; 0: an even part of what it keeps"},
-    {INT("prefetch", prefetch, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = JOBS,
+    {INT("prefetch", prefetch, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
      .help = "with --zero-inference: experts of the next layer, the most used, whose file parts are announced to the system while "
              "a layer is computed"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = BOTH,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
              "were given the same"},
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
-     .commands = ENGINE, .help = "device that computes"},
+     .commands = ENGINE,
+     .bench = BOTH, .help = "device that computes"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",
      .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = BOTH,
      .help = "instruction set of the CPU backend; the results have the same bits with each"},
 
     /* ---- memory */
     {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .bench = LOADS,
      .help = "share of a node's free memory that its ranks may use together"},
     {INT("max-num-seqs", max_num_seqs, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .bench = LOADS,
      .help = "sequences under way at once in an attention group; 0: 64, and for plan 256 on GPUs"},
     {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .bench = LOADS,
      .help = "rows of one step of an attention group, generated tokens and prompt tokens together; 0: --max-num-seqs + 256, and for "
              "plan --max-num-seqs + 2048 on GPUs"},
     {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = PLANNED,
+     .bench = LOADS,
      .help = "longest sequence in tokens, prompt and output together; 0: the model's"},
-    {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = JOBS,
+    {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = ENGINE,
+     .bench = LOADS,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
-    {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = JOBS,
+    {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
+     .bench = LOADS,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},
-    {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = JOBS,
+    {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = ENGINE,
+     .bench = LOADS,
      .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
 
     /* ---- numbers */
     {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
-     .commands = PLANNED | C(BENCH), .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
-    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED | C(BENCH),
+     .commands = PLANNED,
+     .bench = BOTH, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+    {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED,
+     .bench = BOTH,
      .help = "experts per token, in place of the model's; 0: the model's"},
-    {INT("kv-segment", kv_segment, "512", 64, 1048576), .section = MB_SEC_NUMBERS, .commands = JOBS,
+    {INT("kv-segment", kv_segment, "512", 64, 1048576), .section = MB_SEC_NUMBERS, .commands = ENGINE,
+     .bench = LOADS,
      .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
              "the numeric path"},
-    {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = JOBS,
+    {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = ENGINE,
+     .bench = LOADS,
      .help = "seed of requests that bring none of their own"},
 
     /* ---- requests */
-    {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = JOBS,
+    {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = ENGINE,
+     .bench = LOADS,
      .help = "tokens to generate where a request does not say"},
     {STRING("generation-config", generation_config, "auto"), .metavar = "auto|none|FILE", .section = MB_SEC_REQUESTS, .commands = JOBS,
      .help = "where temperature, top_p, top_k, min_p and repetition_penalty of requests without them come from; auto: the model's "
@@ -192,7 +230,8 @@ const struct mb_opt mb_opts[] = {
      .help = "with --resume or --overwrite: go on in the place of a job that still runs, which then stops"},
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
      .help = "keep the journals when the results are complete"},
-    {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
+    {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = ENGINE,
+     .bench = LOADS,
      .help = "how long a rank waits for another before the job stops with exit 75"},
     {REAL("sync-interval", sync_interval, "10", 0.01, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "how often the journal is brought to disk (fsync)"},
@@ -201,11 +240,22 @@ const struct mb_opt mb_opts[] = {
 
     /* ---- benchmarks */
     {STRING("rows", rows, "1-96,128,256,512,1024,2048"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
-     .help = "gemm: numbers of rows (tokens of a batch), as numbers and ranges"},
+     .bench = MB_BENCH_GEMM, .help = "numbers of rows (tokens of a batch), as numbers and ranges"},
     {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH),
      .help = "samples of each measurement; medians are shown"},
     {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH),
      .help = "memory that is read to find out how fast that goes, and that weights are spread over so that caches don't hold them"},
+
+    {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
+     .help = "in place of -m: a config.json, or a directory with one, whose weights are drawn from --seed where they are needed; the "
+             "same on any layout"},
+    {STRING("decode-batches", decode_batches, "1,8,32,64"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .bench = MB_BENCH_THROUGHPUT,
+     .help = "numbers of sequences at which decoding is measured by itself; those beyond the workload's requests are left out"},
+    {INT("num-requests", num_requests, "0", 0, 10000000), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
+     .help = "take so many requests of --workload; 0: all"},
+    {INT("concurrency", concurrency, "1", 1, 1048576), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_LATENCY,
+     .help = "requests under way at once"},
 
     /* ---- what to show */
     {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
@@ -231,6 +281,11 @@ const struct mb_opt mb_opts[] = {
      .help = "add no special tokens; with --decode: leave them out"},
 };
 const int mb_n_opts = sizeof mb_opts / sizeof *mb_opts;
+
+const struct mb_word mb_bench_words[] = {
+    {"gemm", MB_BENCH_GEMM}, {"throughput", MB_BENCH_THROUGHPUT}, {"latency", MB_BENCH_LATENCY},
+};
+const int mb_n_bench_words = sizeof mb_bench_words / sizeof *mb_bench_words;
 
 const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
     [MB_CMD_RUN] = {"run", "-m MODEL -i INPUT -o RESULTS.h5 [OPTION...]", "run requests of every kind",
@@ -278,10 +333,13 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
-    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] [--json|--csv] [-o FILE] [OPTION...]",
+    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] [--json|--csv] "
+                      "[-o FILE] [OPTION...]",
                       "measure machines, kernels, jobs and exchanges",
                       "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
-                      "near to that its matrix products come at each number of rows. Needs no mpirun.",
+                      "near to that its matrix products come at each number of rows. throughput: a workload as fast as it goes, its prompts alone, "
+                      "and decoding at given numbers of sequences. latency: a few requests at a time. Both run the engine of `run`, under mpirun or "
+                      "srun on its ranks, and hold their figures against what the machines' limits allow.",
                       1, 1},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},

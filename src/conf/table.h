@@ -25,6 +25,15 @@ enum mb_opt_section {
     MB_SEC_COUNT
 };
 
+/* The words that may stand behind bench, in the order of mb_bench_words. */
+enum mb_bench_word { MB_BENCH_GEMM = 1, MB_BENCH_THROUGHPUT = 2, MB_BENCH_LATENCY = 4 };
+struct mb_word {
+    const char *name;
+    unsigned bit;
+};
+extern const struct mb_word mb_bench_words[];
+extern const int mb_n_bench_words;
+
 struct mb_opt {
     const char *name; /* as after --; the deck key has _ for -, the environment MOEBATCH_ and upper case */
     char letter;      /* short form, or 0 */
@@ -36,6 +45,7 @@ struct mb_opt {
     const char *implied; /* the value of the bare option; NULL: a value is needed (switches: yes) */
     double lo, hi;       /* range of numbers */
     unsigned commands;   /* bit (1 << enum mb_command) */
+    unsigned bench;      /* of an option of bench: the words behind it that have it, bits of enum mb_bench_word; 0: all */
     size_t at;           /* offset in struct mb_conf */
     const char *help;
 };

@@ -46,7 +46,7 @@ struct mb_engine;
 enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_engine **out);
 void mb_engine_destroy(struct mb_engine *e);
 /* Runs until every member's source is at its end and nothing is under way (MB_OK), a stop was asked for (MB_STOP), or
- * an error. Collective over world. */
+ * an error. After MB_OK it may be called again, with other requests. Collective over world. */
 enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink);
 /* After mb_engine_run: do the other ranks know that the run has ended? false where the exchange itself failed on this rank
  * (it returned MB_BUG): the others may be waiting in it, and nothing collective may follow. Local. */

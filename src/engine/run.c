@@ -260,6 +260,8 @@ enum mb_status mb_engine_run(struct mb_engine *e, struct mb_source *src, struct 
     struct mb_tally *n = &e->tally;
     double t0 = mb_now();
 
+    e->end_step = -1;
+    e->sched.source_ended = false;
     n->time_in = MB_TIME_REST;
     n->time_since = t0;
     enum mb_status st = run_steps(e, src, sink);

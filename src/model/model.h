@@ -121,6 +121,8 @@ struct mb_model {
     struct mb_packed *packed; /* [n_packed]: model/packed.h */
     int64_t n_packed;
     int64_t params_total, params_active;
+    bool random;          /* weights are drawn (model/random.h), there are no files */
+    uint64_t random_seed;
 
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */
     float gen_temperature, gen_top_p, gen_min_p, gen_repetition;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/fs.h"
 #include "base/log.h"
+#include "model/random.h"
 
 #define ALIGN MB_SUM_BLOCK /* reads begin and end with whole blocks, so that they can be hashed */
 #define WINDOW_MIN (4u << 20)  /* small tensors lie side by side: one read serves many */
@@ -50,7 +51,7 @@ enum mb_status mb_reader_create(const struct mb_model *m, struct mb_mem *mem, st
 {
     struct mb_reader *r;
 
-    if (m->n_files == 0)
+    if (m->n_files == 0 && !m->random)
         return mb_error(MB_MODEL, "%s: expected a model directory, found a config.json alone; there are no weights to read", m->dir);
     r = calloc(1, sizeof *r);
     if (r == NULL)
@@ -361,6 +362,8 @@ static enum mb_status packed_rows(struct mb_reader *r, const struct mb_tensor *t
 
 void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t)
 {
+    if (r->m->random)
+        return;
     char *path = mb_path_join(r->m->dir, r->m->files[t->file]);
     int fd = r->fds[t->file % N_FDS].file == t->file ? r->fds[t->file % N_FDS].fd : -1;
 
@@ -386,6 +389,17 @@ static enum mb_status get_scales(struct mb_reader *r, const struct mb_tensor *t,
     return MB_OK;
 }
 
+/* Of a model without files: made on the spot. */
+static enum mb_status random_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
+{
+    size_t bytes = (size_t)(n * t->k * mb_storage_size((enum mb_storage)t->storage));
+
+    MB_TRY(reserve(r, &r->data.buf, &r->data.cap, bytes));
+    mb_random_rows(r->m, t, n0, n, r->data.buf);
+    *out = (struct mb_host_matrix){.base = r->data.buf, .storage = (enum mb_storage)t->storage, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
+    return MB_OK;
+}
+
 enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, int64_t n0, int64_t n, struct mb_host_matrix *out)
 {
     enum mb_storage storage = (enum mb_storage)t->storage;
@@ -394,6 +408,8 @@ enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, in
 
     if (n0 < 0 || n < 1 || n > t->n || n0 > t->n - n)
         return mb_error(MB_BUG, "rows %lld + %lld of a tensor of %lld", (long long)n0, (long long)n, (long long)t->n);
+    if (r->m->random)
+        return random_rows(r, t, n0, n, out);
     if (t->packed > 0)
         return packed_rows(r, t, n0, n, out);
     uint64_t off = t->offset + (uint64_t)(n0 * t->stride_n) * size;

@@ -1,6 +1,8 @@
 libmoebatch_a_SOURCES += \
 	src/model/model.h \
 	src/model/reader.h \
+	src/model/random.h \
+	src/model/random.c \
 	src/model/adapter.h \
 	src/model/adapter.c \
 	src/model/adapter_config.h \
