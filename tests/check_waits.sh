@@ -36,7 +36,8 @@ allow() { # what, pattern, allowed places
     sed 's/^/    /' <<<"$have"
 }
 
-allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yield|poll|ppoll|select|epoll_wait|pause|sem_wait|pthread_cond_wait|pthread_cond_timedwait|waitpid|sigwait" \
+allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yield|poll|ppoll|select|epoll_wait|pause|sem_wait|pthread_cond_wait|pthread_cond_timedwait|waitpid|sigwait|syscall" \
+    app/apart.c:mb_app_apart \
     app/main.c:parse \
     base/fault.c:mb_fault \
     base/publish.c:mb_lock_take \
@@ -46,6 +47,9 @@ allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yi
     comm/group.c:mb_comm_meet \
     comm/wait.c:pause_a_little \
     comm/watchdog.c:sleep_step \
+    device/cpu_detect.c:amx_permitted \
+    device/cpu_team.c:futex_wait \
+    device/cpu_team.c:futex_wake \
     engine/run.c:run_steps \
     io/assemble.c:sync_together \
     io/journal.c:sync_thread

@@ -2,5 +2,6 @@
 load common.bash
 
 @test "operations that fail on one of 4 ranks, each once" {
+    no_sanitizers
     TMPDIR=$work bash "$top/tests/long_faults.sh" 16 40
 }

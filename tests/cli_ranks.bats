@@ -1,7 +1,10 @@
 # Failures on one rank at places that have to be met exactly (tests/fault_shim.c), signals and slow work of one rank.
 load common.bash
 
-shim() { ${CC:-cc} -O1 -shared -fPIC -o "$work/shim.so" "$top/tests/fault_shim.c" -ldl; }
+shim() {
+    no_sanitizers
+    ${CC:-cc} -O1 -shared -fPIC -o "$work/shim.so" "$top/tests/fault_shim.c" -ldl
+}
 
 # faulty N VARIABLE=VALUE... -- ARGUMENT...: moebatch run on N ranks with the shim; output to $work/log, exit code in $code
 faulty() {

@@ -59,14 +59,13 @@ def values(p):
                      if isinstance(d, h5py.Dataset) else None)
     return out
 
-want, draw, crashed, noticed, bad = values(path), random.Random(5), 0, 0, path + ".bad.h5"
+want, draw, noticed, bad = values(path), random.Random(5), 0, path + ".bad.h5"
 for at in sorted(draw.sample(range(len(good)), 60)):
     data = bytearray(good)
     data[at] ^= 1 << draw.randrange(8)
     open(bad, "wb").write(data)
     rc = subprocess.run([prog, "inspect", "--check", bad], capture_output=True, timeout=60).returncode
-    crashed += rc < 0  # HDF5 1.10 itself does not survive every damage of its metadata: noticed, too, but not by us
-    assert rc in (0, 2) or rc < 0 and crashed <= 3, (at, rc)
+    assert rc in (0, 2), (at, rc)
     noticed += rc == 2
     if rc == 0:
         assert values(bad) == want, at

@@ -10,6 +10,11 @@ teardown() {
     rm -rf "$work"
 }
 
+# For tests that put a library before the program: the sanitizers' has to come first. And for those that limit memory.
+no_sanitizers() {
+    if grep -q sanitize <<<"${MOEBATCH_FLAGS:-}"; then skip "not in a build with sanitizers"; fi
+}
+
 # ranks N COMMAND...: the program on N ranks
 ranks() {
     local n=$1

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "app/apart.h"
 #include "app/bench.h"
 #include "app/run.h"
 #include "app/signals.h"
@@ -73,15 +74,15 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
     case MB_CMD_PLAN:
         return mb_tool_plan(c);
     case MB_CMD_INSPECT:
-        return mb_tool_inspect(c);
+        return c->n_args > 0 ? mb_app_apart(c, mb_tool_inspect, exit_code) : mb_tool_inspect(c, exit_code);
     case MB_CMD_STATUS:
-        return mb_tool_status(c, exit_code);
+        return mb_app_apart(c, mb_tool_status, exit_code);
     case MB_CMD_ASSEMBLE:
         return mb_tool_assemble(c);
     case MB_CMD_MERGE:
         return mb_tool_merge(c);
     case MB_CMD_COMPARE:
-        return mb_tool_compare(c, exit_code);
+        return mb_app_apart(c, mb_tool_compare, exit_code);
     case MB_CMD_TOKENIZE:
         return mb_tool_tokenize(c);
     case MB_CMD_CHECK:

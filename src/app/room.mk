@@ -1,6 +1,8 @@
 libmoebatch_a_SOURCES += \
 	src/app/report.h \
 	src/app/report.c \
+	src/app/apart.h \
+	src/app/apart.c \
 	src/app/launcher.h \
 	src/app/launcher.c \
 	src/app/nodes.h \

@@ -48,6 +48,15 @@ static void header(struct mb_job_state *j)
                  (long long)j->start.forced_tokens);
 }
 
+/* A machine that is cut off: Open MPI's mpirun waits for its daemon there until the connection breaks, 8 minutes by default. */
+static void tell_of_mpirun(const struct mb_job_state *j)
+{
+    if (j->app.rank == 0 && j->app.topo != NULL && j->app.topo->nodes > 1 && mb_launcher() == MB_LAUNCHER_MPIRUN &&
+        getenv("OMPI_MCA_oob_tcp_keepalive_time") == NULL)
+        mb_info("where a machine is cut off, mpirun may stay for minutes: end it by hand, and start it with --mca oob_tcp_keepalive_time "
+                "30 --mca oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 3");
+}
+
 static void sync_journal(void *arg)
 {
     struct mb_job_state *j = arg;
@@ -56,6 +65,7 @@ static void sync_journal(void *arg)
     if (j->failure != MB_OK)
         return; /* the status file says it already */
     j->failure = MB_PEER;
+    tell_of_mpirun(j);
     if (j->app.rank == 0 && j->ticks != NULL)
         (void)mb_job_write_status(j, "stopped", mb_status_exit(MB_STOP));
 }

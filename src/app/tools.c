@@ -91,8 +91,9 @@ static enum mb_status inspect_model(const struct mb_conf *c)
     return st;
 }
 
-enum mb_status mb_tool_inspect(const struct mb_conf *c)
+enum mb_status mb_tool_inspect(const struct mb_conf *c, int *exit_code)
 {
+    (void)exit_code;
     if (c->n_args == 0)
         return inspect_model(c);
     struct mb_inspect_options o = {.path = c->args[0], .check = c->check, .digest = c->digest, .in_order = c->in_order, .requests = c->requests,

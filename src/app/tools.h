@@ -5,7 +5,8 @@
 #include "conf/conf.h"
 
 enum mb_status mb_tool_tokenize(const struct mb_conf *c);
-enum mb_status mb_tool_inspect(const struct mb_conf *c);
+/* exit_code: not set */
+enum mb_status mb_tool_inspect(const struct mb_conf *c, int *exit_code);
 /* *exit_code: 0 complete, 75 resumable (MB_OK both); no results at all: MB_INPUT */
 enum mb_status mb_tool_status(const struct mb_conf *c, int *exit_code);
 enum mb_status mb_tool_assemble(const struct mb_conf *c);
