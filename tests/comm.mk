@@ -1,7 +1,11 @@
 # tests of src/comm
 EXTRA_DIST += tests/mpi_comm.h tests/plain_ops.h tests/cli_deadline.bats tests/cli_bytes.bats tests/testbed/minihosts.sh
 TESTS_CLI += tests/cli_deadline.bats tests/cli_bytes.bats
-check_PROGRAMS += tests/comm_wait tests/xchg_bytes
+check_PROGRAMS += tests/comm_wait tests/xchg_bytes tests/xchg_cost
+tests_xchg_cost_SOURCES = tests/xchg_cost.c tests/draw.h
+tests_xchg_cost_LDADD = $(TEST_LIBS)
+TESTS_LONG += tests/long_cost.sh
+EXTRA_DIST += tests/long_cost.sh
 tests_comm_wait_SOURCES = tests/comm_wait.c tests/mpi_comm.h tests/plain_ops.h
 tests_comm_wait_LDADD = $(TEST_LIBS)
 tests_xchg_bytes_SOURCES = tests/xchg_bytes.c tests/mpi_comm.h

@@ -467,9 +467,17 @@ static void test_owners(void **state)
     (void)state;
     enum { N = 40, E = 64 };
     static int32_t first[E + 1], member[E * N], node[N], slot[E], own[E];
-    static uint16_t of[N * E];
+    static uint16_t of[N * E], mine[E], at_own[E];
     static uint8_t known[N];
-    struct mb_owners o = {.of = of, .known = known, .slot = slot, .own = own};
+    static int32_t region[N], region_own[N];
+    struct mb_owners o = {.of = of,
+                          .known = known,
+                          .mine = mine,
+                          .at = at_own,
+                          .slot = slot,
+                          .own = own,
+                          .region = region,
+                          .region_own = region_own};
 
     for (int i = 0; i < 200; i++) {
         int32_t n = 1 + draw(N), ids = 1 + draw(E), most = draw(2) == 0 ? 1 : 1 + draw(n), me = draw(n),
@@ -483,16 +491,26 @@ static void test_owners(void **state)
                 member[at++] = m;
             first[id + 1] = at;
         }
+        for (int32_t m = 0; m < n; m++) {
+            region[m] = draw(3) == 0 ? -1 : 1 + m;
+            region_own[m] = 100 + m;
+        }
         mb_owners_set(&o, &v, me);
         for (int32_t id = 0; id < ids; id++) {
             mb_serve_row(&v, id, row);
             for (int32_t h = 0; h < n; h++) {
-                assert_int_equal(mb_owners_of(&o, h)[id], mb_serve_pick(&v, id, h));
+                int32_t who = mb_serve_pick(&v, id, h);
+                if (h == me)
+                    assert_true(o.mine[id] == who && mb_owners_of(&o, h)[id] == region_own[who]);
+                else
+                    assert_int_equal(mb_owners_of(&o, h)[id], (uint16_t)region[who]);
                 assert_int_equal(row[h], mb_serve_pick(&v, id, h));
             }
             assert_int_equal(slot[id] >= 0, mb_serve_has(&v, me, id));
             assert_true(slot[id] < 0 || own[slot[id]] == id);
         }
+        for (int32_t j = 1; o.range && j < o.n; j++)
+            assert_true(own[j] == own[0] + j && o.one);
     }
 }
 

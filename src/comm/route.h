@@ -40,15 +40,16 @@ struct mb_own_rows {
 
 /* Rows with experts here. */
 struct mb_takes {
-    int64_t n, hits, rows_room, hits_room, copied_room;
-    struct mb_taken *row; /* [n + 1] */
-    struct mb_hit *hit;   /* [hits] */
-    uint8_t *copied;      /* metas of rows that others of the node published */
-    int64_t *begin;       /* [own ids + 1] dispatched rows of each */
-    int64_t *fill;        /* [own ids] */
-    int32_t *order, *by_tag;
-    uint16_t *tag; /* [hits] */
-    int64_t *home; /* [members + 1] scratch */
+    int64_t n, hits, runs, rows_room, hits_room, copied_room;
+    struct mb_taken *row;    /* [n + 1] */
+    struct mb_hit *hit;      /* [hits] */
+    struct mb_run *run;      /* [runs + 1] rows of one home from one agent that follow one another */
+    uint8_t *copied;         /* metas of rows that others of the node published */
+    int64_t *begin;          /* [own ids + 1] dispatched rows of each */
+    int64_t *fill;           /* [own ids] */
+    int32_t *order, *by_tag; /* runs in an order, or rows */
+    uint16_t *tag;           /* [hits] */
+    int64_t *home;           /* [members + 1] scratch */
 };
 
 /* A block of held rows. */
@@ -56,6 +57,7 @@ struct mb_block {
     int32_t home;
     int64_t rows, at; /* at: number of its first held row */
     const uint8_t *meta;
+    int64_t taken, taken_end; /* those of its rows that have experts here */
 };
 
 /* Held rows, and what arrives for them. */
@@ -64,7 +66,6 @@ struct mb_helds {
     struct mb_block *block; /* [1 + sources] */
     int32_t *source;        /* [sources] block of each, once it is here */
     int64_t rows, room;
-    int32_t *taken;               /* [rows] taken row or -1 */
     struct mb_ref *ref;           /* [rows][k] */
     int32_t *region, *region_own; /* [members] of other members' rows (-1: none), of own ones */
     int32_t regions;
@@ -113,13 +114,14 @@ void mb_route_round(struct mb_route *r, int32_t round);
 void mb_route_none(struct mb_route *r);
 /* Takes in own rows. Returns how many have an expert here; list: [that many] their numbers in the round. */
 int64_t mb_route_take_own(struct mb_route *r, int32_t *list);
-/* Rows that source j sent become held rows. False: there is no room, or an id is none. */
+/* Rows that source j sent become held rows; those with experts here are to be taken next. False: there is no
+ * room, or an id is none. */
 bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, const uint8_t *meta);
 /* Takes in the next run of rows with experts here of `rows` rows that begin at *at, and moves *at behind it;
- * held: number of the first as a held row, or -1 (metas are then copied). Returns its length, *first where it
- * begins; 0: none is left. */
+ * held: they are held rows, else metas are copied. Returns its length, *first where it begins; 0: none is
+ * left. */
 int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows,
-                      int64_t held, int64_t *at, int64_t *first);
+                      bool held, int64_t *at, int64_t *first);
 /* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of
  * each. Returns n. */
 int64_t mb_route_sort(struct mb_route *r, int32_t *idx);
@@ -153,6 +155,6 @@ static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t node)
 }
 /* Whether a member of the node other than this one has an expert of the row. */
 bool mb_route_wanted(struct mb_route *r, int32_t home, const uint8_t *meta);
-/* Taken rows ordered by a key of them: order, first[keys + 1]. */
+/* Runs of taken rows ordered by a key of them: take.order, take.home[keys + 1]. */
 void mb_route_bucket(struct mb_route *r, int32_t keys, bool by_agent);
 #endif

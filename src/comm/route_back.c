@@ -7,36 +7,45 @@
 /* ---------------------------------------------------------------- where terms come from */
 /* The values that a region sends for places [i, j] of a row; it sends them in the order of rows, so counting
  * is enough. */
-static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, int32_t region,
+static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, uint16_t region,
                     struct mb_ref *ref)
 {
     while (i <= j) {
         int32_t end = mb_cut_node(id, k, i, j);
         int64_t *n = end > i ? &h->inner_n[region] : &h->lone_n[region];
-        ref[i] = (struct mb_ref){(int32_t)(*n)++, end - i + 1};
+        ref[i] = (struct mb_ref){(int32_t)(*n)++, region, (uint16_t)(end - i + 1)};
         i = end + 1;
     }
 }
 
-static void ref_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *owner,
-                    const int32_t *region)
+/* Returns the hit behind those of the row. */
+static inline const struct mb_hit *ref_row(struct mb_helds *h, int32_t k, const uint16_t *id,
+                                           const uint16_t *region, const struct mb_hit *hit,
+                                           struct mb_ref *ref)
 {
-    const uint16_t *id = mb_meta_id(r, b->meta + row * r->meta_bytes);
-    int32_t k = r->k, t = r->held.taken[b->at + row];
-    struct mb_ref *ref = r->held.ref + (b->at + row) * k;
-    const struct mb_hit *hit = t >= 0 ? r->take.hit + r->take.row[t].hit : NULL;
-
-    for (int32_t i = 0, j, next = 0, g = k > 0 ? region[owner[id[0]]] : 0; i < k; i = j, g = next) {
-        for (j = i + 1; j < k && (next = region[owner[id[j]]]) == g; j++)
+    for (int32_t i = 0, j, next, g = k > 0 ? region[id[0]] : 0; i < k; i = j, g = next) {
+        next = -1;
+        for (j = i + 1; j < k && (next = region[id[j]]) == g; j++)
             continue;
         if (g == 0)
             for (; i < j; i++)
-                ref[i] = (struct mb_ref){(hit++)->row, 1};
-        else if (g > 0 && j == i + 1)
-            ref[i] = (struct mb_ref){(int32_t)r->held.lone_n[g]++, 1};
-        else if (g > 0)
-            ref_run(&r->held, id, k, i, j - 1, g, ref);
+                ref[i] = (struct mb_ref){(hit++)->row, 0, 1};
+        else if (j == i + 1 && g != MB_NOBODY)
+            ref[i] = (struct mb_ref){(int32_t)h->lone_n[g]++, (uint16_t)g, 1};
+        else if (g != MB_NOBODY)
+            ref_run(h, id, k, i, j - 1, (uint16_t)g, ref);
     }
+    return hit;
+}
+
+static void ref_block(struct mb_route *r, const struct mb_block *b)
+{
+    const uint16_t *region = mb_owners_of(&r->owners, b->home);
+    const struct mb_hit *hit = r->take.hit + r->take.row[b->taken].hit;
+    struct mb_ref *ref = r->held.ref + b->at * r->k;
+
+    for (int64_t i = 0; i < b->rows; i++, ref += r->k)
+        hit = ref_row(&r->held, r->k, mb_meta_id(r, b->meta + i * r->meta_bytes), region, hit, ref);
 }
 
 /* Places of the regions among the outputs and among inner nodes, from the counts. */
@@ -61,20 +70,20 @@ void mb_route_refs(struct mb_route *r)
 
     memset(h->lone_n, 0, (size_t)h->regions * sizeof *h->lone_n);
     memset(h->inner_n, 0, (size_t)h->regions * sizeof *h->inner_n);
-    for (int32_t b = 0; b < blocks; b++) {
-        const uint16_t *owner = mb_owners_of(&r->owners, h->block[b].home);
-        for (int64_t i = 0; i < h->block[b].rows; i++)
-            ref_row(r, &h->block[b], i, owner, b == 0 ? h->region_own : h->region);
-    }
+    for (int32_t b = 0; b < blocks; b++)
+        if (h->block[b].rows > 0)
+            ref_block(r, &h->block[b]);
     place_regions(r);
 }
 
 /* ---------------------------------------------------------------- values to be made */
-static bool room_for_row(struct mb_route *r)
+/* Room for so many more values of both kinds and terms. */
+static bool room_for(struct mb_route *r, int64_t lone, int64_t inner, int64_t items)
 {
-    struct mb_emit *e = &r->emit;
+    const struct mb_emit *e = &r->emit;
 
-    if (e->lone + r->k <= e->lone_room && e->inner + r->k < e->inner_room && e->items + r->k <= e->items_room)
+    if (e->lone + lone <= e->lone_room && e->inner + inner < e->inner_room &&
+        e->items + items <= e->items_room)
         return true;
     r->full = true;
     return false;
@@ -103,14 +112,16 @@ static inline void emit_node(struct mb_emit *e, const struct mb_hit *a, const st
 }
 
 /* The terms that are here of one taken row, as the largest nodes of its tree. */
-static void emit_hits(struct mb_route *r, const struct mb_taken *row)
+static inline void emit_hits(struct mb_route *r, const struct mb_taken *row)
 {
     const struct mb_hit *a = r->take.hit + row[0].hit, *end = r->take.hit + row[1].hit;
     const uint16_t *id = mb_meta_id(r, row->meta);
     const float *w = (const float *)row->meta;
 
-    if (!room_for_row(r))
+    if (a + 1 == end) {
+        r->emit.idx[r->emit.lone++] = a->row;
         return;
+    }
     while (a < end) {
         const struct mb_hit *b = a + 1;
         while (b < end && b->place == b[-1].place + 1)
@@ -120,6 +131,17 @@ static void emit_hits(struct mb_route *r, const struct mb_taken *row)
         emit_node(&r->emit, a, b, id, w);
         a = b;
     }
+}
+
+/* The same of taken rows [i, end). */
+static void emit_taken(struct mb_route *r, int64_t i, int64_t end)
+{
+    const struct mb_taken *row = r->take.row;
+    int64_t n = i < end ? row[end].hit - row[i].hit : 0;
+
+    if (n > 0 && room_for(r, n, n / 2, n))
+        for (; i < end; i++)
+            emit_hits(r, &row[i]);
 }
 
 static void begin_lists(struct mb_route *r)
@@ -143,30 +165,31 @@ void mb_route_local(struct mb_route *r)
     for (int32_t q = 0; q < near; q++) {
         end_destination(r, q);
         for (int64_t i = t->home[q]; q != place && i < t->home[q + 1]; i++)
-            emit_hits(r, &t->row[t->order[i]]);
+            emit_taken(r, t->run[t->order[i]].first, t->run[t->order[i] + 1].first);
     }
     end_destination(r, near);
 }
 
 /* A sum's source: row of the outputs, or -1 - row of the inner nodes. */
-static inline int32_t source_of(const struct mb_helds *h, const struct mb_ref *ref, int32_t region)
+static inline int32_t source_of(const struct mb_helds *h, const struct mb_ref *ref)
 {
-    return (int32_t)(ref->count > 1 ? -1 - (h->inner_base[region] + ref->src)
-                                    : h->lone_base[region] + ref->src);
+    return (int32_t)(ref->count > 1 ? -1 - (h->inner_base[ref->region] + ref->src)
+                                    : h->lone_base[ref->region] + ref->src);
 }
 
-/* Items of places [i, j] of a held row. */
-static void emit_refs(struct mb_route *r, const uint8_t *meta, const uint16_t *owner, const int32_t *region,
-                      const struct mb_ref *ref, int32_t i, int32_t j)
+/* Items of places [i, j] of a row. */
+static inline void emit_refs(struct mb_route *r, const uint8_t *meta, const struct mb_ref *ref, int32_t i,
+                             int32_t j)
 {
     const uint16_t *id = mb_meta_id(r, meta);
     const float *w = (const float *)meta;
+    const struct mb_helds *h = &r->held;
     int64_t at = r->emit.items;
     int32_t *src = r->emit.src, *pos = r->emit.pos;
     float *to = r->emit.w;
 
     for (; i <= j; i += ref[i].count, at++) {
-        src[at] = source_of(&r->held, &ref[i], region[owner[id[i]]]);
+        src[at] = source_of(h, &ref[i]);
         pos[at] = id[i];
         to[at] = w[i];
     }
@@ -174,49 +197,50 @@ static void emit_refs(struct mb_route *r, const uint8_t *meta, const uint16_t *o
 }
 
 /* What this node has of a held row, for its home. */
-static void reply_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *owner)
+static void reply_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *region)
 {
-    const int32_t *region = r->held.region;
     const uint8_t *meta = b->meta + row * r->meta_bytes;
     const uint16_t *id = mb_meta_id(r, meta);
     const struct mb_ref *ref = r->held.ref + (b->at + row) * r->k;
     struct mb_emit *e = &r->emit;
 
-    if (!room_for_row(r))
-        return;
     for (int32_t i = 0, j; i < r->k; i = j + 1) {
         j = i;
-        if (region[owner[id[i]]] < 0)
+        if (region[id[i]] == MB_NOBODY)
             continue;
-        while (j + 1 < r->k && region[owner[id[j + 1]]] >= 0)
+        while (j + 1 < r->k && region[id[j + 1]] != MB_NOBODY)
             j++;
         j = mb_cut_node(id, r->k, i, j);
         if (j == i) {
-            e->idx[e->lone++] = source_of(&r->held, &ref[i], region[owner[id[i]]]);
+            e->idx[e->lone++] = source_of(&r->held, &ref[i]);
             continue;
         }
         e->off[e->inner++] = (int32_t)e->items;
-        emit_refs(r, meta, owner, region, ref, i, j);
+        emit_refs(r, meta, ref, i, j);
     }
+}
+
+static void reply_block(struct mb_route *r, const struct mb_block *b)
+{
+    const uint16_t *region = mb_owners_of(&r->owners, b->home);
+
+    for (int64_t i = 0; i < b->rows && room_for(r, r->k, r->k / 2, r->k); i++)
+        reply_row(r, b, i, region);
 }
 
 void mb_route_reply(struct mb_route *r, int32_t sources)
 {
-    struct mb_helds *h = &r->held;
+    const struct mb_helds *h = &r->held;
     bool alone = mb_cut_near(&r->cut) == 1;
 
     begin_lists(r);
     for (int32_t j = 0; j < sources; j++) {
         const struct mb_block *b = &h->block[h->source[j]];
-        const uint16_t *owner = mb_owners_of(&r->owners, b->home);
         end_destination(r, j);
-        for (int64_t i = 0; i < b->rows; i++) {
-            int32_t t = h->taken[b->at + i];
-            if (!alone)
-                reply_row(r, b, i, owner);
-            else if (t >= 0)
-                emit_hits(r, &r->take.row[t]);
-        }
+        if (alone)
+            emit_taken(r, b->taken, b->taken_end);
+        else
+            reply_block(r, b);
     }
     end_destination(r, sources);
 }
@@ -224,12 +248,13 @@ void mb_route_reply(struct mb_route *r, int32_t sources)
 void mb_route_final(struct mb_route *r)
 {
     const struct mb_block *b = &r->held.block[0];
-    const uint16_t *owner = mb_owners_of(&r->owners, r->cut.me);
+    const struct mb_ref *ref = r->held.ref;
 
     begin_lists(r);
-    for (int64_t i = 0; i < b->rows && room_for_row(r); i++) {
+    if (!room_for(r, 0, b->rows, b->rows * r->k))
+        return;
+    for (int64_t i = 0; i < b->rows; i++, ref += r->k) {
         r->emit.off[r->emit.inner++] = (int32_t)r->emit.items;
-        emit_refs(r, b->meta + i * r->meta_bytes, owner, r->held.region_own, r->held.ref + i * r->k, 0,
-                  r->k - 1);
+        emit_refs(r, b->meta + i * r->meta_bytes, ref, 0, r->k - 1);
     }
 }

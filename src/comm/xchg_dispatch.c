@@ -151,7 +151,7 @@ static void publish(struct mb_xchg *x)
 
 /* Takes in those of `rows` rows that have an expert here: each run of them is one copy to the device. */
 static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t *meta,
-                      const uint8_t *data, int64_t rows, int64_t held)
+                      const uint8_t *data, int64_t rows, bool held)
 {
     int64_t at = 0, first = 0, n;
 
@@ -167,7 +167,7 @@ static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint
 static uint64_t read_piece(struct mb_xchg *x, int32_t q, const struct xhead *h, const uint8_t *data)
 {
     if (mb_xchg_check(x, h))
-        take_rows(x, h->from, q, data, data + h->here * x->rt.meta_bytes, h->here, -1);
+        take_rows(x, h->from, q, data, data + h->here * x->rt.meta_bytes, h->here, false);
     return (uint64_t)(h->here * piece_bytes(x));
 }
 
@@ -176,7 +176,7 @@ static bool take_blocks(struct mb_xchg *x)
 {
     for (int32_t j = 0; j < x->disp.n_in; j++) {
         struct inmsg *m = &x->disp.in[j];
-        int64_t rows = m->head.rows, held = x->rt.held.rows;
+        int64_t rows = m->head.rows;
         if (!m->ready || m->taken)
             continue;
         if (rows < 0 || rows > x->o.max_rows || m->head.bytes != (uint64_t)(rows * x->size.row) ||
@@ -187,7 +187,7 @@ static bool take_blocks(struct mb_xchg *x)
             return false;
         }
         m->taken = true;
-        take_rows(x, m->from, x->node.me, m->rows, m->rows + rows * x->rt.meta_bytes, rows, held);
+        take_rows(x, m->from, x->node.me, m->rows, m->rows + rows * x->rt.meta_bytes, rows, true);
         x->pub.order[x->pub.n++] = j;
     }
     return true;

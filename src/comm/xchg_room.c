@@ -54,6 +54,8 @@ static void owner_tables(struct mb_xchg *x, int64_t n, int64_t ids)
 
     o->of = x->buf.host[MB_XB_OWNER];
     o->known = carve(x, n, 1);
+    o->mine = carve(x, ids, 2);
+    o->at = carve(x, ids, 2);
     o->slot = carve(x, ids, 4);
     o->own = carve(x, ids, 4);
     x->rt.take.begin = carve(x, ids + 1, 8);
@@ -86,6 +88,8 @@ static void held_tables(struct mb_xchg *x, int64_t n)
     h->source = carve(x, sources, 4);
     h->region = carve(x, n, 4);
     h->region_own = carve(x, n, 4);
+    x->rt.owners.region = h->region;
+    x->rt.owners.region_own = h->region_own;
     h->lone_n = carve(x, regions, 8);
     h->inner_n = carve(x, regions, 8);
     h->lone_base = carve(x, regions, 8);
@@ -95,9 +99,8 @@ static void held_tables(struct mb_xchg *x, int64_t n)
     x->pub.order = carve(x, sources + 1, 4);
     x->rt.emit.out_lone = carve(x, n + 1, 8);
     x->rt.emit.out_inner = carve(x, n + 1, 8);
-    h->taken = x->buf.host[MB_XB_HELD];
     h->ref = x->buf.host[MB_XB_REF];
-    h->room = x->buf.room.bytes[MB_XB_HELD] / 4;
+    h->room = x->o.k > 0 ? x->buf.room.bytes[MB_XB_REF] / (x->o.k * (int64_t)sizeof *h->ref) : 0;
 }
 
 static int64_t items(const struct mb_xchg *x, enum mb_xbuf id, int64_t size)
@@ -111,6 +114,7 @@ static void take_tables(struct mb_xchg *x)
 
     t->row = x->buf.host[MB_XB_TAKEN];
     t->rows_room = items(x, MB_XB_TAKEN, (int64_t)sizeof *t->row) - 1;
+    t->run = x->buf.host[MB_XB_RUN];
     t->hit = x->buf.host[MB_XB_HIT];
     t->hits_room = items(x, MB_XB_HIT, (int64_t)sizeof *t->hit);
     t->copied = x->buf.host[MB_XB_COPIED];
@@ -156,7 +160,8 @@ static bool countable(const struct mb_xchg_room *r)
 {
     return r->bytes[MB_XB_SRC] / 4 <= INT32_MAX &&
            r->bytes[MB_XB_HIT] / (int64_t)sizeof(struct mb_hit) <= INT32_MAX &&
-           r->bytes[MB_XB_HELD] / 4 <= INT32_MAX && r->bytes[MB_XB_UPLOAD] / 4 <= INT32_MAX;
+           r->bytes[MB_XB_REF] / (int64_t)sizeof(struct mb_ref) <= INT32_MAX &&
+           r->bytes[MB_XB_UPLOAD] / 4 <= INT32_MAX;
 }
 
 enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)

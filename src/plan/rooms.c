@@ -15,8 +15,8 @@ const struct mb_xbuf_row mb_xbufs[MB_XB_COUNT] = {
     [MB_XB_ROUND] = {"rounds", MB_XB_HOST},
     [MB_XB_SEND] = {"rows for each node", MB_XB_HOST},
     [MB_XB_OWNER] = {"owners of ids", MB_XB_HOST},
-    [MB_XB_HELD] = {"held rows", MB_XB_HOST},
     [MB_XB_TAKEN] = {"taken rows", MB_XB_HOST},
+    [MB_XB_RUN] = {"runs of taken rows", MB_XB_HOST},
     [MB_XB_COPIED] = {"integers of taken rows", MB_XB_HOST},
     [MB_XB_HIT] = {"rows of experts", MB_XB_HOST},
     [MB_XB_ORDER] = {"orders of rows", MB_XB_HOST},
@@ -128,7 +128,6 @@ static void own_lists(const struct mb_xchg_shape *s, const struct counts *c, int
     b[MB_XB_ROUND] = ints(c->m + 2);
     b[MB_XB_SEND] = ints(c->sent);
     b[MB_XB_OWNER] = mb_sat_mul(mb_sat_mul(s->members, s->ids), 2);
-    b[MB_XB_HELD] = ints(c->held);
     b[MB_XB_REF] = mb_sat_mul(mb_sat_mul(c->held, c->k), (int64_t)sizeof(struct mb_ref));
 }
 
@@ -138,6 +137,7 @@ static void lists(const struct mb_xchg_shape *s, const struct counts *c, int64_t
     int64_t longest = mb_most(MB_SUM(c->m, 1, mb_sat_mul(3, all)), mb_sat_mul(4, c->made) + 1);
 
     b[MB_XB_TAKEN] = mb_sat_mul(c->taken + 1, (int64_t)sizeof(struct mb_taken));
+    b[MB_XB_RUN] = mb_sat_mul(c->taken + 1, (int64_t)sizeof(struct mb_run));
     b[MB_XB_COPIED] = s->near > 1 ? mb_sat_mul(c->taken, c->meta) : 0;
     b[MB_XB_HIT] = mb_sat_mul(mb_sat_add(c->P, c->k), (int64_t)sizeof(struct mb_hit));
     b[MB_XB_ORDER] = ints(mb_most(c->m, c->taken));

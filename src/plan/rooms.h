@@ -40,8 +40,8 @@ enum mb_xbuf {
     MB_XB_ROUND,  /* first own row of each round */
     MB_XB_SEND,   /* own rows for each node */
     MB_XB_OWNER,  /* the member that serves an id, for rows of each home */
-    MB_XB_HELD,   /* where a held row is among the taken ones */
     MB_XB_TAKEN,  /* rows with experts here */
+    MB_XB_RUN,    /* which of them are neighbours */
     MB_XB_COPIED, /* integers of those that others of the node published */
     MB_XB_HIT,    /* (taken row, expert) pairs */
     MB_XB_ORDER,  /* an order of rows */
@@ -109,18 +109,20 @@ int64_t mb_xchg_message(int64_t rows, int64_t k, int64_t hidden, int64_t row);
 /* Integers of an exchange, whose sizes the table above needs. */
 struct mb_taken {
     const uint8_t *meta;
-    int32_t home, agent; /* agent: numbered in the node */
-    int32_t hit;         /* the first of its hits */
+    int64_t hit; /* the first of its hits */
+};
+struct mb_run {
+    int32_t home, agent; /* of taken rows that follow one another; agent: numbered in the node */
+    int32_t first;       /* taken row */
 };
 struct mb_hit {
     int32_t row;   /* dispatched row; until rows are sorted, the expert's number here */
     int32_t place; /* of the id among the row's */
 };
 struct mb_ref {
-    int32_t src;   /* row of the outputs, or -1 - inner node; MB_NO_SRC: nothing begins at this place */
-    int32_t count; /* ids that the value covers */
+    int32_t src;            /* number among the values of its kind from the region */
+    uint16_t region, count; /* count: ids that the value covers; the others' entries mean nothing */
 };
-#define MB_NO_SRC INT32_MIN
 
 /* Shares of a group (engine/share.c, segments.c, experts.c, head.c, lora.c). */
 struct mb_transit_room {
