@@ -66,7 +66,7 @@ allow "waiting for MPI" "MPI_Wait[a-z]*|MPI_Test[a-z]*|MPI_I?[Mm]?[Pp]robe" \
     comm/xport_mpi.c:test
 
 allow "MPI calls that block" "MPI_Send|MPI_Recv|MPI_Ssend|MPI_Sendrecv|MPI_Bcast|MPI_Barrier|MPI_Reduce|MPI_Allreduce|MPI_Gatherv?|MPI_Allgatherv?|MPI_Scatterv?|MPI_Alltoallv?" \
-    ""
+    comm/plain.c:exchange
 
 allow "MPI collectives" "MPI_Ibcast|MPI_Ibarrier|MPI_Ireduce|MPI_Iallreduce|MPI_Igatherv?|MPI_Iallgatherv?|MPI_Ialltoallv?|MPI_Comm_dup|MPI_Comm_split|MPI_Comm_free|MPI_Finalize|MPI_Init_thread" \
     app/setup.c:mb_app_end \
@@ -104,6 +104,18 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/identity.c:read_rest \
     app/run.c:identify \
     app/run_setup.c:share_files \
+    app/bench_a2a.c:add_link \
+    app/bench_a2a.c:mb_bench_alltoall \
+    app/bench_a2a.c:prepare \
+    app/bench_a2a.c:ring \
+    app/bench_a2a.c:run_case \
+    app/bench_a2a_run.c:algorithm \
+    app/bench_a2a_run.c:one_size \
+    app/bench_a2a_run.c:plain_size \
+    app/bench_a2a_run.c:plain_swap \
+    app/bench_a2a_run.c:report \
+    app/bench_a2a_run.c:sample \
+    app/bench_a2a_run.c:warm_up \
     app/bench_load.c:gather \
     app/bench_load.c:gather_times \
     app/bench_load.c:measure \
@@ -129,7 +141,7 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/setup.c:mb_app_plan \
     app/setup.c:plan_job \
     app/setup.c:share_model \
-    app/setup.c:share_topology \
+    app/setup.c:mb_app_topology \
     app/stage.c:mb_app_stage \
     app/usage.c:mb_app_usage \
     comm/alone.c:mb_comm_alone \

@@ -25,6 +25,8 @@ enum mb_status mb_bench_gemm(const struct mb_conf *c);
 /* bench_load.c: a model's engine at a workload; latency: few requests at once, one after the other. Starts
  * MPI; Collective over world. MB_CORRUPT: two runs of the same requests gave different results. */
 enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency);
+/* bench_a2a.c: the exchange of rows with experts, beside MPI_Alltoallv. Starts MPI; Collective over world. */
+enum mb_status mb_bench_alltoall(const struct mb_conf *c, int *argc, char ***argv);
 /* Adds what was measured of a machine, as limit/NAME. */
 void mb_bench_add_limits(struct mb_bench *out, const struct mb_limits *l);
 #endif

@@ -50,7 +50,13 @@ moebatch_SOURCES += \
 	src/app/bench_work.c \
 	src/app/bench_feed.h \
 	src/app/bench_feed.c \
-	src/app/bench_load.c
+	src/app/bench_load.c \
+	src/app/bench_routes.h \
+	src/app/bench_routes.c \
+	src/app/bench_a2a.h \
+	src/app/bench_a2a.c \
+	src/app/bench_a2a_run.c \
+	src/app/bench_a2a_print.c
 
 # What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
 BUILT_SOURCES += src/app/sbatch_body.h

@@ -154,7 +154,7 @@ int32_t mb_app_environment_threads(const struct mb_conf *c)
     return 0;
 }
 
-static enum mb_status share_topology(struct mb_app *a)
+enum mb_status mb_app_topology(struct mb_app *a)
 {
     struct mb_topo_local mine, *all = calloc((size_t)a->size, sizeof *all);
     int32_t *node = calloc((size_t)a->size, sizeof *node);
@@ -252,7 +252,7 @@ enum mb_status mb_app_plan(struct mb_app *a)
     MB_TRY(share_model(a));
     MB_TRY(mb_app_adapters(a));
     MB_TRY(choose_path(a));
-    MB_TRY(share_topology(a));
+    MB_TRY(mb_app_topology(a));
     MB_TRY(mb_app_usage(a));
     MB_TRY(plan_job(a));
     MB_TRY(mb_app_stage(a));

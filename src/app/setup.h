@@ -46,6 +46,8 @@ enum mb_status mb_app_start(struct mb_app *a, const struct mb_conf *conf, int *a
 /* Model (read by rank 0 alone), topology, plan, tokenizer: everything that can be refused before weights are read.
  * Collective over world. */
 enum mb_status mb_app_plan(struct mb_app *a);
+/* Who runs where: topo, hwloc_xml. Collective over world. */
+enum mb_status mb_app_topology(struct mb_app *a);
 /* A model by its shapes, for what needs no weights: a directory without them is as good as its config.json. k: 0, or --k.
  * Local. shapes.c */
 enum mb_status mb_app_open_shapes(const char *path, int32_t k, struct mb_model **out);

@@ -35,3 +35,4 @@ libmoebatch_a_SOURCES += \
 	src/comm/xport_loop.c \
 	src/comm/xport_mpi.c \
 	src/comm/xport_shm.c
+libmoebatch_a_SOURCES += src/comm/plain.h src/comm/plain.c

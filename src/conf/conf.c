@@ -218,6 +218,7 @@ static enum mb_status read_environment(struct mb_filling *f, char **environ_)
 /* An option that the word behind bench has no use for is refused on the command line, as one of another command. */
 static enum mb_status check_words(const struct mb_filling *f)
 {
+    static const char *const sizes[] = {"hidden", "experts", "topk"};
     const char *word = f->c->args[0];
     unsigned bit = 0;
 
@@ -226,6 +227,9 @@ static enum mb_status check_words(const struct mb_filling *f)
     for (int i = 0; i < mb_n_opts; i++)
         if (f->from[i] == MB_FROM_LINE && mb_opts[i].bench != 0 && (mb_opts[i].bench & bit) == 0)
             return mb_error(MB_USAGE, "--%s is no option of bench %s", mb_opts[i].name, word);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && f->c->model[0] != '\0'; i++)
+        if (f->from[mb_opt_find(sizes[i]) - mb_opts] == MB_FROM_LINE)
+            return mb_error(MB_USAGE, "--%s and --model contradict each other; give one of them", sizes[i]);
     return MB_OK;
 }
 

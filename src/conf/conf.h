@@ -73,6 +73,8 @@ struct mb_conf {
     char *random_weights;      /* "" or a config.json, or a directory with one */
     char *decode_batches;      /* numbers of sequences, "1,8,32" */
     int64_t num_requests, concurrency;
+    char *hidden, *experts, *topk, *tokens; /* lists of sizes */
+    char *routes;              /* uniform, zipf:S */
     /* inspect, status, assemble, tokenize, export */
     char *format; /* export: openai, jsonl, csv */
     bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;

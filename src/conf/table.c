@@ -12,6 +12,8 @@
 #define PLANNED (ENGINE | C(PLAN))
 #define LOADS (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)
 #define BOTH (LOADS | MB_BENCH_GEMM)
+#define MEASURED (BOTH | MB_BENCH_ALLTOALL)
+#define JOBS_A2A (LOADS | MB_BENCH_ALLTOALL)
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
 #define INT(n, member, def, low, high) \
@@ -27,7 +29,7 @@ const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
      .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT),
-     .bench = BOTH,
+     .bench = MEASURED,
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
@@ -126,19 +128,19 @@ const struct mb_opt mb_opts[] = {
              "a layer is computed"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = JOBS_A2A,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = BOTH,
+     .bench = MEASURED,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
              "were given the same"},
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
      .commands = ENGINE,
-     .bench = BOTH, .help = "device that computes"},
+     .bench = MEASURED, .help = "device that computes"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",
      .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = BOTH,
+     .bench = MEASURED,
      .help = "instruction set of the CPU backend; the results have the same bits with each"},
 
     /* ---- memory */
@@ -159,16 +161,16 @@ const struct mb_opt mb_opts[] = {
      .bench = LOADS,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = JOBS_A2A,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},
     {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = JOBS_A2A,
      .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
 
     /* ---- numbers */
     {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
      .commands = PLANNED,
-     .bench = BOTH, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+     .bench = MEASURED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
     {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED,
      .bench = BOTH,
      .help = "experts per token, in place of the model's; 0: the model's"},
@@ -177,7 +179,7 @@ const struct mb_opt mb_opts[] = {
      .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
              "the numeric path"},
     {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = JOBS_A2A,
      .help = "seed of requests that bring none of their own"},
 
     /* ---- requests */
@@ -231,7 +233,7 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
      .help = "keep the journals when the results are complete"},
     {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = JOBS_A2A,
      .help = "how long a rank waits for another before the job stops with exit 75"},
     {REAL("sync-interval", sync_interval, "10", 0.01, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "how often the journal is brought to disk (fsync)"},
@@ -256,6 +258,17 @@ const struct mb_opt mb_opts[] = {
      .help = "take so many requests of --workload; 0: all"},
     {INT("concurrency", concurrency, "1", 1, 1048576), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_LATENCY,
      .help = "requests under way at once"},
+
+    {STRING("hidden", hidden, "4096"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
+     .help = "alltoall: lengths of rows, where there is no -m"},
+    {STRING("experts", experts, "64"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
+     .help = "alltoall: numbers of experts, where there is no -m"},
+    {STRING("topk", topk, "8"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
+     .help = "alltoall: experts per token, where there is no -m"},
+    {STRING("tokens", tokens, "1,8,64,512"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .bench = MB_BENCH_ALLTOALL, .help = "alltoall: rows that each rank sends"},
+    {STRING("routes", routes, "uniform"), .metavar = "uniform|zipf:S", .section = MB_SEC_BENCH, .commands = C(BENCH),
+     .bench = MB_BENCH_ALLTOALL, .help = "alltoall: how experts are chosen: all alike, or the i-th as often as 1 / i^S"},
 
     /* ---- what to show */
     {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
@@ -284,6 +297,7 @@ const int mb_n_opts = sizeof mb_opts / sizeof *mb_opts;
 
 const struct mb_word mb_bench_words[] = {
     {"gemm", MB_BENCH_GEMM}, {"throughput", MB_BENCH_THROUGHPUT}, {"latency", MB_BENCH_LATENCY},
+    {"alltoall", MB_BENCH_ALLTOALL},
 };
 const int mb_n_bench_words = sizeof mb_bench_words / sizeof *mb_bench_words;
 
@@ -333,13 +347,14 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
-    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] [--json|--csv] "
-                      "[-o FILE] [OPTION...]",
+    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | alltoall "
+                      "[-m MODEL|config.json] [--json|--csv] [-o FILE] [OPTION...]",
                       "measure machines, kernels, jobs and exchanges",
                       "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
                       "near to that its matrix products come at each number of rows. throughput: a workload as fast as it goes, its prompts alone, "
                       "and decoding at given numbers of sequences. latency: a few requests at a time. Both run the engine of `run`, under mpirun or "
-                      "srun on its ranks, and hold their figures against what the machines' limits allow.",
+                      "srun on its ranks, and hold their figures against what the machines' limits allow. alltoall: dispatch and combine of the "
+                      "exchange between those ranks, with their bytes and messages, beside MPI_Alltoallv.",
                       1, 1},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},

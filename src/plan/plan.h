@@ -146,4 +146,8 @@ struct mb_exchange_shape {
 enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32_t index,
                                const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
                                struct mb_traffic *dispatch, struct mb_traffic *combine);
+/* The same by peer, without headers: bytes of rows that index sends to each other rank (hier: node), and of values that come
+ * back from it, [world] or [nodes]; 0 for the own one. */
+enum mb_status mb_plan_traffic_to(const struct mb_plan *p, int32_t moe_layer, int32_t index, const struct mb_exchange_shape *s,
+                                  const int32_t *experts, int64_t rows, int64_t *row_bytes, int64_t *value_bytes);
 #endif

@@ -75,23 +75,45 @@ static void add_message(struct mb_traffic *t, enum mb_link link, int64_t bytes, 
     t->messages[link] += (uint64_t)bytes > eager ? 2 : 1;
 }
 
+/* Fills peers[n] for one rank's rows. */
+static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int32_t index,
+                                 const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
+                                 struct peer *peers)
+{
+    struct mb_serve *v = NULL;
+
+    if (s->k < 1 || s->k > MAX_K)
+        return mb_error(MB_BUG, "%d experts a row", (int)s->k);
+    enum mb_status st = mb_serve_create_layer(p, moe_layer, &v);
+    for (int64_t r = 0; r < rows && st == MB_OK; r++)
+        st = add_row(p, v, index, s, experts + r * s->k, peer_of(p, index), peers);
+    mb_serve_destroy(v);
+    return st;
+}
+
+static int32_t peers_of(const struct mb_plan *p)
+{
+    return p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world;
+}
+
+static enum mb_status make_peers(const struct mb_plan *p, struct peer **out)
+{
+    int32_t n = peers_of(p);
+
+    *out = calloc((size_t)n, sizeof **out);
+    return *out != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)n);
+}
+
 enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32_t index,
                                const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
                                struct mb_traffic *dispatch, struct mb_traffic *combine)
 {
-    int32_t n = p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world, self = peer_of(p, index);
-    struct mb_serve *v = NULL;
+    int32_t n = peers_of(p), self = peer_of(p, index);
+    struct peer *peers = NULL;
     struct mb_traffic d = {{0}, {0}}, c = {{0}, {0}};
 
-    if (s->k < 1 || s->k > MAX_K)
-        return mb_error(MB_BUG, "%d experts a row", (int)s->k);
-    struct peer *peers = calloc((size_t)n, sizeof *peers);
-    enum mb_status st =
-        peers ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)n);
-    if (st == MB_OK)
-        st = mb_serve_create_layer(p, moe_layer, &v);
-    for (int64_t r = 0; r < rows && st == MB_OK; r++)
-        st = add_row(p, v, index, s, experts + r * s->k, self, peers);
+    MB_TRY(make_peers(p, &peers));
+    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, peers);
     for (int32_t i = 0; i < n && st == MB_OK; i++) {
         if (i == self)
             continue;
@@ -103,10 +125,25 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
         add_message(&c, link, peers[i].value_bytes, s->eager_bytes);
     }
     free(peers);
-    mb_serve_destroy(v);
     if (st != MB_OK)
         return st;
     *dispatch = d;
     *combine = c;
     return MB_OK;
+}
+
+enum mb_status mb_plan_traffic_to(const struct mb_plan *p, int32_t moe_layer, int32_t index,
+                                  const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
+                                  int64_t *row_bytes, int64_t *value_bytes)
+{
+    struct peer *peers = NULL;
+
+    MB_TRY(make_peers(p, &peers));
+    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, peers);
+    for (int32_t i = 0; i < peers_of(p) && st == MB_OK; i++) {
+        row_bytes[i] = peers[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged);
+        value_bytes[i] = peers[i].value_bytes;
+    }
+    free(peers);
+    return st;
 }
