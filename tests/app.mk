@@ -10,7 +10,7 @@ APP_CLI = tests/cli_golden.bats tests/cli_formats.bats tests/cli_formats2.bats t
 	tests/cli_contract.bats tests/cli_text.bats tests/cli_apart.bats tests/cli_score.bats tests/cli_tools.bats tests/cli_results.bats tests/cli_inspect.bats tests/cli_export.bats tests/cli_plan.bats tests/cli_operators.bats tests/cli_slurm.bats
 APP_CLI += tests/cli_compare.bats tests/cli_cut.bats
 APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh tests/long_power.sh tests/long_goldens.sh \
-	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh tests/long_hybrids.sh tests/long_memory.sh
+	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh tests/long_twelve.sh tests/long_hybrids.sh tests/long_memory.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
 EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/demo.py \

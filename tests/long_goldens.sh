@@ -1,5 +1,5 @@
 #!/bin/bash
-# All reference models (GOLDEN_MODELS: some) on 1 and 4 ranks against their goldens, one digest on 1, 2, 3 and 4 ranks for each;
+# All reference models (GOLDEN_MODELS: some) on 1, 3 and 4 ranks against their goldens, one digest on 1, 2, 3 and 4 ranks for each;
 # bf16 by the rules of the reference, and four models by contract.py. Ends with one table, model x worst difference.
 set -eu
 top=$(cd "$top_srcdir" && pwd)
@@ -8,12 +8,12 @@ trap 'rm -rf "$work"' EXIT
 failed=0
 models=${GOLDEN_MODELS:-$(ls "$top/tests/data/models")}
 
-# a digest for each number of ranks; the runs of 1 and 4 are those that golden.py judges
+# a digest for each number of ranks; the runs of 1, 3 and 4 are those that golden.py judges
 one_model()
 {
     local m=$top/tests/data/models/$1 n digests=
     for n in 1 2 3 4; do
-        if [ $n = 1 ] || [ $n = 4 ]; then
+        if [ $n != 2 ]; then
             "$PYTHON3" "$top/tests/golden.py" "$MOEBATCH" "$top/tests/mpirun.sh" $n "$m" "$work" || failed=1
         else
             sh "$top/tests/mpirun.sh" $n "$MOEBATCH" run -m "$m" -i "$work/in.jsonl" -o "$work/out.h5" --overwrite --dtype f32 \

@@ -10,6 +10,8 @@ EXTRA_DIST += \
 	tests/data/tokenizers/gpt2_bytelevel/cases.json tests/data/tokenizers/gpt2_bytelevel/tokenizer.json \
 	tests/data/tokenizers/patterns/cases.json tests/data/tokenizers/patterns/make.py \
 	tests/data/tokenizers/beside/cases.json tests/data/tokenizers/beside/make.py \
+	tests/data/tokenizers/tiktoken/cases.json tests/data/tokenizers/tiktoken/make.py \
+	tests/data/tokenizers/tiktoken/tiktoken.model tests/data/tokenizers/tiktoken/tokenizer_config.json \
 	tests/data/tokenizers/spm_metaspace/cases.json tests/data/tokenizers/spm_metaspace/tokenizer.json \
 	tests/data/tokenizers/spm_mixtral/cases.json tests/data/tokenizers/spm_mixtral/tokenizer.json \
 	tests/data/tokenizers/spm_model/bpe.model tests/data/tokenizers/spm_model/bpe_cases.json \
@@ -36,8 +38,15 @@ EXTRA_DIST += tests/data/chat/cases.json tests/data/chat/make_cases.py tests/dat
 	tests/data/chat/gpt_oss.jinja tests/data/chat/mixtral.jinja tests/data/chat/olmoe.jinja \
 	tests/data/chat/qwen2_5.jinja tests/data/chat/qwen3.jinja
 
-TESTS_LONG += tests/long_chat.sh
-EXTRA_DIST += tests/long_chat.sh
+TESTS_LONG += tests/long_chat.sh tests/long_unicode.sh
+EXTRA_DIST += tests/long_chat.sh tests/long_unicode.sh
+
+TESTS_UNIT += tests/unit_unicode
+tests_unit_unicode_SOURCES = tests/unit_unicode.c
+tests_unit_unicode_LDADD = $(TEST_LIBS)
+EXTRA_DIST += tests/data/tokenizers/unicode/make.py tests/data/tokenizers/unicode/blocks.json \
+	tests/data/tokenizers/unicode/qwen.json tests/data/tokenizers/unicode/o200k.json tests/data/tokenizers/unicode/deepseek.json \
+	tests/data/tokenizers/unicode/words.json tests/data/tokenizers/unicode/bert.json
 
 TESTS_UNIT += tests/unit_utf8 tests/unit_tokenizer_hostile
 tests_unit_utf8_SOURCES = tests/unit_utf8.c

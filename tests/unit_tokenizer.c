@@ -208,6 +208,40 @@ static void test_reference(void **state)
     run_file(*state, "tokenizer.json", "cases.json");
 }
 
+/* Texts too long to be stored: the number of ids, and a sum of them by place. */
+static void check_long(const struct mb_tokenizer *t, const json_t *e)
+{
+    const char *unit = json_string_value(json_array_get(e, 0));
+    int64_t sum = 0;
+    struct mb_bytes text = {0};
+    struct mb_ids ids = {0};
+    for (json_int_t i = json_integer_value(json_array_get(e, 1)); i > 0; i--)
+        assert_int_equal(mb_bytes_put(&text, unit, strlen(unit)), MB_OK);
+    assert_int_equal(mb_tokenizer_encode(t, (char *)text.data, text.len, true, &ids), MB_OK);
+    assert_int_equal(ids.n, json_integer_value(json_array_get(e, 2)));
+    for (int64_t i = 0; i < ids.n; i++)
+        sum += (i % 1000 + 1) * ids.v[i];
+    assert_int_equal(sum, json_integer_value(json_array_get(e, 3)));
+    mb_bytes_fini(&text);
+    free(ids.v);
+}
+
+/* tiktoken's own form, against the tiktoken package as Kimi's tokenizer class uses it. */
+static void test_tiktoken(void **state)
+{
+    struct mb_tokenizer *t = NULL;
+    json_t *root = NULL, *e;
+    size_t i;
+    (void)state;
+    run_file("tiktoken", "tiktoken.model", "cases.json");
+    assert_int_equal(mb_tokenizer_load(data_path("tiktoken", ""), &t), MB_OK); /* as a directory */
+    assert_int_equal(mb_json_load(data_path("tiktoken", "cases.json"), 1 << 24, MB_INPUT, &root), MB_OK);
+    json_array_foreach(json_object_get(root, "long"), i, e) check_long(t, e);
+    assert_int_equal(i, 4);
+    json_decref(root);
+    mb_tokenizer_destroy(t);
+}
+
 static void test_spm_bpe(void **state)
 {
     (void)state;
@@ -410,6 +444,7 @@ int main(void)
         E2E("e2e_deepseekv3_a"),
         E2E("e2e_mixtral_a"),
         E2E("e2e_qwen2moe_a"),
+        cmocka_unit_test(test_tiktoken),
         cmocka_unit_test(test_spm_bpe),
         cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_spm_directory),

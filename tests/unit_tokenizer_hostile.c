@@ -53,6 +53,57 @@ static void refuse(const char *json)
     assert_null(t);
 }
 
+/* A directory with a tiktoken.model of these lines behind the 256 bytes (skip: a byte that is left out), and this configuration. */
+static enum mb_status load_tiktoken(const char *lines, int skip, const char *config)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char path[256];
+    struct mb_tokenizer *t = NULL;
+    struct mb_bytes b = {0};
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+    assert_int_equal(mb_publish_bytes(path, config, strlen(config), 0), MB_OK);
+    for (int i = 0; i < 256; i++) {
+        char line[32];
+        int n = snprintf(line, sizeof line, "%c%c== %d\n", digits[i >> 2], digits[i << 4 & 63], i);
+        if (i != skip)
+            assert_int_equal(mb_bytes_put(&b, line, (size_t)n), MB_OK);
+    }
+    assert_int_equal(mb_bytes_put(&b, lines, strlen(lines)), MB_OK);
+    enum mb_status st = load_bytes("tiktoken.model", b.data, b.len, &t);
+    mb_bytes_fini(&b);
+    assert_int_equal(t != NULL, st == MB_OK);
+    mb_tokenizer_destroy(t);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+    assert_int_equal(unlink(path), 0);
+    return st;
+}
+
+static void test_tiktoken(void **state)
+{
+#define KIMI "{\"auto_map\":{\"AutoTokenizer\":[\"tokenization_kimi.TikTokenTokenizer\",null]}"
+    static const char *const lines[] = {"YWI=", "YWI= ", "YWI= x", "YWI= 256x", "YWI= -1", "YWI= 256 7", "Y*I= 256", "= 256", "YWI= 255",
+                                        "YQ== 256", "YWI= 99999999999999999999", "YWI= 16777215", "\xff\xfe 256", " 256"},
+                      *const configs[] = {"{}", "[]", "{\"tokenizer_class\":\"TikTokenTokenizer\"}",
+                                          "{\"auto_map\":{\"AutoTokenizer\":[\"tokenization_other.TikTokenTokenizer\",null]}}",
+                                          "{\"auto_map\":{\"AutoTokenizer\":[\"tokenization_kimi.Other\",null]}}",
+                                          "{\"auto_map\":{\"AutoTokenizer\":[7]}}", KIMI ",\"added_tokens_decoder\":{\"257\":7}}",
+                                          KIMI ",\"added_tokens_decoder\":{\"x\":{\"content\":\"x\"}}}",
+                                          KIMI ",\"added_tokens_decoder\":{\"99999999999\":{\"content\":\"x\"}}}",
+                                          KIMI ",\"added_tokens_decoder\":{\"5\":{\"content\":\"x\"}}}"};
+    (void)state;
+    assert_int_equal(load_tiktoken("", -1, KIMI "}"), MB_OK);
+    assert_int_equal(load_tiktoken("\r\n\nYWI=  256\r\n", -1, "{\"auto_map\":{\"AutoTokenizer\":\"a/b--tokenization_moonshot.TikTokenTokenizer\"}}"), MB_OK);
+    assert_int_equal(load_tiktoken("", 255, KIMI "}"), MB_MODEL);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (load_tiktoken(lines[i], -1, KIMI "}") != MB_MODEL)
+            fail_msg("not refused: %s", lines[i]);
+    }
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        if (load_tiktoken("", -1, configs[i]) != MB_MODEL)
+            fail_msg("not refused: %s", configs[i]);
+    }
+}
+
 #define BPE(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges "}"
 #define AB BPE("{\"a\":0,\"b\":1,\"ab\":2}", "[\"a b\"]")
 
@@ -358,7 +409,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary),   cmocka_unit_test(test_merges),    cmocka_unit_test(test_added),
         cmocka_unit_test(test_mechanisms),   cmocka_unit_test(test_depth),     cmocka_unit_test(test_damage),
         cmocka_unit_test(test_regex_limits), cmocka_unit_test(test_long_word),
-        cmocka_unit_test(test_expansion), cmocka_unit_test(test_empty_matches),
+        cmocka_unit_test(test_tiktoken), cmocka_unit_test(test_expansion), cmocka_unit_test(test_empty_matches),
     };
     return cmocka_run_group_tests_name("tokenizer, hostile", tests, setup, teardown);
 }

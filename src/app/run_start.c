@@ -60,7 +60,7 @@ enum mb_status mb_job_index(struct mb_job_state *j)
 }
 
 /* ---------------------------------------------------------------- what must stay */
-static const char *const beside[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
+static const char *const beside[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tiktoken.model",
                                      "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                                      "model.safetensors.index.json"};
 #define N_BESIDE ((int32_t)(sizeof beside / sizeof *beside))

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "text/grow.h"
+#include "text/unicode_rust.h"
 #include "text/utf8.h"
 
 static enum mb_status new_node(struct mb_added *a, uint8_t byte, int32_t sibling, int32_t *out)
@@ -83,7 +84,7 @@ static bool word_before(const char *s, size_t at)
     if (at == 0)
         return false;
     mb_utf8_next(s + mb_utf8_back(s, at), &cp);
-    return mb_is_word(cp);
+    return mb_rust_word(cp);
 }
 
 static bool word_after(const char *s, size_t at, size_t n)
@@ -92,7 +93,7 @@ static bool word_after(const char *s, size_t at, size_t n)
     if (at == n)
         return false;
     mb_utf8_next(s + at, &cp);
-    return mb_is_word(cp);
+    return mb_rust_word(cp);
 }
 
 /* Spaces before `from` down to `floor`, and after `to`. */

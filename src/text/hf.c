@@ -259,7 +259,7 @@ static enum mb_status add_token(struct mb_tokenizer *t, const json_t *v, int64_t
     return MB_OK;
 }
 
-static enum mb_status load_added(struct mb_tokenizer *t, const json_t *list, const char *path)
+enum mb_status mb_hf_add_list(struct mb_tokenizer *t, const json_t *list, const char *path)
 {
     struct mb_work w = {0};
     enum mb_status st = MB_OK;
@@ -279,7 +279,7 @@ static enum mb_status load_all(struct mb_tokenizer *t, const json_t *root, const
     MB_TRY(mb_hf_norm(t, json_object_get(root, "normalizer"), path, 0));
     json_t *added = NULL;
     MB_TRY(mb_hf_added(t, json_object_get(root, "added_tokens"), path, &added));
-    enum mb_status st = load_added(t, added, path);
+    enum mb_status st = mb_hf_add_list(t, added, path);
     json_decref(added);
     MB_TRY(st);
     MB_TRY(mb_hf_pre(t, json_object_get(root, "pre_tokenizer"), path, 0));

@@ -28,8 +28,7 @@ static enum mb_status no_memory(void)
     return mb_error(MB_NO_MEMORY, "no memory for added tokens");
 }
 
-/* Reads dir-of-path/name, or leaves *out NULL where there is no such file. */
-static enum mb_status beside(const char *path, const char *name, json_t **out)
+enum mb_status mb_hf_beside(const char *path, const char *name, json_t **out)
 {
     const char *slash = strrchr(path, '/');
     char *dir = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
@@ -180,7 +179,7 @@ static enum mb_status add_file(struct merge *m)
 {
     json_t *root = NULL, *v;
     const char *key;
-    enum mb_status st = beside(m->path, "added_tokens.json", &root);
+    enum mb_status st = mb_hf_beside(m->path, "added_tokens.json", &root);
     size_t n = 0;
     struct numbered *all = malloc((json_object_size(root) + 1) * sizeof *all);
 
@@ -235,12 +234,12 @@ static enum mb_status fill(struct merge *m)
 {
     const json_t *decoder;
 
-    MB_TRY(beside(m->path, "tokenizer_config.json", &m->config));
+    MB_TRY(mb_hf_beside(m->path, "tokenizer_config.json", &m->config));
     if (m->config == NULL)
         return MB_OK;
     decoder = json_object_get(m->config, "added_tokens_decoder");
     if (decoder == NULL)
-        MB_TRY(beside(m->path, "special_tokens_map.json", &m->map));
+        MB_TRY(mb_hf_beside(m->path, "special_tokens_map.json", &m->map));
     m->next = m->t->vocab.count;
     MB_TRY(index_list(m));
     if (json_is_object(decoder))

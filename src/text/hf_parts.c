@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
+#include "text/base64.h"
+#include "text/unicode_rust.h"
 #include "text/utf8.h"
 
 enum mb_status mb_hf_type(const json_t *v, const char *path, const char *part, const char **out)
@@ -90,33 +92,15 @@ static enum mb_status members(const json_t *v, const char *key, const char *path
 
 /* ------------------------------------------------------------------ normalizer */
 
-static int base64_digit(char c)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *p = c != 0 ? strchr(digits, c) : NULL;
-    return p == NULL ? -1 : (int)(p - digits);
-}
-
 static enum mb_status charsmap(const json_t *v, const char *path, struct mb_charsmap *out)
 {
     struct mb_bytes text = {0}, blob = {0};
+    bool valid = true;
     enum mb_status st = mb_hf_text(v, "precompiled_charsmap", path, "normalizer: Precompiled", &text);
-    uint32_t acc = 0;
-    int bits = 0;
-    for (size_t i = 0; i < text.len && st == MB_OK; i++) {
-        int d = base64_digit((char)text.data[i]);
-        if (text.data[i] == '=')
-            break;
-        if (d < 0)
-            st = mb_error(MB_MODEL, "%s: normalizer: Precompiled: precompiled_charsmap is not base64", path);
-        acc = acc << 6 | (uint32_t)(d & 63);
-        bits += 6;
-        if (bits < 8)
-            continue;
-        bits -= 8;
-        if (st == MB_OK)
-            st = mb_bytes_put(&blob, (uint8_t[]){(uint8_t)(acc >> bits)}, 1);
-    }
+    if (st == MB_OK)
+        st = mb_base64_put((const char *)text.data, text.len, &blob, &valid);
+    if (st == MB_OK && !valid)
+        st = mb_error(MB_MODEL, "%s: normalizer: Precompiled: precompiled_charsmap is not base64", path);
     if (st == MB_OK)
         st = mb_charsmap_init(out, blob.data, blob.len, true, path);
     mb_bytes_fini(&text);
@@ -290,12 +274,12 @@ static enum mb_status pre_step(struct mb_tokenizer *t, const json_t *v, const ch
     if (strcmp(type, "Digits") == 0) {
         bool single = false;
         MB_TRY(mb_json_bool(v, "individual_digits", path, &single, NULL));
-        return by_class(t, path, mb_is_number, single ? MB_SPLIT_ISOLATED : MB_SPLIT_CONTIGUOUS);
+        return by_class(t, path, mb_rust_number, single ? MB_SPLIT_ISOLATED : MB_SPLIT_CONTIGUOUS);
     }
     if (strcmp(type, "Punctuation") == 0) {
         if (json_object_get(v, "behavior") != NULL)
             MB_TRY(behavior(v, path, "pre_tokenizer: Punctuation", &how));
-        return by_class(t, path, mb_is_punct, how);
+        return by_class(t, path, mb_rust_punct, how);
     }
     if (strcmp(type, "WhitespaceSplit") == 0)
         return by_class(t, path, mb_is_space, MB_SPLIT_REMOVED);
@@ -306,7 +290,7 @@ static enum mb_status pre_step(struct mb_tokenizer *t, const json_t *v, const ch
     }
     if (strcmp(type, "BertPreTokenizer") == 0) {
         MB_TRY(by_class(t, path, mb_is_space, MB_SPLIT_REMOVED));
-        return by_class(t, path, mb_is_punct, MB_SPLIT_ISOLATED);
+        return by_class(t, path, mb_rust_punct, MB_SPLIT_ISOLATED);
     }
     if (strcmp(type, "Whitespace") == 0) {
         if ((s = new_pre(t, MB_PRE_SPLIT, path)) == NULL)

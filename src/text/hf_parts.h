@@ -15,6 +15,12 @@ enum mb_status mb_hf_dec(struct mb_tokenizer *t, const json_t *v, const char *pa
  * content, id and flags. The caller json_decref()s. Errors: MB_MODEL, MB_NO_MEMORY. */
 enum mb_status mb_hf_added(const struct mb_tokenizer *t, const json_t *own, const char *path, json_t **out);
 
+/* Adds such a list to the tokenizer and sets its size. Errors: MB_MODEL (an id or content that the vocabulary has otherwise),
+ * MB_NO_MEMORY. */
+enum mb_status mb_hf_add_list(struct mb_tokenizer *t, const json_t *list, const char *path);
+/* The object in the file `name` of path's directory (the caller json_decref()s), or *out stays NULL where there is no such file. */
+enum mb_status mb_hf_beside(const char *path, const char *name, json_t **out);
+
 /* The "type" of a mechanism: an error if v is no object with one. */
 enum mb_status mb_hf_type(const json_t *v, const char *path, const char *part, const char **out);
 /* {"String": s} or {"Regex": s}. part: for messages. */

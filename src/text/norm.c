@@ -1,8 +1,8 @@
 #include "text/norm.h"
 
 #include <string.h>
-#include <utf8proc.h>
 #include "text/spm.h"
+#include "text/unicode_rust.h"
 #include "text/utf8.h"
 
 void mb_norm_fini(struct mb_norm *s)
@@ -21,7 +21,7 @@ static enum mb_status lowercase(const char *s, size_t n, struct mb_bytes *out)
         if (cp == 0x130)
             MB_TRY(mb_bytes_put(out, "i\xcc\x87", 3));
         else
-            MB_TRY(mb_utf8_append(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp)));
+            MB_TRY(mb_utf8_append(out, mb_rust_lower(cp)));
     }
     return MB_OK;
 }
@@ -31,9 +31,9 @@ static enum mb_status strip_accents(const char *s, size_t n, bool *first, struct
     for (size_t i = 0; i < n;) {
         uint32_t cp;
         int k = mb_utf8_next(s + i, &cp);
-        if (i == 0 && mb_is_mark(cp))
+        if (i == 0 && mb_rust_mark(cp))
             *first = false;
-        if (!mb_is_mark(cp))
+        if (!mb_rust_mark(cp))
             MB_TRY(mb_bytes_put(out, s + i, (size_t)k));
         i += (size_t)k;
     }

@@ -17,7 +17,7 @@ enum mb_norm_kind {
     MB_NORM_PREPEND,       /* text before a text that is not empty */
     MB_NORM_REPLACE,       /* each match of pattern by text */
     MB_NORM_STRIP,         /* White_Space at the left and right end */
-    MB_NORM_STRIP_ACCENTS, /* drops Mn */
+    MB_NORM_STRIP_ACCENTS, /* drops marks */
     MB_NORM_CHARSMAP,      /* sentencepiece's precompiled map */
     MB_NORM_SPM,           /* all that a sentencepiece model does */
 };

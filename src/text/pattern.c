@@ -5,7 +5,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include "base/log.h"
-#include "text/unicode_new.h"
+#include "text/unicode_class.h"
 #include "text/utf8.h"
 
 /* All searches in a text together may take this many steps plus some for each of its bytes: linear patterns stay far below,
@@ -20,7 +20,7 @@
 struct rewrite {
     const char *s;
     size_t n, at;
-    bool in_class;
+    bool in_class, member; /* member: of a set, though written as one of its own */
     const char *what;
     struct mb_bytes out;
 };
@@ -37,22 +37,15 @@ static enum mb_status refuse(const struct rewrite *r, const char *construct)
 }
 
 #define IN_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-
-/* What Unicode added to a class since PCRE2's tables were made, as members of a class; "" for classes that did not grow. */
-static const char *added_to(const char *name, size_t n)
-{
-    for (size_t i = 0; i < sizeof unicode_new / sizeof *unicode_new; i++)
-        if (strlen(unicode_new[i][0]) == n && memcmp(unicode_new[i][0], name, n) == 0)
-            return unicode_new[i][1];
-    return "";
-}
+/* Oniguruma has these in \w that stands alone, by a table for Latin-1, and not in one that is a member of a class. */
+#define IN_LONE_WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static enum mb_status put_word(struct rewrite *r)
 {
     MB_TRY(put(r, IN_WORD));
-    MB_TRY(put(r, added_to("Alphabetic", 10)));
-    MB_TRY(put(r, added_to("M", 1)));
-    return put(r, added_to("Nd", 2));
+    MB_TRY(put(r, mb_class_added("Alphabetic", 10)));
+    MB_TRY(put(r, mb_class_added("M", 1)));
+    return put(r, mb_class_added("Nd", 2));
 }
 
 /* The name of \p{Name} or \p{^Name} at s: its length, 0 where it is written otherwise. */
@@ -71,7 +64,7 @@ static size_t property(const char *s, const char *end, const char **name, bool *
     return close == NULL ? 0 : (size_t)(close - s);
 }
 
-/* Whether the escape at s is a complement that a class can't be given the new members of. */
+/* Whether the escape at s stands for fewer characters than PCRE2 thinks, which a class can't be told by more members. */
 static bool shrinks(const char *s, const char *end)
 {
     const char *name;
@@ -83,7 +76,17 @@ static bool shrinks(const char *s, const char *end)
     if ((s[1] | 0x20) != 'p')
         return false;
     size_t n = property(s, end, &name, &negated);
-    return n > 0 && negated && added_to(name, n)[0] != 0;
+    return n > 0 && (negated ? mb_class_added(name, n) : mb_class_gone(name, n))[0] != 0;
+}
+
+/* Members of a class: those that PCRE2 knows, and those that it has not got. */
+static enum mb_status put_class(struct rewrite *r, const char *name, size_t n, bool negated)
+{
+    MB_TRY(put(r, negated ? "\\P{" : "\\p{"));
+    MB_TRY(put(r, mb_class_is_script(name, n) ? "sc:" : ""));
+    MB_TRY(mb_bytes_put(&r->out, name, n));
+    MB_TRY(put(r, "}"));
+    return put(r, negated ? mb_class_gone(name, n) : mb_class_added(name, n));
 }
 
 /* \p{...}, behind whose two bytes r->at is. */
@@ -92,17 +95,20 @@ static enum mb_status put_property(struct rewrite *r)
     const char *s = r->s + r->at - 2, *end = r->s + r->n, *name;
     bool negated;
     size_t n = property(s, end, &name, &negated);
-    const char *more = n == 0 ? "" : added_to(name, n);
-    if (*more == 0 || (r->in_class && negated))
+    if (n == 0)
         return mb_bytes_put(&r->out, s, 2);
     r->at = (size_t)(name + n + 1 - r->s);
-    if (!r->in_class)
-        MB_TRY(put(r, negated ? "[^" : "["));
-    MB_TRY(put(r, "\\p{"));
-    MB_TRY(mb_bytes_put(&r->out, name, n));
-    MB_TRY(put(r, "}"));
-    MB_TRY(put(r, more));
-    return r->in_class ? MB_OK : put(r, "]");
+    if (r->in_class)
+        return put_class(r, name, n, negated);
+    const char *less = negated ? mb_class_added(name, n) : mb_class_gone(name, n);
+    if (*less != 0) { /* (?:(?![those])[the rest]) */
+        MB_TRY(put(r, "(?:(?!["));
+        MB_TRY(put(r, less));
+        MB_TRY(put(r, "])"));
+    }
+    MB_TRY(put(r, "["));
+    MB_TRY(put_class(r, name, n, negated));
+    return put(r, *less != 0 ? "])" : "]");
 }
 
 /* \w as a class of its own, or one of what it lacks. */
@@ -110,6 +116,7 @@ static enum mb_status word(struct rewrite *r, bool negated)
 {
     MB_TRY(put(r, negated ? "[^" : "["));
     MB_TRY(put_word(r));
+    MB_TRY(put(r, r->member ? "" : IN_LONE_WORD));
     return put(r, "]");
 }
 
@@ -118,7 +125,7 @@ static enum mb_status digit(struct rewrite *r, bool negated)
     bool in = r->in_class;
     MB_TRY(put(r, in ? "" : negated ? "[^" : "["));
     MB_TRY(put(r, "\\p{Nd}"));
-    MB_TRY(put(r, added_to("Nd", 2)));
+    MB_TRY(put(r, mb_class_added("Nd", 2)));
     return put(r, in ? "" : "]");
 }
 
@@ -237,7 +244,7 @@ static enum mb_status posix_class(struct rewrite *r)
                 return put_word(r);
             MB_TRY(put(r, sets[i][1]));
             for (int k = 2; k < 4 && sets[i][k] != NULL; k++)
-                MB_TRY(put(r, added_to(sets[i][k], strlen(sets[i][k]))));
+                MB_TRY(put(r, mb_class_added(sets[i][k], strlen(sets[i][k]))));
             return MB_OK;
         }
     }
@@ -275,7 +282,10 @@ static enum mb_status inner_set(struct rewrite *r, int depth)
     r->in_class = false;
     if (r->s[r->at] == '[')
         return set(r, depth + 1);
-    return escape(r);
+    r->member = true;
+    enum mb_status st = escape(r);
+    r->member = false;
+    return st;
 }
 
 /* What && joins: members and sets, up to the next && or ]. first: a ] in front is a member. */

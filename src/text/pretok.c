@@ -118,6 +118,33 @@ static enum mb_status cut_by_class(struct cut *c, const char *s)
     return done != c->piece.len ? segment(c, done, c->piece.len, false) : MB_OK;
 }
 
+/* str.isspace */
+static bool is_blank(uint32_t cp)
+{
+    return mb_is_space(cp) || (cp >= 0x1c && cp <= 0x1f);
+}
+
+static enum mb_status cut_by_run(struct cut *c, const char *s)
+{
+    size_t done = 0, k;
+    int64_t run = 0, all = 0;
+    bool blank = false;
+    for (size_t i = 0; i < c->piece.len; i += k, all++) {
+        uint32_t cp;
+        k = (size_t)mb_utf8_next(s + i, &cp);
+        bool now = is_blank(cp), begins = all == c->step->text_max;
+        if (begins || (run == c->step->run_max && now == blank)) {
+            MB_TRY(segment(c, done, i, false));
+            done = i;
+            run = 0;
+        }
+        all = begins ? 0 : all;
+        run = run > 0 && now == blank ? run + 1 : 1;
+        blank = now;
+    }
+    return done != c->piece.len ? segment(c, done, c->piece.len, false) : MB_OK;
+}
+
 static enum mb_status cut_all(const struct mb_pre *step, struct mb_work *w)
 {
     for (size_t i = 0; i < w->cur.n; i++) {
@@ -127,6 +154,8 @@ static enum mb_status cut_all(const struct mb_pre *step, struct mb_work *w)
             MB_TRY(mb_pieces_push(&w->next, c.piece));
         else if (step->kind == MB_PRE_SPLIT)
             MB_TRY(cut_by_pattern(&c, s, w));
+        else if (step->kind == MB_PRE_RUNS)
+            MB_TRY(cut_by_run(&c, s));
         else
             MB_TRY(cut_by_class(&c, s));
         MB_TRY(flush(&c));
@@ -192,7 +221,7 @@ static enum mb_status rewrite_all(const struct mb_pre *t, struct mb_work *w)
 enum mb_status mb_pre_apply(const struct mb_pre *steps, int n, struct mb_work *w)
 {
     for (int i = 0; i < n; i++) {
-        bool cuts = steps[i].kind == MB_PRE_SPLIT || steps[i].kind == MB_PRE_CLASS;
+        bool cuts = steps[i].kind == MB_PRE_SPLIT || steps[i].kind == MB_PRE_CLASS || steps[i].kind == MB_PRE_RUNS;
         mb_pieces_clear(&w->next);
         MB_TRY(cuts ? cut_all(&steps[i], w) : rewrite_all(&steps[i], w));
     }

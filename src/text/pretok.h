@@ -11,6 +11,7 @@
 enum mb_pre_kind {
     MB_PRE_SPLIT,        /* at the matches of pattern */
     MB_PRE_CLASS,        /* at each character of a class */
+    MB_PRE_RUNS,         /* inside runs of spaces, or of others, of more than run_max characters, and every text_max */
     MB_PRE_PREFIX_SPACE, /* a space before each piece that has none */
     MB_PRE_BYTES,        /* every byte becomes its character */
     MB_PRE_METASPACE,    /* U+0020 becomes mark, mark in front by prepend */
@@ -37,6 +38,7 @@ struct mb_pre {
     enum mb_prepend prepend;
     char mark[4];
     int mark_len;
+    int32_t run_max, text_max;
 };
 void mb_pre_fini(struct mb_pre *s);
 /* Applies steps[0 .. n) to w->cur. Errors: MB_REQUEST (a search exceeds its limits), MB_NO_MEMORY. */

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "text/tiktoken.h"
 #include "text/tok.h"
 
 static bool ends_with(const char *s, const char *tail)
@@ -19,7 +20,7 @@ static bool ends_with(const char *s, const char *tail)
 static enum mb_status load_file(struct mb_tokenizer *t, const char *path)
 {
     if (ends_with(path, "tiktoken.model"))
-        return mb_error(MB_MODEL, "%s: tiktoken's own format is not supported; convert it to tokenizer.json", path);
+        return mb_tiktoken_load(t, path);
     return ends_with(path, ".model") ? mb_spm_load(t, path) : mb_hf_load(t, path);
 }
 

@@ -6,6 +6,7 @@
 #include <utf8proc.h>
 #include "text/grow.h"
 #include "text/norm.h"
+#include "text/unicode_rust.h"
 #include "text/utf8.h"
 
 struct points {
@@ -22,6 +23,10 @@ static enum mb_status decompose(const char *s, size_t n, bool compat, struct poi
         i += (size_t)mb_utf8_next(s + i, &cp);
         if (p->cap < p->n + 32)
             MB_TRY(mb_grow_to(&p->v, &p->cap, p->n + 32, sizeof *p->v));
+        if (mb_rust_inert(cp)) {
+            p->v[p->n++] = (utf8proc_int32_t)cp;
+            continue;
+        }
         utf8proc_ssize_t k = utf8proc_decompose_char((utf8proc_int32_t)cp, p->v + p->n, 32, opt, &boundary);
         if (k < 0 || k > 32)
             return MB_REQUEST;
@@ -32,7 +37,7 @@ static enum mb_status decompose(const char *s, size_t n, bool compat, struct poi
 
 static int class_of(utf8proc_int32_t cp)
 {
-    return (int)utf8proc_get_property(cp)->combining_class;
+    return mb_rust_inert((uint32_t)cp) ? 0 : (int)utf8proc_get_property(cp)->combining_class;
 }
 
 /* Stable counting sort of one run of marks (all of class > 0) by class. */
@@ -70,6 +75,27 @@ static enum mb_status reorder(struct points *p)
     return st;
 }
 
+/* Characters that the forms do not know stay, and nothing is composed across them. */
+static enum mb_status compose_all(struct points *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        size_t from = i;
+        while (i < p->n && !mb_rust_inert((uint32_t)p->v[i]))
+            i++;
+        memmove(p->v + n, p->v + from, (i - from) * sizeof *p->v);
+        utf8proc_ssize_t k =
+            utf8proc_normalize_utf32(p->v + n, (utf8proc_ssize_t)(i - from), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        if (k < 0)
+            return MB_REQUEST;
+        n += (size_t)k;
+        if (i < p->n)
+            p->v[n++] = p->v[i];
+    }
+    p->n = n;
+    return MB_OK;
+}
+
 static bool all_ascii(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -87,12 +113,8 @@ enum mb_status mb_unicode_form(const char *s, size_t n, bool compat, bool compos
     enum mb_status st = decompose(s, n, compat, &p);
     if (st == MB_OK)
         st = reorder(&p);
-    if (st == MB_OK && compose) {
-        utf8proc_ssize_t k =
-            utf8proc_normalize_utf32(p.v, (utf8proc_ssize_t)p.n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-        st = k < 0 ? MB_REQUEST : MB_OK;
-        p.n = k < 0 ? 0 : (size_t)k;
-    }
+    if (st == MB_OK && compose)
+        st = compose_all(&p);
     if (st == MB_OK)
         st = mb_bytes_reserve(out, p.n * 4);
     for (size_t i = 0; i < p.n && st == MB_OK; i++)

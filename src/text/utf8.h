@@ -18,11 +18,11 @@ size_t mb_utf8_back(const char *s, size_t end);
 int mb_utf8_put(uint32_t cp, char out[4]);
 enum mb_status mb_utf8_append(struct mb_bytes *b, uint32_t cp);
 
+/* Classes by the tables of the library; text/unicode_rust.h has those of tokenizers. */
 bool mb_is_space(uint32_t cp);  /* Unicode White_Space */
 bool mb_is_word(uint32_t cp);   /* \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control */
 bool mb_is_number(uint32_t cp); /* Nd, Nl, No */
 bool mb_is_punct(uint32_t cp);  /* P, and ASCII punctuation */
-bool mb_is_mark(uint32_t cp);   /* Mn */
 
 #define MB_FFFD "\xef\xbf\xbd"
 #endif
