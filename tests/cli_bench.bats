@@ -81,3 +81,70 @@ END
     refused 1 "no option of run" "$MOEBATCH" run --buffer 1M
     refused 73 "none/g.json" "$MOEBATCH" bench gemm --buffer 1M --repeats 1 -o "$work/none/g.json"
 }
+
+# results FILE NAME BETTER SAMPLE...: a file with one measurement
+results() {
+    local file=$1 name=$2 better=$3
+    shift 3
+    "$PYTHON3" -c 'import json, sys
+json.dump({"schema": "moebatch-bench/1", "bench": "x", "digest": "d", "results": [{"name": sys.argv[1], "unit": "u", "better": sys.argv[2], "samples": [float(x) for x in sys.argv[3:]]}]}, sys.stdout)' \
+        "$name" "$better" "$@" >"$file"
+}
+
+@test "bench compare: ratios, intervals, exit codes" {
+    results "$work/a" n more 10 11 12 10 11
+    results "$work/b" n more 20 22 21 20 22
+    "$MOEBATCH" bench compare "$work/a" "$work/b" >"$work/text"
+    grep -q '^n .* better$' "$work/text"
+    grep -q '^1 compared: 1 better, 0 worse' "$work/text"
+    refused 3 "" "$MOEBATCH" bench compare "$work/b" "$work/a" --json -o "$work/c.json"
+    cp "$work/out" "$work/out.json"
+    "$PYTHON3" - "$work/out.json" "$work/c.json" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d == json.load(open(sys.argv[2])) and d["worse"] == 1 and d["threshold"] == 0.05
+x = d["results"][0]
+assert (x["a"], x["b"], x["verdict"]) == (21, 11, "worse") and abs(x["ratio"] - 11 / 21) < 1e-8
+assert 10 / 22 <= x["low"] <= x["ratio"] <= x["high"] <= 12 / 20
+END
+    # less is better: the same figures the other way round
+    results "$work/a" n less 10 11 12 10 11
+    results "$work/b" n less 20 22 21 20 22
+    refused 3 "" "$MOEBATCH" bench compare "$work/a" "$work/b"
+    "$MOEBATCH" bench compare "$work/a" "$work/b" --threshold 1.5 >/dev/null # up to 2.5 times is no difference
+    "$MOEBATCH" bench compare "$work/b" "$work/a" >/dev/null
+    # noise is no difference, one sample is no evidence
+    results "$work/a" n more 10 30 20 12 25
+    results "$work/b" n more 11 29 12 24 13
+    "$MOEBATCH" bench compare "$work/a" "$work/b" --csv >"$work/csv"
+    grep -q '^n,u,more,.*,same$' "$work/csv"
+    results "$work/a" n more 10
+    results "$work/b" n more 1
+    "$MOEBATCH" bench compare "$work/a" "$work/b" | grep -q 'few samples'
+    # the same requests must give the same answers
+    sed 's/"digest": "d"/"digest": "e"/' "$work/a" >"$work/b"
+    refused 3 "" "$MOEBATCH" bench compare "$work/a" "$work/b"
+    grep -q 'the digests differ' "$work/out"
+    sed 's/"digest": "d"/"digest": "e", "seed": 4/' "$work/a" >"$work/b"
+    "$MOEBATCH" bench compare "$work/a" "$work/b" >/dev/null
+}
+
+@test "bench compare: its own results, and what is none" {
+    "$MOEBATCH" bench gemm --buffer 1M --repeats 3 -o "$work/g.json" >/dev/null
+    "$MOEBATCH" bench compare "$work/g.json" "$work/g.json" >"$work/text"
+    grep -q ' 0 better, 0 worse, [1-9]' "$work/text"
+    results "$work/a" n more 1 2 3
+    refused 2 "no measurement of one name" "$MOEBATCH" bench compare "$work/a" "$work/g.json"
+    refused 2 "No such file" "$MOEBATCH" bench compare "$work/a" "$work/none"
+    refused 1 "takes two files" "$MOEBATCH" bench compare "$work/a"
+    refused 1 "takes options only" "$MOEBATCH" bench gemm "$work/a"
+    refused 1 "--repeats is no option of bench compare" "$MOEBATCH" bench compare "$work/a" "$work/a" --repeats 3
+    echo '{"schema": "other/1"}' >"$work/b"
+    refused 2 "no results of a benchmark" "$MOEBATCH" bench compare "$work/a" "$work/b"
+    for r in '5' '[5]' '[{}]' '[{"name": "n"}]' '[{"name": "n", "samples": []}]' '[{"name": "n", "samples": ["1"]}]' '[{"name": 3, "samples": [1]}]'; do
+        echo "{\"schema\": \"moebatch-bench/1\", \"results\": $r}" >"$work/b"
+        refused 2 "$work/b: " "$MOEBATCH" bench compare "$work/a" "$work/b"
+    done
+    printf '[[[[' >"$work/b"
+    refused 2 "not JSON" "$MOEBATCH" bench compare "$work/a" "$work/b"
+}

@@ -209,8 +209,7 @@ static enum mb_status print_text(const struct mb_bench *b, FILE *f)
     return MB_OK;
 }
 
-/* A field of RFC 4180. */
-static void print_field(FILE *f, const char *s, char after)
+void mb_bench_csv_field(FILE *f, const char *s, char after)
 {
     bool plain = strpbrk(s, ",\"\r\n") == NULL;
 
@@ -236,13 +235,13 @@ static void print_csv(const struct mb_bench *b, FILE *f)
     json_array_foreach(b->list, i, o)
     {
         char v[32];
-        print_field(f, text_of(o, "name"), ',');
-        print_field(f, text_of(o, "unit"), ',');
-        print_field(f, text_of(o, "better"), ',');
+        mb_bench_csv_field(f, text_of(o, "name"), ',');
+        mb_bench_csv_field(f, text_of(o, "unit"), ',');
+        mb_bench_csv_field(f, text_of(o, "better"), ',');
         fprintf(f, "%zu,", json_array_size(json_object_get(o, "samples")));
         for (size_t j = 0; j < sizeof numbers / sizeof numbers[0]; j++)
             fprintf(f, "%s,", digits(o, numbers[j], true, v));
-        print_field(f, text_of(o, "formula"), '\n');
+        mb_bench_csv_field(f, text_of(o, "formula"), '\n');
     }
 }
 

@@ -39,6 +39,9 @@ enum mb_bench_form { MB_BENCH_TEXT, MB_BENCH_JSON, MB_BENCH_CSV };
  * publishing. */
 enum mb_status mb_bench_print(const struct mb_bench *b, FILE *f, enum mb_bench_form form, const char *file);
 
+/* Prints a field of CSV (RFC 4180) and what separates it from the next. */
+void mb_bench_csv_field(FILE *f, const char *s, char after);
+
 /* Median, smallest and largest of n >= 1 samples; the middle two of an even number are averaged. Pure. */
 double mb_bench_median(const double *v, int n);
 double mb_bench_least(const double *v, int n);

@@ -56,7 +56,8 @@ moebatch_SOURCES += \
 	src/app/bench_a2a.h \
 	src/app/bench_a2a.c \
 	src/app/bench_a2a_run.c \
-	src/app/bench_a2a_print.c
+	src/app/bench_a2a_print.c \
+	src/app/bench_compare.c
 
 # What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
 BUILT_SOURCES += src/app/sbatch_body.h

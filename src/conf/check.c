@@ -272,6 +272,8 @@ static enum mb_status check_bench(struct mb_conf *c)
         bit |= strcmp(what, mb_bench_words[i].name) == 0 ? mb_bench_words[i].bit : 0;
     if (bit == 0)
         return mb_error(MB_USAGE, "bench '%s' is unknown; usage: moebatch bench %s", what, mb_cmds[c->command].synopsis);
+    if (c->n_args != (bit == MB_BENCH_COMPARE ? 3 : 1))
+        return mb_error(MB_USAGE, "bench %s takes %s", what, bit == MB_BENCH_COMPARE ? "two files of results, A.json and B.json" : "options only");
     if (c->json && c->csv)
         return contradict("--json", "--csv");
     return bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY) ? check_bench_load(c) : MB_OK;

@@ -75,6 +75,7 @@ struct mb_conf {
     int64_t num_requests, concurrency;
     char *hidden, *experts, *topk, *tokens; /* lists of sizes */
     char *routes;              /* uniform, zipf:S */
+    double threshold;          /* of a difference, as a part */
     /* inspect, status, assemble, tokenize, export */
     char *format; /* export: openai, jsonl, csv */
     bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;

@@ -243,9 +243,9 @@ const struct mb_opt mb_opts[] = {
     /* ---- benchmarks */
     {STRING("rows", rows, "1-96,128,256,512,1024,2048"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
      .bench = MB_BENCH_GEMM, .help = "numbers of rows (tokens of a batch), as numbers and ranges"},
-    {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH),
+    {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MEASURED,
      .help = "samples of each measurement; medians are shown"},
-    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH),
+    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = BOTH,
      .help = "memory that is read to find out how fast that goes, and that weights are spread over so that caches don't hold them"},
 
     {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
@@ -269,6 +269,9 @@ const struct mb_opt mb_opts[] = {
      .bench = MB_BENCH_ALLTOALL, .help = "alltoall: rows that each rank sends"},
     {STRING("routes", routes, "uniform"), .metavar = "uniform|zipf:S", .section = MB_SEC_BENCH, .commands = C(BENCH),
      .bench = MB_BENCH_ALLTOALL, .help = "alltoall: how experts are chosen: all alike, or the i-th as often as 1 / i^S"},
+
+    {REAL("threshold", threshold, "0.05", 0, 100, "X"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_COMPARE,
+     .help = "compare: differences up to this part count as none"},
 
     /* ---- what to show */
     {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
@@ -298,6 +301,7 @@ const int mb_n_opts = sizeof mb_opts / sizeof *mb_opts;
 const struct mb_word mb_bench_words[] = {
     {"gemm", MB_BENCH_GEMM}, {"throughput", MB_BENCH_THROUGHPUT}, {"latency", MB_BENCH_LATENCY},
     {"alltoall", MB_BENCH_ALLTOALL},
+    {"compare", MB_BENCH_COMPARE},
 };
 const int mb_n_bench_words = sizeof mb_bench_words / sizeof *mb_bench_words;
 
@@ -348,14 +352,16 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
     [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | alltoall "
-                      "[-m MODEL|config.json] [--json|--csv] [-o FILE] [OPTION...]",
+                      "[-m MODEL|config.json] | compare A.json B.json [--json|--csv] [-o FILE] [OPTION...]",
                       "measure machines, kernels, jobs and exchanges",
                       "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
                       "near to that its matrix products come at each number of rows. throughput: a workload as fast as it goes, its prompts alone, "
                       "and decoding at given numbers of sequences. latency: a few requests at a time. Both run the engine of `run`, under mpirun or "
                       "srun on its ranks, and hold their figures against what the machines' limits allow. alltoall: dispatch and combine of the "
-                      "exchange between those ranks, with their bytes and messages, beside MPI_Alltoallv.",
-                      1, 1},
+                      "exchange between those ranks, with their bytes and messages, beside MPI_Alltoallv. compare: two results measurement by "
+                      "measurement, with the ratio of medians B / A and its interval of 95 % by bootstrap; exit 3 if something got worse by more "
+                      "than --threshold, surely (the whole interval), or if the same requests gave another digest.",
+                      1, 3},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };
