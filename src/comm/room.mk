@@ -28,6 +28,8 @@ libmoebatch_a_SOURCES += \
 	src/comm/owners.c \
 	src/comm/owners.h \
 	src/comm/route.c \
+	src/comm/rooms.h \
+	src/comm/rooms.c \
 	src/comm/route.h \
 	src/comm/route_back.c \
 	src/comm/wire.h \

@@ -1,39 +1,18 @@
 /* The buffers of an exchange, by plan's table: allocated and freed in one loop; none grows. */
 #include "base/log.h"
+#include "comm/rooms.h"
 #include "comm/xchg_impl.h"
 
-static enum mb_status no_memory(int id, int64_t bytes)
+static struct mb_room_home home(const struct mb_xchg *x)
 {
-    return mb_error(
-        MB_NO_MEMORY,
-        "no memory for %lld bytes of the exchange (%s); fewer rows a step (--max-batch-rows) need less",
-        (long long)bytes, mb_xbufs[id].name);
-}
-
-static enum mb_status allocate(struct mb_xchg *x, int id)
-{
-    int64_t bytes = x->buf.room.bytes[id];
-    const struct mb_ops *ops = x->o.ops;
-    enum mb_status st = MB_OK;
-
-    if (bytes == 0)
-        return MB_OK;
-    if (mb_xbufs[id].kind == MB_XB_DEVICE)
-        st = ops->buf_alloc(x->o.dev, MB_MEM_EXCHANGE, (uint64_t)bytes, &x->buf.dev[id]);
-    else if (mb_xbufs[id].kind == MB_XB_PINNED)
-        st = ops->host_alloc(x->o.dev, (uint64_t)bytes, &x->buf.host[id]);
-    else
-        x->buf.host[id] = mb_zalloc(x->o.mem, MB_MEM_EXCHANGE, (size_t)bytes, 1);
-    if (st == MB_OK && x->buf.host[id] == NULL && x->buf.dev[id] == NULL)
-        st = MB_NO_MEMORY;
-    return st == MB_OK ? st : no_memory(id, bytes);
+    return (struct mb_room_home){x->o.ops, x->o.dev, x->o.mem};
 }
 
 struct mb_buf *mb_xchg_dev(struct mb_xchg *x, enum mb_xbuf id, int64_t bytes)
 {
     if (bytes > x->buf.room.bytes[id])
         mb_xchg_must(x, mb_error(MB_BUG, "the exchange needs %lld bytes for %s; %lld were planned",
-                                 (long long)bytes, mb_xbufs[id].name, (long long)x->buf.room.bytes[id]));
+                                 (long long)bytes, mb_room_rows[id].name, (long long)x->buf.room.bytes[id]));
     return x->buf.dev[id];
 }
 
@@ -178,8 +157,9 @@ enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
             (long long)x->o.max_rows, x->o.k);
     if (r->sources < x->disp.n_in)
         return mb_error(MB_BUG, "%lld sources planned, there are %d", (long long)r->sources, x->disp.n_in);
+    struct mb_room_home h = home(x);
     for (int id = 0; id < MB_XB_COUNT; id++)
-        MB_TRY(allocate(x, id));
+        MB_TRY(mb_room_alloc(&h, id, r->bytes[id], &x->buf.host[id], &x->buf.dev[id]));
     x->link = carve(x, n, sizeof *x->link);
     x->heads = carve(x, n, sizeof *x->heads);
     owner_tables(x, n, ids);
@@ -197,12 +177,8 @@ enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
 
 void mb_xchg_rooms_fini(struct mb_xchg *x)
 {
-    for (int id = 0; id < MB_XB_COUNT; id++) {
-        if (mb_xbufs[id].kind == MB_XB_DEVICE)
-            x->o.ops->buf_free(x->buf.dev[id]);
-        else if (mb_xbufs[id].kind == MB_XB_PINNED)
-            x->o.ops->host_free(x->o.dev, x->buf.host[id]);
-        else
-            mb_free(x->buf.host[id]);
-    }
+    struct mb_room_home h = home(x);
+
+    for (int id = 0; id < MB_XB_COUNT; id++)
+        mb_room_free(&h, id, x->buf.host[id], x->buf.dev[id]);
 }

@@ -151,9 +151,9 @@ static enum mb_status run_gqa(struct mb_pass *p, int32_t l, struct mb_view h, st
     const struct mb_part_heads *s = &p->c->t.h;
     int64_t M = h.rows, qn = (int64_t)s->heads * m->head_dim, kn = (int64_t)s->kv_heads * m->head_dim;
     int64_t vn = (int64_t)s->kv_heads * m->v_dim;
-    struct mb_view qkv = mb_rows_of(p->work->qkv, M, qn + kn + vn, MB_F32);
+    struct mb_view qkv = mb_rows(p, MB_SB_QKV, M, qn + kn + vn, MB_F32);
     struct mb_view q = mb_view_cols(qkv, 0, qn), k = mb_view_cols(qkv, qn, kn), v = mb_view_cols(qkv, qn + kn, vn);
-    struct mb_view qr = mb_rows_of(p->work->q, M, qn, p->c->o.path);
+    struct mb_view qr = mb_rows(p, MB_SB_Q, M, qn, p->c->o.path);
     struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
 
     MB_TRY(ops->gemm(p->c->stream, qkv, h, &g, 1));
@@ -174,12 +174,12 @@ static enum mb_status mla_queries(struct mb_pass *p, int32_t l, struct mb_view h
     const struct mb_layer *y = &p->c->w.layer[l];
     const struct mb_model *m = p->c->o.model;
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view q = mb_rows_of(p->work->qkv, h.rows, qr.cols, MB_F32), in = h;
+    struct mb_view q = mb_rows(p, MB_SB_QKV, h.rows, qr.cols, MB_F32), in = h;
 
     if (m->q_lora > 0) {
-        struct mb_view qa = mb_rows_of(p->work->qa, h.rows, m->q_lora, MB_F32);
+        struct mb_view qa = mb_rows(p, MB_SB_QA, h.rows, m->q_lora, MB_F32);
         struct mb_gemm_group ga = whole(y->q_a, h.rows, MB_NO_VIEW);
-        in = mb_rows_of(p->work->qa_h, h.rows, m->q_lora, p->c->o.path);
+        in = mb_rows(p, MB_SB_QA_H, h.rows, m->q_lora, p->c->o.path);
         MB_TRY(ops->gemm(p->c->stream, qa, h, &ga, 1));
         MB_TRY(mb_lora_site(p, l, MB_LORA_Q_A, qa, h));
         MB_TRY(ops->norm(p->c->stream, in, MB_NO_VIEW, qa, y->q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
@@ -198,7 +198,7 @@ static enum mb_status mla_keys(struct mb_pass *p, int32_t l, struct mb_view h)
     const struct mb_model *m = p->c->o.model;
     const struct mb_ops *ops = p->c->o.ops;
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_view kva = mb_rows_of(p->work->kva, h.rows, m->kv_lora + m->rope_mla, MB_F32);
+    struct mb_view kva = mb_rows(p, MB_SB_KVA, h.rows, m->kv_lora + m->rope_mla, MB_F32);
     struct mb_view latent = mb_view_cols(kva, 0, m->kv_lora);
     struct mb_gemm_group g = whole(y->kv_a, h.rows, MB_NO_VIEW);
 
@@ -230,7 +230,7 @@ static enum mb_status heads(struct mb_pass *p, int32_t l, bool up, struct mb_vie
     if (!mb_lora_touches_kv_b(p, l))
         return per_head(p, w, out, out_step, x, x_step);
     int32_t H = p->c->t.h.heads;
-    struct mb_view f = mb_rows_of(p->work->head_f, x.rows, H * width, MB_F32);
+    struct mb_view f = mb_rows(p, MB_SB_HEAD_F, x.rows, H * width, MB_F32);
     MB_TRY(per_head(p, w, f, width, x, x_step));
     MB_TRY(mb_lora_heads(p, l, up, f, width, x, x_step));
     struct mb_view by = mb_view_of(out.buf, out.off, out.rows * H, out_step, out.dtype);
@@ -249,9 +249,9 @@ static enum mb_status run_mla(struct mb_pass *p, int32_t l, struct mb_view h, st
     const struct mb_ops *ops = p->c->o.ops;
     int32_t H = p->c->t.h.heads;
     int64_t M = h.rows, qd = m->nope + m->rope_mla, kd = m->kv_lora + m->rope_mla;
-    struct mb_view qr = mb_rows_of(p->work->q, M, H * qd, p->c->o.path);
-    struct mb_view ql = mb_rows_of(p->work->qlat, M, H * kd, p->c->o.path);
-    struct mb_view ol = mb_rows_of(p->work->olat, M, (int64_t)H * m->kv_lora, p->c->o.path);
+    struct mb_view qr = mb_rows(p, MB_SB_Q, M, H * qd, p->c->o.path);
+    struct mb_view ql = mb_rows(p, MB_SB_QLAT, M, H * kd, p->c->o.path);
+    struct mb_view ol = mb_rows(p, MB_SB_OLAT, M, (int64_t)H * m->kv_lora, p->c->o.path);
 
     MB_TRY(mla_queries(p, l, h, qr));
     MB_TRY(mla_keys(p, l, h));
@@ -266,7 +266,7 @@ enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struc
 {
     const struct mb_model *m = p->c->o.model;
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_view attn = mb_rows_of(p->work->attn, h.rows, (int64_t)p->c->t.h.heads * m->v_dim, p->c->o.path);
+    struct mb_view attn = mb_rows(p, MB_SB_ATTN, h.rows, (int64_t)p->c->t.h.heads * m->v_dim, p->c->o.path);
 
     MB_TRY(m->mla ? run_mla(p, l, h, attn) : run_gqa(p, l, h, attn));
     MB_TRY(mb_tp_gemm_reduce_scatter(p, &y->o, t, attn, y->o_b.view, l));

@@ -123,25 +123,15 @@ void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s)
 
 /* ---------------------------------------------------------------- what was found */
 
-enum mb_status mb_found_create(struct mb_mem *mem, size_t rows, struct mb_found *f)
+void mb_found_over(int32_t *ints, float *floats, int64_t rows, struct mb_found *f)
 {
-    f->drawn = mb_zalloc(mem, MB_MEM_STAGING, (4 + MB_MAX_TOP) * rows, sizeof(int32_t));
-    f->lp = mb_zalloc(mem, MB_MEM_STAGING, (1 + MB_MAX_TOP) * rows, sizeof(float));
-    if (f->drawn == NULL || f->lp == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for the results of %zu rows", rows);
+    f->drawn = ints;
     f->best = f->drawn + rows;
     f->bad = f->best + rows;
     f->bad_layer = f->bad + rows;
     f->top_ids = f->bad_layer + rows;
+    f->lp = floats;
     f->top_lp = f->lp + rows;
-    return MB_OK;
-}
-
-void mb_found_destroy(struct mb_found *f)
-{
-    mb_free(f->drawn);
-    mb_free(f->lp);
-    *f = (struct mb_found){0};
 }
 
 void mb_found_reset(struct mb_found *f, int32_t rows)

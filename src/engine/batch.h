@@ -92,9 +92,8 @@ struct mb_found {
     float *weights;
     float *hidden; /* under --save-hidden: [layers + 1][max_rows][hidden], by rows of the batch */
 };
-/* The first part of it, for so many rows; the planes are the caller's. */
-enum mb_status mb_found_create(struct mb_mem *mem, size_t rows, struct mb_found *f);
-void mb_found_destroy(struct mb_found *f);
+/* The lists of it over ints [(4 + MB_MAX_TOP) rows] and floats [(1 + MB_MAX_TOP) rows]; the planes are the caller's. */
+void mb_found_over(int32_t *ints, float *floats, int64_t rows, struct mb_found *f);
 /* Forgets the rows of the last step. */
 void mb_found_reset(struct mb_found *f, int32_t rows);
 #endif

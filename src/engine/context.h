@@ -2,10 +2,12 @@
  * everybody else. */
 #ifndef MB_ENGINE_CONTEXT_H
 #define MB_ENGINE_CONTEXT_H
+#include "comm/rooms.h"
 #include "engine/engine.h"
 #include "engine/lora.h"
 #include "engine/team.h"
 #include "engine/weights.h"
+#include "plan/rooms.h"
 
 /* Experts that an exchange finds here, in the order of their ids. */
 struct mb_served {
@@ -31,6 +33,7 @@ struct mb_context {
     struct mb_served *served;     /* [exchanges] */
     struct mb_kv **kv;            /* [all_layers][pools]; NULL where the layer is another stage's */
     struct mb_tables tables;
+    struct mb_rooms rooms;        /* the planned sizes of buffers */
     int32_t all_layers;           /* with the MTP module */
     bool mtp;                     /* the MTP module's logits are saved */
     bool expert_lora;             /* dispatched rows carry their adapter */
@@ -49,6 +52,12 @@ static inline bool mb_mtp_here(const struct mb_context *c)
 /* Where other ranks would wait in vain for one that failed (groups, stages, lanes), a failure ends the job with its exit code: then
  * this does not return. */
 void mb_engine_must(const struct mb_context *c, enum mb_status st);
+
+/* Where buffers of plan's table are. */
+static inline struct mb_room_home mb_home(const struct mb_context *c)
+{
+    return (struct mb_room_home){c->o.ops, c->o.dev, c->o.mem};
+}
 
 /* tables.c */
 enum mb_status mb_tables_create(struct mb_context *c);

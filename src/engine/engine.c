@@ -27,6 +27,46 @@ static enum mb_status kv_create(struct mb_context *c)
     return MB_OK;
 }
 
+/* What the plan says of this rank's buffers. */
+static enum mb_status rooms_of(const struct mb_context *c, struct mb_rooms *out)
+{
+    const struct mb_plan_options o = {.segment = c->o.segment,
+                                      .path = c->o.path,
+                                      .kv_dtype = c->o.kv_dtype,
+                                      .mtp = c->mtp,
+                                      .shm_bytes = c->o.shm_bytes,
+                                      .eager_bytes = c->o.eager_bytes,
+                                      .save_logits = c->o.save_logits != MB_LOGITS_NONE,
+                                      .save_routing = c->o.save_routing,
+                                      .save_hidden = c->o.save_hidden,
+                                      .adapters = c->o.adapters,
+                                      .n_adapters = c->o.n_adapters};
+    return mb_plan_rooms(c->o.plan, c->o.model, c->o.topo, &o, c->t.at.index, out);
+}
+
+static enum mb_status xchg_create(const struct mb_context *c, struct mb_xchg **out)
+{
+    const struct mb_model *m = c->o.model;
+    int32_t first = mb_team_index_of(&c->t, 0), base;
+    struct mb_xchg_options x = {.ops = c->o.ops,
+                                .dev = c->o.dev,
+                                .stream = c->stream,
+                                .mem = c->o.mem,
+                                .node = c->o.plan->node_of + first,
+                                .algorithm = c->o.plan->alltoall,
+                                .hidden = m->hidden,
+                                .k = m->router.k > 0 ? m->router.k : 1,
+                                .experts = mb_serve_ids(c->o.plan, c->t.g.pp_rank, &base),
+                                .x_type = c->o.path,
+                                .y_type = c->o.path,
+                                .max_rows = c->o.plan->max_batch_rows,
+                                .shm_bytes = c->o.shm_bytes,
+                                .eager_bytes = c->o.eager_bytes,
+                                .tagged = c->expert_lora,
+                                .shape = &c->rooms.shape};
+    return mb_xchg_create(c->t.g.xchg, &x, out);
+}
+
 /* Only a leader schedules. */
 static enum mb_status sched_create(struct mb_engine *e)
 {
@@ -58,15 +98,13 @@ static enum mb_status local_parts(struct mb_engine *e)
     const struct mb_plan *p = c->o.plan;
     const struct mb_batch_limits limits = {c->o.mem, p->max_batch_rows, p->max_num_seqs, p->max_pages_per_seq};
 
+    MB_TRY(rooms_of(c, &c->rooms));
     MB_TRY(kv_create(c));
     MB_TRY(mb_batch_create(&limits, c->t.g.sp_size, &e->batch));
+    MB_TRY(mb_work_create(c, &e->work, &e->found));
     MB_TRY(mb_tables_create(c));
     MB_TRY(mb_tally_create(c->o.mem, c->o.model->moe_layers, c->o.model->router.experts, &e->tally));
-    MB_TRY(sched_create(e));
-    MB_TRY(mb_work_create(c, &e->work));
-    MB_TRY(mb_found_create(c->o.mem, (size_t)p->max_batch_rows, &e->found));
-    MB_TRY(mb_planes_create(c, &e->work, &e->found));
-    return mb_transit_create(c, &e->transit);
+    return sched_create(e);
 }
 
 static enum mb_status begin(struct mb_engine *e, const struct mb_engine_options *o)
@@ -80,7 +118,7 @@ static enum mb_status begin(struct mb_engine *e, const struct mb_engine_options 
     e->end_step = -1;
     e->step = (struct mb_step){.c = c,
                                .pass = {.c = c, .tally = &e->tally, .batch = &e->batch, .work = &e->work,
-                                        .transit = &e->transit, .found = &e->found}};
+                                        .found = &e->found}};
     return o->ops->stream_create(o->dev, &c->stream);
 }
 
@@ -93,8 +131,8 @@ static enum mb_status load(struct mb_engine *e)
     MB_TRY(mb_weights_load(&c->o, &c->t, c->stream, c->mtp, &c->w));
     MB_TRY(mb_comm_agree(world, mb_experts_create(c), "lists of experts"));
     MB_TRY(mb_lora_load(c));
-    MB_TRY(mb_comm_agree(world, mb_work_lora(c, &e->work), "memory for adapters"));
-    MB_TRY(mb_transit_rooms(&e->step));
+    MB_TRY(mb_comm_agree(world, mb_work_travel(c, &e->work), "buffers of groups"));
+    MB_TRY(mb_comm_agree(world, xchg_create(c, &e->step.xchg), "the exchange"));
     return mb_zero_create(c, e->step.xchg, &e->tally, &e->step.zero);
 }
 
@@ -130,10 +168,7 @@ void mb_engine_destroy(struct mb_engine *e)
     mb_lora_destroy(c);
     mb_sched_destroy(&e->sched);
     mb_batch_destroy(&e->batch);
-    mb_planes_destroy(c, &e->found);
-    mb_found_destroy(&e->found);
     mb_work_destroy(c, &e->work);
-    mb_transit_destroy(c, &e->transit);
     mb_tally_destroy(&e->tally);
     mb_tables_destroy(c);
     for (int32_t i = 0; i < c->all_layers * c->t.n_pools && c->kv != NULL; i++)

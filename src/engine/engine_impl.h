@@ -11,7 +11,6 @@ struct mb_engine {
     struct mb_step step;   /* its pass is made of what follows */
     struct mb_batch batch;
     struct mb_work work;
-    struct mb_transit transit;
     struct mb_found found;
     int64_t end_step; /* the step in which all agreed to end; -1: not yet */
     bool apart;       /* the run ended here, and the others can't know */

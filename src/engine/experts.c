@@ -133,7 +133,7 @@ static enum mb_status gate_up_terms(struct mb_pass *p, const struct blocks *b, c
     for (enum projection of = GATE; of <= UP; of++) {
         int32_t n = list_terms(p, b, tag, of, &t);
         if (t == NULL)
-            return MB_NO_MEMORY;
+            return MB_BUG;
         MB_TRY(mb_lora_add(p, t, n, mb_view_cols(gu, of == UP ? b->width : 0, b->width), x));
     }
     return MB_OK;
@@ -145,7 +145,14 @@ static enum mb_status down_terms(struct mb_pass *p, const struct blocks *b, cons
     struct mb_lora_term *t;
     int32_t n = list_terms(p, b, tag, DOWN, &t);
 
-    return t == NULL ? MB_NO_MEMORY : mb_lora_sum(p, s, t, n, out, a, -1);
+    return t == NULL ? MB_BUG : mb_lora_sum(p, s, t, n, out, a, -1);
+}
+
+/* Whether so many rows of experts were planned for: the exchange sends no more at a time. */
+static enum mb_status fits(struct mb_pass *p, int64_t rows)
+{
+    int64_t bytes = rows * p->c->o.model->hidden * mb_dtype_size(p->c->o.path);
+    return rows == 0 || mb_room_dev(p, MB_SB_E_Y, bytes) != NULL ? MB_OK : MB_BUG;
 }
 
 /* ---------------------------------------------------------------- whole experts */
@@ -185,8 +192,8 @@ static enum mb_status run_whole(struct mb_pass *p, const struct mb_dispatched *d
 {
     const struct mb_ops *ops = p->c->o.ops;
     const struct mb_model *m = p->c->o.model;
-    struct mb_view gu = mb_rows_of(p->work->e_gu, d->rows, 2 * b->width, MB_F32);
-    struct mb_view a = mb_rows_of(p->work->e_act, d->rows, b->width, p->c->o.path);
+    struct mb_view gu = mb_rows(p, MB_SB_E_GU, d->rows, 2 * b->width, MB_F32);
+    struct mb_view a = mb_rows(p, MB_SB_E_ACT, d->rows, b->width, p->c->o.path);
 
     MB_TRY(ops->gemm(p->c->stream, gu, d->x, p->work->groups, make_groups(p, b, -1, true)));
     if (p->c->expert_lora)
@@ -195,7 +202,7 @@ static enum mb_status run_whole(struct mb_pass *p, const struct mb_dispatched *d
     int32_t n = make_groups(p, b, 0, true);
     if (!p->c->expert_lora)
         return ops->gemm(p->c->stream, y, a, p->work->groups, n);
-    struct mb_view f = p->c->o.path == MB_F32 ? y : mb_rows_of(p->work->e_yf, d->rows, m->hidden, MB_F32);
+    struct mb_view f = p->c->o.path == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, m->hidden, MB_F32);
     MB_TRY(ops->gemm(p->c->stream, f, a, p->work->groups, n));
     struct mb_split alone = {NULL, 1, 0, b->at};
     MB_TRY(down_terms(p, b, &alone, d->tag, f, a));
@@ -225,10 +232,10 @@ static enum mb_status gather_counts(struct mb_pass *p, const struct mb_dispatche
 
     memcpy(begin + (size_t)me * each, d->begin, each * sizeof *begin);
     for (int32_t k = 0; k < n; k++) {
-        p->transit->out[k] = (struct mb_piece){begin + (size_t)me * each, each * sizeof *begin};
-        p->transit->in[k] = (struct mb_piece){begin + (size_t)k * each, each * sizeof *begin};
+        p->work->out[k] = (struct mb_piece){begin + (size_t)me * each, each * sizeof *begin};
+        p->work->in[k] = (struct mb_piece){begin + (size_t)k * each, each * sizeof *begin};
     }
-    MB_TRY(mb_comm_swap(p->c->t.g.etp, p->transit->out, p->transit->in, &where));
+    MB_TRY(mb_comm_swap(p->c->t.g.etp, p->work->out, p->work->in, &where));
     at[0] = 0;
     for (int32_t k = 0; k < n; k++)
         at[k + 1] = at[k] + begin[(size_t)k * each + (size_t)d->n_experts];
@@ -240,20 +247,20 @@ static enum mb_status gather_tags(struct mb_pass *p, const struct mb_split *s, c
                                   uint16_t **out)
 {
     struct mb_where where = {"adapters of expert slices", p->step, -1};
-    uint16_t *tag = mb_transit_host(p, &p->transit->tags, (uint64_t)s->at[s->n] * sizeof *tag);
+    uint16_t *tag = mb_room_host(p, MB_SB_TAGS, (int64_t)s->at[s->n] * sizeof *tag);
 
     if (tag == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int32_t k = 0; k < s->n; k++) {
-        p->transit->out[k] =
+        p->work->out[k] =
             (struct mb_piece){tag + s->at[s->me], (uint64_t)(s->at[s->me + 1] - s->at[s->me]) * sizeof *tag};
-        p->transit->in[k] =
+        p->work->in[k] =
             (struct mb_piece){tag + s->at[k], (uint64_t)(s->at[k + 1] - s->at[k]) * sizeof *tag};
     }
-    if (p->transit->out[0].n > 0)
-        memcpy(tag + s->at[s->me], mine, p->transit->out[0].n);
+    if (p->work->out[0].n > 0)
+        memcpy(tag + s->at[s->me], mine, p->work->out[0].n);
     *out = tag;
-    return mb_comm_swap(s->c, p->transit->out, p->transit->in, &where);
+    return mb_comm_swap(s->c, p->work->out, p->work->in, &where);
 }
 
 /* Node values of the slice for all rows; tag: of each row, NULL where no adapter has terms on experts. */
@@ -265,13 +272,13 @@ static enum mb_status slice_nodes(struct mb_pass *p, const struct blocks *b, str
     const struct mb_rowpar *w = &ffn_of(p->c, b->s, 0)->down;
     int64_t rows = b->at[b->n], H = m->hidden;
 
-    *parts = mb_transit_dev(p, &p->transit->parts, (uint64_t)(w->n * rows * H * 4));
+    *parts = mb_room_dev(p, MB_SB_PARTS, (int64_t)(w->n * rows * H * 4));
     if (*parts == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     if (rows == 0)
         return MB_OK;
-    struct mb_view gu = mb_rows_of(p->work->e_gu, rows, 2 * b->width, MB_F32),
-                   a = mb_rows_of(p->work->e_act, rows, b->width, p->c->o.path);
+    struct mb_view gu = mb_rows(p, MB_SB_E_GU, rows, 2 * b->width, MB_F32),
+                   a = mb_rows(p, MB_SB_E_ACT, rows, b->width, p->c->o.path);
     MB_TRY(ops->gemm(p->c->stream, gu, x, p->work->groups, make_groups(p, b, -1, true)));
     if (tag != NULL)
         MB_TRY(gate_up_terms(p, b, tag, gu, x));
@@ -291,7 +298,7 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
     const struct mb_ops *ops = p->c->o.ops;
     int32_t n = p->c->t.g.etp_size;
     int64_t at[MB_MAX_LEAVES + 1],
-        *begin = mb_transit_host(p, &p->transit->ints, (uint64_t)n * ((uint64_t)s->n + 1) * 8);
+        *begin = mb_room_host(p, MB_SB_LISTS, (int64_t)n * ((uint64_t)s->n + 1) * 8);
     struct mb_split split = {p->c->t.g.etp, n, p->c->t.g.etp_rank, at};
     struct mb_buf *parts;
     uint16_t *tag = NULL;
@@ -299,18 +306,18 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
     if (s->n == 0)
         return MB_OK; /* none of the group has an expert in this exchange */
     if (begin == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(gather_counts(p, d, begin, at));
     struct blocks b = {s, n, at, begin, ffn_of(p->c, s, 0)->width};
-    MB_TRY(mb_work_experts(p->c, p->work, at[n]));
+    MB_TRY(fits(p, at[n]));
     struct mb_buf *xb =
-        mb_transit_dev(p, &p->transit->gathered, (uint64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
+        mb_room_dev(p, MB_SB_GATHERED, (int64_t)(at[n] * d->x.cols * mb_dtype_size(d->x.dtype)));
     if (xb == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype),
-                   y = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
+                   y = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, p->c->o.path);
     struct mb_view f =
-        p->c->o.path == MB_F32 ? y : mb_rows_of(p->work->e_yf, d->rows, p->c->o.model->hidden, MB_F32);
+        p->c->o.path == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, p->c->o.model->hidden, MB_F32);
     MB_TRY(mb_allgather_rows(p, &split, all, d->x, -1));
     if (p->c->expert_lora)
         MB_TRY(gather_tags(p, &split, d->tag, &tag));
@@ -323,7 +330,7 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
             MB_TRY(ops->add(p->c->stream, rows, rows, x->down_b.view));
     }
     if (tag != NULL)
-        MB_TRY(down_terms(p, &b, &split, tag, f, mb_rows_of(p->work->e_act, at[n], b.width, p->c->o.path)));
+        MB_TRY(down_terms(p, &b, &split, tag, f, mb_rows(p, MB_SB_E_ACT, at[n], b.width, p->c->o.path)));
     return p->c->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(p->c->stream, y, f);
 }
 
@@ -334,16 +341,13 @@ enum mb_status mb_experts_run(struct mb_pass *p, const struct mb_served *s, stru
 
     if (s->n != d->n_experts)
         return mb_error(MB_BUG, "the exchange finds %d experts here, the rank has %d", d->n_experts, s->n);
-    MB_TRY(mb_work_experts(p->c, p->work, d->rows));
-    *out = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
+    MB_TRY(fits(p, d->rows));
+    *out = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, p->c->o.path);
     p->tally->counters.expert_rows += d->rows;
     for (int32_t i = 0; i < s->n; i++)
         p->tally->layer_rows[p->c->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
-    if (p->c->t.g.etp != NULL) {
-        MB_TRY(run_slices(p, d, s)); /* it may have grown the buffers */
-        *out = mb_rows_of(p->work->e_y, d->rows, p->c->o.model->hidden, p->c->o.path);
-        return MB_OK;
-    }
+    if (p->c->t.g.etp != NULL)
+        return run_slices(p, d, s);
     if (d->rows == 0)
         return MB_OK;
     struct blocks b = {s, 1, at, d->begin, p->c->o.model->expert_ffn};

@@ -21,7 +21,7 @@ static enum mb_status normed(struct mb_pass *p, const struct piece *pc, const in
 {
     const struct mb_model *m = p->c->o.model;
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view idx = mb_rows_of(p->work->idx, n, 1, MB_I32), hx = mb_rows_of(p->work->hx, n, m->hidden, MB_F32);
+    struct mb_view idx = mb_rows(p, MB_SB_ROW_AT, n, 1, MB_I32), hx = mb_rows(p, MB_SB_HX, n, m->hidden, MB_F32);
 
     if (n == 0)
         return MB_OK;
@@ -43,7 +43,7 @@ static enum mb_status project(const struct mb_context *c, struct mb_view z, stru
 
 static enum mb_status logits_alone(struct mb_pass *p, struct piece *pc)
 {
-    struct mb_view hn = mb_rows_of(p->work->hn, pc->n, p->c->o.model->hidden, p->c->o.path);
+    struct mb_view hn = mb_rows(p, MB_SB_HN, pc->n, p->c->o.model->hidden, p->c->o.path);
     int32_t *rows = p->work->h_i32;
 
     for (int32_t i = 0; i < pc->n; i++)
@@ -95,7 +95,7 @@ static enum mb_status part_norms(struct mb_pass *p, const struct piece *pc, cons
     int32_t me = p->c->t.g.tp_rank, part = p->c->t.g.sp_rank, n = 0, *rows = p->work->h_i32;
     int64_t at[MB_MAX_LEAVES + 1];
     struct mb_split s = {p->c->t.g.tp, p->c->t.g.tp_size, me, at};
-    struct mb_view mine = mb_rows_of(p->work->hn2, count_rows(w, pc->n, part, me), hn.cols, hn.dtype);
+    struct mb_view mine = mb_rows(p, MB_SB_HN2, count_rows(w, pc->n, part, me), hn.cols, hn.dtype);
 
     at[0] = 0;
     for (int32_t t = 0; t < s.n; t++)
@@ -138,15 +138,15 @@ static enum mb_status collect(struct mb_pass *p, struct piece *pc, const struct 
         int64_t v0, v1;
         mb_part_vocab(p->c->o.model->vocab, r % tp, tp, &v0, &v1);
         int64_t size = sampler ? count_rows(w, pc->n, r / tp, -1) * (v1 - v0) : 0;
-        p->transit->in[r] = (struct mb_piece){recv, (uint64_t)size * 4};
-        p->transit->out[r] = (struct mb_piece){(void *)mine, r == 0 ? (uint64_t)own * 4 : 0};
+        p->work->in[r] = (struct mb_piece){recv, (uint64_t)size * 4};
+        p->work->out[r] = (struct mb_piece){(void *)mine, r == 0 ? (uint64_t)own * 4 : 0};
         recv += size;
     }
-    MB_TRY(mb_comm_swap(p->c->t.g.att, p->transit->out, p->transit->in, &at));
+    MB_TRY(mb_comm_swap(p->c->t.g.att, p->work->out, p->work->in, &at));
     for (int32_t r = 0; sampler && r < n; r++) {
         int64_t v0, v1;
         mb_part_vocab(p->c->o.model->vocab, r % tp, tp, &v0, &v1);
-        MB_TRY(place(p->c, pc, w, r / tp, v0, v1, r == 0 ? mine : p->transit->in[r].p));
+        MB_TRY(place(p->c, pc, w, r / tp, v0, v1, r == 0 ? mine : p->work->in[r].p));
     }
     return MB_OK;
 }
@@ -159,16 +159,16 @@ static enum mb_status logits_shared(struct mb_pass *p, struct piece *pc)
 
     locate(p, pc, w);
     int32_t n = count_rows(w, pc->n, p->c->t.g.sp_rank, -1);
-    struct mb_view hn = mb_rows_of(p->work->hn, n, p->c->o.model->hidden, p->c->o.path);
-    struct mb_view z = mb_rows_of(p->work->logits_part, n, cols, MB_F32);
+    struct mb_view hn = mb_rows(p, MB_SB_HN, n, p->c->o.model->hidden, p->c->o.path);
+    struct mb_view z = mb_rows(p, MB_SB_LOGITS_PART, n, cols, MB_F32);
     if (n > 0) {
         MB_TRY(part_norms(p, pc, w, hn));
         MB_TRY(project(p->c, z, hn));
     }
-    float *mine = mb_transit_host(p, &p->transit->z, (uint64_t)(n * cols + 1) * 4);
-    float *recv = mb_transit_host(p, &p->transit->recv, sampler ? (uint64_t)((int64_t)pc->n * p->c->o.model->vocab + 1) * 4 : 4);
+    float *mine = mb_room_host(p, MB_SB_SLICE, (int64_t)(n * cols + 1) * 4);
+    float *recv = mb_room_host(p, MB_SB_RECV, sampler ? (uint64_t)((int64_t)pc->n * p->c->o.model->vocab + 1) * 4 : 4);
     if (mine == NULL || recv == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     if (n * cols > 0)
         MB_TRY(p->c->o.ops->copy_out(p->c->stream, mine, z));
     return collect(p, pc, w, mine, recv);
@@ -176,45 +176,62 @@ static enum mb_status logits_shared(struct mb_pass *p, struct piece *pc)
 
 /* ---------------------------------------------------------------- draws and scores */
 
-/* The piece's sampling parameters; its adjustments are consecutive in the step's list. */
-static enum mb_status upload_sampling(struct mb_pass *p, struct piece *pc, struct mb_view *rows, struct mb_view *adj)
+/* How many rows of sampling parameters [s, s + n) have adjustments that fit together: at least one, if it does. */
+static int32_t rows_that_fit(const struct mb_sample_row *s, int32_t n, int64_t room)
+{
+    int32_t k = 0;
+
+    while (k < n && s[k].adj_end - s[0].adj_begin <= room)
+        k++;
+    return k;
+}
+
+/* Sampling parameters of n rows, and their adjustments, which are consecutive in the step's list. */
+static enum mb_status upload_sampling(struct mb_pass *p, const struct mb_sample_row *s, int32_t n, struct mb_view *rows,
+                                      struct mb_view *adj)
 {
     const struct mb_ops *ops = p->c->o.ops;
-    const struct mb_sample_row *s = p->batch->sample + pc->first;
-    int32_t a = s[0].adj_begin, n = s[pc->n - 1].adj_end - a;
+    int32_t a = s[0].adj_begin, changes = s[n - 1].adj_end - a;
     struct mb_sample_row *h = p->work->h_srows;
 
-    *rows = mb_rows_of(p->work->srows, pc->n, sizeof *s, MB_U8);
-    *adj = mb_rows_of(p->work->sadj, n, sizeof(struct mb_sample_adjust), MB_U8);
-    memcpy(h, s, sizeof *s * (size_t)pc->n);
-    for (int32_t i = 0; i < pc->n; i++) {
+    *rows = mb_rows(p, MB_SB_SAMPLING, n, sizeof *s, MB_U8);
+    *adj = mb_rows(p, MB_SB_ADJUST, changes, sizeof(struct mb_sample_adjust), MB_U8);
+    memcpy(h, s, sizeof *s * (size_t)n);
+    for (int32_t i = 0; i < n; i++) {
         h[i].adj_begin -= a;
         h[i].adj_end -= a;
     }
     MB_TRY(ops->copy_in(p->c->stream, *rows, h));
-    if (n == 0)
-        return MB_OK;
-    if (n > p->work->adj_cap) {
-        ops->buf_free(p->work->sadj);
-        p->work->sadj = NULL;
-        p->work->adj_cap = 0;
-        MB_TRY(ops->buf_alloc(p->c->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)(2 * (int64_t)n) * sizeof(struct mb_sample_adjust), &p->work->sadj));
-        p->work->adj_cap = 2 * (int64_t)n;
-        adj->buf = p->work->sadj;
+    return changes > 0 ? ops->copy_in(p->c->stream, *adj, p->batch->adj.v + a) : MB_OK;
+}
+
+/* Tokens of all rows of a piece, of as many at a time as there is room for their adjustments. */
+static enum mb_status sample(struct mb_pass *p, const struct piece *pc, struct mb_view drawn)
+{
+    const struct mb_sample_row *s = p->batch->sample + pc->first;
+    int64_t room = p->c->rooms.bytes[MB_SB_ADJUST] / (int64_t)sizeof(struct mb_sample_adjust);
+    struct mb_view rows, adj;
+
+    for (int32_t i = 0, n; i < pc->n; i += n) {
+        n = rows_that_fit(s + i, pc->n - i, room);
+        if (n == 0)
+            return mb_error(MB_BUG, "a row adjusts %d tokens of %lld", s[i].adj_end - s[i].adj_begin, (long long)room);
+        MB_TRY(upload_sampling(p, s + i, n, &rows, &adj));
+        MB_TRY(p->c->o.ops->sample(p->c->stream, mb_view_rows(drawn, i, n), mb_view_rows(pc->z, i, n),
+                                   mb_view_rows(pc->stats, i, n), rows, adj));
     }
-    return ops->copy_in(p->c->stream, *adj, p->batch->adj.v + a);
+    return MB_OK;
 }
 
 static enum mb_status draw(struct mb_pass *p, struct piece *pc)
 {
     const struct mb_ops *ops = p->c->o.ops;
     struct mb_found *f = p->found;
-    struct mb_view best = mb_rows_of(p->work->best, pc->n, 1, MB_I32), bad = mb_rows_of(p->work->lbad, pc->n, 1, MB_I32);
-    struct mb_view drawn = mb_rows_of(p->work->drawn, pc->n, 1, MB_I32), rows, adj;
+    struct mb_view best = mb_rows(p, MB_SB_BEST, pc->n, 1, MB_I32), bad = mb_rows(p, MB_SB_LBAD, pc->n, 1, MB_I32);
+    struct mb_view drawn = mb_rows(p, MB_SB_DRAWN, pc->n, 1, MB_I32);
 
     MB_TRY(ops->logit_stats(p->c->stream, pc->stats, best, bad, pc->z));
-    MB_TRY(upload_sampling(p, pc, &rows, &adj));
-    MB_TRY(ops->sample(p->c->stream, drawn, pc->z, pc->stats, rows, adj));
+    MB_TRY(sample(p, pc, drawn));
     MB_TRY(ops->copy_out(p->c->stream, f->drawn + pc->first, drawn));
     MB_TRY(ops->copy_out(p->c->stream, f->best + pc->first, best));
     return ops->copy_out(p->c->stream, f->bad + pc->first, bad);
@@ -223,7 +240,7 @@ static enum mb_status draw(struct mb_pass *p, struct piece *pc)
 static enum mb_status top(struct mb_pass *p, struct piece *pc)
 {
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view ti = mb_rows_of(p->work->top_ids, pc->n, pc->top_n, MB_I32), tl = mb_rows_of(p->work->top_lp, pc->n, pc->top_n, MB_F32);
+    struct mb_view ti = mb_rows(p, MB_SB_TOP_IDS, pc->n, pc->top_n, MB_I32), tl = mb_rows(p, MB_SB_TOP_LP, pc->n, pc->top_n, MB_F32);
 
     MB_TRY(ops->top(p->c->stream, ti, tl, pc->z, pc->stats));
     MB_TRY(ops->copy_out(p->c->stream, p->work->h_i32, ti));
@@ -239,7 +256,7 @@ static enum mb_status top(struct mb_pass *p, struct piece *pc)
 static enum mb_status score(struct mb_pass *p, struct piece *pc)
 {
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view target = mb_rows_of(p->work->target, pc->n, 1, MB_I32), lp = mb_rows_of(p->work->lp, pc->n, 1, MB_F32);
+    struct mb_view target = mb_rows(p, MB_SB_TARGET, pc->n, 1, MB_I32), lp = mb_rows(p, MB_SB_LP, pc->n, 1, MB_F32);
     int32_t *ids = p->work->h_i32;
 
     pc->top_n = 0;
@@ -277,14 +294,14 @@ static enum mb_status logits(struct mb_pass *p, struct piece *pc)
     int32_t left = p->batch->n_out - pc->first;
 
     pc->n = left < p->work->logit_rows ? left : p->work->logit_rows;
-    pc->z = mb_rows_of(p->work->logits, pc->n, p->c->o.model->vocab, MB_F32);
-    pc->stats = mb_rows_of(p->work->stats, pc->n, 2, MB_F32);
+    pc->z = mb_rows(p, MB_SB_LOGITS, pc->n, p->c->o.model->vocab, MB_F32);
+    pc->stats = mb_rows(p, MB_SB_STATS, pc->n, 2, MB_F32);
     return p->c->t.g.att == NULL ? logits_alone(p, pc) : logits_shared(p, pc);
 }
 
 static enum mb_status head_run(struct mb_pass *p, struct mb_sink *sink)
 {
-    struct piece pc = {.x = mb_rows_of(p->work->x, p->batch->part.n_own, p->c->o.model->hidden, MB_F32),
+    struct piece pc = {.x = mb_rows(p, MB_SB_X, p->batch->part.n_own, p->c->o.model->hidden, MB_F32),
                       .norm = &p->c->w.final_norm, .norm_b = &p->c->w.final_norm_b};
 
     for (; pc.first < p->batch->n_out; pc.first += pc.n) {

@@ -57,15 +57,15 @@ enum mb_status mb_header_post(struct mb_step *s)
 
     if (n == 1)
         return MB_OK;
-    MB_TRY(pack(s, false, &s->pass.transit->msg));
+    MB_TRY(pack(s, false, &s->pass.work->msg));
     for (int32_t r = 1; r < n; r++) {
         if (r != sampler)
-            MB_TRY(mb_comm_post(s->c->t.g.line, r, TAG_HEADER, s->pass.transit->msg.data, s->pass.transit->msg.len));
+            MB_TRY(mb_comm_post(s->c->t.g.line, r, TAG_HEADER, s->pass.work->msg.data, s->pass.work->msg.len));
     }
     if (sampler == 0)
         return MB_OK;
-    MB_TRY(pack(s, true, &s->pass.transit->msg));
-    return mb_comm_post(s->c->t.g.line, sampler, TAG_HEADER, s->pass.transit->msg.data, s->pass.transit->msg.len);
+    MB_TRY(pack(s, true, &s->pass.work->msg));
+    return mb_comm_post(s->c->t.g.line, sampler, TAG_HEADER, s->pass.work->msg.data, s->pass.work->msg.len);
 }
 
 static void get_rows(struct mb_batch *b, struct mb_wire *w)
@@ -108,10 +108,10 @@ enum mb_status mb_header_take(struct mb_step *s)
     struct header h;
 
     enum mb_time before = mb_time_into(s->pass.tally, MB_TIME_WAIT);
-    enum mb_status st = mb_comm_take(s->c->t.g.line, 0, TAG_HEADER, &s->pass.transit->msg, &at);
+    enum mb_status st = mb_comm_take(s->c->t.g.line, 0, TAG_HEADER, &s->pass.work->msg, &at);
     (void)mb_time_into(s->pass.tally, before);
     MB_TRY(st);
-    struct mb_wire w = mb_wire_of(s->pass.transit->msg.data, s->pass.transit->msg.len);
+    struct mb_wire w = mb_wire_of(s->pass.work->msg.data, s->pass.work->msg.len);
     mb_wire_get(&w, &h, sizeof h);
     if (w.bad || h.step != s->number || h.rows < 0 || h.rows > s->c->o.plan->max_batch_rows || h.seqs < 0 ||
         h.seqs > s->c->o.plan->max_num_seqs || h.n_out < 0 || h.n_out > h.rows)

@@ -40,7 +40,7 @@ static enum mb_status attention_block(struct mb_pass *p, int32_t l, struct mb_vi
 static enum mb_status ffn_block(struct mb_step *s, struct mb_pass *p, int32_t l, struct mb_view x, struct mb_view h, struct mb_view t)
 {
     const struct mb_layer *y = &s->c->w.layer[l];
-    struct mb_view raw = mb_rows_of(p->work->raw, x.rows, x.cols, MB_F32);
+    struct mb_view raw = mb_rows(p, MB_SB_RAW, x.rows, x.cols, MB_F32);
 
     if (x.rows > 0 && s->status == MB_OK)
         s->status = norm_into(s->c, h, y->moe ? raw : MB_NO_VIEW, x, &y->ffn_norm, &y->ffn_norm_b);
@@ -60,7 +60,7 @@ static enum mb_status ffn_block(struct mb_step *s, struct mb_pass *p, int32_t l,
  * an MoE layer, never past it. */
 enum mb_status mb_layer_run(struct mb_step *s, struct mb_pass *p, int32_t l, struct mb_view x)
 {
-    struct mb_view t = mb_rows_of(p->work->t, x.rows, x.cols, MB_F32), h = mb_rows_of(p->work->h, x.rows, x.cols, s->c->o.path);
+    struct mb_view t = mb_rows(p, MB_SB_T, x.rows, x.cols, MB_F32), h = mb_rows(p, MB_SB_H, x.rows, x.cols, s->c->o.path);
 
     enum mb_time before = mb_time_into(p->tally, MB_TIME_ATTENTION);
     if (s->status == MB_OK)
@@ -95,14 +95,14 @@ static enum mb_status take_rows(struct mb_pass *p, struct mb_view x)
     if (x.rows == 0)
         return MB_OK;
     enum mb_time before = mb_time_into(p->tally, MB_TIME_WAIT);
-    enum mb_status st = mb_comm_take(t->g.line, in_line(&t->g, t->g.pp_rank - 1), TAG_ROWS, &p->transit->msg, &at);
+    enum mb_status st = mb_comm_take(t->g.line, in_line(&t->g, t->g.pp_rank - 1), TAG_ROWS, &p->work->msg, &at);
     (void)mb_time_into(p->tally, before);
     MB_TRY(st);
     p->tally->counters.seconds_stage_wait += mb_now() - t0;
-    if (p->transit->msg.len != (uint64_t)(x.rows * x.cols * 4))
+    if (p->work->msg.len != (uint64_t)(x.rows * x.cols * 4))
         return mb_error(MB_BUG, "step %lld: %zu bytes came for %lld rows; ranks are out of step", (long long)p->step,
-                        p->transit->msg.len, (long long)x.rows);
-    return p->c->o.ops->copy_in(p->c->stream, x, p->transit->msg.data);
+                        p->work->msg.len, (long long)x.rows);
+    return p->c->o.ops->copy_in(p->c->stream, x, p->work->msg.data);
 }
 
 static enum mb_status pass_rows(struct mb_pass *p, struct mb_view x)
@@ -111,9 +111,9 @@ static enum mb_status pass_rows(struct mb_pass *p, struct mb_view x)
 
     if (x.rows == 0)
         return MB_OK;
-    void *send = mb_transit_host(p, &p->transit->send, (uint64_t)(x.rows * x.cols * 4));
+    void *send = mb_room_host(p, MB_SB_SEND, (int64_t)(x.rows * x.cols * 4));
     if (send == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(p->c->o.ops->copy_out(p->c->stream, send, x));
     return mb_comm_post(g->line, in_line(g, g->pp_rank + 1), TAG_ROWS, send, (uint64_t)(x.rows * x.cols * 4));
 }
@@ -133,7 +133,7 @@ enum mb_status mb_layers_run(struct mb_step *s)
 {
     const struct mb_context *c = s->c;
     struct mb_pass *p = &s->pass;
-    struct mb_view x = mb_rows_of(p->work->x, p->batch->part.n_own, c->o.model->hidden, MB_F32);
+    struct mb_view x = mb_rows(p, MB_SB_X, p->batch->part.n_own, c->o.model->hidden, MB_F32);
 
     if (s->status == MB_OK)
         s->status = begin(p, x);

@@ -8,7 +8,7 @@
 
 struct mb_lora_term *mb_lora_terms(struct mb_pass *p, int64_t n)
 {
-    return mb_transit_host(p, &p->transit->terms, (uint64_t)n * sizeof(struct mb_lora_term));
+    return mb_room_host(p, MB_SB_TERMS, (int64_t)n * sizeof(struct mb_lora_term));
 }
 
 /* ---------------------------------------------------------------- the two factors */
@@ -19,7 +19,7 @@ static enum mb_status as_f32(struct mb_pass *p, struct mb_view x, struct mb_view
     *out = x;
     if (x.dtype == MB_F32)
         return MB_OK;
-    *out = mb_view_of(p->work->lora_x, 0, x.rows, x.cols, MB_F32);
+    *out = mb_view_of(mb_dev(p, MB_SB_LORA_X), 0, x.rows, x.cols, MB_F32);
     return p->c->o.ops->copy(p->c->stream, *out, x);
 }
 
@@ -35,7 +35,7 @@ static enum mb_status low_rank(struct mb_pass *p, const struct mb_lora_pair *pai
 
     for (int32_t i = 0; i < count; i++) {
         int64_t a = leaf[first + i] - k0, n = leaf[first + i + 1] - leaf[first + i];
-        part[i] = mb_view_of(p->work->lora_z, (uint64_t)(i * x.rows * r * 4), x.rows, r, MB_F32);
+        part[i] = mb_view_of(mb_dev(p, MB_SB_LORA_Z), (uint64_t)(i * x.rows * r * 4), x.rows, r, MB_F32);
         MB_TRY(ops->gemm_r32(p->c->stream, part[i], mb_view_cols(x, a, n), mb_view_cols(pair->a.view, a, n),
                              MB_NO_VIEW));
     }
@@ -52,11 +52,11 @@ static enum mb_status high_rank(struct mb_pass *p, const struct mb_lora_pair *pa
                                 struct mb_view out, struct mb_view z)
 {
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view zt = z, y = mb_view_of(p->work->lora_y, 0, z.rows, out.cols, MB_F32);
+    struct mb_view zt = z, y = mb_view_of(mb_dev(p, MB_SB_LORA_Y), 0, z.rows, out.cols, MB_F32);
     struct mb_gemm_group g = {.w = pair->b, .rows = z.rows};
 
     if (p->c->o.path != MB_F32) {
-        zt = mb_view_of(p->work->lora_h, 0, z.rows, z.cols, p->c->o.path);
+        zt = mb_view_of(mb_dev(p, MB_SB_LORA_H), 0, z.rows, z.cols, p->c->o.path);
         MB_TRY(ops->copy(p->c->stream, zt, z));
     }
     MB_TRY(ops->gemm(p->c->stream, y, zt, &g, 1));
@@ -166,10 +166,10 @@ static enum mb_status sum_rank(struct mb_pass *p, const struct mb_split *s, cons
     split_terms(s, t, n, r, at);
     int64_t all = at[s->n], own = at[s->me + 1] - at[s->me],
             nodes = mb_part_nodes(w.leaves, s->me, s->n, first, count);
-    struct mb_buf *parts = mb_transit_dev(p, &p->transit->parts, (uint64_t)(nodes * all * r * 4)),
-                  *sums = mb_transit_dev(p, &p->transit->low, (uint64_t)(own * r * 4));
+    struct mb_buf *parts = mb_room_dev(p, MB_SB_PARTS, (int64_t)(nodes * all * r * 4)),
+                  *sums = mb_room_dev(p, MB_SB_LOW, (int64_t)(own * r * 4));
     if (parts == NULL || sums == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     struct mb_view z = mb_rows_of(sums, own, r, MB_F32);
     MB_TRY(make_nodes(p, s, t, n, r, all, x, parts));
     MB_TRY(mb_reduce_scatter_rows(p, &of, &w, z, parts, layer));
@@ -205,7 +205,7 @@ enum mb_status mb_lora_site(struct mb_pass *p, int32_t l, enum mb_lora_site site
         return MB_OK;
     struct mb_lora_term *t = mb_lora_terms(p, p->batch->part.n_runs);
     if (t == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int32_t i = 0; i < p->batch->part.n_runs; i++) {
         const struct mb_lora_run *run = &p->batch->part.run[i];
         const struct mb_lora_pair *pair = &p->c->lora[run->adapter].layer[l].site[site];

@@ -11,8 +11,8 @@ static enum mb_status gated(struct mb_pass *p, int32_t l, enum mb_lora_site site
 {
     const struct mb_ops *ops = p->c->o.ops;
     const struct mb_model *m = p->c->o.model;
-    struct mb_view gu = mb_rows_of(p->work->gu, x.rows, 2 * f->width, MB_F32);
-    struct mb_view a = mb_rows_of(p->work->act, x.rows, f->width, p->c->o.path);
+    struct mb_view gu = mb_rows(p, MB_SB_GU, x.rows, 2 * f->width, MB_F32);
+    struct mb_view a = mb_rows(p, MB_SB_ACT, x.rows, f->width, p->c->o.path);
     struct mb_gemm_group up = {.w = f->gate_up, .rows = x.rows, .bias = f->gate_up_b.view};
 
     MB_TRY(ops->gemm(p->c->stream, gu, x, &up, 1));
@@ -30,9 +30,9 @@ static enum mb_status route(struct mb_pass *p, int32_t l, struct mb_view raw, in
     const struct mb_router *r = &p->c->o.model->router;
     const struct mb_layer *y = &p->c->w.layer[l];
     int64_t M = raw.rows, at = (int64_t)y->moe_index * p->work->max_rows * r->k;
-    struct mb_view z = mb_rows_of(p->work->z, M, r->experts, MB_F32);
-    struct mb_view ex = mb_rows_of(p->work->experts, M, r->k, MB_I32), w = mb_rows_of(p->work->weights, M, r->k, MB_F32);
-    struct mb_view bad = mb_rows_of(p->work->bad, M, 1, MB_I32);
+    struct mb_view z = mb_rows(p, MB_SB_Z, M, r->experts, MB_F32);
+    struct mb_view ex = mb_rows(p, MB_SB_EXPERTS, M, r->k, MB_I32), w = mb_rows(p, MB_SB_WEIGHTS, M, r->k, MB_F32);
+    struct mb_view bad = mb_rows(p, MB_SB_BAD, M, 1, MB_I32);
 
     *ids = p->work->h_experts + at;
     *weights = p->work->h_weights + at;
@@ -63,7 +63,7 @@ static enum mb_status shared_expert(struct mb_pass *p, int32_t l, struct mb_view
     MB_TRY(gated(p, l, MB_LORA_SH_GATE, &y->shared, t, all));
     if (y->shared_gate.buf == NULL || h.rows == 0)
         return MB_OK;
-    struct mb_view g = mb_rows_of(p->work->sgate, h.rows, 1, MB_F32);
+    struct mb_view g = mb_rows(p, MB_SB_SGATE, h.rows, 1, MB_F32);
     MB_TRY(p->c->o.ops->gemm_r32(p->c->stream, g, raw, y->shared_gate.view, MB_NO_VIEW));
     return p->c->o.ops->gate(p->c->stream, t, g);
 }
@@ -83,15 +83,15 @@ static const int32_t *exchange_ids(struct mb_pass *p, const int32_t *experts, in
 static enum mb_status weigh_inside(struct mb_pass *p, struct mb_view raw, struct mb_view *in, float **weights)
 {
     const struct mb_ops *ops = p->c->o.ops;
-    struct mb_view x = mb_rows_of(p->work->inside, raw.rows, raw.cols, p->c->o.path);
-    struct mb_view each = mb_rows_of(p->work->bad, raw.rows, 1, MB_I32); /* 0, 1, ...; what was in it is on the host */
+    struct mb_view x = mb_rows(p, MB_SB_INSIDE, raw.rows, raw.cols, p->c->o.path);
+    struct mb_view each = mb_rows(p, MB_SB_BAD, raw.rows, 1, MB_I32); /* 0, 1, ...; what was in it is on the host */
 
     if (raw.rows == 0)
         return MB_OK;
     for (int64_t i = 0; i < raw.rows; i++)
         p->work->h_bad[i] = (int32_t)i;
     MB_TRY(ops->copy_in(p->c->stream, each, p->work->h_bad));
-    MB_TRY(ops->scale_rows(p->c->stream, raw, mb_rows_of(p->work->weights, raw.rows, 1, MB_F32), each));
+    MB_TRY(ops->scale_rows(p->c->stream, raw, mb_rows(p, MB_SB_WEIGHTS, raw.rows, 1, MB_F32), each));
     MB_TRY(ops->copy(p->c->stream, x, raw));
     *in = x;
     *weights = p->work->h_ones;
@@ -241,8 +241,8 @@ enum mb_status mb_moe_serve(struct mb_step *s)
 {
     const struct mb_context *c = s->c;
     struct mb_pass *p = &s->pass;
-    struct mb_xchg_rows in = {.x = mb_rows_of(p->work->h, 0, c->o.model->hidden, c->o.path)};
-    struct mb_view out = mb_rows_of(p->work->t, 0, c->o.model->hidden, MB_F32);
+    struct mb_xchg_rows in = {.x = mb_rows(p, MB_SB_H, 0, c->o.model->hidden, c->o.path)};
+    struct mb_view out = mb_rows(p, MB_SB_T, 0, c->o.model->hidden, MB_F32);
     struct meeting m = {.j = s->exchange, .layer = layer_of(c, s->exchange)};
     const struct mb_serve *v;
     bool over;
@@ -271,7 +271,7 @@ enum mb_status mb_ffn_run(struct mb_step *s, struct mb_pass *p, int32_t l, struc
     }
     if (y->shared.gate_up == NULL)
         return routed(s, p, l, h, raw, t);
-    struct mb_view r = mb_rows_of(p->work->routed, h.rows, s->c->o.model->hidden, MB_F32);
+    struct mb_view r = mb_rows(p, MB_SB_ROUTED, h.rows, s->c->o.model->hidden, MB_F32);
     MB_TRY(routed(s, p, l, h, raw, r));
     if (mb_step_over(s))
         return s->status;

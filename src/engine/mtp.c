@@ -20,11 +20,11 @@ static enum mb_status next_ids(struct mb_pass *p, int32_t *ids)
     for (int32_t i = 0; first && i < b->n_out; i++)
         drawn[i] = p->found->bad[i] ? 0 : p->found->drawn[i];
     for (int32_t r = 0; r < ranks; r++) {
-        p->transit->out[r] = (struct mb_piece){drawn, first ? bytes : 0};
-        p->transit->in[r] = (struct mb_piece){drawn, r == 0 ? bytes : 0};
+        p->work->out[r] = (struct mb_piece){drawn, first ? bytes : 0};
+        p->work->in[r] = (struct mb_piece){drawn, r == 0 ? bytes : 0};
     }
     if (p->c->t.g.att != NULL)
-        MB_TRY(mb_comm_swap(p->c->t.g.att, p->transit->out, p->transit->in, &at));
+        MB_TRY(mb_comm_swap(p->c->t.g.att, p->work->out, p->work->in, &at));
     memset(ids, 0, sizeof *ids * (size_t)b->part.n);
     for (int32_t i = 0, r = 0; i < b->n_out; i++) { /* both ascend by row */
         const struct mb_out *o = &b->out[i];
@@ -43,8 +43,8 @@ static enum mb_status combine_inputs(struct mb_pass *p, struct mb_view x)
     const struct mb_ops *ops = p->c->o.ops;
     const struct mb_weights *w = &p->c->w;
     int64_t M = x.rows, H = m->hidden;
-    struct mb_view h = mb_rows_of(p->work->raw, M, H, MB_F32), t = mb_rows_of(p->work->t, M, H, MB_F32);
-    struct mb_view both = mb_rows_of(p->work->mtp_in, M, 2 * H, p->c->o.path);
+    struct mb_view h = mb_rows(p, MB_SB_RAW, M, H, MB_F32), t = mb_rows(p, MB_SB_T, M, H, MB_F32);
+    struct mb_view both = mb_rows(p, MB_SB_MTP_IN, M, 2 * H, p->c->o.path);
     struct mb_view left = mb_view_cols(both, 0, H), right = mb_view_cols(both, H, H);
     struct mb_gemm_group g = {.w = w->mtp_proj, .rows = M};
 
@@ -54,7 +54,7 @@ static enum mb_status combine_inputs(struct mb_pass *p, struct mb_view x)
     MB_TRY(mb_tp_embed(p, t));
     if (M == 0)
         return MB_OK;
-    MB_TRY(ops->norm(p->c->stream, MB_NO_VIEW, h, mb_rows_of(p->work->x, M, H, MB_F32), w->final_norm.view,
+    MB_TRY(ops->norm(p->c->stream, MB_NO_VIEW, h, mb_rows(p, MB_SB_X, M, H, MB_F32), w->final_norm.view,
                      w->final_norm_b.view, m->norm, m->norm_eps, 1, 1));
     MB_TRY(ops->norm(p->c->stream, right, MB_NO_VIEW, h, w->mtp_hnorm.view, MB_NO_VIEW, MB_NORM_RMS, m->norm_eps,
                      1, 1));
@@ -67,7 +67,7 @@ enum mb_status mb_mtp_run(struct mb_step *s, struct mb_sink *sink)
 {
     struct mb_pass p = s->pass;
     struct mb_batch b = *p.batch; /* the same rows with the next ids; adapters leave the module alone: its tags are 0 */
-    struct mb_view x = mb_rows_of(p.work->mtp_x, b.part.n_own, s->c->o.model->hidden, MB_F32);
+    struct mb_view x = mb_rows(&p, MB_SB_MTP_X, b.part.n_own, s->c->o.model->hidden, MB_F32);
 
     b.part.ids = p.work->mtp_ids;
     b.part.own_tag = p.work->mtp_tag;

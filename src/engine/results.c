@@ -8,44 +8,6 @@
 
 #define TAG_RESULT 3
 
-/* ---------------------------------------------------------------- memory */
-
-enum mb_status mb_planes_create(const struct mb_context *c, const struct mb_work *w, struct mb_found *f)
-{
-    const struct mb_model *m = c->o.model;
-    size_t rows = (size_t)w->max_rows, routes = c->o.save_routing ? (size_t)m->moe_layers * rows * (size_t)m->router.k : 0;
-    size_t planes = c->o.save_hidden ? (size_t)(m->layers + 1) * rows * (size_t)m->hidden : 0;
-
-    if (c->t.alone) { /* own rows are all rows */
-        f->experts = w->h_experts;
-        f->served = w->h_served;
-        f->weights = w->h_weights;
-        f->hidden = w->h_hidden;
-        return MB_OK;
-    }
-    if (!c->t.leads)
-        return MB_OK;
-    f->experts = mb_zalloc(c->o.mem, MB_MEM_STAGING, routes + 1, sizeof(int32_t));
-    f->served = mb_zalloc(c->o.mem, MB_MEM_STAGING, routes + 1, sizeof(int32_t));
-    f->weights = mb_zalloc(c->o.mem, MB_MEM_STAGING, routes + 1, sizeof(float));
-    f->hidden = mb_zalloc(c->o.mem, MB_MEM_STAGING, planes + 1, sizeof(float));
-    return f->experts && f->served && f->weights && f->hidden
-               ? MB_OK
-               : mb_error(MB_NO_MEMORY, "no memory for the rows of a step");
-}
-
-void mb_planes_destroy(const struct mb_context *c, struct mb_found *f)
-{
-    if (!c->t.alone) {
-        mb_free(f->experts);
-        mb_free(f->served);
-        mb_free(f->weights);
-        mb_free(f->hidden);
-    }
-    f->experts = f->served = NULL;
-    f->weights = f->hidden = NULL;
-}
-
 /* ---------------------------------------------------------------- on the way */
 
 struct result {
@@ -118,7 +80,7 @@ static enum mb_status pack(struct mb_pass *p, struct mb_bytes *out)
     const struct mb_found *f = p->found;
     const struct mb_batch *b = p->batch;
     struct result r = {
-        p->step, b->part.n_own, samples(p) ? b->n_out : 0, samples(p) ? widest(b) : 0, 0, p->transit->result.len};
+        p->step, b->part.n_own, samples(p) ? b->n_out : 0, samples(p) ? widest(b) : 0, 0, p->work->result.len};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -129,7 +91,7 @@ static enum mb_status pack(struct mb_pass *p, struct mb_bytes *out)
         mb_wire_put_i32(&o, f->bad_layer[mb_own_row(b, i)]);
     pack_draws(f, r.n_draw, r.top_n, &o);
     pack_rows(p, &o);
-    mb_wire_put(&o, p->transit->result.data, p->transit->result.len);
+    mb_wire_put(&o, p->work->result.data, p->work->result.len);
     return o.st;
 }
 
@@ -138,9 +100,9 @@ enum mb_status mb_results_post(struct mb_pass *p)
 {
     if (p->c->t.g.line == NULL)
         return MB_OK;
-    MB_TRY(pack(p, &p->transit->msg));
-    p->transit->result.len = 0;
-    return mb_comm_post(p->c->t.g.line, 0, TAG_RESULT, p->transit->msg.data, p->transit->msg.len);
+    MB_TRY(pack(p, &p->work->msg));
+    p->work->result.len = 0;
+    return mb_comm_post(p->c->t.g.line, 0, TAG_RESULT, p->work->msg.data, p->work->msg.len);
 }
 
 /* ---------------------------------------------------------------- arrived */
@@ -243,7 +205,7 @@ enum mb_status mb_results_logits(struct mb_pass *p, int32_t i, const float *z, s
     if (!p->batch->out[i].keep)
         return MB_OK;
     return p->flight != NULL ? sink_logits(p, p->flight, i, z, sink)
-                             : mb_bytes_put(&p->transit->result, z, sizeof(float) * (size_t)p->c->o.model->vocab);
+                             : mb_bytes_put(&p->work->result, z, sizeof(float) * (size_t)p->c->o.model->vocab);
 }
 
 /* A sequence that is stopped early gets its last row anew when it ends (sched.c: nothing to predict). */
@@ -263,7 +225,7 @@ enum mb_status mb_results_mtp(struct mb_pass *p, int32_t i, const float *z, stru
     if (!p->batch->out[i].next)
         return MB_OK;
     return p->flight != NULL ? sink_mtp(p, p->flight, i, z, sink)
-                             : mb_bytes_put(&p->transit->result, z, sizeof(float) * (size_t)p->c->o.model->vocab);
+                             : mb_bytes_put(&p->work->result, z, sizeof(float) * (size_t)p->c->o.model->vocab);
 }
 
 typedef enum mb_status (*sink_row_fn)(struct mb_pass *p, const struct mb_flight *f, int32_t i,
@@ -309,10 +271,10 @@ enum mb_status mb_results_take(struct mb_pass *p, const struct mb_flight *f, str
     for (int32_t i = 1; i <= n; i++) { /* the rank that samples is the first of the last stage; its logits are used at once */
         int32_t r = i % n;
         enum mb_time before = mb_time_into(p->tally, MB_TIME_WAIT);
-        enum mb_status st = mb_comm_take(g->line, r, TAG_RESULT, &p->transit->msg, &at);
+        enum mb_status st = mb_comm_take(g->line, r, TAG_RESULT, &p->work->msg, &at);
         (void)mb_time_into(p->tally, before);
         MB_TRY(st);
-        struct mb_wire w = mb_wire_of(p->transit->msg.data, p->transit->msg.len);
+        struct mb_wire w = mb_wire_of(p->work->msg.data, p->work->msg.len);
         if (!unpack(p, f, r / per, &w))
             return mb_error(MB_BUG, "rank %d sent results of step %lld that make no sense", mb_comm_world_rank(g->line, r),
                             (long long)f->step);

@@ -16,7 +16,6 @@ libmoebatch_a_SOURCES += \
 	src/engine/batch.c \
 	src/engine/results.c \
 	src/engine/tp.c \
-	src/engine/transit.c \
 	src/engine/segments.c \
 	src/engine/experts.c \
 	src/engine/cache.h \

@@ -66,5 +66,5 @@ enum mb_status mb_keep_hidden(struct mb_pass *p, int32_t index)
 
     if (M == 0)
         return MB_OK;
-    return p->c->o.ops->copy_out(p->c->stream, p->work->h_hidden + index * p->work->max_rows * H, mb_rows_of(p->work->x, M, H, MB_F32));
+    return p->c->o.ops->copy_out(p->c->stream, p->work->h_hidden + index * p->work->max_rows * H, mb_rows(p, MB_SB_X, M, H, MB_F32));
 }

@@ -149,9 +149,9 @@ static enum mb_status make_lists(struct mb_pass *p, int32_t window, int32_t r0, 
     l->r0 = r0;
     l->rows = block_rows(p, window, r0, limit, &cells, &most);
     int64_t n = 2 * (int64_t)(l->rows + 1) + 6 * (cells + 1) + 4 * (most + 1);
-    int32_t *at = mb_transit_host(p, &p->transit->ints, (uint64_t)n * 4);
+    int32_t *at = mb_room_host(p, MB_SB_LISTS, (int64_t)n * 4);
     if (at == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     l->item_off = at;
     l->fin_off = l->item_off + l->rows + 1;
     l->item_seg = l->fin_off + l->rows + 1;
@@ -201,14 +201,14 @@ static enum mb_status states(struct mb_pass *p, int32_t layer, const struct mb_p
     const struct mb_model *m = p->c->o.model;
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
     int64_t width = (int64_t)pool->heads * (dv + 2);
-    struct mb_buf *sb = mb_transit_dev(p, &p->transit->state, (uint64_t)(l->items * width * 4));
-    struct mb_buf *nb = mb_transit_dev(p, &p->transit->nodes, (uint64_t)((l->nodes + l->fin) * width * 4));
+    struct mb_buf *sb = mb_room_dev(p, MB_SB_STATE, (int64_t)(l->items * width * 4));
+    struct mb_buf *nb = mb_room_dev(p, MB_SB_NODES, (int64_t)((l->nodes + l->fin) * width * 4));
     struct mb_attn_args a = mb_attn_args_of(p, layer, pool, q);
     struct mb_view off, seg;
     struct mb_join_args j = {.heads = pool->heads, .dv = dv};
 
     if (sb == NULL || nb == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     *nodes = mb_rows_of(nb, l->nodes, width, MB_F32);
     if (l->items == 0)
         return MB_OK;
@@ -234,23 +234,23 @@ static enum mb_status swap_nodes(struct mb_pass *p, int32_t layer, const struct 
     const struct mb_ops *ops = p->c->o.ops;
     int32_t sp = p->c->t.g.sp_size, me = p->c->t.g.sp_rank;
     int64_t row = nodes.cols * 4;
-    uint8_t *send = mb_transit_host(p, &p->transit->send, (uint64_t)(l->nodes * row)), *recv = NULL;
+    uint8_t *send = mb_room_host(p, MB_SB_SEND, (int64_t)(l->nodes * row)), *recv = NULL;
     struct mb_where where = {"attention states", p->step, layer};
 
-    recv = mb_transit_host(p, &p->transit->recv, (uint64_t)(l->fin * row));
+    recv = mb_room_host(p, MB_SB_RECV, (int64_t)(l->fin * row));
     if (send == NULL || recv == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     if (l->nodes > 0)
         MB_TRY(ops->copy_out(p->c->stream, send, nodes));
     for (int32_t g = 0; g < sp; g++) {
-        p->transit->out[g] = (struct mb_piece){send + l->node_at[g] * row,
+        p->work->out[g] = (struct mb_piece){send + l->node_at[g] * row,
                                               (uint64_t)((l->node_at[g + 1] - l->node_at[g]) * row)};
-        p->transit->in[g] = (struct mb_piece){recv + l->from_at[g] * row,
+        p->work->in[g] = (struct mb_piece){recv + l->from_at[g] * row,
                                              (uint64_t)((l->from_at[g + 1] - l->from_at[g]) * row)};
     }
-    MB_TRY(mb_comm_swap(p->c->t.g.sp, p->transit->out, p->transit->in, &where));
-    if (p->transit->in[me].n > 0)
-        memcpy(p->transit->in[me].p, p->transit->out[me].p, p->transit->in[me].n);
+    MB_TRY(mb_comm_swap(p->c->t.g.sp, p->work->out, p->work->in, &where));
+    if (p->work->in[me].n > 0)
+        memcpy(p->work->in[me].p, p->work->out[me].p, p->work->in[me].n);
     return l->fin > 0 ? ops->copy_in(p->c->stream, got, recv) : MB_OK;
 }
 
@@ -261,12 +261,12 @@ static enum mb_status attend_pool(struct mb_pass *p, int32_t layer, const struct
     int32_t dv = m->mla ? m->kv_lora : m->v_dim;
     int64_t width = (int64_t)pool->heads * (dv + 2), at = 0;
     int64_t ints = 2 * (int64_t)l->rows + 8 + 5 * (l->items + l->nodes + l->fin + 2);
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->idx, (uint64_t)ints * 4);
+    struct mb_buf *d = mb_room_dev(p, MB_SB_IDX, (int64_t)ints * 4);
     struct mb_join_args j = {.heads = pool->heads, .dv = dv, .finish = true};
     struct mb_view nodes;
 
     if (d == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(states(p, layer, pool, l, q, d, &at, &nodes));
     struct mb_view got = mb_view_of(nodes.buf, (uint64_t)(l->nodes * width * 4), l->fin, width, MB_F32);
     MB_TRY(swap_nodes(p, layer, l, nodes, got));
@@ -287,14 +287,14 @@ enum mb_status mb_segments_attend(struct mb_pass *p, int32_t layer, struct mb_vi
     int64_t d = q.cols / p->c->t.h.heads, at[MB_MAX_PARTS + 1];
     struct mb_split s = {p->c->t.g.sp, p->c->t.g.sp_size, p->c->t.g.sp_rank, at};
     struct mb_buf *qb =
-        mb_transit_dev(p, &p->transit->q_all, (uint64_t)(p->batch->rows * q.cols * mb_dtype_size(q.dtype)));
+        mb_room_dev(p, MB_SB_Q_ALL, (int64_t)(p->batch->rows * q.cols * mb_dtype_size(q.dtype)));
     int64_t state =
         (int64_t)p->c->t.h.heads * ((p->c->o.model->mla ? p->c->o.model->kv_lora : p->c->o.model->v_dim) + 2) * 4;
     int64_t limit = mb_state_cells(p->c->o.state_bytes, state); /* the same on all ranks of the group */
     struct lists l;
 
     if (qb == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int32_t g = 0; g <= s.n; g++)
         at[g] = p->batch->order.at[g];
     struct mb_view all = mb_rows_of(qb, p->batch->rows, q.cols, q.dtype);

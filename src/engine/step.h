@@ -12,55 +12,31 @@
 #define MB_FLAG_IDLE 1u /* no rows this step, none under way or waiting, source at its end */
 #define MB_FLAG_STOP 2u /* this group was asked to stop */
 
-/* Device buffers of a step, made once for max_rows. */
+/* The buffers of a step, by plan's table (plan/rooms.h); none grows. */
+#define MB_STEP_ROOMS (MB_ROOM_COUNT - MB_XB_COUNT)
 struct mb_work {
     int64_t max_rows;
     int32_t logit_rows;           /* rows of logits at a time: prompt log-probabilities in bounded memory */
-    struct mb_buf *h_part;        /* rows of the part, where they are more than the own ones */
-    struct mb_buf *x, *h, *raw, *t, *qkv, *q, *attn, *gu, *act, *routed;
-    struct mb_buf *qa, *qa_h, *qlat, *olat, *kva; /* MLA */
-    struct mb_buf *head_f;        /* MLA with adapters: latent queries or head outputs before rounding */
-    struct mb_buf *z, *experts, *weights, *bad, *sgate;
-    struct mb_buf *ints;          /* ids, pos, rope, slot, row_seq */
-    struct mb_buf *page_table;
-    struct mb_buf *mtp_in, *mtp_x;
-    struct mb_buf *inside;        /* inputs of experts times the router's weights, where these go inside */
-    struct mb_buf *lora_x, *lora_y, *lora_z, *lora_h;
-    /* experts: grown when more rows arrive than ever before */
-    struct mb_buf *e_gu, *e_act, *e_y, *e_yf; /* e_yf: before rounding, where adapters add to it */
-    int64_t e_rows;
+    void *host[MB_STEP_ROOMS];
+    struct mb_buf *dev[MB_STEP_ROOMS];
+    /* those on the host, by what they hold */
     struct mb_gemm_group *groups;
-    /* head */
-    struct mb_buf *hn2, *logits_part; /* of a group's share */
-    struct mb_buf *hx, *hn, *logits, *stats, *best, *lbad, *idx, *drawn, *target, *lp, *top_ids, *top_lp, *srows, *sadj;
-    int64_t adj_cap;
-    /* host side, of the own rows */
     int32_t *h_experts;           /* [moe layers][max_rows][k] */
-    float *h_ones;                /* [max_rows] 1, where the router's weights go inside */
-    int32_t *h_ids;               /* [max_rows][k] ids in the exchange, where they are not the experts */
     float *h_weights;
     int32_t *h_served;
+    int32_t *h_ids;               /* [max_rows][k] ids in the exchange, where they are not the experts */
+    float *h_ones;                /* [max_rows] 1, where the router's weights go inside */
     int32_t *h_bad;               /* [max_rows] */
     float *h_hidden;              /* [layers + 1][max_rows][hidden] under --save-hidden */
     float *h_rows;                /* staging for bulk rows */
-    uint16_t *h_u16;
+    uint16_t *h_u16;              /* [2 * moe layers * k] */
     int32_t *h_i32;               /* [logit_rows * MB_MAX_TOP] */
     float *h_f32;
     int32_t *h_where;             /* [3 * logit_rows] */
     struct mb_sample_row *h_srows; /* [logit_rows] */
     int32_t *mtp_ids;             /* [2 * max_rows] next tokens of the part's rows; tokens drawn */
     uint16_t *mtp_tag;            /* [max_rows] zeros */
-};
-
-/* Memory that grows and stays: on the host (pinned) and on the device. */
-struct mb_grown {
-    void *p;
-    struct mb_buf *buf;
-    uint64_t bytes;
-};
-/* What the shares of a group need in transit (tp.c, segments.c, results.c). */
-struct mb_transit {
-    struct mb_grown send, recv, parts, inner, idx, gathered, square, state, nodes, q_all, ints, z, low, terms, tags;
+    /* what travels in a group */
     struct mb_piece *out, *in;    /* [largest group] */
     struct mb_bytes msg, result;
 };
@@ -72,7 +48,6 @@ struct mb_pass {
     int64_t step;                 /* its number, for messages */
     struct mb_batch *batch;
     struct mb_work *work;
-    struct mb_transit *transit;
     struct mb_found *found;
     const struct mb_flight *flight; /* of the rows, where their results are used at once; NULL: results travel to the leader */
 };
@@ -126,9 +101,6 @@ enum mb_status mb_header_take(struct mb_step *s);
 
 /* ---------------------------------------------------------------- results.c: what a step found out, to the leader */
 
-/* What the leader keeps of planes of routing and hidden states: those of work where it is alone. */
-enum mb_status mb_planes_create(const struct mb_context *c, const struct mb_work *w, struct mb_found *f);
-void mb_planes_destroy(const struct mb_context *c, struct mb_found *f);
 /* Sends this rank's results of the step to the leader (nothing to do where it is alone). */
 enum mb_status mb_results_post(struct mb_pass *p);
 /* Takes the results of the flight, waiting for them: into found and the sink. Leader. */
@@ -163,23 +135,26 @@ enum mb_status mb_tp_embed(struct mb_pass *p, struct mb_view x);
 /* Whole-vector norms of q and k over a tensor group (OLMoE). */
 enum mb_status mb_tp_norms(struct mb_pass *p, int32_t l, struct mb_view q, struct mb_view k);
 
-/* ---------------------------------------------------------------- transit.c */
-
-void *mb_transit_host(struct mb_pass *p, struct mb_grown *g, uint64_t bytes);      /* NULL: no memory; logged */
-struct mb_buf *mb_transit_dev(struct mb_pass *p, struct mb_grown *g, uint64_t bytes);
-enum mb_status mb_transit_create(const struct mb_context *c, struct mb_transit *t);
-/* The exchange, and buffers of the sizes that the plan counted, once the weights are there. Collective over world. */
-enum mb_status mb_transit_rooms(struct mb_step *s);
-void mb_transit_destroy(const struct mb_context *c, struct mb_transit *t);
-
 /* ---------------------------------------------------------------- work.c */
 
-enum mb_status mb_work_create(const struct mb_context *c, struct mb_work *w);
-void mb_work_destroy(const struct mb_context *c, struct mb_work *w);
-enum mb_status mb_work_experts(const struct mb_context *c, struct mb_work *w, int64_t rows);
-/* Scratch for the terms of adapters. */
-enum mb_status mb_work_lora(const struct mb_context *c, struct mb_work *w);
+/* What is needed to hold rows, and found over it. */
+enum mb_status mb_work_create(const struct mb_context *c, struct mb_work *w, struct mb_found *f);
+/* What is needed for rows to travel, once the weights are there, whose reading needs memory too. */
+enum mb_status mb_work_travel(const struct mb_context *c, struct mb_work *w);
+void mb_work_destroy(const struct mb_context *c, struct mb_work *w); /* half-made ok */
 enum mb_status mb_work_upload(struct mb_pass *p);
+/* A buffer in which so many bytes are needed. NULL: that is more than was planned, a bug; logged. */
+void *mb_room_host(struct mb_pass *p, enum mb_sbuf id, int64_t bytes);
+struct mb_buf *mb_room_dev(struct mb_pass *p, enum mb_sbuf id, int64_t bytes);
+static inline struct mb_buf *mb_dev(const struct mb_pass *p, enum mb_sbuf id)
+{
+    return p->work->dev[id - MB_XB_COUNT];
+}
+/* Its first rows. */
+static inline struct mb_view mb_rows(const struct mb_pass *p, enum mb_sbuf id, int64_t rows, int64_t cols, enum mb_dtype t)
+{
+    return mb_rows_of(mb_dev(p, id), rows, cols, t);
+}
 
 /* ---------------------------------------------------------------- a pass on its way */
 

@@ -2,6 +2,12 @@
 #include "base/log.h"
 #include "engine/context.h"
 
+static enum mb_status make(const struct mb_context *c, enum mb_sbuf id, struct mb_buf **out)
+{
+    struct mb_room_home h = mb_home(c);
+    return mb_room_alloc(&h, id, c->rooms.bytes[id], NULL, out);
+}
+
 /* cos and sin for every position a sequence can reach; under longrope the long factors' table follows. */
 static enum mb_status rope_tables(struct mb_context *c)
 {
@@ -16,9 +22,9 @@ static enum mb_status rope_tables(struct mb_context *c)
         return mb_error(MB_NO_MEMORY, "no memory for the rotation tables of %lld positions", (long long)c->tables.rows);
     for (int32_t t = 0; t < tables; t++)
         mb_model_rope_table(m, t, c->tables.rows, cs + t * c->tables.rows * half, cs + n + (size_t)(t * c->tables.rows * half));
-    enum mb_status st = c->o.ops->buf_alloc(c->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)n * 4, &c->tables.cos);
+    enum mb_status st = make(c, MB_SB_COS, &c->tables.cos);
     if (st == MB_OK)
-        st = c->o.ops->buf_alloc(c->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)n * 4, &c->tables.sin);
+        st = make(c, MB_SB_SIN, &c->tables.sin);
     struct mb_view v = mb_rows_of(c->tables.cos, c->tables.rows * tables, half, MB_F32);
     if (st == MB_OK)
         st = c->o.ops->copy_in(c->stream, v, cs);
@@ -38,7 +44,7 @@ static enum mb_status query_table(struct mb_context *c)
     if (f == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for the query factors of %lld positions", (long long)c->tables.rows);
     mb_model_query_table(c->o.model, c->tables.rows, f);
-    enum mb_status st = c->o.ops->buf_alloc(c->o.dev, MB_MEM_ACTIVATIONS, (uint64_t)c->tables.rows * 4, &c->tables.query);
+    enum mb_status st = make(c, MB_SB_QUERY, &c->tables.query);
     if (st == MB_OK)
         st = c->o.ops->copy_in(c->stream, mb_rows_of(c->tables.query, c->tables.rows, 1, MB_F32), f);
     mb_free(f);

@@ -21,7 +21,7 @@ struct mb_split mb_tp_split(const struct mb_pass *p, int64_t *at)
 static enum mb_status swap(struct mb_pass *p, const struct mb_split *s, const char *what, int32_t layer)
 {
     struct mb_where at = {what, p->step, layer};
-    return mb_comm_swap(s->c, p->transit->out, p->transit->in, &at);
+    return mb_comm_swap(s->c, p->work->out, p->work->in, &at);
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -32,16 +32,16 @@ enum mb_status mb_allgather_rows(struct mb_pass *p, const struct mb_split *s, st
     const struct mb_ops *ops = p->c->o.ops;
     int64_t row = mine.cols * mb_dtype_size(mine.dtype), a = s->at[s->me], b = s->at[s->me + 1],
             n = s->at[s->n];
-    uint8_t *send = mb_transit_host(p, &p->transit->send, (uint64_t)((b - a) * row));
-    uint8_t *recv = mb_transit_host(p, &p->transit->recv, (uint64_t)(n * row));
+    uint8_t *send = mb_room_host(p, MB_SB_SEND, (int64_t)((b - a) * row));
+    uint8_t *recv = mb_room_host(p, MB_SB_RECV, (int64_t)(n * row));
 
     if (send == NULL || recv == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     if (b > a)
         MB_TRY(ops->copy_out(p->c->stream, send, mine));
     for (int32_t m = 0; m < s->n; m++) {
-        p->transit->out[m] = (struct mb_piece){send, (uint64_t)((b - a) * row)};
-        p->transit->in[m] = (struct mb_piece){recv + s->at[m] * row, (uint64_t)(rows_of(s, m) * row)};
+        p->work->out[m] = (struct mb_piece){send, (uint64_t)((b - a) * row)};
+        p->work->in[m] = (struct mb_piece){recv + s->at[m] * row, (uint64_t)(rows_of(s, m) * row)};
     }
     MB_TRY(swap(p, s, "gathering rows", layer));
     if (a > 0)
@@ -59,7 +59,7 @@ enum mb_status mb_tp_allgather(struct mb_pass *p, int32_t l, struct mb_view own,
     if (p->c->t.g.tp == NULL)
         return MB_OK;
     struct mb_split s = mb_tp_split(p, at);
-    *all = mb_rows_of(p->work->h_part, p->batch->part.n, own.cols, own.dtype);
+    *all = mb_rows(p, MB_SB_H_PART, p->batch->part.n, own.cols, own.dtype);
     return mb_allgather_rows(p, &s, *all, own, l);
 }
 
@@ -96,11 +96,11 @@ static enum mb_status fold_nodes(struct mb_pass *p, const struct nodes *nd, stru
                                  struct mb_buf *inner)
 {
     int64_t rows = out.rows, items = rows * nd->n, total = rows + 1 + 3 * items;
-    int32_t *h = mb_transit_host(p, &p->transit->send, (uint64_t)total * 4);
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->idx, (uint64_t)total * 4);
+    int32_t *h = mb_room_host(p, MB_SB_SEND, (int64_t)total * 4);
+    struct mb_buf *d = mb_room_dev(p, MB_SB_IDX, (int64_t)total * 4);
 
     if (h == NULL || d == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int64_t i = 0; i < rows; i++) {
         h[i] = (int32_t)(i * nd->n);
         for (int32_t j = 0; j < nd->n; j++) {
@@ -129,15 +129,15 @@ static enum mb_status swap_nodes(struct mb_pass *p, const struct mb_split *s, co
     const struct mb_ops *ops = p->c->o.ops;
     int32_t here = nd->first_of[s->me + 1] - nd->first_of[s->me];
     int64_t all = s->at[s->n], own = rows_of(s, s->me), row = cols * 4;
-    uint8_t *send = mb_transit_host(p, &p->transit->send, (uint64_t)(here * all * row));
-    uint8_t *recv = mb_transit_host(p, &p->transit->recv, (uint64_t)(nd->n * own * row)), *at = send;
+    uint8_t *send = mb_room_host(p, MB_SB_SEND, (int64_t)(here * all * row));
+    uint8_t *recv = mb_room_host(p, MB_SB_RECV, (int64_t)(nd->n * own * row)), *at = send;
 
     if (send == NULL || recv == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int32_t m = 0; m < s->n; m++) {
         int64_t rows = rows_of(s, m);
-        p->transit->out[m] = (struct mb_piece){at, m == s->me ? 0 : (uint64_t)(here * rows * row)};
-        p->transit->in[m] = (struct mb_piece){recv + nd->first_of[m] * own * row,
+        p->work->out[m] = (struct mb_piece){at, m == s->me ? 0 : (uint64_t)(here * rows * row)};
+        p->work->in[m] = (struct mb_piece){recv + nd->first_of[m] * own * row,
                                              (uint64_t)((nd->first_of[m + 1] - nd->first_of[m]) * own * row)};
         for (int32_t i = 0; m != s->me && rows > 0 && i < here; i++, at += rows * row)
             MB_TRY(ops->copy_out(p->c->stream, at, node_rows(parts, i, all, s->at[m], rows, cols)));
@@ -158,10 +158,10 @@ enum mb_status mb_reduce_scatter_rows(struct mb_pass *p, const struct mb_split *
                              struct mb_view out, struct mb_buf *parts, int32_t layer)
 {
     struct nodes nd = all_nodes(w->leaves, s->n);
-    struct mb_buf *inner = mb_transit_dev(p, &p->transit->inner, (uint64_t)(nd.n * out.rows * out.cols * 4));
+    struct mb_buf *inner = mb_room_dev(p, MB_SB_INNER, (int64_t)(nd.n * out.rows * out.cols * 4));
 
     if (inner == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(swap_nodes(p, s, &nd, parts, inner, out.cols, layer));
     return out.rows > 0 ? fold_nodes(p, &nd, out, inner) : MB_OK;
 }
@@ -177,9 +177,9 @@ enum mb_status mb_tp_gemm_reduce_scatter(struct mb_pass *p, const struct mb_rowp
         struct mb_gemm_group g = {.w = w->w[0], .rows = x.rows, .bias = bias};
         return ops->gemm(p->c->stream, out, x, &g, 1);
     }
-    struct mb_buf *parts = mb_transit_dev(p, &p->transit->parts, (uint64_t)(w->n * x.rows * out.cols * 4));
+    struct mb_buf *parts = mb_room_dev(p, MB_SB_PARTS, (int64_t)(w->n * x.rows * out.cols * 4));
     if (parts == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     for (int32_t i = 0; i < w->n; i++) {
         struct mb_gemm_group g = {.w = w->w[i], .rows = x.rows, .x_col = w->x_col[i]};
         MB_TRY(ops->gemm(p->c->stream, node_rows(parts, i, x.rows, 0, x.rows, out.cols), x, &g, 1));
@@ -213,11 +213,11 @@ static enum mb_status look_up(struct mb_pass *p, const struct mb_split *s, int32
 {
     const struct mb_ops *ops = p->c->o.ops;
     int64_t H = p->c->o.model->hidden, n = ids_of(p, s->me, 0, s->at[s->n], ids), at = 0;
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->idx, (uint64_t)(n + 1) * 4);
-    struct mb_buf *g = mb_transit_dev(p, &p->transit->gathered, (uint64_t)(n * H * 4));
+    struct mb_buf *d = mb_room_dev(p, MB_SB_IDX, (int64_t)(n + 1) * 4);
+    struct mb_buf *g = mb_room_dev(p, MB_SB_GATHERED, (int64_t)(n * H * 4));
 
     if (d == NULL || g == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     if (n > 0) {
         MB_TRY(ops->copy_in(p->c->stream, mb_rows_of(d, n, 1, MB_I32), ids));
         MB_TRY(ops->embed(p->c->stream, mb_rows_of(g, n, H, MB_F32), p->c->w.embed.view,
@@ -226,7 +226,7 @@ static enum mb_status look_up(struct mb_pass *p, const struct mb_split *s, int32
     }
     for (int32_t m = 0; m < s->n; m++) {
         int64_t rows = ids_of(p, s->me, s->at[m], s->at[m + 1], NULL);
-        p->transit->out[m] = (struct mb_piece){send + at * H * 4, (uint64_t)(rows * H * 4)};
+        p->work->out[m] = (struct mb_piece){send + at * H * 4, (uint64_t)(rows * H * 4)};
         at += rows;
     }
     return MB_OK;
@@ -242,32 +242,32 @@ enum mb_status mb_tp_embed(struct mb_pass *p, struct mb_view x)
                           : MB_OK;
     struct mb_split s = mb_tp_split(p, at);
     int64_t all = at[s.n], a = at[s.me], b = at[s.me + 1];
-    uint8_t *send = mb_transit_host(p, &p->transit->send, (uint64_t)(all * H * 4 + 4));
-    uint8_t *recv = mb_transit_host(p, &p->transit->recv, (uint64_t)((b - a) * H * 4 + 4));
-    int32_t *ids = mb_transit_host(p, &p->transit->ints, (uint64_t)(2 * all + 2) * 4);
+    uint8_t *send = mb_room_host(p, MB_SB_SEND, (int64_t)(all * H * 4 + 4));
+    uint8_t *recv = mb_room_host(p, MB_SB_RECV, (int64_t)((b - a) * H * 4 + 4));
+    int32_t *ids = mb_room_host(p, MB_SB_LISTS, (int64_t)(2 * all + 2) * 4);
     if (send == NULL || recv == NULL || ids == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(look_up(p, &s, ids, send));
     int32_t *row = ids + all + 1;
     for (int32_t m = 0; m < s.n; m++) {
         int64_t v0, v1, got = ids_of(p, m, a, b, NULL), k = 0;
         mb_part_vocab(p->c->o.model->vocab, m, s.n, &v0, &v1);
-        p->transit->in[m] = (struct mb_piece){recv + n * H * 4, (uint64_t)(got * H * 4)};
+        p->work->in[m] = (struct mb_piece){recv + n * H * 4, (uint64_t)(got * H * 4)};
         for (int64_t i = a; i < b; i++) {
             if (p->batch->part.ids[i] >= v0 && p->batch->part.ids[i] < v1)
                 row[i - a] = (int32_t)(n + k++);
         }
         n += got;
     }
-    if (p->transit->in[s.me].n > 0)
-        memcpy(p->transit->in[s.me].p, p->transit->out[s.me].p, p->transit->in[s.me].n);
+    if (p->work->in[s.me].n > 0)
+        memcpy(p->work->in[s.me].p, p->work->out[s.me].p, p->work->in[s.me].n);
     MB_TRY(swap(p, &s, "the embedding", -1));
     if (x.rows == 0)
         return MB_OK;
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->idx, (uint64_t)x.rows * 4);
-    struct mb_buf *in = mb_transit_dev(p, &p->transit->inner, (uint64_t)(x.rows * H * 4));
+    struct mb_buf *d = mb_room_dev(p, MB_SB_IDX, (int64_t)x.rows * 4);
+    struct mb_buf *in = mb_room_dev(p, MB_SB_INNER, (int64_t)(x.rows * H * 4));
     if (d == NULL || in == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(ops->copy_in(p->c->stream, mb_rows_of(d, x.rows, 1, MB_I32), row));
     MB_TRY(ops->copy_in(p->c->stream, mb_rows_of(in, x.rows, H, MB_F32), recv));
     return ops->gather(p->c->stream, x, mb_rows_of(in, x.rows, H, MB_F32), mb_rows_of(d, x.rows, 1, MB_I32));
@@ -293,10 +293,10 @@ static void place_squares(const struct mb_context *c, int32_t m, const float *fr
 static enum mb_status norm_by_sums(struct mb_pass *p, struct mb_view x, const float *sums, int32_t leaves,
                                    int64_t n, const struct mb_vec *w)
 {
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->inner, (uint64_t)(x.rows * leaves * 4));
+    struct mb_buf *d = mb_room_dev(p, MB_SB_INNER, (int64_t)(x.rows * leaves * 4));
 
     if (d == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     struct mb_view v = mb_rows_of(d, x.rows, leaves, MB_F32);
     MB_TRY(p->c->o.ops->copy_in(p->c->stream, v, sums));
     return p->c->o.ops->norm_sums(p->c->stream, x, v, w->view, n, p->c->o.model->norm_eps);
@@ -314,25 +314,25 @@ enum mb_status mb_tp_norms(struct mb_pass *p, int32_t l, struct mb_view q, struc
         struct mb_part_heads o = mb_part_heads(m, t, s.n);
         all += M * (o.heads + o.kv_heads);
     }
-    float *send = mb_transit_host(p, &p->transit->send, (uint64_t)own * 4),
-          *recv = mb_transit_host(p, &p->transit->recv, (uint64_t)all * 4);
-    float *sums = mb_transit_host(p, &p->transit->ints, (uint64_t)(M * (m->heads + m->kv_heads)) * 4),
+    float *send = mb_room_host(p, MB_SB_SEND, (int64_t)own * 4),
+          *recv = mb_room_host(p, MB_SB_RECV, (int64_t)all * 4);
+    float *sums = mb_room_host(p, MB_SB_LISTS, (int64_t)(M * (m->heads + m->kv_heads)) * 4),
           *to = recv;
-    struct mb_buf *d = mb_transit_dev(p, &p->transit->square, (uint64_t)own * 4);
+    struct mb_buf *d = mb_room_dev(p, MB_SB_SQUARE, (int64_t)own * 4);
     if (send == NULL || recv == NULL || sums == NULL || d == NULL)
-        return MB_NO_MEMORY;
+        return MB_BUG;
     MB_TRY(ops->square(p->c->stream, mb_rows_of(d, M, h->heads, MB_F32), q));
     MB_TRY(ops->square(p->c->stream, mb_view_of(d, (uint64_t)(M * h->heads * 4), M, h->kv_heads, MB_F32), k));
     MB_TRY(ops->copy_out(p->c->stream, send, mb_rows_of(d, 1, own, MB_F32)));
     for (int32_t t = 0; t < s.n; t++) {
         struct mb_part_heads o = mb_part_heads(m, t, s.n);
-        p->transit->out[t] = (struct mb_piece){send, (uint64_t)own * 4};
-        p->transit->in[t] = (struct mb_piece){to, (uint64_t)(M * (o.heads + o.kv_heads)) * 4};
+        p->work->out[t] = (struct mb_piece){send, (uint64_t)own * 4};
+        p->work->in[t] = (struct mb_piece){to, (uint64_t)(M * (o.heads + o.kv_heads)) * 4};
         to += M * (o.heads + o.kv_heads);
     }
     MB_TRY(swap(p, &s, "square sums of q and k", l));
     for (int32_t t = 0; t < s.n; t++)
-        place_squares(p->c, t, t == s.me ? send : p->transit->in[t].p, M, sums, sums + M * m->heads);
+        place_squares(p->c, t, t == s.me ? send : p->work->in[t].p, M, sums, sums + M * m->heads);
     MB_TRY(norm_by_sums(p, q, sums, m->heads, (int64_t)m->heads * m->head_dim, &p->c->w.layer[l].q_norm));
     return norm_by_sums(p, k, sums + M * m->heads, m->kv_heads, (int64_t)m->kv_heads * m->head_dim,
                         &p->c->w.layer[l].k_norm);

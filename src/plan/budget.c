@@ -1,6 +1,5 @@
-/* Resident memory of a rank, predicted from shapes: weights, experts, KV pages. What the engine allocates is
- * written down here once more, as formulas; mpi_budget holds the prediction against the account of a real
- * run. */
+/* Resident memory of a rank, predicted from shapes: weights, experts, KV pages, and the sums of its buffers
+ * (rooms.h); mpi_budget holds the prediction against the account of a real run. */
 #include "plan/budget.h"
 
 #define PANEL 16 /* outputs are packed in panels of 16 */
@@ -260,13 +259,24 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
     return s;
 }
 
+static void fill_rooms(const struct mb_budget_view *v, struct mb_rooms *out)
+{
+    struct mb_xchg_room x;
+
+    *out = (struct mb_rooms){.shape = shape_of(v)};
+    mb_xchg_room_of(&out->shape, &x);
+    out->shm = x.shm;
+    for (int i = 0; i < MB_XB_COUNT; i++)
+        out->bytes[i] = x.bytes[i];
+    mb_budget_step_rooms(v, out->bytes);
+}
+
 void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
                      const struct mb_budget_rank *r, struct mb_rooms *out)
 {
     struct mb_budget_view v = view_of(m, p, o, r);
 
-    out->shape = shape_of(&v);
-    mb_budget_transit(&v, &out->transit);
+    fill_rooms(&v, out);
 }
 
 int32_t mb_budget_kept(const struct mb_plan *p, int64_t layers, int64_t experts, int64_t held)
@@ -289,20 +299,19 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
                                 r->at.stage == 0, v.last};
     struct mb_budget b = {0};
     struct mb_rooms rooms;
-    struct mb_xchg_room xchg;
     int64_t biases =
         m->expert_bias ? f32_bytes(2 * mb_part_width(m->expert_ffn, v.slice.r, v.slice.of) + m->hidden) : 0;
 
-    mb_budget_rooms(m, p, o, r, &rooms);
-    mb_xchg_room_of(&rooms.shape, &xchg);
+    fill_rooms(&v, &rooms);
     b.weights = MB_SUM(r->dense, r->adapters, mb_sat_mul(r->experts, biases));
     b.experts = mb_sat_mul(r->experts, mb_budget_expert(m, o->path, v.slice));
-    b.activations = mb_budget_activations(&v, &b.expert_row_bytes, &b.expert_rows);
+    b.activations = MB_SUM(mb_rooms_sum(&rooms, MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS),
+                           mb_rooms_sum(&rooms, MB_ROOM_HOST, MB_MEM_ACTIVATIONS));
     int64_t posts = mb_budget_posts(&v);
     b.late = mb_sat_mul(p->layout.pp - 1, posts);
-    b.exchange = MB_SUM(mb_xchg_room_bytes(&xchg), mb_transit_room_bytes(&rooms.transit), posts, b.late);
-    b.staging =
-        mb_budget_staging(&v, mb_sat_add(mb_xchg_room_pinned(&xchg), mb_transit_room_pinned(&rooms.transit)));
+    b.exchange = MB_SUM(mb_rooms_sum(&rooms, MB_ROOM_DEVICE, MB_MEM_EXCHANGE),
+                        mb_rooms_sum(&rooms, MB_ROOM_HOST, MB_MEM_EXCHANGE), rooms.shm, posts, b.late);
+    b.staging = mb_budget_staging(&v, &rooms);
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

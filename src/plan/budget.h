@@ -84,19 +84,15 @@ struct mb_budget_view {
     int64_t pairs_each; /* that one member may send of them */
     int64_t logit_rows; /* rows whose logits are held at a time */
 };
-/* Room for the terms of max_batch_rows rows; 0 without adapters. budget_adapters.c */
-int64_t mb_budget_adapter_rows(const struct mb_budget_view *v);
+/* The widest input or output here of a weight that an adapter's term can be added to. budget_adapters.c */
+int64_t mb_budget_adapter_width(const struct mb_budget_view *v);
+/* The engine's buffers: bytes [MB_ROOM_COUNT], of which those of the exchange are left alone. rooms_step.c */
+void mb_budget_step_rooms(const struct mb_budget_view *v, int64_t *bytes);
 /* budget_step.c */
-int64_t mb_budget_activations(const struct mb_budget_view *v, int64_t *expert_row_bytes,
-                              int64_t *expert_rows);
 /* What a rank posts on its line in one step: headers, rows between stages, results. */
 int64_t mb_budget_posts(const struct mb_budget_view *v);
-/* kept: pinned memory of the rooms. */
-int64_t mb_budget_staging(const struct mb_budget_view *v, int64_t kept);
-/* budget_transit.c, rooms.c */
-void mb_budget_transit(const struct mb_budget_view *v, struct mb_transit_room *t);
-int64_t mb_transit_room_bytes(const struct mb_transit_room *t);
-int64_t mb_transit_room_pinned(const struct mb_transit_room *t);
+/* Its largest sum while a rank loads and runs. */
+int64_t mb_budget_staging(const struct mb_budget_view *v, const struct mb_rooms *r);
 /* The rooms of a rank. In budget.c. */
 void mb_budget_rooms(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o,
                      const struct mb_budget_rank *r, struct mb_rooms *out);

@@ -97,8 +97,7 @@ int64_t mb_budget_adapter_rank(const struct mb_plan_options *o)
     return r;
 }
 
-/* The widest input or output here of a weight that a term can be added to. */
-static int64_t widest(const struct mb_budget_view *v)
+int64_t mb_budget_adapter_width(const struct mb_budget_view *v)
 {
     const struct mb_model *m = v->m;
     int64_t own = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
@@ -109,14 +108,4 @@ static int64_t widest(const struct mb_budget_view *v)
 
     ffn = mb_most(ffn, mb_part_width(m->expert_ffn, v->slice.r, v->slice.of));
     return mb_most(mb_most(m->hidden, heads), mb_most(ffn, mla));
-}
-
-/* Input and term in f32, A x in f32 for each leaf of K and once in the type of the path. */
-int64_t mb_budget_adapter_rows(const struct mb_budget_view *v)
-{
-    if (v->o->n_adapters == 0)
-        return 0;
-    return mb_sat_mul(mb_sat_add(mb_sat_mul(widest(v), 8),
-                                 mb_sat_mul(mb_budget_adapter_rank(v->o), 4 * (MB_MAX_LEAVES + 1))),
-                      v->p->max_batch_rows);
 }

@@ -73,8 +73,6 @@ struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
     int64_t kv_page_bytes;                 /* one page over all layers of the rank; 0: it does not attend */
     int64_t late; /* in exchange: messages of steps under way beside one (a stage each), which wait only where their
                      receiver is late */
-    int64_t expert_rows, expert_row_bytes; /* in activations: buffers of experts' rows, which grow as rows
-                                              arrive up to this many */
 };
 
 struct mb_plan {

@@ -12,6 +12,7 @@ libmoebatch_a_SOURCES += \
 	src/plan/memory.h \
 	src/plan/rooms.h \
 	src/plan/rooms.c \
+	src/plan/rooms_step.c \
 	src/plan/makers.h \
 	src/plan/makers.c \
 	src/plan/memory.c \
@@ -23,7 +24,6 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget.h \
 	src/plan/budget.c \
 	src/plan/budget_step.c \
-	src/plan/budget_transit.c \
 	src/plan/budget_adapters.c \
 	src/plan/traffic.c \
 	src/plan/cluster.h \

@@ -1,4 +1,4 @@
-/* The table of an exchange's buffers, and how large each is. */
+/* The table of buffers, and how large those of the exchange are. */
 #include "plan/rooms.h"
 
 #include "plan/budget.h"
@@ -9,43 +9,134 @@
 #define PEER_BYTES 400                  /* and for each peer of both directions */
 #define MESSAGE_MOST ((int64_t)1 << 30) /* bytes of a message */
 
-const struct mb_xbuf_row mb_xbufs[MB_XB_COUNT] = {
-    [MB_XB_META] = {"integers of own rows", MB_XB_HOST},
-    [MB_XB_SERVED] = {"who serves what", MB_XB_HOST},
-    [MB_XB_ROUND] = {"rounds", MB_XB_HOST},
-    [MB_XB_SEND] = {"rows for each node", MB_XB_HOST},
-    [MB_XB_OWNER] = {"owners of ids", MB_XB_HOST},
-    [MB_XB_TAKEN] = {"taken rows", MB_XB_HOST},
-    [MB_XB_RUN] = {"runs of taken rows", MB_XB_HOST},
-    [MB_XB_COPIED] = {"integers of taken rows", MB_XB_HOST},
-    [MB_XB_HIT] = {"rows of experts", MB_XB_HOST},
-    [MB_XB_ORDER] = {"orders of rows", MB_XB_HOST},
-    [MB_XB_BY_TAG] = {"orders by tag", MB_XB_HOST},
-    [MB_XB_TAG] = {"tags", MB_XB_HOST},
-    [MB_XB_REF] = {"places of terms", MB_XB_HOST},
-    [MB_XB_LONE] = {"terms that travel", MB_XB_HOST},
-    [MB_XB_OFF] = {"sums", MB_XB_HOST},
-    [MB_XB_SRC] = {"terms of sums", MB_XB_HOST},
-    [MB_XB_POS] = {"positions of terms", MB_XB_HOST},
-    [MB_XB_W] = {"weights of terms", MB_XB_HOST},
-    [MB_XB_UPLOAD] = {"lists for the device", MB_XB_HOST},
-    [MB_XB_TABLES] = {"tables by member and id", MB_XB_HOST},
-    [MB_XB_RECV] = {"rows that arrived", MB_XB_DEVICE},
-    [MB_XB_X] = {"rows of experts", MB_XB_DEVICE},
-    [MB_XB_IDX] = {"lists", MB_XB_DEVICE},
-    [MB_XB_Y] = {"outputs", MB_XB_DEVICE},
-    [MB_XB_INNER] = {"inner nodes that arrived", MB_XB_DEVICE},
-    [MB_XB_OUT] = {"terms for others", MB_XB_DEVICE},
-    [MB_XB_SUMS] = {"sums for others", MB_XB_DEVICE},
-    [MB_XB_GATHERED] = {"rows for others", MB_XB_DEVICE},
-    [MB_XB_OWN_ROWS] = {"rows for the node", MB_XB_PINNED},
-    [MB_XB_OUT_HOST] = {"values for the node", MB_XB_PINNED},
-    [MB_XB_STAGE] = {"messages out", MB_XB_PINNED},
-    [MB_XB_BACK_STAGE] = {"replies out", MB_XB_PINNED},
-    [MB_XB_BODY] = {"messages in", MB_XB_PINNED},
-    [MB_XB_BACK_BODY] = {"replies in", MB_XB_PINNED},
-    [MB_XB_FIRST] = {"headers in", MB_XB_PINNED},
-    [MB_XB_BACK_FIRST] = {"headers of replies in", MB_XB_PINNED},
+const struct mb_room_row mb_room_rows[MB_ROOM_COUNT] = {
+    [MB_XB_META] = {"integers of own rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_SERVED] = {"who serves what", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_ROUND] = {"rounds", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_SEND] = {"rows for each node", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_OWNER] = {"owners of ids", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_TAKEN] = {"taken rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_RUN] = {"runs of taken rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_COPIED] = {"integers of taken rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_HIT] = {"rows of experts", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_ORDER] = {"orders of rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_BY_TAG] = {"orders by tag", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_TAG] = {"tags", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_REF] = {"places of terms", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_LONE] = {"terms that travel", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_OFF] = {"sums", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_SRC] = {"terms of sums", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_POS] = {"positions of terms", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_W] = {"weights of terms", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_UPLOAD] = {"lists for the device", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_TABLES] = {"tables by member and id", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_RECV] = {"rows that arrived", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_X] = {"rows of experts", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_IDX] = {"lists", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_Y] = {"outputs", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_INNER] = {"inner nodes that arrived", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_OUT] = {"terms for others", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_SUMS] = {"sums for others", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_GATHERED] = {"rows for others", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_XB_OWN_ROWS] = {"rows for the node", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_OUT_HOST] = {"values for the node", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_STAGE] = {"messages out", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_BACK_STAGE] = {"replies out", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_BODY] = {"messages in", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_BACK_BODY] = {"replies in", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_FIRST] = {"headers in", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_XB_BACK_FIRST] = {"headers of replies in", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_X] = {"residual stream", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_H] = {"rounded norm outputs", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_RAW] = {"norm outputs", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_T] = {"outputs of a block", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_ROUTED] = {"outputs of routed experts", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_PART] = {"norm outputs of a tensor group", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_QKV] = {"queries, keys and values", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_Q] = {"queries", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_ATTN] = {"outputs of attention", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_GU] = {"gate and up", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_ACT] = {"activations", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_QA] = {"latent queries", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_QA_H] = {"latent queries, rounded", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_QLAT] = {"queries in the latent space", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_OLAT] = {"attention in the latent space", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_KVA] = {"latent keys", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_HEAD_F] = {"heads before rounding", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_Z] = {"router logits", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_EXPERTS] = {"chosen experts", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_WEIGHTS] = {"their weights", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_BAD] = {"rows that are not finite", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_SGATE] = {"gates of the shared expert", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_INSIDE] = {"weighted inputs of experts", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_INTS] = {"integers of rows", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_PAGE_TABLE] = {"page table", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_MTP_IN] = {"inputs of the MTP module", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_MTP_X] = {"its residual stream", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LORA_X] = {"adapters: inputs", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LORA_Y] = {"adapters: terms", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LORA_Z] = {"adapters: low ranks by leaf", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LORA_H] = {"adapters: low ranks, rounded", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_E_GU] = {"experts: gate and up", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_E_ACT] = {"experts: activations", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_E_Y] = {"experts: outputs", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_E_YF] = {"experts: outputs before rounding", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_HX] = {"rows with logits", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_HN] = {"their norms", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_HN2] = {"their norms, own ones", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_ROW_AT] = {"their places", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LOGITS_PART] = {"logits of own columns", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LOGITS] = {"logits", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_STATS] = {"statistics of logits", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_BEST] = {"best tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LBAD] = {"logits that are not finite", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_DRAWN] = {"drawn tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_TARGET] = {"scored tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_LP] = {"log-probabilities", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_TOP_IDS] = {"top tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_TOP_LP] = {"their log-probabilities", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_SAMPLING] = {"sampling parameters", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_ADJUST] = {"adjusted tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_COS] = {"rotation: cosines", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_SIN] = {"rotation: sines", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_QUERY] = {"factors of queries", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_EXPERTS] = {"chosen experts of a step", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_WEIGHTS] = {"their weights", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_SERVED] = {"who served them", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_IDS] = {"ids of an exchange", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_ONES] = {"ones", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_BAD] = {"rows that are not finite", MB_ROOM_HOST, MB_MEM_ACTIVATIONS},
+    [MB_SB_H_HIDDEN] = {"residual streams of a step", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_ALL_EXPERTS] = {"chosen experts of all rows", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_ALL_WEIGHTS] = {"their weights", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_ALL_SERVED] = {"who served them", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_ALL_HIDDEN] = {"residual streams of all rows", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_FOUND_IDS] = {"tokens found", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_FOUND_LP] = {"log-probabilities found", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_ROWS] = {"rows for the results", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_SMALL] = {"routing of a row", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_INTS] = {"small integers of logits", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_FLOATS] = {"small floats of logits", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_WHERE] = {"places of logits", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_H_SAMPLING] = {"sampling parameters", MB_ROOM_HOST, MB_MEM_STAGING},
+    [MB_SB_GROUPS] = {"groups of matrix products", MB_ROOM_HOST, MB_MEM_OTHER},
+    [MB_SB_MTP_IDS] = {"next tokens", MB_ROOM_HOST, MB_MEM_OTHER},
+    [MB_SB_MTP_TAG] = {"tags of the MTP module", MB_ROOM_HOST, MB_MEM_OTHER},
+    [MB_SB_PARTS] = {"node values here", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_INNER] = {"node values for own rows", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_IDX] = {"lists of places", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_GATHERED] = {"gathered rows", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_SQUARE] = {"squares of q and k", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_Q_ALL] = {"queries of all parts", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_STATE] = {"attention states", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_NODES] = {"joined states", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_LOW] = {"adapters: sums of low ranks", MB_ROOM_DEVICE, MB_MEM_EXCHANGE},
+    [MB_SB_SEND] = {"rows out", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_RECV] = {"rows in", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_LISTS] = {"lists of rows", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_SLICE] = {"logits of own columns", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_TERMS] = {"adapters: list of terms", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_TAGS] = {"adapters: tags of rows", MB_ROOM_PINNED, MB_MEM_STAGING},
 };
 
 static int64_t up64(int64_t n)
@@ -236,21 +327,13 @@ void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *r)
         r->bytes[i] = up64(r->bytes[i]);
 }
 
-static int64_t sum_of(const struct mb_xchg_room *r, bool pinned)
+int64_t mb_rooms_sum(const struct mb_rooms *r, enum mb_room_kind kind, enum mb_mem_cat cat)
 {
     int64_t sum = 0;
 
-    for (int i = 0; i < MB_XB_COUNT; i++)
-        sum = (mb_xbufs[i].kind == MB_XB_PINNED) == pinned ? mb_sat_add(sum, r->bytes[i]) : sum;
+    for (int i = 0; i < MB_ROOM_COUNT; i++) {
+        if (mb_room_rows[i].kind == kind && mb_room_rows[i].cat == cat)
+            sum = mb_sat_add(sum, r->bytes[i]);
+    }
     return sum;
-}
-
-int64_t mb_xchg_room_bytes(const struct mb_xchg_room *r)
-{
-    return mb_sat_add(sum_of(r, false), r->shm);
-}
-
-int64_t mb_xchg_room_pinned(const struct mb_xchg_room *r)
-{
-    return sum_of(r, true);
 }

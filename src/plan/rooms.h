@@ -1,6 +1,6 @@
-/* Buffers that hold what travels between ranks. Each is written down once: its row in the table of rooms.c,
- * and its size as a function of what the plan knows. The budget adds them up, the exchange allocates, uses
- * and frees them by the same table; none grows while a step runs. Bytes. Pure, Local.
+/* Buffers of a step. Each is written down once: its row in the table of rooms.c, and its size as a function of
+ * what the plan knows. The budget adds them up, engine and exchange allocate, use and free them by the same
+ * table; none grows while a step runs. Bytes. Pure, Local.
  *
  * Memory is planned for the rows of a full step and about twice the even share of experts. Hotter routing
  * goes through in rounds: a member sends to one member, and to one node, no more (row, expert) pairs at a
@@ -75,12 +75,110 @@ enum mb_xbuf {
     MB_XB_BACK_FIRST,
     MB_XB_COUNT
 };
-enum mb_xbuf_kind { MB_XB_HOST, MB_XB_DEVICE, MB_XB_PINNED };
-struct mb_xbuf_row {
-    const char *name;
-    enum mb_xbuf_kind kind;
+
+/* Those of the engine go on where the exchange's end. What they hold is their row's name in the table. */
+enum mb_sbuf {
+    MB_SB_X = MB_XB_COUNT,
+    MB_SB_H,
+    MB_SB_RAW,
+    MB_SB_T,
+    MB_SB_ROUTED,
+    MB_SB_H_PART,
+    MB_SB_QKV,
+    MB_SB_Q,
+    MB_SB_ATTN,
+    MB_SB_GU,
+    MB_SB_ACT,
+    MB_SB_QA,
+    MB_SB_QA_H,
+    MB_SB_QLAT,
+    MB_SB_OLAT,
+    MB_SB_KVA,
+    MB_SB_HEAD_F,
+    MB_SB_Z,
+    MB_SB_EXPERTS,
+    MB_SB_WEIGHTS,
+    MB_SB_BAD,
+    MB_SB_SGATE,
+    MB_SB_INSIDE,
+    MB_SB_INTS,
+    MB_SB_PAGE_TABLE,
+    MB_SB_MTP_IN,
+    MB_SB_MTP_X,
+    MB_SB_LORA_X,
+    MB_SB_LORA_Y,
+    MB_SB_LORA_Z,
+    MB_SB_LORA_H,
+    MB_SB_E_GU,
+    MB_SB_E_ACT,
+    MB_SB_E_Y,
+    MB_SB_E_YF,
+    MB_SB_HX,
+    MB_SB_HN,
+    MB_SB_HN2,
+    MB_SB_ROW_AT,
+    MB_SB_LOGITS_PART,
+    MB_SB_LOGITS,
+    MB_SB_STATS,
+    MB_SB_BEST,
+    MB_SB_LBAD,
+    MB_SB_DRAWN,
+    MB_SB_TARGET,
+    MB_SB_LP,
+    MB_SB_TOP_IDS,
+    MB_SB_TOP_LP,
+    MB_SB_SAMPLING,
+    MB_SB_ADJUST,
+    MB_SB_COS,
+    MB_SB_SIN,
+    MB_SB_QUERY,
+    MB_SB_H_EXPERTS,
+    MB_SB_H_WEIGHTS,
+    MB_SB_H_SERVED,
+    MB_SB_H_IDS,
+    MB_SB_H_ONES,
+    MB_SB_H_BAD,
+    MB_SB_H_HIDDEN,
+    MB_SB_ALL_EXPERTS,
+    MB_SB_ALL_WEIGHTS,
+    MB_SB_ALL_SERVED,
+    MB_SB_ALL_HIDDEN,
+    MB_SB_FOUND_IDS,
+    MB_SB_FOUND_LP,
+    MB_SB_H_ROWS,
+    MB_SB_H_SMALL,
+    MB_SB_H_INTS,
+    MB_SB_H_FLOATS,
+    MB_SB_H_WHERE,
+    MB_SB_H_SAMPLING,
+    MB_SB_GROUPS,
+    MB_SB_MTP_IDS,
+    MB_SB_MTP_TAG,
+    MB_SB_PARTS,
+    MB_SB_INNER,
+    MB_SB_IDX,
+    MB_SB_GATHERED,
+    MB_SB_SQUARE,
+    MB_SB_Q_ALL,
+    MB_SB_STATE,
+    MB_SB_NODES,
+    MB_SB_LOW,
+    MB_SB_SEND,
+    MB_SB_RECV,
+    MB_SB_LISTS,
+    MB_SB_SLICE,
+    MB_SB_TERMS,
+    MB_SB_TAGS,
+    MB_ROOM_COUNT
 };
-extern const struct mb_xbuf_row mb_xbufs[MB_XB_COUNT];
+
+enum mb_room_kind { MB_ROOM_HOST, MB_ROOM_DEVICE, MB_ROOM_PINNED };
+struct mb_room_row {
+    const char *name;
+    enum mb_room_kind kind;
+    enum mb_mem_cat cat; /* in which it is accounted */
+};
+extern const struct mb_room_row mb_room_rows[MB_ROOM_COUNT];
 
 struct mb_xchg_room {
     int64_t bytes[MB_XB_COUNT]; /* 0: not needed */
@@ -91,10 +189,6 @@ struct mb_xchg_room {
     struct mb_xchg_quota quota; /* for this member as the receiver */
 };
 void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *out);
-/* The sums: lists, device buffers and the segment; pinned memory. */
-int64_t mb_xchg_room_bytes(const struct mb_xchg_room *r);
-int64_t mb_xchg_room_pinned(const struct mb_xchg_room *r);
-
 /* Memory that the ranks of a machine share where the algorithm takes each of them for a node: a ring for each
  * of the two directions of an exchange and each ordered pair. Bytes of one within a segment of shm bytes for n
  * ranks; 0: that is too little, or there is nobody to share it with. most: bytes of the longest message. */
@@ -124,19 +218,20 @@ struct mb_ref {
     uint16_t region, count; /* count: ids that the value covers; the others' entries mean nothing */
 };
 
-/* Shares of a group (engine/share.c, segments.c, experts.c, head.c, lora.c). */
-struct mb_transit_room {
-    int64_t parts, inner, idx, gathered, square, q_all, state, nodes, low; /* device */
-    int64_t send, recv, ints, z, terms, tags;                              /* pinned */
-};
-
+/* All buffers of a rank. */
 struct mb_rooms {
     struct mb_xchg_shape shape;
-    struct mb_transit_room transit;
+    int64_t shm;                  /* share of the machine's segment */
+    int64_t bytes[MB_ROOM_COUNT]; /* 0: not needed */
 };
 /* Of the rank with this index; o: as for mb_plan_budget. Errors: MB_NO_MEMORY. memory.c */
 enum mb_status mb_plan_rooms(const struct mb_plan *p, const struct mb_model *m, const struct mb_topo *t,
                              const struct mb_plan_options *o, int32_t index, struct mb_rooms *out);
+/* The sum of those of a kind and category. */
+int64_t mb_rooms_sum(const struct mb_rooms *r, enum mb_room_kind kind, enum mb_mem_cat cat);
+
+/* Sizes of structs of other rooms, which these hold to them. */
+#define MB_LORA_TERM_BYTES 32
 
 /* Rows of a sequence group whose attention states are in transit at once: as many as have at most so many
  * (row, segment) cells, but at least one. bytes: of one state; a limit of 0 bytes stands for the usual one.
