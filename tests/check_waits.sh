@@ -176,7 +176,6 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     engine/team.c:mb_team_create \
     engine/team.c:split \
     engine/tp.c:swap \
-    engine/transit.c:mb_transit_rooms \
     engine/weights.c:mb_weights_load \
     engine/zero.c:mb_zero_step \
     engine/zero_create.c:mb_zero_create \

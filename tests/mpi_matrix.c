@@ -207,10 +207,10 @@ static int64_t run(struct mb_comm *c, const struct mb_topo *t, const struct mb_p
     mb_engine_counters(e, &n);
     if (p->cache != NULL)
         CHECK(mb_engine_expert_bytes(e) == p->expert_bytes[at.index]);
-    fetched[0] += n.cache_hits;
-    fetched[1] += n.fetched_peer;
-    fetched[2] += n.fetched_file;
-    fetched[3] += n.rows_kept;
+    fetched[0] += n.fetch.hits;
+    fetched[1] += n.fetch.peer;
+    fetched[2] += n.fetch.file;
+    fetched[3] += n.fetch.rows_kept;
     mb_engine_destroy(e);
     ops->close(dev);
     CHECK(mb_mem_total(&mem) == 0);

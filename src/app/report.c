@@ -438,18 +438,18 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
 /* What ZeRO-inference fetched and kept. */
 static void cache_row(struct mb_report *r, const struct mb_counters *c)
 {
-    int64_t fetched = c->fetched_peer + c->fetched_file, needed = c->cache_hits + fetched;
+    int64_t fetched = c->fetch.peer + c->fetch.file, needed = c->fetch.hits + fetched;
     char b[MB_TEXT_CAP], read[64] = "";
 
     if (needed == 0)
         return;
-    if (c->prefetched > 0)
-        snprintf(read, sizeof read, " (%" PRId64 " announced)", c->prefetched);
+    if (c->fetch.announced > 0)
+        snprintf(read, sizeof read, " (%" PRId64 " announced)", c->fetch.announced);
     row(r, "experts",
         "%.1f %% of %" PRId64 " were there when needed; %" PRId64 " came from other ranks, %" PRId64
         " from files%s, %s; %" PRId64 " rows stayed where a copy came",
-        100.0 * (double)c->cache_hits / (double)needed, needed, c->fetched_peer, c->fetched_file, read,
-        mb_text_bytes(c->fetched_bytes, b), c->rows_kept);
+        100.0 * (double)c->fetch.hits / (double)needed, needed, c->fetch.peer, c->fetch.file, read,
+        mb_text_bytes(c->fetch.bytes, b), c->fetch.rows_kept);
 }
 
 void mb_report_result(struct mb_report *r, double now, const struct mb_report_end *e)

@@ -208,9 +208,9 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
         size_t at;
     } cols[] = {COLUMN("/physical/rows", counters.expert_rows), COLUMN("/physical/expert_bytes", expert_bytes),
                 COLUMN("/physical/group_bytes", counters.group_bytes), COLUMN("/physical/group_messages", counters.group_messages),
-                COLUMN("/physical/cache_hits", counters.cache_hits), COLUMN("/physical/fetched_from_ranks", counters.fetched_peer),
-                COLUMN("/physical/fetched_from_files", counters.fetched_file), COLUMN("/physical/prefetched", counters.prefetched),
-                COLUMN("/physical/fetched_bytes", counters.fetched_bytes), COLUMN("/physical/rows_kept", counters.rows_kept),
+                COLUMN("/physical/cache_hits", counters.fetch.hits), COLUMN("/physical/fetched_from_ranks", counters.fetch.peer),
+                COLUMN("/physical/fetched_from_files", counters.fetch.file), COLUMN("/physical/prefetched", counters.fetch.announced),
+                COLUMN("/physical/fetched_bytes", counters.fetch.bytes), COLUMN("/physical/rows_kept", counters.fetch.rows_kept),
                 COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
                 COLUMN("/metrics/idle_steps", counters.idle_steps),
                 COLUMN("/physical/attention_flops", counters.attention_flops), COLUMN("/physical/kv_bytes", counters.kv_bytes),

@@ -2,7 +2,8 @@
 
 #include "base/log.h"
 
-enum mb_status mb_room_alloc(const struct mb_room_home *h, int id, int64_t bytes, void **host, struct mb_buf **buf)
+enum mb_status mb_room_alloc(const struct mb_room_home *h, int id, int64_t bytes, void **host,
+                             struct mb_buf **buf)
 {
     const struct mb_room_row *r = &mb_room_rows[id];
     enum mb_status st = MB_OK;
@@ -17,7 +18,8 @@ enum mb_status mb_room_alloc(const struct mb_room_home *h, int id, int64_t bytes
         *host = mb_zalloc(h->mem, r->cat, (size_t)bytes, 1);
     if (st == MB_OK && (r->kind == MB_ROOM_DEVICE || *host != NULL))
         return MB_OK;
-    return mb_error(MB_NO_MEMORY, "no memory for %lld bytes (%s); fewer rows a step (--max-batch-rows) need less",
+    return mb_error(MB_NO_MEMORY,
+                    "no memory for %lld bytes (%s); fewer rows a step (--max-batch-rows) need less",
                     (long long)bytes, r->name);
 }
 

@@ -178,13 +178,13 @@ static enum mb_status mla_queries(struct mb_pass *p, int32_t l, struct mb_view h
 
     if (m->q_lora > 0) {
         struct mb_view qa = mb_rows(p, MB_SB_QA, h.rows, m->q_lora, MB_F32);
-        struct mb_gemm_group ga = whole(y->q_a, h.rows, MB_NO_VIEW);
+        struct mb_gemm_group ga = whole(y->mla.q_a, h.rows, MB_NO_VIEW);
         in = mb_rows(p, MB_SB_QA_H, h.rows, m->q_lora, p->c->o.path);
         MB_TRY(ops->gemm(p->c->stream, qa, h, &ga, 1));
         MB_TRY(mb_lora_site(p, l, MB_LORA_Q_A, qa, h));
-        MB_TRY(ops->norm(p->c->stream, in, MB_NO_VIEW, qa, y->q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
+        MB_TRY(ops->norm(p->c->stream, in, MB_NO_VIEW, qa, y->mla.q_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     }
-    struct mb_gemm_group g = whole(y->q, h.rows, MB_NO_VIEW);
+    struct mb_gemm_group g = whole(y->mla.q, h.rows, MB_NO_VIEW);
     MB_TRY(ops->gemm(p->c->stream, q, in, &g, 1));
     MB_TRY(mb_lora_site(p, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in));
     if (grows(m, l))
@@ -200,11 +200,11 @@ static enum mb_status mla_keys(struct mb_pass *p, int32_t l, struct mb_view h)
     const struct mb_layer *y = &p->c->w.layer[l];
     struct mb_view kva = mb_rows(p, MB_SB_KVA, h.rows, m->kv_lora + m->rope_mla, MB_F32);
     struct mb_view latent = mb_view_cols(kva, 0, m->kv_lora);
-    struct mb_gemm_group g = whole(y->kv_a, h.rows, MB_NO_VIEW);
+    struct mb_gemm_group g = whole(y->mla.kv_a, h.rows, MB_NO_VIEW);
 
     MB_TRY(ops->gemm(p->c->stream, kva, h, &g, 1));
     MB_TRY(mb_lora_site(p, l, MB_LORA_KV_A, kva, h));
-    MB_TRY(ops->norm(p->c->stream, MB_NO_VIEW, latent, latent, y->kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
+    MB_TRY(ops->norm(p->c->stream, MB_NO_VIEW, latent, latent, y->mla.kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
     MB_TRY(ops->rope(p->c->stream, kva, kva, cos_view(p->c), sin_view(p->c), p->batch->dev.rope, 1, m->kv_lora, m->rope_mla, m->rope_style));
     mb_count_append(p->tally, p->c->o.kv_dtype, kva, MB_NO_VIEW);
     return ops->kv_append(p->c->stream, p->c->kv[l * p->c->t.n_pools], kva, MB_NO_VIEW, p->batch->dev.slot);
@@ -224,7 +224,7 @@ static enum mb_status heads(struct mb_pass *p, int32_t l, bool up, struct mb_vie
                             int64_t x_step)
 {
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_weight *const *w = up ? y->w_uv : y->w_uk;
+    struct mb_weight *const *w = up ? y->mla.w_uv : y->mla.w_uk;
     int64_t width = up ? p->c->o.model->v_dim : p->c->o.model->kv_lora;
 
     if (!mb_lora_touches_kv_b(p, l))

@@ -1,5 +1,6 @@
-/* The rows of a step as plain data, and what the step found out about them. No communication: whoever schedules makes a batch,
- * every rank of its attention group knows it, and results of its rows come back row by row. */
+/* The rows of a step as plain data, and what the step found out about them. No communication: whoever
+ * schedules makes a batch, every rank of its attention group knows it, and results of its rows come back row
+ * by row. */
 #ifndef MB_ENGINE_BATCH_H
 #define MB_ENGINE_BATCH_H
 #include "device/ops.h"
@@ -20,15 +21,15 @@ struct mb_lora_run {
     int64_t row0, rows;
 };
 
-/* What of a batch is this rank's: the part (sequence parallelism: rows whose segment it keeps) and of it the own rows (tensor
- * parallelism: whose residual stream it keeps), both ascending. */
+/* What of a batch is this rank's: the part (sequence parallelism: rows whose segment it keeps) and of it the
+ * own rows (tensor parallelism: whose residual stream it keeps), both ascending. */
 struct mb_batch_part {
     int32_t n, own0, n_own;
-    int32_t *row;                            /* [max_rows] rows of the batch */
-    int32_t *ids, *pos, *rope, *slot, *seq;  /* [max_rows] */
-    struct mb_lora_run *run;                 /* [<= seqs + 1]: runs of the part's rows with an adapter */
+    int32_t *row;                           /* [max_rows] rows of the batch */
+    int32_t *ids, *pos, *rope, *slot, *seq; /* [max_rows] */
+    struct mb_lora_run *run;                /* [<= seqs + 1]: runs of the part's rows with an adapter */
     int32_t n_runs;
-    uint16_t *own_tag;                       /* [max_rows] */
+    uint16_t *own_tag; /* [max_rows] */
 };
 
 /* All rows in the order of parts (sequence parallelism only): part p has [at[p], at[p + 1]). */
@@ -41,13 +42,13 @@ struct mb_batch_dev {
     struct mb_view ids, pos, rope, slot, seq, page_table, order_pos, order_seq;
 };
 
-/* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step header. Decode rows first,
- * then prefill chunks; a sequence's rows are contiguous, positions ascending. */
+/* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step
+ * header. Decode rows first, then prefill chunks; a sequence's rows are contiguous, positions ascending. */
 struct mb_batch {
     int32_t rows, seqs;
     int32_t *ids, *pos, *rope, *row_seq; /* [max_rows] */
-    uint16_t *tag;                       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
-    int32_t *page_table;                 /* [max_seqs][max_pages]; a page is one of the part that keeps its segment */
+    uint16_t *tag;       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
+    int32_t *page_table; /* [max_seqs][max_pages]; a page is one of the part that keeps its segment */
     int32_t max_pages;
     int32_t n_out;
     struct mb_out *out;           /* [max_rows] */
@@ -86,13 +87,15 @@ struct mb_found {
     float *lp;                   /* [max_rows] */
     int32_t *top_ids;            /* [max_rows][MB_MAX_TOP] */
     float *top_lp;
-    int32_t *bad_layer; /* [max_rows] first layer in which a row of the batch has router logits that are not finite; -1: none */
+    int32_t *bad_layer; /* [max_rows] first layer in which a row of the batch has router logits that are not
+                           finite; -1: none */
     /* under --save-routing: [moe layers][max_rows][k], by rows of the batch */
     int32_t *experts, *served;
     float *weights;
     float *hidden; /* under --save-hidden: [layers + 1][max_rows][hidden], by rows of the batch */
 };
-/* The lists of it over ints [(4 + MB_MAX_TOP) rows] and floats [(1 + MB_MAX_TOP) rows]; the planes are the caller's. */
+/* The lists of it over ints [(4 + MB_MAX_TOP) rows] and floats [(1 + MB_MAX_TOP) rows]; the planes are the
+ * caller's. */
 void mb_found_over(int32_t *ints, float *floats, int64_t rows, struct mb_found *f);
 /* Forgets the rows of the last step. */
 void mb_found_reset(struct mb_found *f, int32_t rows);

@@ -1,5 +1,5 @@
-/* What is constant while the engine runs: options, groups, weights, tables and the pools of pages. Made by engine.c, read by
- * everybody else. */
+/* What is constant while the engine runs: options, groups, weights, tables and the pools of pages. Made by
+ * engine.c, read by everybody else. */
 #ifndef MB_ENGINE_CONTEXT_H
 #define MB_ENGINE_CONTEXT_H
 #include "comm/rooms.h"
@@ -19,9 +19,9 @@ struct mb_served {
 
 /* Factors by position. */
 struct mb_tables {
-    int64_t rows;                 /* positions per table; the long table follows the short one */
-    struct mb_buf *cos, *sin;     /* f32 [rows, rope_dim / 2] */
-    struct mb_buf *query;         /* f32 [rows, 1] factors of the queries, where they grow with the position */
+    int64_t rows;             /* positions per table; the long table follows the short one */
+    struct mb_buf *cos, *sin; /* f32 [rows, rope_dim / 2] */
+    struct mb_buf *query;     /* f32 [rows, 1] factors of the queries, where they grow with the position */
 };
 
 struct mb_context {
@@ -29,14 +29,14 @@ struct mb_context {
     struct mb_stream *stream;
     struct mb_team t;
     struct mb_weights w;
-    struct mb_lora_set *lora;     /* [n_adapters] */
-    struct mb_served *served;     /* [exchanges] */
-    struct mb_kv **kv;            /* [all_layers][pools]; NULL where the layer is another stage's */
+    struct mb_lora_set *lora; /* [n_adapters] */
+    struct mb_served *served; /* [exchanges] */
+    struct mb_kv **kv;        /* [all_layers][pools]; NULL where the layer is another stage's */
     struct mb_tables tables;
-    struct mb_rooms rooms;        /* the planned sizes of buffers */
-    int32_t all_layers;           /* with the MTP module */
-    bool mtp;                     /* the MTP module's logits are saved */
-    bool expert_lora;             /* dispatched rows carry their adapter */
+    struct mb_rooms rooms; /* the planned sizes of buffers */
+    int32_t all_layers;    /* with the MTP module */
+    bool mtp;              /* the MTP module's logits are saved */
+    bool expert_lora;      /* dispatched rows carry their adapter */
 };
 
 static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t cols, enum mb_dtype t)
@@ -49,8 +49,8 @@ static inline bool mb_mtp_here(const struct mb_context *c)
     return c->mtp && c->t.attends && c->t.last_stage;
 }
 
-/* Where other ranks would wait in vain for one that failed (groups, stages, lanes), a failure ends the job with its exit code: then
- * this does not return. */
+/* Where other ranks would wait in vain for one that failed (groups, stages, lanes), a failure ends the job
+ * with its exit code: then this does not return. */
 void mb_engine_must(const struct mb_context *c, enum mb_status st);
 
 /* Where buffers of plan's table are. */

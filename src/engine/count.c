@@ -3,8 +3,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const int32_t *pos, int32_t rows, int64_t d,
-                        int64_t dv)
+void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const int32_t *pos, int32_t rows,
+                        int64_t d, int64_t dv)
 {
     int64_t keys = 0;
 
@@ -37,7 +37,9 @@ enum mb_status mb_tally_create(struct mb_mem *mem, int32_t moe_layers, int32_t e
 
     n->usage = mb_zalloc(mem, MB_MEM_OTHER, layers * (size_t)experts + 1, sizeof(int64_t));
     n->layer_rows = mb_zalloc(mem, MB_MEM_OTHER, layers, sizeof(int64_t));
-    return n->usage != NULL && n->layer_rows != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for counters of experts");
+    return n->usage != NULL && n->layer_rows != NULL
+               ? MB_OK
+               : mb_error(MB_NO_MEMORY, "no memory for counters of experts");
 }
 
 void mb_tally_destroy(struct mb_tally *n)

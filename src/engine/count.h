@@ -7,10 +7,10 @@
 
 struct mb_tally {
     struct mb_counters counters;
-    enum mb_time time_in;      /* what the time since time_since goes into */
+    enum mb_time time_in; /* what the time since time_since goes into */
     double time_since;
-    int64_t *usage;            /* [moe layers + 1][experts] rows sent to each expert so far */
-    int64_t *layer_rows;       /* [moe layers + 1] rows that this rank's experts were sent so far */
+    int64_t *usage;      /* [moe layers + 1][experts] rows sent to each expert so far */
+    int64_t *layer_rows; /* [moe layers + 1] rows that this rank's experts were sent so far */
 };
 
 /* The arrays of it. Errors: MB_NO_MEMORY. */
@@ -26,10 +26,10 @@ static inline int64_t mb_count_keys(int32_t window, bool chunked, int32_t pos, i
     hi = hi < end ? hi : end;
     return hi > lo ? hi - lo : 0;
 }
-/* One call of attention over the whole of every row's visible keys. a: as given to the device; pos [n] of the rows on the
- * host; d, dv: of a head. */
-void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const int32_t *pos, int32_t rows, int64_t d,
-                        int64_t dv);
+/* One call of attention over the whole of every row's visible keys. a: as given to the device; pos [n] of the
+ * rows on the host; d, dv: of a head. */
+void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const int32_t *pos, int32_t rows,
+                        int64_t d, int64_t dv);
 /* Rows of k and v (MB_NO_VIEW: none) of this type go into the pages. */
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v);
 /* From now on the rank's time goes into t; returns what it went into before, to be given back. */

@@ -13,9 +13,13 @@ static enum mb_status kv_create(struct mb_context *c)
     if (c->kv == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %d page pools", c->all_layers);
     for (int32_t l = c->t.first_layer; c->t.attends && l < c->all_layers; l++) {
-        for (int32_t i = 0; (l < c->t.last_layer || (l >= m->layers && c->t.last_stage)) && i < c->t.n_pools; i++) {
-            struct mb_kv_desc d = {.pages = (int32_t)c->o.plan->kv_pages, .heads = c->t.pool[i].kv_heads, .d = m->head_dim,
-                                   .dv = m->v_dim, .dtype = c->o.kv_dtype};
+        for (int32_t i = 0; (l < c->t.last_layer || (l >= m->layers && c->t.last_stage)) && i < c->t.n_pools;
+             i++) {
+            struct mb_kv_desc d = {.pages = (int32_t)c->o.plan->kv_pages,
+                                   .heads = c->t.pool[i].kv_heads,
+                                   .d = m->head_dim,
+                                   .dv = m->v_dim,
+                                   .dtype = c->o.kv_dtype};
             if (m->mla) {
                 d.d = m->kv_lora + m->rope_mla;
                 d.dv = m->kv_lora;
@@ -96,7 +100,8 @@ static enum mb_status local_parts(struct mb_engine *e)
 {
     struct mb_context *c = &e->c;
     const struct mb_plan *p = c->o.plan;
-    const struct mb_batch_limits limits = {c->o.mem, p->max_batch_rows, p->max_num_seqs, p->max_pages_per_seq};
+    const struct mb_batch_limits limits = {c->o.mem, p->max_batch_rows, p->max_num_seqs,
+                                           p->max_pages_per_seq};
 
     MB_TRY(rooms_of(c, &c->rooms));
     MB_TRY(kv_create(c));
@@ -116,9 +121,9 @@ static enum mb_status begin(struct mb_engine *e, const struct mb_engine_options 
     c->expert_lora = mb_lora_on_experts(o);
     c->all_layers = o->model->layers + (c->mtp ? o->model->mtp_layers : 0);
     e->end_step = -1;
-    e->step = (struct mb_step){.c = c,
-                               .pass = {.c = c, .tally = &e->tally, .batch = &e->batch, .work = &e->work,
-                                        .found = &e->found}};
+    e->step = (struct mb_step){
+        .c = c,
+        .pass = {.c = c, .tally = &e->tally, .batch = &e->batch, .work = &e->work, .found = &e->found}};
     return o->ops->stream_create(o->dev, &c->stream);
 }
 
@@ -196,7 +201,8 @@ void mb_engine_counters(const struct mb_engine *e, struct mb_counters *out)
     memcpy(out->dispatch_messages, x.dispatch_messages, sizeof x.dispatch_messages);
     memcpy(out->combine_bytes, x.combine_bytes, sizeof x.combine_bytes);
     memcpy(out->combine_messages, x.combine_messages, sizeof x.combine_messages);
-    double waited = x.seconds_wait < out->seconds[MB_TIME_EXCHANGE] ? x.seconds_wait : out->seconds[MB_TIME_EXCHANGE];
+    double waited =
+        x.seconds_wait < out->seconds[MB_TIME_EXCHANGE] ? x.seconds_wait : out->seconds[MB_TIME_EXCHANGE];
     out->seconds[MB_TIME_EXCHANGE] -= waited;
     out->seconds[MB_TIME_WAIT] += waited;
     const struct mb_comm *group[] = {e->c.t.g.tp, e->c.t.g.sp, e->c.t.g.att, e->c.t.g.line, e->c.t.g.etp};

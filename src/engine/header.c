@@ -13,7 +13,8 @@ struct header {
     int32_t status, rows, seqs, n_out, n_adj; /* n_adj < 0: without sampling parameters */
 };
 
-/* Pages that the rows of the next sequence of this step may look at; *row is its first row, and becomes that behind it. */
+/* Pages that the rows of the next sequence of this step may look at; *row is its first row, and becomes that
+ * behind it. */
 static int32_t pages_of(const struct mb_batch *b, int32_t *row)
 {
     int32_t last = 0, seq = b->row_seq[*row];
@@ -28,7 +29,7 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
     const struct mb_batch *b = s->pass.batch;
     size_t n = (size_t)b->rows;
     struct header h = {s->number, s->flags, (int32_t)s->status,     b->rows,
-                       b->seqs, b->n_out, sampler ? b->adj.n : -1};
+                       b->seqs,   b->n_out, sampler ? b->adj.n : -1};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -60,7 +61,8 @@ enum mb_status mb_header_post(struct mb_step *s)
     MB_TRY(pack(s, false, &s->pass.work->msg));
     for (int32_t r = 1; r < n; r++) {
         if (r != sampler)
-            MB_TRY(mb_comm_post(s->c->t.g.line, r, TAG_HEADER, s->pass.work->msg.data, s->pass.work->msg.len));
+            MB_TRY(
+                mb_comm_post(s->c->t.g.line, r, TAG_HEADER, s->pass.work->msg.data, s->pass.work->msg.len));
     }
     if (sampler == 0)
         return MB_OK;
@@ -127,7 +129,8 @@ enum mb_status mb_header_take(struct mb_step *s)
     if (h.n_adj >= 0)
         MB_TRY(get_sampling(b, h.n_adj, &w));
     if (w.bad || w.n != 0)
-        return mb_error(MB_BUG, "the header of step %lld has not the size that it says", (long long)s->number);
+        return mb_error(MB_BUG, "the header of step %lld has not the size that it says",
+                        (long long)s->number);
     mb_step_divide(s);
     return MB_OK;
 }

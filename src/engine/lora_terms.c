@@ -1,5 +1,5 @@
 /* Adding the terms of adapters: a few GEMMs over views of rows for each. Where a group divides the inputs of
- * a weight, A x is one more sum that the group completes by the tree rule (share.c); B is applied where a row
+ * a weight, A x is one more sum that the group completes by the tree rule (tp.c); B is applied where a row
  * is owned. */
 #include "engine/lora.h"
 

@@ -37,8 +37,8 @@ static enum mb_status step_exchange(struct mb_step *s)
 
 /* ---------------------------------------------------------------- one step */
 
-/* The head and the MTP module: its exchange comes before those in which the stage has no rows. An own failure that the others have
- * not seen goes with it. */
+/* The head and the MTP module: its exchange comes before those in which the stage has no rows. An own failure
+ * that the others have not seen goes with it. */
 static enum mb_status head_and_mtp(struct mb_step *s, struct mb_sink *sink)
 {
     if (s->peers.status != MB_OK || s->empty || s->told)
@@ -103,8 +103,8 @@ static enum mb_status take_results(struct mb_engine *e, struct mb_sink *sink)
     return MB_OK;
 }
 
-/* Requests in, and a batch. Where nothing can run before results are back, those come first; under lane scope the stages behind need
- * this one's exchanges, so it goes on without rows. */
+/* Requests in, and a batch. Where nothing can run before results are back, those come first; under lane scope
+ * the stages behind need this one's exchanges, so it goes on without rows. */
 static enum mb_status next_batch(struct mb_engine *e, struct mb_source *src, struct mb_sink *sink)
 {
     for (;;) {
@@ -132,7 +132,8 @@ static enum mb_status lead(struct mb_engine *e, struct mb_source *src, struct mb
     return e->c.t.g.line != NULL ? mb_header_post(s) : MB_OK;
 }
 
-/* After the layers: results of this rank on their way, those of old steps in. The leader of a group of one uses its own at once. */
+/* After the layers: results of this rank on their way, those of old steps in. The leader of a group of one
+ * uses its own at once. */
 static enum mb_status conclude(struct mb_engine *e, struct mb_sink *sink)
 {
     struct mb_step *s = &e->step;
@@ -155,7 +156,8 @@ static enum mb_status conclude(struct mb_engine *e, struct mb_sink *sink)
     return s->status;
 }
 
-/* active: the step has a header (under lane scope a stage joins the exchanges of ticks that are not its steps). */
+/* active: the step has a header (under lane scope a stage joins the exchanges of ticks that are not its
+ * steps). */
 static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_source *src, struct mb_sink *sink)
 {
     struct mb_step *s = &e->step;
@@ -185,15 +187,15 @@ static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_sourc
 
 /* ---------------------------------------------------------------- the end */
 
-/* All have agreed in this step that it is the last one: nobody enters another exchange, and what fails now is told when all agree
- * how the run ended. */
+/* All have agreed in this step that it is the last one: nobody enters another exchange, and what fails now is
+ * told when all agree how the run ended. */
 static bool last_step(const struct mb_step *s)
 {
     return s->peers.known && (s->peers.idle || s->peers.stop);
 }
 
-/* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows. Whoever learnt of it in
- * the combine of the last exchange of a step meets it there in the same way. */
+/* A failure of this rank has to reach the others: it goes with the next exchange, in a step without rows.
+ * Whoever learnt of it in the combine of the last exchange of a step meets it there in the same way. */
 static enum mb_status tell_peers(struct mb_engine *e)
 {
     struct mb_step *s = &e->step;
@@ -212,8 +214,8 @@ static enum mb_status failed(struct mb_engine *e, enum mb_status st)
     mb_engine_must(&e->c, st);
     s->status = st;
     enum mb_status tell = tell_peers(e); /* st is the cause */
-    e->apart = mb_xchg_size(s->xchg) > 1 && !s->told && s->peers.status == MB_OK && st != MB_PEER && tell != MB_PEER &&
-               !last_step(s);
+    e->apart = mb_xchg_size(s->xchg) > 1 && !s->told && s->peers.status == MB_OK && st != MB_PEER &&
+               tell != MB_PEER && !last_step(s);
     return st;
 }
 

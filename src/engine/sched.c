@@ -18,7 +18,8 @@ static enum mb_status flight_create(const struct mb_sched_options *o, struct mb_
     f->out_seq = mb_zalloc(o->mem, MB_MEM_REQUESTS, rows, sizeof(void *));
     f->out_pos = mb_zalloc(o->mem, MB_MEM_REQUESTS, rows, sizeof *f->out_pos);
     if (!f->seq || !f->seq_pos || !f->seq_row || !f->out_seq || !f->out_pos)
-        return mb_error(MB_NO_MEMORY, "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
+        return mb_error(MB_NO_MEMORY,
+                        "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     f->seq_rows = f->seq_row + seqs;
     return MB_OK;
 }
@@ -63,7 +64,8 @@ static enum mb_status no_logits_create(struct mb_sched *s)
     return s->no_logits != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for %d logits", s->o.vocab);
 }
 
-enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_counters *counters, struct mb_sched *s)
+enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_counters *counters,
+                               struct mb_sched *s)
 {
     size_t seqs = (size_t)o->max_seqs;
 
@@ -118,8 +120,14 @@ enum mb_status mb_sched_copy_id(const struct mb_request *r, struct mb_record *re
 
 static enum mb_status emit_error_row(const struct mb_request *r, int32_t choice, struct mb_sink *sink)
 {
-    struct mb_record rec = {.line = r->line, .choice = choice, .n = r->n, .kind = (uint8_t)r->kind,
-                            .status = MB_ROW_ERROR, .finish = MB_FINISH_ERROR, .openai = r->openai, .chat = r->chat};
+    struct mb_record rec = {.line = r->line,
+                            .choice = choice,
+                            .n = r->n,
+                            .kind = (uint8_t)r->kind,
+                            .status = MB_ROW_ERROR,
+                            .finish = MB_FINISH_ERROR,
+                            .openai = r->openai,
+                            .chat = r->chat};
     enum mb_status st = mb_sched_copy_id(r, &rec);
 
     rec.error.data = strdup(r->error);
@@ -133,7 +141,8 @@ static enum mb_status emit_error_row(const struct mb_request *r, int32_t choice,
     return st;
 }
 
-/* A line that asks for nothing we can run: its error rows, at once (n of them where the line itself was good). */
+/* A line that asks for nothing we can run: its error rows, at once (n of them where the line itself was
+ * good). */
 static enum mb_status emit_error(struct mb_sched *s, struct mb_request *r, struct mb_sink *sink)
 {
     enum mb_status st = MB_OK;
@@ -209,8 +218,8 @@ static enum mb_status refuse(struct mb_sched *s, struct mb_seq *q, int64_t pages
 {
     struct mb_record rec;
 
-    MB_TRY(mb_seq_fail(q, "needs %lld KV pages on a rank for %lld positions, this layout has %lld a rank", (long long)pages,
-                       (long long)mb_seq_positions(q), (long long)s->o.kv_pages));
+    MB_TRY(mb_seq_fail(q, "needs %lld KV pages on a rank for %lld positions, this layout has %lld a rank",
+                       (long long)pages, (long long)mb_seq_positions(q), (long long)s->o.kv_pages));
     enum mb_status st = mb_seq_record(q, &rec);
     if (st == MB_OK)
         st = mb_sched_copy_id(q->job->req, &rec);
@@ -240,7 +249,7 @@ static enum mb_status admit(struct mb_sched *s, struct mb_seq *q, int32_t pages,
         q->page[i] = s->pages.page[p][--s->pages.n[p]];
     }
     q->n_pages = pages;
-    q->t_admit = mb_now();
+    q->got.t_admit = mb_now();
     s->running[s->n_running++] = q;
     return sink->ops->begin(sink, q->job->req, q->choice, q->rows_total, &q->handle);
 }
@@ -282,9 +291,9 @@ enum mb_status mb_sched_fill(struct mb_sched *s, struct mb_source *src, struct m
             return MB_OK;
         }
         q->adapter = adapter_index(s, q->job->req->adapter);
-        q->rope_long = s->o.rope_switch > 0 && (q->window > 0 ? q->window : q->n_prompt + q->max_out) > s->o.rope_switch;
+        q->rope_long =
+            s->o.rope_switch > 0 && (q->window > 0 ? q->window : q->n_prompt + q->max_out) > s->o.rope_switch;
         MB_TRY(admit(s, q, (int32_t)pages, sink));
     }
     return MB_OK;
 }
-

@@ -1,6 +1,6 @@
-/* The scheduler of one attention group: which sequences run, which of their rows make up a step, and what becomes of them when
- * its results are there. Of its leader. Knows no groups, no weights and no device: a batch goes out, what a step found comes in.
- * Its choices never touch a result's bits. Local. */
+/* The scheduler of one attention group: which sequences run, which of their rows make up a step, and what
+ * becomes of them when its results are there. Of its leader. Knows no groups, no weights and no device: a
+ * batch goes out, what a step found comes in. Its choices never touch a result's bits. Local. */
 #ifndef MB_ENGINE_SCHED_H
 #define MB_ENGINE_SCHED_H
 #include "engine/batch.h"
@@ -11,23 +11,23 @@
 struct mb_sched_options {
     struct mb_mem *mem;
     uint64_t seed;
-    int32_t max_seqs, max_rows;           /* sequences that run at once, rows of a step */
-    int32_t max_pages;                    /* KV pages of a sequence at most */
-    int64_t kv_pages;                     /* of each part */
-    int32_t parts, segment;               /* sequence parallelism: parts that keep pages; positions of a segment */
-    int32_t depth;                        /* steps under way at once, one per pipeline stage */
-    const int32_t *eos;                   /* [n_eos] */
+    int32_t max_seqs, max_rows; /* sequences that run at once, rows of a step */
+    int32_t max_pages;          /* KV pages of a sequence at most */
+    int64_t kv_pages;           /* of each part */
+    int32_t parts, segment;     /* sequence parallelism: parts that keep pages; positions of a segment */
+    int32_t depth;              /* steps under way at once, one per pipeline stage */
+    const int32_t *eos;         /* [n_eos] */
     int32_t n_eos, vocab;
-    int64_t rope_switch, rope_rows;       /* longrope: longer sequences take positions behind rope_rows; 0: none */
+    int64_t rope_switch, rope_rows; /* longrope: longer sequences take positions behind rope_rows; 0: none */
     const char *const *adapter_names;
     int32_t n_adapters;
     enum mb_save_logits save_logits;
-    bool mtp;                             /* the MTP module's logits are results, too */
+    bool mtp; /* the MTP module's logits are results, too */
 };
 
 /* What is kept of a step until its results are back. */
 struct mb_flight {
-    int64_t step, tick;          /* tick: when its results are there */
+    int64_t step, tick; /* tick: when its results are there */
     int32_t rows, seqs, n_out;
     struct mb_seq **seq;         /* [max_seqs] */
     int32_t *seq_row, *seq_rows; /* [max_seqs] first row in the batch, rows */
@@ -59,18 +59,22 @@ struct mb_sched {
     float *no_logits;     /* [vocab] NaN, under mtp */
 };
 /* counters: get what is scheduled and done; borrowed, as the options' lists are. Errors: MB_NO_MEMORY. */
-enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_counters *counters, struct mb_sched *s);
+enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_counters *counters,
+                               struct mb_sched *s);
 void mb_sched_destroy(struct mb_sched *s); /* half-made ok */
 
-/* Requests in, and as many sequences admitted as there are pages for; rows that need no computing go to the sink. */
+/* Requests in, and as many sequences admitted as there are pages for; rows that need no computing go to the
+ * sink. */
 enum mb_status mb_sched_fill(struct mb_sched *s, struct mb_source *src, struct mb_sink *sink);
-/* The batch of the next step (what of it is whose is not known here), and its flight, which is not yet under way. */
+/* The batch of the next step (what of it is whose is not known here), and its flight, which is not yet under
+ * way. */
 enum mb_status mb_sched_batch(struct mb_sched *s, struct mb_batch *b);
-/* The flight that the last batch made, and it is under way from now on: step is its number. rows: whether it has any (one
- * without is kept so that steps and results stay in order). */
+/* The flight that the last batch made, and it is under way from now on: step is its number. rows: whether it
+ * has any (one without is kept so that steps and results stay in order). */
 struct mb_flight *mb_sched_launch(struct mb_sched *s, int64_t step, bool rows);
 /* Draws, scores and ends of a flight's rows. */
-enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found, struct mb_sink *sink);
+enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found,
+                            struct mb_sink *sink);
 /* The step's sequences move on; finished ones leave. */
 enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, struct mb_sink *sink);
 /* The oldest flight has landed: its results were used. */

@@ -19,11 +19,14 @@ static void add_repeat(struct mb_sched *s, struct making *k, struct mb_seq *q, i
     k->f->out_seq[i] = q;
     k->f->out_pos[i] = -1;
     b->out[i] = (struct mb_out){row, q->ids[at + 1], 0, false, false};
-    b->sample[i] = (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+    b->sample[i] =
+        (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
 }
 
-/* A row whose logits are needed: what for. A known next token (of the prompt, or forced) is the target; else the drawn one. */
-static enum mb_status add_out(struct mb_sched *s, struct making *k, struct mb_seq *q, int32_t row, int64_t pos)
+/* A row whose logits are needed: what for. A known next token (of the prompt, or forced) is the target; else
+ * the drawn one. */
+static enum mb_status add_out(struct mb_sched *s, struct making *k, struct mb_seq *q, int32_t row,
+                              int64_t pos)
 {
     struct mb_batch *b = k->b;
     bool draws = mb_seq_draws_at(q, pos), all = s->o.save_logits == MB_LOGITS_ALL;
@@ -34,8 +37,10 @@ static enum mb_status add_out(struct mb_sched *s, struct making *k, struct mb_se
     int32_t i = b->n_out++;
     k->f->out_seq[i] = q;
     k->f->out_pos[i] = pos;
-    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last, mb_seq_goes_on_at(q, pos)};
-    b->sample[i] = (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last,
+                                mb_seq_goes_on_at(q, pos)};
+    b->sample[i] =
+        (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
     if (!draws)
         return MB_OK;
     b->out[i].top_n = q->job->req->top_n;
@@ -49,7 +54,8 @@ static enum mb_status add_rows(struct mb_sched *s, struct making *k, struct mb_s
 
     if (rows <= 0)
         return MB_OK;
-    memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page, sizeof(int32_t) * (size_t)q->n_pages);
+    memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page,
+           sizeof(int32_t) * (size_t)q->n_pages);
     f->seq[b->seqs] = q;
     f->seq_row[b->seqs] = b->rows;
     f->seq_rows[b->seqs] = (int32_t)rows;
@@ -75,13 +81,14 @@ static enum mb_status add_rows(struct mb_sched *s, struct making *k, struct mb_s
     return MB_OK;
 }
 
-/* Sequences that wait for nothing but this step. With several steps under way each takes its part of them, or the first would have
- * them all. */
+/* Sequences that wait for nothing but this step. With several steps under way each takes its part of them, or
+ * the first would have them all. */
 static enum mb_status add_decode(struct mb_sched *s, struct making *k, int32_t adapter, int32_t *left)
 {
-    for (int32_t i = 0; i < s->n_running && k->b->rows < s->o.max_rows && *left > 0; i++) {
+    for (int32_t i = 0; i < s->n_running && k->b->rows<s->o.max_rows && * left> 0; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->adapter != adapter || q->done || mb_seq_todo(q) != 1 || q->n_sched < q->n_prompt || q->max_out == 0)
+        if (q->adapter != adapter || q->done || mb_seq_todo(q) != 1 || q->n_sched < q->n_prompt ||
+            q->max_out == 0)
             continue;
         MB_TRY(add_rows(s, k, q, 1));
         (*left)--;
@@ -125,8 +132,9 @@ enum mb_status mb_sched_batch(struct mb_sched *s, struct mb_batch *b)
 
 /* ---------------------------------------------------------------- on its way */
 
-/* Ticks of the pipeline, in which a stage does one step, a step goes from a stage to the next, and what waited for results
- * begins behind them. Returns the tick after which the results of the step that begins now are there. */
+/* Ticks of the pipeline, in which a stage does one step, a step goes from a stage to the next, and what
+ * waited for results begins behind them. Returns the tick after which the results of the step that begins now
+ * are there. */
 static int64_t count_tick(struct mb_sched *s, bool rows)
 {
     int64_t t = s->results_tick;

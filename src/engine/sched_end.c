@@ -19,7 +19,9 @@ static bool ends(const struct mb_sched *s, const struct mb_seq *q, int32_t id)
 static enum mb_status append(struct mb_sched *s, struct mb_seq *q, int64_t index, int32_t id)
 {
     if (!mb_seq_may_draw(q, s->o.eos, s->o.n_eos, index, id))
-        return mb_seq_fail(q, "nothing can be drawn at output token %lld: allowed_token_ids, bad_words and min_tokens leave no token",
+        return mb_seq_fail(q,
+                           "nothing can be drawn at output token %lld: allowed_token_ids, bad_words and "
+                           "min_tokens leave no token",
                            (long long)index);
     return mb_seq_push(q, id);
 }
@@ -28,19 +30,19 @@ static void keep_draw(struct mb_seq *q, int64_t index, const struct mb_found *f,
 {
     int32_t n = q->job->req->top_n;
 
-    q->out_lp[index] = f->lp[i];
+    q->got.out_lp[index] = f->lp[i];
     for (int32_t j = 0; j < n; j++) {
-        q->top_ids[index * n + j] = f->top_ids[i * MB_MAX_TOP + j];
-        q->top_lp[index * n + j] = f->top_lp[i * MB_MAX_TOP + j];
+        q->got.top_ids[index * n + j] = f->top_ids[i * MB_MAX_TOP + j];
+        q->got.top_lp[index * n + j] = f->top_lp[i * MB_MAX_TOP + j];
     }
     q->n_drawn = index + 1;
-    if (q->t_first == 0)
-        q->t_first = mb_now();
+    if (q->got.t_first == 0)
+        q->got.t_first = mb_now();
 }
 
 /* One output token, known from a journal or new: its log-probability, its end conditions. */
-static enum mb_status take_draw(struct mb_sched *s, struct mb_seq *q, int64_t pos, const struct mb_found *f, int32_t i,
-                                struct mb_sink *sink)
+static enum mb_status take_draw(struct mb_sched *s, struct mb_seq *q, int64_t pos, const struct mb_found *f,
+                                int32_t i, struct mb_sink *sink)
 {
     int64_t index = pos - (q->n_prompt - 1);
     bool known = index < q->n_forced, stop = false;
@@ -54,25 +56,25 @@ static enum mb_status take_draw(struct mb_sched *s, struct mb_seq *q, int64_t po
             q->job->req->id.data, q->choice, (long long)index, q->ids[pos + 1], id);
     if (pos + 1 == q->n_ids)
         MB_TRY(append(s, q, index, id));
-    if (q->error != NULL)
+    if (q->got.error != NULL)
         return MB_OK;
     keep_draw(q, index, f, i);
     s->counters->output_tokens += !known;
     MB_TRY(sink->ops->token(sink, q->handle, index, id, !known, &stop));
     if (ends(s, q, id))
-        q->finish = MB_FINISH_EOS;
+        q->got.finish = MB_FINISH_EOS;
     else if (stop)
-        q->finish = MB_FINISH_STOP;
+        q->got.finish = MB_FINISH_STOP;
     else if (index + 1 == q->max_out)
-        q->finish = MB_FINISH_LENGTH;
+        q->got.finish = MB_FINISH_LENGTH;
     else
         return MB_OK;
     q->done = true;
     return MB_OK;
 }
 
-static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, int32_t i, const struct mb_found *found,
-                               struct mb_sink *sink)
+static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, int32_t i,
+                               const struct mb_found *found, struct mb_sink *sink)
 {
     struct mb_seq *q = f->out_seq[i];
     int64_t pos = f->out_pos[i];
@@ -82,8 +84,8 @@ static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, in
     if (found->bad[i])
         return mb_seq_fail(q, "a logit at position %lld is not finite", (long long)pos);
     if (mb_seq_scores_at(q, pos)) {
-        q->prompt_lp[pos + 1] = found->lp[i];
-        q->greedy_so_far &= found->best[i] == q->ids[pos + 1];
+        q->got.prompt_lp[pos + 1] = found->lp[i];
+        q->got.greedy &= found->best[i] == q->ids[pos + 1];
     }
     return mb_seq_draws_at(q, pos) ? take_draw(s, q, pos, found, i, sink) : MB_OK;
 }
@@ -103,7 +105,8 @@ static enum mb_status fail_rows(const struct mb_flight *f, const struct mb_found
     return MB_OK;
 }
 
-enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found, struct mb_sink *sink)
+enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found,
+                            struct mb_sink *sink)
 {
     MB_TRY(fail_rows(f, found));
     for (int32_t i = 0; i < f->n_out; i++)
@@ -118,7 +121,7 @@ static enum mb_status last_mtp_row(struct mb_sched *s, const struct mb_seq *q, s
 {
     int64_t last = q->n_fed + (q->n_drawn > 0 ? q->n_drawn - 1 : 0) - 1;
 
-    if (!s->o.mtp || q->error != NULL || last < 0)
+    if (!s->o.mtp || q->got.error != NULL || last < 0)
         return MB_OK;
     return sink->ops->bulk(sink, q->handle, MB_BULK_MTP, last, 1, s->no_logits);
 }
@@ -126,7 +129,7 @@ static enum mb_status last_mtp_row(struct mb_sched *s, const struct mb_seq *q, s
 static enum mb_status finish(struct mb_sched *s, struct mb_seq *q, struct mb_sink *sink)
 {
     struct mb_record rec = {0};
-    bool failed = q->error != NULL;
+    bool failed = q->got.error != NULL;
 
     for (int32_t i = 0; i < q->n_pages; i++) {
         int32_t p = mb_sched_part_of(s, i);
@@ -160,7 +163,7 @@ enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, st
     for (int32_t i = 0; i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
         if (q->max_out == 0 && q->n_done == q->n_compute && !q->done) {
-            q->finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
+            q->got.finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
             q->done = true;
         }
         if (q->done && q->in_flight == 0 && st == MB_OK)

@@ -27,12 +27,12 @@ void mb_seq_destroy(struct mb_seq *q)
         return;
     mb_free(q->ids);
     mb_free(q->page);
-    mb_free(q->seen);
-    free(q->prompt_lp);
-    free(q->out_lp);
-    free(q->top_ids);
-    free(q->top_lp);
-    free(q->error);
+    mb_free(q->seen.v);
+    free(q->got.prompt_lp);
+    free(q->got.out_lp);
+    free(q->got.top_ids);
+    free(q->got.top_lp);
+    free(q->got.error);
     mb_job_drop(q->job);
     mb_free(q);
 }
@@ -48,19 +48,19 @@ static enum mb_status init_results(struct mb_seq *q)
     bool prompt = r->kind != MB_KIND_GENERATE || r->want_prompt_logprobs;
 
     if (prompt) {
-        q->prompt_lp = malloc(sizeof(float) * (size_t)(q->n_prompt + 1));
-        if (q->prompt_lp == NULL)
+        q->got.prompt_lp = malloc(sizeof(float) * (size_t)(q->n_prompt + 1));
+        if (q->got.prompt_lp == NULL)
             return no_memory();
         for (int64_t i = 0; i < q->n_prompt; i++)
-            q->prompt_lp[i] = NAN;
+            q->got.prompt_lp[i] = NAN;
     }
-    q->out_lp = malloc(sizeof(float) * (size_t)(q->max_out + 1));
-    if (q->out_lp == NULL)
+    q->got.out_lp = malloc(sizeof(float) * (size_t)(q->max_out + 1));
+    if (q->got.out_lp == NULL)
         return no_memory();
     if (r->top_n > 0) {
-        q->top_ids = malloc(sizeof(int32_t) * (size_t)((q->max_out + 1) * r->top_n));
-        q->top_lp = malloc(sizeof(float) * (size_t)((q->max_out + 1) * r->top_n));
-        if (q->top_ids == NULL || q->top_lp == NULL)
+        q->got.top_ids = malloc(sizeof(int32_t) * (size_t)((q->max_out + 1) * r->top_n));
+        q->got.top_lp = malloc(sizeof(float) * (size_t)((q->max_out + 1) * r->top_n));
+        if (q->got.top_ids == NULL || q->got.top_lp == NULL)
             return no_memory();
     }
     return MB_OK;
@@ -103,10 +103,10 @@ enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t jo
     q->choice = job->next++;
     q->handle = -1;
     q->adapter = -1;
-    q->greedy_so_far = true;
+    q->got.greedy = true;
     q->key = mb_request_key(job->req, job_seed, q->choice);
-    q->counting = needs_counts(&job->req->sampling);
-    q->t_admit = mb_now();
+    q->seen.counting = needs_counts(&job->req->sampling);
+    q->got.t_admit = mb_now();
     enum mb_status st = init_ids(mem, q);
     if (st == MB_OK)
         st = init_results(q);
@@ -170,17 +170,17 @@ bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos)
 {
     const struct mb_request *r = q->job->req;
     int64_t from = r->kind == MB_KIND_GENERATE ? 1 : r->score_from;
-    return q->prompt_lp != NULL && pos + 1 < q->n_prompt && pos + 1 >= from;
+    return q->got.prompt_lp != NULL && pos + 1 < q->n_prompt && pos + 1 >= from;
 }
 
 /* ---------------------------------------------------------------- penalties */
 
 static int32_t seen_find(const struct mb_seq *q, int32_t id)
 {
-    int32_t lo = 0, hi = q->n_seen;
+    int32_t lo = 0, hi = q->seen.n;
     while (lo < hi) {
         int32_t mid = (lo + hi) / 2;
-        if (q->seen[mid].id < id)
+        if (q->seen.v[mid].id < id)
             lo = mid + 1;
         else
             hi = mid;
@@ -191,23 +191,23 @@ static int32_t seen_find(const struct mb_seq *q, int32_t id)
 static enum mb_status seen_add(struct mb_seq *q, int32_t id, bool prompt)
 {
     int32_t i = seen_find(q, id);
-    if (i == q->n_seen || q->seen[i].id != id) {
-        if (q->n_seen == q->cap_seen) {
-            int32_t cap = q->cap_seen ? 2 * q->cap_seen : 64;
-            void *p = mb_grow(NULL, MB_MEM_REQUESTS, q->seen, (size_t)cap, sizeof *q->seen);
+    if (i == q->seen.n || q->seen.v[i].id != id) {
+        if (q->seen.n == q->seen.cap) {
+            int32_t cap = q->seen.cap ? 2 * q->seen.cap : 64;
+            void *p = mb_grow(NULL, MB_MEM_REQUESTS, q->seen.v, (size_t)cap, sizeof *q->seen.v);
             if (p == NULL)
                 return no_memory();
-            q->seen = p;
-            q->cap_seen = cap;
+            q->seen.v = p;
+            q->seen.cap = cap;
         }
-        memmove(q->seen + i + 1, q->seen + i, sizeof *q->seen * (size_t)(q->n_seen - i));
-        q->seen[i] = (struct mb_sample_adjust){.id = id};
-        q->n_seen++;
+        memmove(q->seen.v + i + 1, q->seen.v + i, sizeof *q->seen.v * (size_t)(q->seen.n - i));
+        q->seen.v[i] = (struct mb_sample_adjust){.id = id};
+        q->seen.n++;
     }
     if (prompt)
-        q->seen[i].in_prompt = 1;
+        q->seen.v[i].in_prompt = 1;
     else
-        q->seen[i].n_out++;
+        q->seen.v[i].n_out++;
     return MB_OK;
 }
 
@@ -220,7 +220,7 @@ static int by_id(const void *a, const void *b)
 /* The prompt once, sorted first so that insertion is cheap; then outputs up to `index`. */
 static enum mb_status count_up_to(struct mb_seq *q, int64_t index)
 {
-    if (q->seen == NULL) {
+    if (q->seen.v == NULL) {
         int32_t *sorted = malloc(sizeof(int32_t) * (size_t)(q->n_prompt + 1));
         if (sorted == NULL)
             return no_memory();
@@ -232,8 +232,8 @@ static enum mb_status count_up_to(struct mb_seq *q, int64_t index)
         free(sorted);
         MB_TRY(st);
     }
-    while (q->n_counted < index)
-        MB_TRY(seen_add(q, q->ids[q->n_prompt + q->n_counted++], false));
+    while (q->seen.n_counted < index)
+        MB_TRY(seen_add(q, q->ids[q->n_prompt + q->seen.n_counted++], false));
     return MB_OK;
 }
 
@@ -305,11 +305,11 @@ static void take_less(int32_t *id, int32_t candidate)
 static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *ban, int32_t n_ban, struct mb_adjust_list *adj)
 {
     const struct mb_sampling *s = &q->job->req->sampling;
-    int32_t i = 0, j = 0, k = 0, a = 0, n_seen = q->counting ? q->n_seen : 0;
+    int32_t i = 0, j = 0, k = 0, a = 0, n_seen = q->seen.counting ? q->seen.n : 0;
 
     for (;;) {
         int32_t id = INT32_MAX;
-        take_less(&id, i < n_seen ? q->seen[i].id : id);
+        take_less(&id, i < n_seen ? q->seen.v[i].id : id);
         take_less(&id, j < s->n_bias ? s->bias[j].id : id);
         take_less(&id, k < n_ban ? ban[k] : id);
         take_less(&id, a < s->n_allowed ? s->allowed[a] : id);
@@ -317,8 +317,8 @@ static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *ban, int32_t
             return MB_OK;
         struct mb_sample_adjust v = {.id = id};
         bool allowed = s->allowed == NULL || (a < s->n_allowed && s->allowed[a] == id);
-        if (i < n_seen && q->seen[i].id == id)
-            v = q->seen[i++];
+        if (i < n_seen && q->seen.v[i].id == id)
+            v = q->seen.v[i++];
         if (j < s->n_bias && s->bias[j].id == id)
             v.bias = s->bias[j++].bias;
         if (k < n_ban && ban[k] == id)
@@ -337,11 +337,11 @@ enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_e
     const struct mb_sampling *s = &q->job->req->sampling;
     int32_t begin = adj->n, n_ban = 0;
 
-    if (q->counting)
+    if (q->seen.counting)
         MB_TRY(count_up_to(q, index));
     if (index < s->min_tokens || s->bad.n > 0)
         MB_TRY(list_banned(q, eos, n_eos, index, adj, &n_ban));
-    if (q->counting || s->n_bias > 0 || n_ban > 0 || s->allowed != NULL)
+    if (q->seen.counting || s->n_bias > 0 || n_ban > 0 || s->allowed != NULL)
         MB_TRY(merge_adjust(q, adj->banned, n_ban, adj));
     *out = (struct mb_sample_row){.temperature = s->temperature, .top_k = s->top_k, .top_p = s->top_p, .min_p = s->min_p,
                                   .repetition = s->repetition, .frequency = s->frequency, .presence = s->presence,
@@ -377,13 +377,13 @@ enum mb_status mb_seq_push(struct mb_seq *q, int32_t id)
 enum mb_status mb_seq_fail(struct mb_seq *q, const char *fmt, ...)
 {
     va_list ap;
-    if (q->error != NULL)
+    if (q->got.error != NULL)
         return MB_OK;
     va_start(ap, fmt);
-    int n = vasprintf(&q->error, fmt, ap);
+    int n = vasprintf(&q->got.error, fmt, ap);
     va_end(ap);
     if (n < 0) {
-        q->error = NULL;
+        q->got.error = NULL;
         return no_memory();
     }
     q->done = true;
@@ -407,21 +407,21 @@ static void sum_up(const struct mb_seq *q, struct mb_record *rec)
 
     if (r->kind == MB_KIND_GENERATE) {
         for (int64_t i = 0; i < q->n_drawn; i++)
-            sum += (double)q->out_lp[i];
+            sum += (double)q->got.out_lp[i];
     } else {
         for (int64_t i = r->score_from > 1 ? r->score_from : 1; i < q->n_prompt; i++)
-            sum += (double)q->prompt_lp[i];
+            sum += (double)q->got.prompt_lp[i];
     }
     rec->logprob_sum = sum;
-    rec->is_greedy = r->kind == MB_KIND_LOGLIKELIHOOD && q->greedy_so_far;
+    rec->is_greedy = r->kind == MB_KIND_LOGLIKELIHOOD && q->got.greedy;
 }
 
 static void record_timing(const struct mb_seq *q, struct mb_record *rec)
 {
     double now = mb_now(), arrived = q->job->arrived;
-    rec->timing.queue = q->t_admit - arrived;
-    rec->timing.ttft = q->t_first > 0 ? q->t_first - arrived : NAN;
-    rec->timing.tpot = q->n_drawn > 1 && q->t_first > 0 ? (now - q->t_first) / (double)(q->n_drawn - 1) : NAN;
+    rec->timing.queue = q->got.t_admit - arrived;
+    rec->timing.ttft = q->got.t_first > 0 ? q->got.t_first - arrived : NAN;
+    rec->timing.tpot = q->n_drawn > 1 && q->got.t_first > 0 ? (now - q->got.t_first) / (double)(q->n_drawn - 1) : NAN;
     rec->timing.total = now - arrived;
 }
 
@@ -433,11 +433,11 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
                               .openai = r->openai, .chat = r->chat,
                               .want_logprobs = r->want_logprobs, .echo = r->echo};
     record_timing(q, rec);
-    if (q->error != NULL) {
+    if (q->got.error != NULL) {
         rec->status = MB_ROW_ERROR;
         rec->finish = MB_FINISH_ERROR;
-        rec->error = (struct mb_text){q->error, strlen(q->error)};
-        q->error = NULL;
+        rec->error = (struct mb_text){q->got.error, strlen(q->got.error)};
+        q->got.error = NULL;
         return MB_OK;
     }
     if (r->adapter != NULL) {
@@ -447,23 +447,23 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
         rec->adapter.len = strlen(r->adapter);
     }
     rec->status = MB_ROW_OK;
-    rec->finish = (uint8_t)q->finish;
+    rec->finish = (uint8_t)q->got.finish;
     rec->n_prompt = q->n_prompt;
     MB_TRY(copy_ids(q->ids, rec->n_prompt, &rec->prompt_ids));
     rec->n_output = q->n_drawn;
     MB_TRY(copy_ids(q->ids + q->n_prompt, q->n_drawn, &rec->output_ids));
     sum_up(q, rec);
-    if (q->prompt_lp != NULL) {
-        rec->prompt_logprobs = q->prompt_lp;
-        q->prompt_lp = NULL;
+    if (q->got.prompt_lp != NULL) {
+        rec->prompt_logprobs = q->got.prompt_lp;
+        q->got.prompt_lp = NULL;
     }
-    rec->output_logprobs = q->out_lp;
-    q->out_lp = NULL;
+    rec->output_logprobs = q->got.out_lp;
+    q->got.out_lp = NULL;
     rec->top_n = r->top_n;
-    rec->top_ids = q->top_ids;
-    rec->top_logprobs = q->top_lp;
-    q->top_ids = NULL;
-    q->top_lp = NULL;
+    rec->top_ids = q->got.top_ids;
+    rec->top_logprobs = q->got.top_lp;
+    q->got.top_ids = NULL;
+    q->got.top_lp = NULL;
     rec->n_rows = q->n_fed + (q->n_drawn > 0 ? q->n_drawn - 1 : 0);
     return MB_OK;
 }

@@ -15,6 +15,26 @@ struct mb_job {
     double arrived;
 };
 
+/* Penalties: token ids seen, ascending; built when sampling needs it. */
+struct mb_seen {
+    bool counting;
+    struct mb_sample_adjust *v;
+    int32_t n, cap;
+    int64_t n_counted;      /* outputs counted into v */
+};
+
+/* What was found out about a sequence so far. */
+struct mb_seq_got {
+    float *prompt_lp;       /* [n_prompt] or NULL */
+    float *out_lp;          /* [max so far] */
+    int32_t *top_ids;
+    float *top_lp;
+    bool greedy;            /* every scored token was the best */
+    enum mb_finish finish;
+    char *error;            /* the row ends as an error with this reason */
+    double t_first, t_admit;
+};
+
 struct mb_seq {
     struct mb_job *job;
     int32_t choice, handle; /* handle: the sink's */
@@ -37,22 +57,9 @@ struct mb_seq {
     uint64_t key;
     int32_t *page;          /* KV pages, in order of position */
     int32_t n_pages;
-    /* penalties: token ids seen, ascending; built when sampling needs it */
-    bool counting;
-    struct mb_sample_adjust *seen;
-    int32_t n_seen, cap_seen;
-    int64_t n_counted;      /* outputs counted into seen */
-    /* results */
-    float *prompt_lp;       /* [n_prompt] or NULL */
-    float *out_lp;          /* [max so far] */
-    int32_t *top_ids;
-    float *top_lp;
-    bool greedy_so_far;
-    double sum;             /* f64, in order */
-    enum mb_finish finish;
+    struct mb_seen seen;
+    struct mb_seq_got got;
     bool done;
-    char *error;            /* the row ends as an error with this reason */
-    double t_first, t_admit;
     bool picked;            /* has rows in the batch being made */
 };
 

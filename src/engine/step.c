@@ -34,19 +34,23 @@ struct mb_xchg_head mb_step_head(const struct mb_step *s, int32_t layer)
 {
     bool lane = s->c->t.l.lane_scope; /* all stages meet in ticks */
 
-    return (struct mb_xchg_head){.step = lane ? s->number + s->c->t.g.pp_rank : s->number, .layer = lane ? s->exchange : layer,
-                                 .status = s->status, .flags = s->flags, .share = shared_rows(s)};
+    return (struct mb_xchg_head){.step = lane ? s->number + s->c->t.g.pp_rank : s->number,
+                                 .layer = lane ? s->exchange : layer,
+                                 .status = s->status,
+                                 .flags = s->flags,
+                                 .share = shared_rows(s)};
 }
 
-/* Whether a member of the exchange group speaks for an attention group in this step: under lane scope later stages repeat what their
- * leaders said in earlier steps. */
+/* Whether a member of the exchange group speaks for an attention group in this step: under lane scope later
+ * stages repeat what their leaders said in earlier steps. */
 static bool speaks(const struct mb_layout *l, int32_t member)
 {
     int32_t size = mb_layout_stage_size(l);
     return member % size < mb_layout_attn(l) && (!l->lane_scope || member < size);
 }
 
-bool mb_step_heard(struct mb_step *s, const struct mb_xchg_head *mine, const struct mb_xchg_head *heads, int32_t members)
+bool mb_step_heard(struct mb_step *s, const struct mb_xchg_head *mine, const struct mb_xchg_head *heads,
+                   int32_t members)
 {
     bool idle = true, stop = false, empty = true;
 

@@ -19,9 +19,11 @@ static enum mb_status rope_tables(struct mb_context *c)
     size_t n = (size_t)(c->tables.rows * half * tables);
     float *cs = mb_alloc(c->o.mem, MB_MEM_STAGING, 2 * n, sizeof(float));
     if (cs == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for the rotation tables of %lld positions", (long long)c->tables.rows);
+        return mb_error(MB_NO_MEMORY, "no memory for the rotation tables of %lld positions",
+                        (long long)c->tables.rows);
     for (int32_t t = 0; t < tables; t++)
-        mb_model_rope_table(m, t, c->tables.rows, cs + t * c->tables.rows * half, cs + n + (size_t)(t * c->tables.rows * half));
+        mb_model_rope_table(m, t, c->tables.rows, cs + t * c->tables.rows * half,
+                            cs + n + (size_t)(t * c->tables.rows * half));
     enum mb_status st = make(c, MB_SB_COS, &c->tables.cos);
     if (st == MB_OK)
         st = make(c, MB_SB_SIN, &c->tables.sin);
@@ -42,7 +44,8 @@ static enum mb_status query_table(struct mb_context *c)
         return MB_OK;
     float *f = mb_alloc(c->o.mem, MB_MEM_STAGING, (size_t)c->tables.rows, sizeof *f);
     if (f == NULL)
-        return mb_error(MB_NO_MEMORY, "no memory for the query factors of %lld positions", (long long)c->tables.rows);
+        return mb_error(MB_NO_MEMORY, "no memory for the query factors of %lld positions",
+                        (long long)c->tables.rows);
     mb_model_query_table(c->o.model, c->tables.rows, f);
     enum mb_status st = make(c, MB_SB_QUERY, &c->tables.query);
     if (st == MB_OK)

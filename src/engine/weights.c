@@ -121,9 +121,9 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
             tr.k = cnt;
             tr.stride_n = part.stride_k;
             tr.stride_k = part.stride_n;
-            MB_TRY(L->o->ops->weight_put(d->y->w_uk[h], 0, in, &tr));
+            MB_TRY(L->o->ops->weight_put(d->y->mla.w_uk[h], 0, in, &tr));
         } else {
-            MB_TRY(L->o->ops->weight_put(d->y->w_uv[h], in - nope, 0, &part));
+            MB_TRY(L->o->ops->weight_put(d->y->mla.w_uv[h], in - nope, 0, &part));
         }
     }
     return MB_OK;
@@ -150,19 +150,19 @@ static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_lay
     struct mla_dst d = {y, m, h->head0, h->heads};
 
     if (m->q_lora > 0) {
-        MB_TRY(mb_load_mat_stack(L, layer, &qa, 1, false, &y->q_a, NULL));
-        MB_TRY(mb_load_vec(L, MB_T_Q_A_NORM, layer, &y->q_a_norm));
+        MB_TRY(mb_load_mat_stack(L, layer, &qa, 1, false, &y->mla.q_a, NULL));
+        MB_TRY(mb_load_vec(L, MB_T_Q_A_NORM, layer, &y->mla.q_a_norm));
     }
-    MB_TRY(mb_load_mat_stack(L, layer, &q, 1, false, &y->q, NULL));
-    MB_TRY(mb_load_mat_stack(L, layer, &kva, 1, false, &y->kv_a, NULL));
-    MB_TRY(mb_load_vec(L, MB_T_KV_A_NORM, layer, &y->kv_a_norm));
-    y->w_uk = calloc((size_t)h->heads, sizeof(void *));
-    y->w_uv = calloc((size_t)h->heads, sizeof(void *));
-    if (y->w_uk == NULL || y->w_uv == NULL)
+    MB_TRY(mb_load_mat_stack(L, layer, &q, 1, false, &y->mla.q, NULL));
+    MB_TRY(mb_load_mat_stack(L, layer, &kva, 1, false, &y->mla.kv_a, NULL));
+    MB_TRY(mb_load_vec(L, MB_T_KV_A_NORM, layer, &y->mla.kv_a_norm));
+    y->mla.w_uk = calloc((size_t)h->heads, sizeof(void *));
+    y->mla.w_uv = calloc((size_t)h->heads, sizeof(void *));
+    if (y->mla.w_uk == NULL || y->mla.w_uv == NULL)
         mb_load_keep(L, mb_error(MB_NO_MEMORY, "no memory for a list of heads"));
     for (int32_t i = 0; i < h->heads && L->failed == MB_OK; i++) {
-        MB_TRY(mb_load_mat_create(L, m->kv_lora, m->nope, MB_MEM_WEIGHTS, &y->w_uk[i]));
-        MB_TRY(mb_load_mat_create(L, m->v_dim, m->kv_lora, MB_MEM_WEIGHTS, &y->w_uv[i]));
+        MB_TRY(mb_load_mat_create(L, m->kv_lora, m->nope, MB_MEM_WEIGHTS, &y->mla.w_uk[i]));
+        MB_TRY(mb_load_mat_create(L, m->v_dim, m->kv_lora, MB_MEM_WEIGHTS, &y->mla.w_uv[i]));
     }
     return mb_load_each(L, mb_load_find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
 }
@@ -390,21 +390,21 @@ void mb_ffn_free(const struct mb_ops *ops, struct mb_ffn *f)
 static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t heads)
 {
     struct mb_vec *v[] = {&y->attn_norm, &y->attn_norm_b, &y->ffn_norm, &y->ffn_norm_b, &y->attn_post, &y->ffn_post,
-                          &y->qkv_b, &y->q_norm, &y->k_norm, &y->sinks, &y->o_b, &y->q_a_norm, &y->kv_a_norm,
+                          &y->qkv_b, &y->q_norm, &y->k_norm, &y->sinks, &y->o_b, &y->mla.q_a_norm, &y->mla.kv_a_norm,
                           &y->shared_gate, &y->router, &y->router_b, &y->router_bias};
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
         free_vec(ops, v[i]);
     ops->weight_free(y->qkv);
     free_rowpar(ops, &y->o);
-    ops->weight_free(y->q_a);
-    ops->weight_free(y->q);
-    ops->weight_free(y->kv_a);
-    for (int32_t h = 0; h < heads && y->w_uk != NULL && y->w_uv != NULL; h++) {
-        ops->weight_free(y->w_uk[h]);
-        ops->weight_free(y->w_uv[h]);
+    ops->weight_free(y->mla.q_a);
+    ops->weight_free(y->mla.q);
+    ops->weight_free(y->mla.kv_a);
+    for (int32_t h = 0; h < heads && y->mla.w_uk != NULL && y->mla.w_uv != NULL; h++) {
+        ops->weight_free(y->mla.w_uk[h]);
+        ops->weight_free(y->mla.w_uv[h]);
     }
-    free(y->w_uk);
-    free(y->w_uv);
+    free(y->mla.w_uk);
+    free(y->mla.w_uv);
     mb_ffn_free(ops, &y->dense);
     mb_ffn_free(ops, &y->shared);
     for (int32_t i = 0; i < y->n_owned && y->expert != NULL; i++)

@@ -29,16 +29,19 @@ struct mb_ffn {
     int64_t width, whole; /* I of this rank and of the model */
 };
 
+struct mb_mla {
+    struct mb_weight *q_a, *q, *kv_a; /* q: from q_a's latent, or from the row itself without q_lora */
+    struct mb_vec q_a_norm, kv_a_norm;
+    struct mb_weight **w_uk, **w_uv; /* [own heads]: kv_b split per head; w_uk transposed (absorbed form) */
+};
+
 struct mb_layer {
     struct mb_vec attn_norm, attn_norm_b, ffn_norm, ffn_norm_b, attn_post, ffn_post;
     struct mb_weight *qkv; /* [h d + 2 g d, H] of the own heads; MLA: unused */
     struct mb_vec qkv_b, q_norm, k_norm, sinks;
     struct mb_rowpar o;
     struct mb_vec o_b;
-    /* MLA */
-    struct mb_weight *q_a, *q, *kv_a; /* q: from q_a's latent, or from the row itself without q_lora */
-    struct mb_vec q_a_norm, kv_a_norm;
-    struct mb_weight **w_uk, **w_uv; /* [own heads]: kv_b split per head; w_uk transposed (absorbed form) */
+    struct mb_mla mla;
     /* FFN */
     bool moe;
     int32_t moe_index; /* among the MoE layers of the model */

@@ -78,7 +78,8 @@ static enum mb_status pieces(const struct mb_context *c, struct mb_work *w)
     n = g->etp_size > n ? g->etp_size : n;
     w->out = mb_zalloc(c->o.mem, MB_MEM_OTHER, (size_t)n, sizeof(struct mb_piece));
     w->in = mb_zalloc(c->o.mem, MB_MEM_OTHER, (size_t)n, sizeof(struct mb_piece));
-    return w->out != NULL && w->in != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for a group of %d ranks", n);
+    return w->out != NULL && w->in != NULL ? MB_OK
+                                           : mb_error(MB_NO_MEMORY, "no memory for a group of %d ranks", n);
 }
 
 enum mb_status mb_work_create(const struct mb_context *c, struct mb_work *w, struct mb_found *f)
@@ -117,8 +118,8 @@ static bool fits(const struct mb_pass *p, enum mb_sbuf id, int64_t bytes)
 {
     if (bytes <= p->c->rooms.bytes[id])
         return true;
-    mb_error(MB_BUG, "step %lld needs %lld bytes (%s); %lld were planned", (long long)p->step, (long long)bytes,
-             mb_room_rows[id].name, (long long)p->c->rooms.bytes[id]);
+    mb_error(MB_BUG, "step %lld needs %lld bytes (%s); %lld were planned", (long long)p->step,
+             (long long)bytes, mb_room_rows[id].name, (long long)p->c->rooms.bytes[id]);
     return false;
 }
 
@@ -132,14 +133,17 @@ struct mb_buf *mb_room_dev(struct mb_pass *p, enum mb_sbuf id, int64_t bytes)
     return fits(p, id, bytes) ? p->work->dev[id - MB_XB_COUNT] : NULL;
 }
 
-/* The integers of this step's batch, of the own part; with sequence parallelism also of all rows, in the order of parts. */
+/* The integers of this step's batch, of the own part; with sequence parallelism also of all rows, in the
+ * order of parts. */
 enum mb_status mb_work_upload(struct mb_pass *p)
 {
     struct mb_batch *b = p->batch;
     const struct mb_ops *ops = p->c->o.ops;
     uint64_t R = (uint64_t)p->work->max_rows * 4;
-    const int32_t *src[7] = {b->part.ids, b->part.pos, b->part.rope, b->part.slot, b->part.seq, b->order.pos, b->order.seq};
-    struct mb_view *dst[7] = {&b->dev.ids, &b->dev.pos, &b->dev.rope, &b->dev.slot, &b->dev.seq, &b->dev.order_pos, &b->dev.order_seq};
+    const int32_t *src[7] = {b->part.ids, b->part.pos,  b->part.rope, b->part.slot,
+                             b->part.seq, b->order.pos, b->order.seq};
+    struct mb_view *dst[7] = {&b->dev.ids, &b->dev.pos,       &b->dev.rope,     &b->dev.slot,
+                              &b->dev.seq, &b->dev.order_pos, &b->dev.order_seq};
 
     for (int i = 0; i < (p->c->t.g.sp_size > 1 ? 7 : 5); i++) {
         *dst[i] = mb_view_of(mb_dev(p, MB_SB_INTS), (uint64_t)i * R, i < 5 ? b->part.n : b->rows, 1, MB_I32);

@@ -110,7 +110,7 @@ static void count_rows(struct mb_zero *z, int32_t j)
              before = mb_serve_pick(z->c->t.serve[j], id, me) == me;
         mb_zero_counts_of(z, j, id)[MB_ZERO_KEPT] += here && !before ? rows : 0;
         mb_zero_counts_of(z, j, id)[MB_ZERO_SENT] += here ? 0 : rows;
-        z->tally->counters.rows_kept += here && !before ? rows : 0;
+        z->tally->counters.fetch.rows_kept += here && !before ? rows : 0;
     }
 }
 
@@ -127,7 +127,7 @@ static void hold(struct mb_zero *z, int32_t j)
         mb_cache_use(&z->cache, slot, z->now);
         if (z->fetch->rows[at + id] > 0) {
             mb_zero_counts_of(z, j, id)[MB_ZERO_HITS]++;
-            z->tally->counters.cache_hits++;
+            z->tally->counters.fetch.hits++;
         }
     }
 }
@@ -156,9 +156,9 @@ static enum mb_status fetch_file(struct mb_zero *z, int32_t j, int32_t id)
     MB_TRY(mb_zero_read(z, j, id));
     c[MB_ZERO_FILE]++;
     c[MB_ZERO_EXPECTED] += z->expected[mb_zero_cell(z, j, id)];
-    z->tally->counters.fetched_file++;
-    z->tally->counters.prefetched += z->expected[mb_zero_cell(z, j, id)];
-    z->tally->counters.fetched_bytes += (int64_t)mb_reader_bytes(z->load.reader) - before;
+    z->tally->counters.fetch.file++;
+    z->tally->counters.fetch.announced += z->expected[mb_zero_cell(z, j, id)];
+    z->tally->counters.fetch.bytes += (int64_t)mb_reader_bytes(z->load.reader) - before;
     z->expected[mb_zero_cell(z, j, id)] = 0;
     return MB_OK;
 }

@@ -96,8 +96,8 @@ static enum mb_status move_expert(struct mb_zero *z, int32_t j, const struct mb_
     if (st != MB_OK)
         mb_cache_drop(&z->cache, to);
     mb_zero_counts_of(z, j, come->id)[MB_ZERO_PEER]++;
-    z->tally->counters.fetched_peer++;
-    z->tally->counters.fetched_bytes += 3 * H * I * mb_dtype_size(z->c->o.path);
+    z->tally->counters.fetch.peer++;
+    z->tally->counters.fetch.bytes += 3 * H * I * mb_dtype_size(z->c->o.path);
     return st;
 }
 

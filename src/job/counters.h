@@ -15,6 +15,15 @@ enum mb_time {
     MB_TIME_COUNT
 };
 
+/* ZeRO-inference. */
+struct mb_fetch_counts {
+    int64_t hits;       /* experts that this rank needed and had */
+    int64_t peer, file; /* got from other ranks and from files, */
+    int64_t announced;  /* of which announced by --prefetch */
+    int64_t bytes;      /* got */
+    int64_t rows_kept;  /* own (row, expert) pairs that a copy here served */
+};
+
 struct mb_counters {
     int64_t requests_done, requests_error; /* rows */
     int64_t prompt_tokens, output_tokens;
@@ -30,9 +39,7 @@ struct mb_counters {
     int64_t control_bytes, control_messages;
     int64_t weight_bytes_read, weight_bytes_received;
     int64_t group_bytes, group_messages;   /* inside attention groups and slices of experts */
-    /* ZeRO-inference: experts that this rank needed and had; got from other ranks and from files (of which announced by
-     * --prefetch); bytes got; own (row, expert) pairs that a copy here served. */
-    int64_t cache_hits, fetched_peer, fetched_file, prefetched, fetched_bytes, rows_kept;
+    struct mb_fetch_counts fetch;
     /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
     double seconds[MB_TIME_COUNT]; /* of seconds_run, by what they went into; each second is in one of them */
     double seconds_stage_wait;

@@ -14,8 +14,9 @@ int64_t mb_budget_posts(const struct mb_budget_view *v)
         v->sampler && v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)v->m->vocab) : 0);
 }
 
-/* Rows of the results are kept all the time. While tables are made: their values on the host. While weights are
- * read: the reader's window, a chunk in the form of the file, and one in f32. Afterwards: pinned memory. */
+/* Rows of the results are kept all the time. While tables are made: their values on the host. While weights
+ * are read: the reader's window, a chunk in the form of the file, and one in f32. Afterwards: pinned memory.
+ */
 int64_t mb_budget_staging(const struct mb_budget_view *v, const struct mb_rooms *r)
 {
     struct mb_load_sizes n;

@@ -1,5 +1,5 @@
-/* How large the buffers of a step are: the engine's rows of the table in rooms.c. Shares of heads, of the FFN and
- * of rows are this rank's. A buffer in which shares travel is as large as its largest use. */
+/* How large the buffers of a step are: the engine's rows of the table in rooms.c. Shares of heads, of the FFN
+ * and of rows are this rank's. A buffer in which shares travel is as large as its largest use. */
 #include "plan/budget.h"
 
 #define TOP 20 /* most log-probabilities a row can ask for */
@@ -102,7 +102,8 @@ static void head(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_model *m = v->m;
     const struct mb_layout *l = &v->p->layout;
-    int64_t P = v->attends && v->last ? v->logit_rows : 0, S = v->sampler ? P : 0, h = mul(P, m->hidden * v->es);
+    int64_t P = v->attends && v->last ? v->logit_rows : 0, S = v->sampler ? P : 0,
+            h = mul(P, m->hidden * v->es);
 
     b[MB_SB_HX] = mul(P, (int64_t)m->hidden * 4);
     b[MB_SB_HN] = h;
@@ -143,7 +144,8 @@ static void routing(const struct mb_budget_view *v, int64_t *b)
 static void found(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_layout *l = &v->p->layout;
-    int64_t R = v->p->max_batch_rows, H = v->m->hidden, L = v->logit_rows, per = mul(v->m->moe_layers, v->m->router.k);
+    int64_t R = v->p->max_batch_rows, H = v->m->hidden, L = v->logit_rows,
+            per = mul(v->m->moe_layers, v->m->router.k);
     int64_t planes = v->o->save_hidden ? mul(mul((int64_t)v->m->layers + 1, R), mul(H, 4)) : 0;
     bool gathers = v->leads && l->tp * l->sp * l->pp > 1;
 
@@ -196,8 +198,8 @@ static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t 
     }
 }
 
-/* A sum of rows of so many bytes that a group divides: node values of this member for all rows, of all members for
- * the own ones, and their places. */
+/* A sum of rows of so many bytes that a group divides: node values of this member for all rows, of all
+ * members for the own ones, and their places. */
 struct sum {
     int64_t here, all, rows, own, row;
 };
@@ -257,8 +259,8 @@ static void segments(const struct mb_budget_view *v, int64_t *b)
             heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
     int64_t q = mul(mul(v->R, mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim)), v->es);
     int64_t state = mul(mul(heads, (int64_t)(m->mla ? m->kv_lora : m->v_dim) + 2), 4);
-    int64_t cells = mb_least(mul(v->R, all), mb_most(all, mb_state_cells(0, state))), rows = mb_least(v->R, cells),
-            items = mb_least(cells, mul(v->R, mine));
+    int64_t cells = mb_least(mul(v->R, all), mb_most(all, mb_state_cells(0, state))),
+            rows = mb_least(v->R, cells), items = mb_least(cells, mul(v->R, mine));
 
     grow(&b[MB_SB_Q_ALL], q);
     grow(&b[MB_SB_STATE], mul(items, state));
@@ -280,8 +282,8 @@ static void slices(const struct mb_budget_view *v, int64_t *b)
     grow(&b[MB_SB_GATHERED], mul(v->pairs, m->hidden * v->es));
     grow(&b[MB_SB_SEND], mul(v->pairs, m->hidden * v->es));
     grow(&b[MB_SB_RECV], mul(v->pairs, m->hidden * v->es));
-    grow(&b[MB_SB_LISTS], mul(8 * (int64_t)v->slice.of,
-                              mul(v->r->owned, v->p->layout.lane_scope ? v->p->layout.pp : 1) + 1));
+    grow(&b[MB_SB_LISTS],
+         mul(8 * (int64_t)v->slice.of, mul(v->r->owned, v->p->layout.lane_scope ? v->p->layout.pp : 1) + 1));
 }
 
 /* A x of adapters' terms travels as the sums of the weights do, with as many columns as the adapters' rank;
@@ -301,7 +303,8 @@ static void adapters(const struct mb_budget_view *v, int64_t *b)
     }
     if (v->p->layout.etp > 1 && v->pairs > 0 && mb_budget_tagged(v->o)) {
         struct sum s = {.rows = v->pairs, .own = v->pairs, .row = row};
-        s.here = nodes_of(mb_k_leaves(v->m->expert_ffn, mb_k_unit(v->m->expert_ffn), begin), v->slice, &s.all);
+        s.here =
+            nodes_of(mb_k_leaves(v->m->expert_ffn, mb_k_unit(v->m->expert_ffn), begin), v->slice, &s.all);
         divided_sum(&s, b);
         grow(&b[MB_SB_TAGS], mul(2, v->pairs));
         grow(&b[MB_SB_LOW], mul(v->pairs, row));
