@@ -38,6 +38,6 @@ tests_moebatch_apart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mb_xchg_dispatch
 tests_moebatch_apart_LDADD = $(moebatch_LDADD)
 
 # benchmarks
-BENCH_CLI = tests/cli_bench.bats tests/cli_bench_load.bats tests/cli_bench_a2a.bats tests/cli_bench_hosts.bats
+BENCH_CLI = tests/cli_bench.bats tests/cli_bench_load.bats tests/cli_bench_a2a.bats tests/cli_bench_hosts.bats tests/cli_verify.bats
 TESTS_CLI += $(BENCH_CLI)
 EXTRA_DIST += $(BENCH_CLI) tests/random_weights.py tests/alltoall.py

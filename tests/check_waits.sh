@@ -116,6 +116,8 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/bench_a2a_run.c:report \
     app/bench_a2a_run.c:sample \
     app/bench_a2a_run.c:warm_up \
+    app/verify.c:gather \
+    app/verify.c:verify \
     app/bench_load.c:gather \
     app/bench_load.c:gather_times \
     app/bench_load.c:measure \

@@ -9,6 +9,7 @@
 #include "app/run.h"
 #include "app/signals.h"
 #include "app/tools.h"
+#include "app/verify.h"
 #include "base/log.h"
 #include "conf/conf.h"
 #include "model/hub.h"
@@ -89,6 +90,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_tool_check(c);
     case MB_CMD_EXPORT:
         return mb_tool_export(c);
+    case MB_CMD_VERIFY:
+        return mb_verify(c, argc, argv, exit_code);
     case MB_CMD_BENCH:
         return mb_bench_command(c, argc, argv, exit_code);
     case MB_CMD_HELP:

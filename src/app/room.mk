@@ -57,7 +57,11 @@ moebatch_SOURCES += \
 	src/app/bench_a2a.c \
 	src/app/bench_a2a_run.c \
 	src/app/bench_a2a_print.c \
-	src/app/bench_compare.c
+	src/app/bench_compare.c \
+	src/app/verify.h \
+	src/app/verify.c \
+	src/app/verify_feed.h \
+	src/app/verify_feed.c
 
 # What moebatch.sbatch does, as strings: `plan --sbatch` prints it.
 BUILT_SOURCES += src/app/sbatch_body.h

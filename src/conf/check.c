@@ -292,6 +292,9 @@ enum mb_status mb_conf_check(struct mb_conf *c)
         return check_inspect(c);
     case MB_CMD_MERGE:
         return need(c, c->output, "a results file (-o)");
+    case MB_CMD_VERIFY:
+        MB_TRY(need(c, c->model, "a model (-m)"));
+        return check_engine(c);
     case MB_CMD_BENCH:
         return check_bench(c);
     case MB_CMD_CHECK:

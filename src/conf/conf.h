@@ -10,7 +10,7 @@
 
 enum mb_command {
     MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_PLAN, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_COMPARE,
-    MB_CMD_TOKENIZE, MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_BENCH, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
+    MB_CMD_TOKENIZE, MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_BENCH, MB_CMD_VERIFY, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
 };
 
 /* Strings are never NULL: "" where an option is not given. */
@@ -70,6 +70,7 @@ struct mb_conf {
     char *rows;                /* numbers of rows, "1-96,128" */
     int64_t repeats, buffer;   /* samples of each thing; bytes */
     bool csv;
+    double fraction;           /* verify: of the rows */
     char *random_weights;      /* "" or a config.json, or a directory with one */
     char *decode_batches;      /* numbers of sequences, "1,8,32" */
     int64_t num_requests, concurrency;

@@ -8,7 +8,7 @@
 
 #define C(x) (1u << MB_CMD_##x)
 #define JOBS (C(RUN) | C(SCORE))
-#define ENGINE (JOBS | C(BENCH)) /* who makes one */
+#define ENGINE (JOBS | C(BENCH) | C(VERIFY)) /* who makes one */
 #define PLANNED (ENGINE | C(PLAN))
 #define LOADS (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)
 #define BOTH (LOADS | MB_BENCH_GEMM)
@@ -180,10 +180,10 @@ const struct mb_opt mb_opts[] = {
              "the numeric path"},
     {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = ENGINE,
      .bench = JOBS_A2A,
-     .help = "seed of requests that bring none of their own"},
+     .help = "seed of requests that bring none of their own; for bench: of prompts, routes and random weights; for verify: of the sample"},
 
     /* ---- requests */
-    {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = ENGINE,
+    {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = JOBS | C(BENCH),
      .bench = LOADS,
      .help = "tokens to generate where a request does not say"},
     {STRING("generation-config", generation_config, "auto"), .metavar = "auto|none|FILE", .section = MB_SEC_REQUESTS, .commands = JOBS,
@@ -288,7 +288,9 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
     {SWITCH("errors", errors), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the error rows alone, with their reasons"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
-    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN) | C(BENCH), .help = "print JSON"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN) | C(BENCH) | C(VERIFY), .help = "print JSON"},
+    {REAL("fraction", fraction, "0.05", 1e-9, 1, "X"), .section = MB_SEC_SHOW, .commands = C(VERIFY),
+     .help = "part of the rows that is computed again; 1: all"},
     {SWITCH("csv", csv), .section = MB_SEC_SHOW, .commands = C(BENCH), .help = "print CSV (RFC 4180)"},
     {SWITCH("partial", partial), .section = MB_SEC_SHOW, .commands = C(ASSEMBLE),
      .help = "also from a job that has not finished; open requests are marked as pending"},
@@ -362,6 +364,12 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                       "measurement, with the ratio of medians B / A and its interval of 95 % by bootstrap; exit 3 if something got worse by more "
                       "than --threshold, surely (the whole interval), or if the same requests gave another digest.",
                       1, 3},
+    [MB_CMD_VERIFY] = {"verify", "RESULTS.h5 -m MODEL [--fraction X] [OPTION...]", "compute rows of results again and compare bits",
+                       "Draws rows of a results file (by --seed), computes them again along their stored tokens, on any layout under mpirun or "
+                       "srun, and compares log-probabilities, their sums, whether scored rows are greedy, and saved routing, bit for bit. Exit 0: "
+                       "all rows are equal; 3: some differ, and the first one is named with the place and both values; 2: the results or the "
+                       "model can't be read, or the numeric path is another one.",
+                       1, 1},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };
