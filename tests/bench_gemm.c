@@ -1,5 +1,7 @@
 /* Speed of GEMM and attention beside what the machine can do, measured in the same run:
- *   bench_gemm [threads [isa [gemm|attention]]]
+ *   bench_gemm [threads [isa [gemm|stored|attention]]]
+ * stored: weights kept as files store them, beside bf16; "read" is of the stored bytes, "bf16" the time of the same GEMM
+ * on bf16 weights over its own (above 1: faster).
  * peak: f32 FMA in registers; read: a plain sweep over 256 MB. A GEMM with few rows is bound by reading its
  * weights (column "read"), one with many by FMA (column "peak"). Best of several runs; with one thread its
  * CPU time counts, so that other load disturbs little. */
@@ -156,6 +158,103 @@ static void gemm(const struct bench *b, int64_t m, int64_t n, int64_t k, int exp
     free(values);
 }
 
+/* ---------------------------------------------------------------- weights kept as stored */
+static const struct stored_form {
+    const char *name;
+    struct mb_form f;
+} forms[] = {
+    {"bf16", {0}},
+    {"mxfp4", {.code = MB_CODE_FP4, .bits = 4, .scale = MB_SCALE_E8M0, .group = 32}},
+    {"int4 g128", {.code = MB_CODE_INT, .bits = 4, .scale = MB_STORE_BF16, .zero_add = 8, .group = 128}},
+    {"int4 g32", {.code = MB_CODE_INT, .bits = 4, .scale = MB_STORE_BF16, .zero_add = 8, .group = 32}},
+    {"awq g128", {.code = MB_CODE_INT, .bits = 4, .scale = MB_STORE_F16, .zeros = 1, .group = 128}},
+    {"act-order", {.code = MB_CODE_INT, .bits = 4, .scale = MB_STORE_F16, .zeros = 1, .g_idx = 1, .group = 128}},
+    {"nvfp4", {.code = MB_CODE_FP4, .bits = 4, .scale = MB_STORE_F8E4M3, .whole = MB_WHOLE_TIMES, .group = 16}},
+    {"fp8 block", {.code = MB_CODE_E4M3, .bits = 8, .scale = MB_STORE_F32, .group = 128}},
+    {"fp8 row", {.code = MB_CODE_E4M3, .bits = 8, .scale = MB_STORE_F32, .group = 1 << 20}},
+    {"int8 row", {.code = MB_CODE_INT, .bits = 8, .scale = MB_STORE_BF16, .zero_add = 128, .group = 1 << 20}},
+};
+
+/* Codes as they may come, scales near 1/64. */
+static void fill_blob(const struct mb_form *f, int64_t n, int64_t k, unsigned char *blob)
+{
+    struct mb_blob b = mb_form_blob(f, n, k);
+    uint16_t half = f->scale == MB_STORE_F16 ? 0x2400 : 0x3c80;
+    float s = 1.0f / 64;
+    for (int64_t i = 0; i < b.bytes; i++) /* FP8: few small ones, no NaN */
+        blob[i] = (unsigned char)(f->bits == 8 && f->code == MB_CODE_E4M3 ? 0x30 + i * 7919 % 61 : i * 7919 % 251);
+    for (int64_t i = 0; i < n * mb_form_groups(f, k); i++)
+        memcpy(blob + b.scale + i * mb_form_scale_size(f),
+               f->scale == MB_STORE_F32                                   ? (void *)&s
+               : f->scale == MB_SCALE_E8M0 || f->scale == MB_STORE_F8E4M3 ? (void *)&(uint8_t){0x70}
+                                                                          : (void *)&half,
+               (size_t)mb_form_scale_size(f));
+    for (int64_t i = b.zero; i < b.code; i++)
+        blob[i] = 7;
+    for (int64_t i = 0; i < n && f->whole; i++)
+        memcpy(blob + b.whole + 4 * i, &s, 4);
+    for (int64_t j = 0; j < k && f->g_idx; j++)
+        memcpy(blob + b.g_idx + 4 * j, &(int32_t){(int32_t)(j * 7919 % f->groups)}, 4);
+}
+
+static struct mb_weight *stored_weight(const struct bench *b, int64_t n, int64_t k, struct mb_form f)
+{
+    f.groups = f.group > k ? 1 : (int32_t)((k + f.group - 1) / f.group);
+    struct mb_weight_desc d = {.n = n, .k = k, .dtype = MB_BF16, .leaves = 1, .leaf = {0, k}, .cat = MB_MEM_WEIGHTS, .form = f};
+    unsigned char *blob = malloc((size_t)mb_form_blob(&f, n, k).bytes);
+    struct mb_weight *w;
+    fill_blob(&f, n, k, blob);
+    struct mb_host_matrix m = mb_host_stored(&f, n, k, blob);
+    if (b->ops->weight_create(b->dev, &d, &w) != MB_OK || b->ops->weight_put(w, 0, 0, &m) != MB_OK)
+        die("no weight");
+    free(blob);
+    return w;
+}
+
+/* Seconds of the best of several GEMMs of m rows on weights that are used in turn. */
+static double stored_time(const struct bench *b, int64_t m, int64_t n, int64_t k, const struct stored_form *f, double *bytes)
+{
+    enum { MOST = 64 };
+    const struct mb_weight *w[MOST];
+    float *values = calloc((size_t)(n * k), sizeof *values);
+    int copies = 0;
+    do
+        w[copies++] = f->f.code == MB_CODE_NONE ? weight(b, n, k, MB_BF16, values) : stored_weight(b, n, k, f->f);
+    while (copies < (m > 16 ? 2 : MOST) && copies * b->ops->weight_bytes(w[0]) < 96 << 20);
+    free(values);
+    *bytes = (double)b->ops->weight_bytes(w[0]);
+    struct mb_view x = view(b, m, k, MB_BF16), out = view(b, m, n, MB_F32);
+    double best = 1e9;
+    for (int r = 0; r < REPEATS; r++) {
+        double s = now(b);
+        for (int c = 0; c < copies; c++)
+            if (b->ops->gemm(b->s, out, x, &(struct mb_gemm_group){w[c], 0, m, 0, 0, MB_NO_VIEW}, 1) != MB_OK)
+                die("gemm failed");
+        s = (now(b) - s) / copies;
+        best = s < best ? s : best;
+    }
+    for (int c = 0; c < copies; c++)
+        b->ops->weight_free((struct mb_weight *)w[c]);
+    b->ops->buf_free(x.buf);
+    b->ops->buf_free(out.buf);
+    return best;
+}
+
+static void storeds(const struct bench *b)
+{
+    enum { N = 2048, K = 2048, MS = 4 };
+    static const int64_t ms[MS] = {1, 4, 16, 192};
+    printf("\nstored        M   us a GEMM     GB/s   /read  GFLOP/s   /peak    bf16   size\n");
+    double wide[MS];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        for (int j = 0; j < MS; j++) {
+            double bytes, t = stored_time(b, ms[j], N, K, &forms[i], &bytes), flops = 2.0 * (double)ms[j] * N * K;
+            wide[j] = i == 0 ? t : wide[j];
+            printf("%-10s %4" PRId64 "  %10.1f %8.2f %7.2f %8.1f %7.2f %7.2f %6.3f\n", forms[i].name, ms[j], t * 1e6,
+                   bytes / t / 1e9, bytes / t / b->read, flops / t / 1e9, flops / t / b->peak, wide[j] / t, bytes / (2.0 * N * K));
+        }
+}
+
 /* ---------------------------------------------------------------- attention */
 static void attention(const struct bench *b, int seqs, int rows, int context, int heads, int kv_heads, int d,
                       int dv, bool v_in_k, enum mb_dtype t)
@@ -241,9 +340,11 @@ int main(int argc, char **argv)
     measure_machine(&b);
     printf("kernels: %s; peak %.1f GFLOP/s, read %.1f GB/s\n\n", info.isa, b.peak / 1e9, b.read / 1e9);
     const char *only = argc > 3 ? argv[3] : "";
-    if (strcmp(only, "attention") != 0)
+    if (only[0] == 0 || strcmp(only, "gemm") == 0)
         gemms(&b);
-    if (strcmp(only, "gemm") != 0)
+    if (only[0] == 0 || strcmp(only, "stored") == 0)
+        storeds(&b);
+    if (only[0] == 0 || strcmp(only, "attention") == 0)
         attentions(&b);
     b.ops->stream_destroy(b.s);
     b.ops->close(b.dev);

@@ -402,19 +402,20 @@ static void test_storage(void **state)
                         v = v * scale[(i + N0) / BN * SCALES + (j + K0) / BK];
                     want[i * K + j] = t ? mb_bf16_float(mb_bf16_of(v)) : v;
                 }
-            struct mb_host_matrix m = {raw,
-                                       (enum mb_storage)st,
-                                       N,
-                                       K,
-                                       SN,
-                                       1,
-                                       st == MB_STORE_F8E4M3 ? scale : NULL,
-                                       BN,
-                                       BK,
-                                       SCALES,
-                                       N0,
-                                       K0};
-            struct mb_weight_desc d = {N, K, t ? MB_BF16 : MB_F32, 1, {0, K}, MB_MEM_EXPERTS};
+            struct mb_host_matrix m = {.base = raw,
+                                       .storage = (enum mb_storage)st,
+                                       .n = N,
+                                       .k = K,
+                                       .stride_n = SN,
+                                       .stride_k = 1,
+                                       .scale = st == MB_STORE_F8E4M3 ? scale : NULL,
+                                       .block_n = BN,
+                                       .block_k = BK,
+                                       .scale_stride = SCALES,
+                                       .scale_n0 = N0,
+                                       .scale_k0 = K0};
+            struct mb_weight_desc d = {
+                .n = N, .k = K, .dtype = t ? MB_BF16 : MB_F32, .leaves = 1, .leaf = {0, K}, .cat = MB_MEM_EXPERTS};
             struct mb_weight *w;
             assert_int_equal(g.ops->weight_create(g.dev, &d, &w), MB_OK);
             assert_int_equal(g.ops->weight_put(w, 0, 0, &m), MB_OK);
@@ -452,7 +453,8 @@ static void test_mistakes(void **state)
     assert_int_equal(g.ops->weight_put(weight, 1, 0, &m), MB_BUG);
     m.storage = MB_STORE_F8E4M3;
     assert_int_equal(g.ops->weight_put(weight, 0, 0, &m), MB_BUG);
-    struct mb_weight_desc d = {8, 40, MB_F32, 2, {0, 20, 39}, MB_MEM_WEIGHTS};
+    struct mb_weight_desc d = {
+        .n = 8, .k = 40, .dtype = MB_F32, .leaves = 2, .leaf = {0, 20, 39}, .cat = MB_MEM_WEIGHTS};
     assert_int_equal(g.ops->weight_create(g.dev, &d, &none), MB_BUG);
     assert_int_equal(g.ops->gemm(g.s, out, x, &ok, 1), MB_OK);
     g.ops->weight_free(weight);

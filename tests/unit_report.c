@@ -159,6 +159,7 @@ static void test_header(void **state)
                                .conf = &c,
                                .model = &m,
                                .path_name = "bf16",
+                               .weights = "experts mxfp4 as stored, others bf16",
                                .device = "cpu: avx2",
                                .requests = 7,
                                .save_bytes = 2048,
@@ -183,6 +184,7 @@ static void test_header(void **state)
         "device    : cpu: avx2\n",
         "layout    : lanes 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
         "numbers   : bf16\n",
+        "weights   : experts mxfp4 as stored, others bf16\n",
         "input     : in.jsonl (7 requests)\n",
         "output    : R.h5 (about 2.00 KiB)\n",
         "resumed   : run 2; 5 requests were done before\n"};

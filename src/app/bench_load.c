@@ -418,7 +418,10 @@ static void add_facts(struct load *l)
     mb_bench_fact(l->out, "layout", json_string(layout));
     mb_bench_fact(l->out, "model", json_string(c->random_weights[0] != '\0' ? c->random_weights : c->model));
     mb_bench_fact(l->out, "random_weights", json_boolean(c->random_weights[0] != '\0'));
+    char kept[160];
+    mb_model_kept(l->app.model, l->app.path, kept, sizeof kept);
     mb_bench_fact(l->out, "numeric_path", json_string(l->app.path_name));
+    mb_bench_fact(l->out, "weights", json_string(kept));
     mb_bench_fact(l->out, "requests", json_integer(l->work.n));
     mb_bench_fact(l->out, "prompt_tokens", json_integer(l->work.prompts));
     mb_bench_fact(l->out, "output_tokens", json_integer(l->work.outputs));

@@ -189,6 +189,8 @@ void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
     if (h->chosen != NULL)
         row(r, "chosen", "%s", h->chosen);
     row(r, "numbers", "%s", h->path_name);
+    if (h->weights != NULL)
+        row(r, "weights", "%s", h->weights);
     if (h->defaults != NULL)
         row(r, "defaults", "%s", h->defaults);
     memory_row(r, p);

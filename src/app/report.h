@@ -37,6 +37,7 @@ struct mb_report_head {
     const struct mb_topo *topo;
     const struct mb_plan *plan;
     const char *path_name; /* numeric path */
+    const char *weights;   /* in which form they are kept, or NULL */
     const char *defaults;  /* of requests that do not say */
     const char *chosen;    /* why --layout auto took this layout, or NULL */
     const char *device;    /* "cpu: avx2, 2 threads" */

@@ -32,10 +32,11 @@ static void header(struct mb_job_state *j)
     if (j->app.rank != 0)
         return;
     j->app.ops->info(j->app.dev, &info);
-    char device[192];
+    char device[192], weights[160];
+    mb_model_kept(j->app.model, j->app.path, weights, sizeof weights);
     snprintf(device, sizeof device, "%s: %s", info.name, info.isa);
     struct mb_report_head h = {.version = PACKAGE_VERSION, .conf = j->app.conf, .model = j->app.model, .topo = j->app.topo,
-                               .plan = j->app.plan, .path_name = j->app.path_name, .defaults = j->defaults, .device = device, .chosen = j->app.auto_reason,
+                               .plan = j->app.plan, .path_name = j->app.path_name, .weights = weights, .defaults = j->defaults, .device = device, .chosen = j->app.auto_reason,
                                .requests = (int64_t)j->start.input.rows, .save_bytes = j->save_bytes, .run = j->start.run};
     mb_report_init(&j->report, j->t_start, j->start.rows_done);
     mb_report_header(&j->report, &h);

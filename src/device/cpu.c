@@ -112,18 +112,24 @@ static enum mb_status cpu_open(const struct mb_device_options *opt, struct mb_de
                               .threads = opt->threads > 0 ? opt->threads : 1,
                               .isa = isa,
                               .path = opt->path};
-    enum mb_status st = mb_cpu_team_create(dev->threads, &dev->team);
-    if (st == MB_OK)
+    dev->mx = mb_cpu_mx_tables(opt->mem);
+    enum mb_status st = dev->mx == NULL ? mb_error(MB_NO_MEMORY, "no memory for the device")
+                                        : mb_cpu_team_create(dev->threads, &dev->team);
+    if (st == MB_OK) {
         *out = dev;
-    else
-        mb_free(dev);
+        return MB_OK;
+    }
+    mb_free(dev->mx);
+    mb_free(dev);
     return st;
 }
 
 static void cpu_close(struct mb_device *dev)
 {
-    if (dev != NULL)
-        mb_cpu_team_destroy(dev->team);
+    if (dev == NULL)
+        return;
+    mb_cpu_team_destroy(dev->team);
+    mb_free(dev->mx);
     mb_free(dev);
 }
 

@@ -14,6 +14,11 @@
 /* Ascending: a machine that runs one runs all before it. */
 enum mb_isa { MB_ISA_PORTABLE, MB_ISA_AVX2, MB_ISA_AVX512, MB_ISA_AMX, MB_ISA_COUNT };
 
+/* The 16 values of an FP4 code under one power of two, as bytes of bf16. */
+struct mb_mx_table {
+    uint8_t low[16], high[16];
+};
+
 struct mb_device {
     const struct mb_ops *ops; /* first member of every backend's device: mb_device_ops() reads it */
     struct mb_mem *mem;
@@ -21,6 +26,7 @@ struct mb_device {
     enum mb_isa isa;    /* the widest kernels in use */
     enum mb_dtype path; /* type of GEMM inputs */
     struct mb_cpu_team *team;
+    struct mb_mx_table *mx; /* [256] exponents */
 };
 struct mb_buf {
     struct mb_device *dev;
@@ -100,6 +106,8 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
 enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
 uint64_t mb_cpu_weight_bytes(const struct mb_weight *w);
 void mb_cpu_weight_free(struct mb_weight *w);
+/* cpu_unpack.c: of mb_device.mx; NULL without memory. */
+struct mb_mx_table *mb_cpu_mx_tables(struct mb_mem *mem);
 /* cpu_kv.c */
 enum mb_status mb_cpu_kv_create(struct mb_device *dev, const struct mb_kv_desc *d, struct mb_kv **out);
 uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d);

@@ -26,7 +26,8 @@ static bool has_amx_bf16(void)
 enum mb_isa mb_isa_detect(void)
 {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
         return MB_ISA_PORTABLE;
     if (!__builtin_cpu_supports("avx512f"))
         return MB_ISA_AVX2;

@@ -10,6 +10,7 @@ enum {
     SET_MANY = 4,         /* panels of an item with several row tiles */
     SET_FEW = 2,          /* with one */
     CHUNK = 8,            /* blocks of k per chunk */
+    UNPACKED = 16,        /* blocks of stored codes that are unpacked at a time for one row tile */
     AMX_ROWS = 8,         /* fewer rows: AVX-512 streams the weights as fast */
     AHEAD = 2048,         /* bytes of weights that the first row tile fetches ahead */
     SMALL = 1 << 16,      /* below this many elements or products a team is not worth waking */
@@ -31,8 +32,8 @@ struct gemm {
     struct job *job;
     int32_t jobs;
     int64_t tiles, items;
-    uint64_t packed_bytes, sum_bytes; /* sums: of one thread */
-    unsigned char *packed, *sums;
+    uint64_t packed_bytes, sum_bytes, unpacked_bytes; /* the latter of one thread */
+    unsigned char *packed, *sums, *unpacked;
 };
 
 static int64_t min64(int64_t a, int64_t b)
@@ -73,6 +74,14 @@ static int64_t tiles_per_block(const struct job *j)
     return mb_cut_rows(j->k, ROW_BLOCK).tiles;
 }
 
+/* Blocks of k that all row tiles of an item take before the next ones. */
+static int64_t chunk_of(const struct job *j, int64_t rows)
+{
+    if (mb_cut_rows(j->k, rows).tiles > 1)
+        return CHUNK;
+    return mb_weight_stored(j->g->w) ? UNPACKED : j->g->w->block[j->g->w->desc.leaves];
+}
+
 static int32_t tree_depth(int32_t leaves)
 {
     return leaves < 2 ? 1 : 33 - __builtin_clz((unsigned)leaves - 1);
@@ -97,6 +106,10 @@ static void add_job(struct gemm *m, const struct mb_device *dev, const struct mb
     int64_t item_rows = min64(padded, ROW_BLOCK);
     uint64_t sums = (uint64_t)(tree_depth(g->w->desc.leaves) * j->set * item_rows) * MB_PANEL * sizeof(float);
     m->sum_bytes = sums > m->sum_bytes ? sums : m->sum_bytes;
+    uint64_t unpacked =
+        (uint64_t)(j->set * UNPACKED * MB_BLOCK * MB_PANEL) * (uint64_t)mb_dtype_size(g->w->desc.dtype);
+    if (mb_weight_stored(g->w) && unpacked > m->unpacked_bytes)
+        m->unpacked_bytes = unpacked;
 }
 
 /* Takes groups from (*next, *row) on until the pass is full. */
@@ -105,7 +118,7 @@ static void fill_pass(struct gemm *m, const struct mb_device *dev, const struct 
 {
     m->jobs = 0;
     m->tiles = m->items = 0;
-    m->packed_bytes = m->sum_bytes = 0;
+    m->packed_bytes = m->sum_bytes = m->unpacked_bytes = 0;
     while (*next < n) {
         const struct mb_gemm_group *g = &groups[*next];
         int64_t row_bytes = g->w->block[g->w->desc.leaves] * MB_BLOCK * (int64_t)sizeof(float);
@@ -164,23 +177,34 @@ struct item {
     int64_t row, rows, padded; /* row: of the job */
     int64_t panel, panels;
     const unsigned char *packed;
+    unsigned char *unpacked; /* room for a chunk of all panels */
 };
 
-/* All row tiles of the item over blocks [b, e) of the weight, added to sum [panel][padded][16]. */
+/* All row tiles of the item over blocks [b, e) of the weight, added to sum [panel][padded][16]. Stored codes are unpacked
+ * first, for all of them. */
 static void run_blocks(const struct item *it, float *sum, int64_t b, int64_t e, bool add)
 {
     const struct job *j = it->j;
     const struct mb_weight *w = j->g->w;
     int64_t row_bytes = mb_packed_block(j->k), blocks = w->block[w->desc.leaves];
-    int64_t w_block = w->panel_bytes / blocks, step = it->cut.tiles > 1 ? j->k->panels : it->panels;
+    int64_t w_block = MB_BLOCK * MB_PANEL * mb_dtype_size(w->desc.dtype),
+            step = it->cut.tiles > 1 ? j->k->panels : it->panels, w_panel = w->panel_bytes;
+    const unsigned char *data = w->data + it->panel * w_panel + b * w_block;
+    bool stored = mb_weight_stored(w);
+    if (stored) {
+        w_panel = (e - b) * w_block;
+        data = it->unpacked;
+        for (int64_t p = 0; p < it->panels; p++)
+            mb_widen(w, it->panel + p, b, e, it->unpacked + p * w_panel);
+    }
     for (int64_t p = 0; p < it->panels; p += step)
         for (int64_t t = 0; t < it->cut.tiles; t++) {
             int64_t r0 = mb_cut_begin(j->k, it->cut, t), rows = mb_cut_begin(j->k, it->cut, t + 1) - r0;
             struct mb_tile tile = {
                 .x = it->packed + (r0 * blocks + b * rows) * row_bytes,
-                .w = w->data + (it->panel + p) * w->panel_bytes + b * w_block,
-                .w_panel = w->panel_bytes,
-                .ahead = t == 0 && !(rows == 1 && w->desc.dtype == MB_F32) ? AHEAD : 0, /* measured */
+                .w = data + p * w_panel,
+                .w_panel = w_panel,
+                .ahead = t == 0 && !stored && !(rows == 1 && w->desc.dtype == MB_F32) ? AHEAD : 0, /* measured */
                 .c = sum + (p * it->padded + r0) * MB_PANEL,
                 .c_panel = it->padded * MB_PANEL,
                 .blocks = e - b,
@@ -205,7 +229,7 @@ static void run_leaves(const struct item *it, float *sums)
 {
     const struct mb_weight *w = it->j->g->w;
     int64_t size = it->panels * it->padded * MB_PANEL,
-            chunk = it->cut.tiles > 1 ? CHUNK : w->block[w->desc.leaves];
+            chunk = chunk_of(it->j, it->rows);
     int32_t top = 0;
     for (int32_t l = 0; l < w->desc.leaves; l++) {
         for (int64_t b = w->block[l]; b < w->block[l + 1]; b += chunk)
@@ -234,10 +258,11 @@ static void store(const struct gemm *m, const struct item *it, const float *sum)
 }
 
 /* Inside a job the row blocks of a set follow each other, so that they find its panels in a cache. */
-static void run_item(const struct gemm *m, const struct job *j, int64_t i, float *sums)
+static void run_item(const struct gemm *m, const struct job *j, int64_t i, float *sums, unsigned char *unpacked)
 {
     const struct mb_weight *w = j->g->w;
-    struct item it = {.j = j, .row = i % j->row_blocks * ROW_BLOCK, .panel = i / j->row_blocks * j->set};
+    struct item it = {.j = j, .row = i % j->row_blocks * ROW_BLOCK, .panel = i / j->row_blocks * j->set,
+                      .unpacked = unpacked};
     it.rows = min64(ROW_BLOCK, j->rows - it.row);
     it.cut = mb_cut_rows(j->k, it.rows);
     it.padded = it.cut.steps * j->k->row_step;
@@ -251,6 +276,7 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const struct gemm *m = arg;
     float *sums = (float *)(void *)(m->sums + (uint64_t)thread * m->sum_bytes);
+    unsigned char *unpacked = m->unpacked + (uint64_t)thread * m->unpacked_bytes;
     const struct mb_tile_kernels *on = NULL;
     int32_t j = 0;
     for (int64_t i = begin; i < end; i++) {
@@ -262,7 +288,7 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
             on = m->job[j].k;
             on->begin();
         }
-        run_item(m, &m->job[j], i - m->job[j].item0, sums);
+        run_item(m, &m->job[j], i - m->job[j].item0, sums, unpacked);
     }
     if (on != NULL)
         on->end();
@@ -275,10 +301,12 @@ static enum mb_status run_pass(struct mb_stream *s, struct gemm *m, int64_t prod
     if (m->jobs == 0)
         return MB_OK;
     uint64_t packed = (m->packed_bytes + 63) / 64 * 64;
-    m->packed = mb_cpu_scratch(s, packed + m->sum_bytes * (uint64_t)dev->threads);
+    uint64_t sums = m->sum_bytes * (uint64_t)dev->threads;
+    m->packed = mb_cpu_scratch(s, packed + sums + m->unpacked_bytes * (uint64_t)dev->threads);
     if (m->packed == NULL)
         return MB_NO_MEMORY;
     m->sums = m->packed + packed;
+    m->unpacked = m->sums + sums;
     mb_cpu_run(dev, m->tiles, packed < SMALL * sizeof(float) ? m->tiles : 1, pack_tiles, m);
     int64_t grain = min64(m->items / (4 * dev->threads), 8);
     mb_cpu_run(dev, m->items, products < SMALL ? m->items : grain < 1 ? 1 : grain, run_items, m);

@@ -31,14 +31,26 @@ enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weigh
     for (int32_t l = 0; l < d->leaves; l++)
         w->block[l + 1] = w->block[l] + (d->leaf[l + 1] - d->leaf[l] - 1) / MB_BLOCK + 1;
     w->panels = (d->n - 1) / MB_PANEL + 1;
-    uint64_t bytes;
-    if (mb_mul_ok((uint64_t)w->block[d->leaves], MB_BLOCK * MB_PANEL * (uint64_t)mb_dtype_size(d->dtype),
+    uint64_t bytes = 0;
+    if (mb_weight_stored(w)) {
+        enum mb_status st = mb_stored_create(w, &bytes);
+        if (st == MB_OK)
+            w->data = mb_zalloc(dev->mem, d->cat, 1, (size_t)bytes);
+        if (st != MB_OK) {
+            mb_cpu_weight_free(w);
+            return st;
+        }
+        if (d->form.g_idx && w->data != NULL) {
+            w->g_idx = (int32_t *)(void *)(w->data + w->panels * w->panel_bytes);
+            w->list_of = (uint8_t *)(w->g_idx + w->lists * w->list_words);
+        }
+    } else if (mb_mul_ok((uint64_t)w->block[d->leaves], MB_BLOCK * MB_PANEL * (uint64_t)mb_dtype_size(d->dtype),
                   &bytes)) {
         w->panel_bytes = (int64_t)bytes;
         w->data = mb_zalloc(dev->mem, d->cat, (size_t)w->panels, (size_t)bytes);
     }
     if (w->data == NULL) {
-        mb_free(w);
+        mb_cpu_weight_free(w);
         return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64 "; use more ranks",
                         d->n, d->k);
     }
@@ -48,13 +60,14 @@ enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weigh
 
 uint64_t mb_cpu_weight_bytes(const struct mb_weight *w)
 {
-    return (uint64_t)w->panels * (uint64_t)w->panel_bytes;
+    return (uint64_t)(w->panels * w->panel_bytes + mb_form_extra_bytes(&w->desc.form, w->desc.n, w->desc.k));
 }
 
 void mb_cpu_weight_free(struct mb_weight *w)
 {
     if (w == NULL)
         return;
+    mb_free(w->run);
     mb_free(w->data);
     mb_free(w);
 }
@@ -67,14 +80,37 @@ struct put {
     float fp8[256];
 };
 
+static void read_codes(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out)
+{
+    const struct mb_host_codes *c = &m->codes;
+    int64_t row = m->scale_n0 + i, last = -1;
+    float s = 0, whole = c->whole != NULL ? c->whole[row] : 1;
+    uint8_t zero = 0;
+    for (int64_t e = 0; e < n; e++) {
+        int64_t column = m->scale_k0 + j + e, g = mb_host_group(c, column);
+        if (g != last) {
+            s = mb_form_scale(&c->form, c->scale, row * c->groups + g, whole);
+            zero = c->zero != NULL ? c->zero[row * c->groups + g] : 0;
+            last = g;
+        }
+        out[e] = mb_form_value(&c->form, mb_form_number(&c->form, mb_host_code(c, row, column), zero), s);
+    }
+}
+
 /* n elements of row i of the matrix from column j on, as f32 */
 static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float *out)
 {
     const struct mb_host_matrix *m = p->m;
+    if (m->storage == MB_STORE_CODES) {
+        read_codes(m, i, j, n, out);
+        return;
+    }
     const char *at =
         (const char *)m->base + (i * m->stride_n + j * m->stride_k) * mb_storage_size(m->storage);
     int64_t step = m->stride_k;
     switch (m->storage) {
+    case MB_STORE_CODES:
+        break;
     case MB_STORE_F32:
         for (int64_t e = 0; e < n; e++)
             memcpy(&out[e], at + e * step * 4, 4);
@@ -180,8 +216,10 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
                         ") lies outside a weight of "
                         "%" PRId64 " x %" PRId64,
                         m->n, m->k, n0, k0, w->desc.n, w->desc.k);
+    if (mb_weight_stored(w))
+        return mb_stored_put(w, n0, k0, m);
     bool fp8 = mb_storage_fp8(m->storage);
-    if ((unsigned)m->storage > MB_STORE_LAST ||
+    if ((unsigned)m->storage > MB_STORE_CODES ||
         (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 || m->scale_n0 < 0 || m->scale_k0 < 0)))
         return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
     if (m->n == 0 || m->k == 0)
@@ -230,7 +268,9 @@ enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t 
         return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n,
                         w->desc.n);
     struct get g = {w, n0, dst};
-    if (n > 0)
+    if (n > 0 && mb_weight_stored(w))
+        mb_stored_get(w, n0, n, dst);
+    else if (n > 0)
         mb_cpu_run(w->dev, n, 16, get_rows, &g);
     return MB_OK;
 }

@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/numerics.h"
 #include "base/status.h"
+#include "device/form.h"
 
 enum mb_dtype { MB_F32, MB_BF16, MB_I32, MB_U8, MB_DTYPE_COUNT };
 static inline int64_t mb_dtype_size(enum mb_dtype t)
@@ -98,7 +99,7 @@ struct mb_router {
 };
 
 /* ---------------------------------------------------------------- operations' shapes */
-/* A GEMM weight of N columns (outputs) and K inputs, kept as dtype. leaf[0..leaves] are the K boundaries of the tree
+/* A GEMM weight of N columns (outputs) and K inputs, of values of dtype. leaf[0..leaves] are the K boundaries of the tree
  * (1 leaf unless row-parallel). */
 struct mb_weight_desc {
     int64_t n, k;
@@ -106,17 +107,8 @@ struct mb_weight_desc {
     int32_t leaves;
     int64_t leaf[MB_MAX_LEAVES + 1];
     enum mb_mem_cat cat;
+    struct mb_form form; /* how it is kept: as dtype, or as a file stores it; its values are of dtype either way */
 };
-enum mb_storage { MB_STORE_F32, MB_STORE_F16, MB_STORE_BF16, MB_STORE_F8E4M3, MB_STORE_F8E5M2 };
-#define MB_STORE_LAST MB_STORE_F8E5M2
-static inline bool mb_storage_fp8(enum mb_storage s)
-{
-    return s == MB_STORE_F8E4M3 || s == MB_STORE_F8E5M2;
-}
-static inline int64_t mb_storage_size(enum mb_storage s)
-{
-    return s == MB_STORE_F32 ? 4 : mb_storage_fp8(s) ? 1 : 2;
-}
 /* Host data for weight_put and host_convert: element (i, j) lies at base[i*stride_n + j*stride_k] (elements). FP8: scale of
  * element (i, j) is scale[((i + n0)/block_n)*scale_stride + (j + k0)/block_k], value = fl32(fp8 * scale). n0/k0: see there. */
 struct mb_host_matrix {
@@ -126,7 +118,28 @@ struct mb_host_matrix {
     const float *scale;
     int64_t block_n, block_k, scale_stride;
     int64_t scale_n0, scale_k0; /* matrix position of element (0, 0), for the scale look-up */
+    struct mb_host_codes codes; /* MB_STORE_CODES: takes the place of base, strides, scale and blocks */
 };
+/* Rows [n0, n0 + n) and columns [k0, k0 + k) of m. */
+static inline struct mb_host_matrix mb_host_part(const struct mb_host_matrix *m, int64_t n0, int64_t n, int64_t k0,
+                                                 int64_t k)
+{
+    struct mb_host_matrix p = *m;
+
+    if (m->storage != MB_STORE_CODES)
+        p.base = (const uint8_t *)m->base + (n0 * m->stride_n + k0 * m->stride_k) * mb_storage_size(m->storage);
+    p.n = n;
+    p.k = k;
+    p.scale_n0 += n0;
+    p.scale_k0 += k0;
+    return p;
+}
+/* n rows of k columns in a blob (device/form.h). */
+static inline struct mb_host_matrix mb_host_stored(const struct mb_form *f, int64_t n, int64_t k, const void *blob)
+{
+    return (struct mb_host_matrix){
+        .storage = MB_STORE_CODES, .n = n, .k = k, .codes = mb_form_view(f, n, k, blob)};
+}
 
 struct mb_kv_desc {
     int32_t pages;         /* pages of MB_KV_BLOCK positions */
@@ -248,11 +261,12 @@ struct mb_ops {
     enum mb_status (*zero)(struct mb_stream *s, struct mb_view dst);
 
     /* weights: created zeroed, then filled in parts; put: w[n0 .. n0+m.n)[k0 .. k0+m.k) = m, rounded to the weight's dtype
-     * (f16, bf16, fp8 go through f32; RNE). Synchronous. */
+     * (f16, bf16, fp8, codes go through f32; RNE). A weight kept as stored takes codes of its form, or FP8 with one scale for
+     * each of its groups; its padding has unspecified values. Synchronous. */
     enum mb_status (*weight_create)(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
     enum mb_status (*weight_put)(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
-    /* The reverse of put: rows [n0, n0 + n) as packed rows of k elements of the weight's dtype, on the host. What put rounded
-     * comes back as it was rounded. */
+    /* The reverse of put: rows [n0, n0 + n) as packed rows of k elements of the weight's dtype, on the host; of a weight kept as
+     * stored: a blob of its form (with g_idx: of rows of one matrix). What put rounded comes back as it was rounded. */
     enum mb_status (*weight_get)(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
     uint64_t (*weight_bytes)(const struct mb_weight *w); /* resident bytes */
     void (*weight_free)(struct mb_weight *w);

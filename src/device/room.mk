@@ -17,6 +17,10 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_tile_amx.c \
 	src/device/cpu_weight.h \
 	src/device/cpu_weight.c \
+	src/device/form.h \
+	src/device/cpu_stored.c \
+	src/device/cpu_unpack.c \
+	src/device/cpu_unpack_avx2.c \
 	src/device/cpu_gemm.c \
 	src/device/cpu_kv.h \
 	src/device/cpu_kv.c \

@@ -37,13 +37,13 @@ enum mb_status mb_load_reserve(struct mb_loader *L, const struct mb_load_sizes *
     return mb_load_room(L, (uint64_t)pack);
 }
 
-/* Tight rows in the storage type; FP8 becomes f32, because its scales lie elsewhere. */
+/* Tight rows in the storage type; FP8 and codes become f32, because their scales lie elsewhere. */
 static void pack_rows(const struct mb_host_matrix *m, uint8_t *dst)
 {
     int64_t es = mb_storage_size(m->storage);
     const uint8_t *base = m->base;
 
-    if (mb_storage_fp8(m->storage)) {
+    if (mb_storage_fp8(m->storage) || m->storage == MB_STORE_CODES) {
         mb_host_to_f32(m, (float *)dst);
         return;
     }
@@ -68,15 +68,19 @@ static enum mb_status read_local(struct mb_loader *L, const struct mb_tensor *t,
 static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t, int64_t n0, int64_t n, int root,
                                   struct mb_host_matrix *out)
 {
-    enum mb_storage form = mb_storage_fp8((enum mb_storage)t->storage) ? MB_STORE_F32 : (enum mb_storage)t->storage;
-    uint64_t bytes = (uint64_t)(n * t->k * mb_storage_size(form));
+    struct mb_form form = mb_model_form(L->o->model, t, 0);
+    bool stored = form.code != MB_CODE_NONE;
+    enum mb_storage type = mb_storage_fp8((enum mb_storage)t->storage) ? MB_STORE_F32 : (enum mb_storage)t->storage;
+    uint64_t bytes = stored ? (uint64_t)mb_form_blob(&form, n, t->k).bytes : (uint64_t)(n * t->k * mb_storage_size(type));
     int32_t st = MB_OK;
     bool mine = mb_comm_rank(L->c) == root;
     struct mb_host_matrix m;
 
     if (mine && st == MB_OK)
         st = (int32_t)mb_reader_rows(L->reader, t, n0, n, &m);
-    if (mine && st == MB_OK)
+    if (mine && st == MB_OK && stored)
+        mb_host_blob(&m, &form, L->pack);
+    else if (mine && st == MB_OK)
         pack_rows(&m, L->pack);
     int32_t root_st = st;
     MB_TRY(mb_comm_bcast(L->c, &root_st, sizeof root_st, root, "weight status"));
@@ -85,7 +89,8 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
     MB_TRY(mb_comm_bcast(L->c, L->pack, bytes, root, "weights"));
     if (!mine)
         L->w->bytes_received += (int64_t)bytes;
-    *out = (struct mb_host_matrix){.base = L->pack, .storage = form, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
+    *out = stored ? mb_host_stored(&form, n, t->k, L->pack)
+                  : (struct mb_host_matrix){.base = L->pack, .storage = type, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
     return MB_OK;
 }
 
@@ -134,16 +139,11 @@ enum mb_status mb_load_rows(struct mb_loader *L, const struct mb_tensor *t, bool
 /* The part of chunk m (rows n0.. of its tensor) that lies in p: *row gets its first row, counted from p's. False: none. */
 static bool cut(const struct mb_host_matrix *m, int64_t n0, const struct mb_part *p, struct mb_host_matrix *out, int64_t *row)
 {
-    int64_t a = n0 > p->n0 ? n0 : p->n0, b = n0 + m->n < p->n1 ? n0 + m->n : p->n1, es = mb_storage_size(m->storage);
+    int64_t a = n0 > p->n0 ? n0 : p->n0, b = n0 + m->n < p->n1 ? n0 + m->n : p->n1;
 
     if (a >= b || p->k0 >= p->k1)
         return false;
-    *out = *m;
-    out->base = (const uint8_t *)m->base + ((a - n0) * m->stride_n + p->k0 * m->stride_k) * es;
-    out->n = b - a;
-    out->k = p->k1 - p->k0;
-    out->scale_n0 += a - n0;
-    out->scale_k0 += p->k0;
+    *out = mb_host_part(m, a - n0, b - a, p->k0, p->k1 - p->k0);
     *row = a - p->n0;
     return true;
 }
@@ -252,7 +252,13 @@ static enum mb_status create(struct mb_loader *L, const struct mb_weight_desc *d
 
 enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, enum mb_mem_cat cat, struct mb_weight **out)
 {
-    struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat};
+    return mb_load_mat_create_as(L, n, k, (struct mb_form){0}, cat, out);
+}
+
+enum mb_status mb_load_mat_create_as(struct mb_loader *L, int64_t n, int64_t k, struct mb_form form, enum mb_mem_cat cat,
+                                     struct mb_weight **out)
+{
+    struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat, .form = form};
     d.leaf[1] = k;
     return create(L, &d, out);
 }
@@ -273,18 +279,23 @@ static int64_t stack_rows(const struct mb_stack *p, const struct mb_tensor *t, i
 enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struct mb_stack *part, int32_t count, bool has_bias,
                                  struct mb_weight **w, struct mb_vec *b)
 {
+    const struct mb_tensor *all[3];
     int64_t n = 0, k = 0, n0 = 0, from;
     bool bias = false;
+
+    if (count > 3)
+        return mb_error(MB_BUG, "%d tensors make one weight", count);
 
     for (int32_t i = 0; i < count; i++) {
         const struct mb_tensor *t = mb_load_find(L, part[i].role, layer, -1);
         if (t == NULL)
             return mb_error(MB_BUG, "layer %d has no tensor of role %d", layer, part[i].role);
         n += stack_rows(&part[i], t, &from);
+        all[i] = t;
         k = t->k;
         bias |= has_bias && mb_load_find(L, part[i].bias, layer, -1) != NULL;
     }
-    MB_TRY(mb_load_mat_create(L, n, k, MB_MEM_WEIGHTS, w));
+    MB_TRY(mb_load_mat_create_as(L, n, k, mb_model_form_of(L->o->model, all, count), MB_MEM_WEIGHTS, w));
     if (bias)
         MB_TRY(mb_load_vec_create(L, 1, n, MB_F32, b));
     for (int32_t i = 0; i < count; i++) {
@@ -333,7 +344,8 @@ enum mb_status mb_load_rowpar_create(struct mb_loader *L, const struct mb_tensor
         return mb_error(MB_BUG, "a share of %d leaves in %d nodes", out->leaves, n);
     for (int32_t i = 0; i < n; i++) {
         int64_t a = leaf[first[i]], b = leaf[first[i] + count[i]];
-        struct mb_weight_desc d = {.n = t->n, .k = b - a, .dtype = L->o->path, .leaves = count[i], .cat = cat};
+        struct mb_weight_desc d = {.n = t->n, .k = b - a, .dtype = L->o->path, .leaves = count[i], .cat = cat,
+                                   .form = mb_model_form(L->o->model, t, a)};
         for (int32_t j = 0; j <= count[i]; j++)
             d.leaf[j] = leaf[first[i] + j] - a;
         out->pos[i] = first[i];

@@ -62,6 +62,8 @@ enum mb_status mb_load_vec(struct mb_loader *L, enum mb_role role, int32_t layer
 /* Packed weights [n, k]. put: a part of t into rows n0... stack: rows [from[i], to[i]) of several shared tensors one below the other,
  * with the same elements of their biases (bias NULL: none). */
 enum mb_status mb_load_mat_create(struct mb_loader *L, int64_t n, int64_t k, enum mb_mem_cat cat, struct mb_weight **out);
+enum mb_status mb_load_mat_create_as(struct mb_loader *L, int64_t n, int64_t k, struct mb_form form, enum mb_mem_cat cat,
+                                     struct mb_weight **out); /* kept as stored */
 enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_weight *w,
                                int64_t n0);
 struct mb_stack {

@@ -49,7 +49,8 @@ enum mb_status mb_load_expert_create(struct mb_loader *L, int32_t layer, int32_t
     MB_TRY(mb_load_rowpar_create(L, t.d, mb_k_unit(t.d->k), L->t->g.etp_rank, L->t->g.etp_size, MB_MEM_EXPERTS, &f->down));
     f->whole = t.g->n;
     f->width = f->down.k1 - f->down.k0;
-    MB_TRY(mb_load_mat_create(L, 2 * f->width, t.g->k, MB_MEM_EXPERTS, &f->gate_up));
+    MB_TRY(mb_load_mat_create_as(L, 2 * f->width, t.g->k, mb_model_form_of(L->o->model, (const struct mb_tensor *[]){t.g, t.u}, 2),
+                                 MB_MEM_EXPERTS, &f->gate_up));
     if (t.gb != NULL && t.ub != NULL)
         MB_TRY(mb_load_vec_create(L, 1, 2 * f->width, MB_F32, &f->gate_up_b));
     return t.db != NULL ? mb_load_vec_create(L, 1, t.db->k, MB_F32, &f->down_b) : MB_OK;
@@ -129,10 +130,10 @@ static enum mb_status take_kv_b(struct mb_loader *L, void *arg, int64_t n0, cons
     return MB_OK;
 }
 
-/* A reader's FP8 rows as packed f32, so that they can be transposed. */
+/* A reader's FP8 rows or codes as packed f32, so that they can be transposed. */
 static enum mb_status take_kv_b_any(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *m)
 {
-    if (!mb_storage_fp8(m->storage))
+    if (!mb_storage_fp8(m->storage) && m->storage != MB_STORE_CODES)
         return take_kv_b(L, arg, n0, m);
     MB_TRY(mb_load_room(L, (uint64_t)(m->n * m->k) * sizeof(float)));
     mb_host_to_f32(m, (float *)L->pack);
@@ -258,7 +259,7 @@ static enum mb_status load_ends(struct mb_loader *L)
     MB_TRY(mb_load_vec(L, MB_T_FINAL_NORM_B, -1, &w->final_norm_b));
     MB_TRY(mb_load_vec_cols(L, MB_T_HEAD_B, -1, w->v0, w->v1, &w->head_b));
     if (w->v1 > w->v0)
-        MB_TRY(mb_load_mat_create(L, w->v1 - w->v0, m->hidden, MB_MEM_WEIGHTS, &w->head));
+        MB_TRY(mb_load_mat_create_as(L, w->v1 - w->v0, m->hidden, mb_model_form(m, h != NULL ? h : e, 0), MB_MEM_WEIGHTS, &w->head));
     return mb_load_mat_put(L, h != NULL ? h : e, true, rows, w->head, 0);
 }
 

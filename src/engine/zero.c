@@ -91,7 +91,8 @@ static void plan(struct mb_zero *z, int32_t j)
         .slots = z->slots,
         .room = z->room,
         .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora) + H * es,
-        .expert_bytes = 3 * H * I * es + (m->expert_bias ? 4 * (2 * I + H) : 0),
+        .expert_bytes = mb_zero_rows_bytes(z, &m->expert_form[0], 2 * I, H) +
+                        mb_zero_rows_bytes(z, &m->expert_form[1], H, I) + (m->expert_bias ? 4 * (2 * I + H) : 0),
         .copies = !z->c->expert_lora}; /* the owner alone has adapters' terms */
 
     mb_zero_share_room(z, j);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "engine/zero_impl.h"
+#include "plan/budget.h"
 
 static void list_layers(struct mb_zero *z)
 {
@@ -52,24 +53,14 @@ static enum mb_status alloc(struct mb_zero *z)
     return MB_OK;
 }
 
-/* Bytes of the largest piece in transit: rows of either weight, or a bias. */
-static int64_t piece_bytes(const struct mb_zero *z)
-{
-    int64_t es = mb_dtype_size(z->c->o.path), H = z->c->o.model->hidden, I = z->c->o.model->expert_ffn;
-    int64_t row = es * (H > I ? H : I), bias = 4 * (H > 2 * I ? H : 2 * I);
-    int64_t rows = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1, most = H > 2 * I ? H : 2 * I;
-
-    rows = rows < most ? rows : most;
-    return rows * row > bias ? rows * row : bias;
-}
-
 static enum mb_status make_slots(struct mb_zero *z)
 {
     int32_t l = 0, members = z->fetch->members;
+    size_t piece = (size_t)mb_budget_piece(z->c->o.model, z->c->o.path);
 
     if (members > 1 && z->cache.n > 0) {
-        z->out = mb_alloc(z->c->o.mem, MB_MEM_STAGING, (size_t)piece_bytes(z), 1);
-        z->in = mb_alloc(z->c->o.mem, MB_MEM_STAGING, (size_t)piece_bytes(z), 1);
+        z->out = mb_alloc(z->c->o.mem, MB_MEM_STAGING, piece, 1);
+        z->in = mb_alloc(z->c->o.mem, MB_MEM_STAGING, piece, 1);
         if (z->out == NULL || z->in == NULL)
             return mb_error(MB_NO_MEMORY, "no memory for experts in transit");
     }

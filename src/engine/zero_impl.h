@@ -53,6 +53,12 @@ static inline int64_t *mb_zero_counts_of(struct mb_zero *z, int32_t j, int32_t i
     return z->counts + (int64_t)z->c->w.layer[l].moe_index * MB_ZERO_COUNTS;
 }
 
+/* Bytes of rows of a weight of an expert as they travel. */
+static inline int64_t mb_zero_rows_bytes(const struct mb_zero *z, const struct mb_form *f, int64_t rows, int64_t k)
+{
+    return f->code == MB_CODE_NONE ? rows * k * mb_dtype_size(z->c->o.path) : mb_form_blob(f, rows, k).bytes;
+}
+
 /* How many experts of exchange j each member may keep (slots, room), and of all own ones how many stay. */
 void mb_zero_share_room(struct mb_zero *z, int32_t j);
 /* From the files into a slot. Errors: those of reading; MB_BUG without room. */

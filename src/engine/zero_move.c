@@ -21,27 +21,30 @@ static enum mb_status swap(struct mb_zero *z, const struct mb_fetch_item *go,
     return st;
 }
 
-/* A weight of an expert, in pieces: rows of out go, rows of in come. A failure here does not keep peers
- * waiting. */
+/* A weight of an expert, in pieces: rows of out go, rows of in come. It is made of matrices of `part` rows; a piece has rows
+ * of one. A failure here does not keep peers waiting. */
 static enum mb_status move_weight(struct mb_zero *z, const struct mb_fetch_item *go, struct mb_weight *out,
                                   const struct mb_fetch_item *come, struct mb_weight *in, int64_t n,
-                                  int64_t k)
+                                  int64_t part, int64_t k, const struct mb_form *form)
 {
     const struct mb_ops *ops = z->c->o.ops;
-    int64_t row = k * mb_dtype_size(z->c->o.path), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
+    int64_t row = mb_zero_rows_bytes(z, form, 1, k), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
     enum mb_status st = MB_OK;
 
-    for (int64_t n0 = 0; n0 < n; n0 += step) {
-        int64_t rows = n - n0 < step ? n - n0 : step;
+    for (int64_t n0 = 0, rows; n0 < n; n0 += rows) {
+        int64_t left = part - n0 % part;
+        rows = left < step ? left : step;
         if (go != NULL && st == MB_OK)
             st = ops->weight_get(out, n0, rows, z->out);
-        MB_TRY(swap(z, go, come, (uint64_t)(rows * row)));
+        MB_TRY(swap(z, go, come, (uint64_t)mb_zero_rows_bytes(z, form, rows, k)));
         struct mb_host_matrix m = {.base = z->in,
                                    .storage = z->c->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
                                    .n = rows,
                                    .k = k,
                                    .stride_n = k,
                                    .stride_k = 1};
+        if (form->code != MB_CODE_NONE)
+            m = mb_host_stored(form, rows, k, z->in);
         if (come != NULL && st == MB_OK)
             st = ops->weight_put(in, n0, 0, &m);
     }
@@ -80,8 +83,9 @@ static enum mb_status move_expert(struct mb_zero *z, int32_t j, const struct mb_
         b = &z->cache.slot[to].f;
     const struct mb_ffn *any = go != NULL ? a : b;
     int64_t H = z->c->o.model->hidden, I = z->c->o.model->expert_ffn;
-    enum mb_status st = move_weight(z, go, a->gate_up, come, b->gate_up, 2 * I, H);
-    enum mb_status down = move_weight(z, go, a->down.w[0], come, b->down.w[0], H, I);
+    const struct mb_form *form = z->c->o.model->expert_form;
+    enum mb_status st = move_weight(z, go, a->gate_up, come, b->gate_up, 2 * I, I, H, &form[0]);
+    enum mb_status down = move_weight(z, go, a->down.w[0], come, b->down.w[0], H, H, I, &form[1]);
     st = st == MB_OK ? down : st;
     if (any->gate_up_b.buf != NULL) {
         enum mb_status bias = move_bias(z, go, &a->gate_up_b, come, &b->gate_up_b);
@@ -97,7 +101,8 @@ static enum mb_status move_expert(struct mb_zero *z, int32_t j, const struct mb_
         mb_cache_drop(&z->cache, to);
     mb_zero_counts_of(z, j, come->id)[MB_ZERO_PEER]++;
     z->tally->counters.fetch.peer++;
-    z->tally->counters.fetch.bytes += 3 * H * I * mb_dtype_size(z->c->o.path);
+    z->tally->counters.fetch.bytes +=
+        mb_zero_rows_bytes(z, &form[0], 2 * I, H) + mb_zero_rows_bytes(z, &form[1], H, I);
     return st;
 }
 

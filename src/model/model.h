@@ -123,6 +123,8 @@ struct mb_model {
     int64_t params_total, params_active;
     bool random;          /* weights are drawn (model/random.h), there are no files */
     uint64_t random_seed;
+    bool wide;                     /* weights are kept in the path's type, however they are stored */
+    struct mb_form expert_form[2]; /* how all routed experts keep gate and up, and down (code NONE: not all alike) */
 
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */
     float gen_temperature, gen_top_p, gen_min_p, gen_repetition;
@@ -143,6 +145,16 @@ enum mb_status mb_model_unpack(const void *data, size_t n, struct mb_model **out
 
 /* NULL if the model has no such tensor. layer, expert: -1 where the role has none. O(log n). */
 const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role role, int32_t layer, int32_t expert);
+/* How a device keeps this tensor's matrix: as it is stored, or (code NONE) in the path's type. Routed experts' take the form that
+ * all of them have. k0: first column of the matrix that is kept. */
+struct mb_form mb_model_form(const struct mb_model *m, const struct mb_tensor *t, int64_t k0);
+/* The form of a weight of n matrices one below the other: theirs if it is one, else NONE. */
+struct mb_form mb_model_form_of(const struct mb_model *m, const struct mb_tensor *const *t, int n);
+/* From now on no weight is kept as stored (wide), or those that can be are. For the start of a job, before anybody else holds the
+ * model. */
+void mb_model_keep(struct mb_model *m, bool wide);
+/* What is kept in which form, for people: "bf16", "bf16; experts mxfp4 as stored". type: of the path. */
+void mb_model_kept(const struct mb_model *m, enum mb_dtype type, char *text, size_t size);
 /* Bytes from the first to the last byte of the tensor in its file (what a reader reads). */
 uint64_t mb_tensor_span(const struct mb_tensor *t);
 

@@ -99,9 +99,11 @@ enum mb_status mb_model_unpack(const void *data, size_t n, struct mb_model **out
         st = check_sizes(m);
     if (st == MB_OK)
         st = take_arrays(&f, m);
-    if (st == MB_OK)
+    if (st == MB_OK) {
+        mb_model_keep(m, m->wide);
         *out = m;
-    else
+    } else {
         mb_model_destroy(m);
+    }
     return st;
 }

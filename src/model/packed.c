@@ -1,12 +1,10 @@
-/* From packed codes to f32. */
+/* From the tensors of packed formats to rows of codes. */
 #include "model/packed.h"
 
 #include <string.h>
 #include "base/log.h"
 #include "base/mem.h"
-#include "model/element.h"
 
-#define MX_BIAS 127
 #define MX_NAN 255
 
 static int64_t up(int64_t a, int64_t b)
@@ -73,11 +71,6 @@ void mb_packed_scales(const struct mb_packed *p, int64_t i0, int64_t n, uint64_t
     *bytes = mb_packed_by_rows(p) ? (uint64_t)(stored_rows(p, n) * row) : p->scale.bytes;
 }
 
-int64_t mb_packed_scratch(const struct mb_packed *p, int64_t n)
-{
-    return (int64_t)sizeof(float) * (2 * n * p->groups + p->k);
-}
-
 static bool inside(const struct mb_packed_bytes *p, const uint64_t *file_bytes, int32_t n_files,
                    uint64_t need)
 {
@@ -124,32 +117,44 @@ bool mb_packed_fits(const struct mb_packed *p, const uint64_t *file_bytes, int32
            inside(&p->tensor_scale, file_bytes, n_files, sizeof(float));
 }
 
+void mb_packed_form(const struct mb_packed *p, struct mb_form *f)
+{
+    bool fp4 = p->packing == MB_PACK_MXFP4 || p->packing == MB_PACK_NVFP4, zeros = p->zero.bytes > 0;
+
+    *f = (struct mb_form){.code = fp4 ? MB_CODE_FP4 : MB_CODE_INT,
+                          .bits = p->bits,
+                          .scale = p->packing == MB_PACK_MXFP4 ? MB_SCALE_E8M0 : p->scale_storage,
+                          .zeros = zeros,
+                          .whole = p->tensor_scale.bytes == 0 ? MB_WHOLE_NONE : p->divides ? MB_WHOLE_OVER : MB_WHOLE_TIMES,
+                          .g_idx = p->g_idx.bytes > 0,
+                          .zero_add = (int16_t)(fp4 ? 0 : zeros ? p->zero_add : 1 << (p->bits - 1)),
+                          .group = p->group,
+                          .groups = p->groups};
+}
+
+int64_t mb_packed_blob(const struct mb_packed *p, int64_t n)
+{
+    struct mb_form f;
+
+    mb_packed_form(p, &f);
+    return mb_form_blob(&f, n, p->k).bytes;
+}
+
 /* ---------------------------------------------------------------- scales, zero points, groups */
 
-static enum mb_status fill_scales(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0,
-                                  int64_t n, float *s, const char *what)
+static enum mb_status put_scales(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0, int64_t n,
+                                 int64_t groups, uint8_t *to, const char *what)
 {
-    float whole = 1;
+    int64_t size = scale_size(p);
 
-    if (in->tensor_scale != NULL)
-        memcpy(&whole, in->tensor_scale, sizeof whole);
     for (int64_t i = 0; i < n; i++) {
-        for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t g = 0; g < groups; g++, to += size) {
             int64_t at = mb_packed_by_rows(p) ? i * p->row_step * p->groups + g : g * p->n + i0 + i;
-            if (p->packing == MB_PACK_MXFP4) {
-                uint8_t e = ((const uint8_t *)in->scale)[at];
-                if (e == MX_NAN)
-                    return mb_error(
-                        MB_MODEL,
-                        "%s: scale of row %lld, block %lld: expected an exponent below 255, found 255 (NaN)",
-                        what, (long long)(i0 + i), (long long)g);
-                s[i * p->groups + g] = (float)e; /* applied to the exponent */
-                continue;
-            }
-            float block = mb_element_f32((enum mb_storage)p->scale_storage, in->scale, at);
-            s[i * p->groups + g] = in->tensor_scale == NULL ? block
-                                   : p->divides             ? block / whole
-                                                            : block * whole;
+            memcpy(to, (const uint8_t *)in->scale + at * size, (size_t)size);
+            if (p->packing == MB_PACK_MXFP4 && *to == MX_NAN)
+                return mb_error(MB_MODEL,
+                                "%s: scale of row %lld, block %lld: expected an exponent below 255, found 255 (NaN)",
+                                what, (long long)(i0 + i), (long long)g);
         }
     }
     return MB_OK;
@@ -158,126 +163,86 @@ static enum mb_status fill_scales(const struct mb_packed *p, const struct mb_pac
 /* The nibble of an AWQ word that has column c of its eight. */
 static const uint8_t awq_nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
-static float zero_of(const struct mb_packed *p, const void *zero, int64_t row, int64_t g)
+/* As stored: codes and zero points of packed integers have the same offset, which falls out. */
+static uint8_t zero_of(const struct mb_packed *p, const void *zero, int64_t row, int64_t g)
 {
     int64_t f = mb_packed_word(p), words = up(p->n, f);
     uint32_t mask = p->bits == 8 ? 255 : 15;
 
-    switch ((enum mb_packing)p->packing) {
-    case MB_PACK_INTS: /* [ceil(n/f), groups], with the codes' offset */
-        return (float)(int32_t)(word_at(zero, row / f * p->groups + g) >> (p->bits * (row % f)) & mask) -
-               (float)(1 << (p->bits - 1));
-    case MB_PACK_AWQ:
-        return (float)(word_at(zero, g * words + row / 8) >> (4 * awq_nibble[row % 8]) & 15);
-    case MB_PACK_GPTQ:
-        return (float)((word_at(zero, g * words + row / f) >> (p->bits * (row % f)) & mask) + p->zero_add);
-    case MB_PACK_MXFP4:
-    case MB_PACK_I8:
-    case MB_PACK_NVFP4:
-    case MB_PACKINGS:
-        break;
-    }
-    return 0;
+    if (p->packing == MB_PACK_INTS) /* [ceil(n/f), groups] */
+        return (uint8_t)(word_at(zero, row / f * p->groups + g) >> (p->bits * (row % f)) & mask);
+    if (p->packing == MB_PACK_AWQ)
+        return word_at(zero, g * words + row / 8) >> (4 * awq_nibble[row % 8]) & 15;
+    return (uint8_t)(word_at(zero, g * words + row / f) >> (p->bits * (row % f)) & mask);
 }
 
-static enum mb_status fill_groups(const struct mb_packed *p, const void *g_idx, int32_t *of, const char *what)
+static enum mb_status put_groups(const struct mb_packed *p, const void *g_idx, uint8_t *to, const char *what)
 {
     for (int64_t j = 0; j < p->k; j++) {
-        int32_t g = g_idx != NULL ? (int32_t)word_at(g_idx, j) : (int32_t)(j / p->group);
+        int32_t g = (int32_t)word_at(g_idx, j);
         if (g < 0 || g >= p->groups)
-            return mb_error(MB_MODEL, "%s: g_idx of column %lld: expected 0 to %d, found %d", what,
-                            (long long)j, p->groups - 1, g);
-        of[j] = g;
+            return mb_error(MB_MODEL, "%s: g_idx of column %lld: expected 0 to %d, found %d", what, (long long)j,
+                            p->groups - 1, g);
     }
+    memcpy(to, g_idx, 4 * (size_t)p->k);
     return MB_OK;
 }
 
 /* ---------------------------------------------------------------- codes */
 
-static const float fp4[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
-
-static void row_codes(const struct mb_packed *p, const uint8_t *row, float *q)
+/* Stored by rows, the bytes are already those of a blob: low nibbles are even columns. Plain integers get the
+ * offset of packed ones. */
+static void put_rows(const struct mb_packed *p, const void *code, int64_t n, uint8_t *to, int64_t stride)
 {
-    int64_t f = mb_packed_word(p);
-    float offset = (float)(1 << (p->bits - 1));
-    uint32_t mask = p->bits == 8 ? 255 : 15;
-
-    if (p->packing == MB_PACK_MXFP4 || p->packing == MB_PACK_NVFP4) {
-        for (int64_t j = 0; j < p->k; j++)
-            q[j] = fp4[row[j / 2] >> (4 * (j % 2)) & 15];
-        return;
+    for (int64_t i = 0; i < n; i++, to += stride) {
+        memcpy(to, (const uint8_t *)code + i * p->row_step * mb_packed_row_bytes(p), (size_t)stride);
+        for (int64_t j = 0; j < stride && p->packing == MB_PACK_I8; j++)
+            to[j] ^= 0x80;
     }
-    if (p->packing == MB_PACK_I8) {
-        for (int64_t j = 0; j < p->k; j++)
-            q[j] = (float)(int8_t)row[j];
-        return;
-    }
-    for (int64_t j = 0; j < p->k; j++)
-        q[j] = (float)(word_at(row, j / f) >> (p->bits * (j % f)) & mask) - offset;
 }
 
-/* Words lie along n: eight rows a word, or eight columns of one row. Column by column, so that the words are
- * read in order. */
-static void column_codes(const struct mb_packed *p, const void *code, int64_t i0, int64_t n, float *q)
+/* Words lie along n: eight rows a word, or f columns of one row. Word by word, so that they are read in order. */
+static void put_columns(const struct mb_packed *p, const void *code, int64_t i0, int64_t n, uint8_t *to, int64_t stride)
 {
     int64_t f = mb_packed_word(p), words = up(p->n, f);
-    uint32_t mask = p->bits == 8 ? 255 : 15;
 
-    for (int64_t j = 0; j < p->k; j++) {
+    for (int64_t j = 0; j < p->k && p->packing == MB_PACK_AWQ; j++) {
         for (int64_t i = 0; i < n; i++) {
             int64_t r = i0 + i;
-            uint32_t c = p->packing == MB_PACK_AWQ
-                             ? word_at(code, j * words + r / 8) >> (4 * awq_nibble[r % 8]) & 15
-                             : word_at(code, j / f * p->n + r) >> (p->bits * (j % f)) & mask;
-            q[i * p->k + j] = (float)c;
+            uint32_t c = word_at(code, j * words + r / 8) >> (4 * awq_nibble[r % 8]) & 15;
+            uint8_t *at = to + i * stride + j / 2;
+            *at = (uint8_t)(j % 2 == 0 ? c : *at | c << 4);
+        }
+    }
+    for (int64_t j = 0; j < up(p->k, f) && p->packing == MB_PACK_GPTQ; j++) {
+        int64_t bytes = stride - 4 * j < 4 ? stride - 4 * j : 4;
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t w = word_at(code, j * p->n + i0 + i);
+            memcpy(to + i * stride + 4 * j, &w, (size_t)bytes);
         }
     }
 }
 
-/* m * 2^(e - 127) without a product, whose operands might be subnormal: what is below 2^-126 is zero. */
-static float mx_value(float m, int e)
+enum mb_status mb_packed_rows(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0, int64_t n,
+                              void *blob, const char *what)
 {
-    uint32_t bits, exponent;
+    struct mb_form f;
+    uint8_t *to = blob;
 
-    memcpy(&bits, &m, sizeof bits);
-    if (m == 0)
-        return m;
-    exponent = (bits >> 23 & 255) +
-               (uint32_t)e; /* of m: 126 to 129; a sum of 127 or less is below the smallest normal */
-    if (exponent <= MX_BIAS)
-        return 0;
-    exponent -= MX_BIAS;
-    bits = exponent >= 255 ? (bits & 0x80000000u) | 0x7f800000u : (bits & 0x807fffffu) | exponent << 23;
-    memcpy(&m, &bits, sizeof m);
-    return m;
-}
-
-static void apply(const struct mb_packed *p, const float *s, const float *z, const int32_t *group, float *row)
-{
-    for (int64_t j = 0; j < p->k && p->packing == MB_PACK_MXFP4; j++)
-        row[j] = mx_value(row[j], (int)s[group[j]]);
-    for (int64_t j = 0; j < p->k && p->packing != MB_PACK_MXFP4; j++)
-        row[j] = (z == NULL ? row[j] : row[j] - z[group[j]]) * s[group[j]];
-}
-
-enum mb_status mb_packed_decode(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0,
-                                int64_t n, void *scratch, float *dst, const char *what)
-{
-    float *s = scratch, *z = in->zero != NULL ? s + n * p->groups : NULL;
-    int32_t *group = (int32_t *)(s + 2 * n * p->groups);
-
-    MB_TRY(fill_groups(p, in->g_idx, group, what));
-    MB_TRY(fill_scales(p, in, i0, n, s, what));
-    for (int64_t i = 0; i < n && z != NULL; i++)
-        for (int64_t g = 0; g < p->groups; g++)
-            z[i * p->groups + g] = zero_of(p, in->zero, i0 + i, g);
-    if (!mb_packed_by_rows(p))
-        column_codes(p, in->code, i0, n, dst);
-    for (int64_t i = 0; i < n; i++) {
-        if (mb_packed_by_rows(p))
-            row_codes(p, (const uint8_t *)in->code + i * p->row_step * mb_packed_row_bytes(p),
-                      dst + i * p->k);
-        apply(p, s + i * p->groups, z == NULL ? NULL : z + i * p->groups, group, dst + i * p->k);
-    }
+    mb_packed_form(p, &f);
+    struct mb_blob b = mb_form_blob(&f, n, p->k);
+    int64_t stride = mb_form_row_bytes(&f, p->k), groups = mb_form_groups(&f, p->k);
+    if (f.g_idx)
+        MB_TRY(put_groups(p, in->g_idx, to + b.g_idx, what));
+    MB_TRY(put_scales(p, in, i0, n, groups, to + b.scale, what));
+    for (int64_t i = 0; i < n && f.zeros; i++)
+        for (int64_t g = 0; g < groups; g++)
+            to[b.zero + i * groups + g] = zero_of(p, in->zero, i0 + i, g);
+    for (int64_t i = 0; i < n && f.whole; i++)
+        memcpy(to + b.whole + 4 * i, in->tensor_scale, 4);
+    if (mb_packed_by_rows(p))
+        put_rows(p, in->code, n, to + b.code, stride);
+    else
+        put_columns(p, in->code, i0, n, to + b.code, stride);
     return MB_OK;
 }

@@ -1,5 +1,5 @@
 /* Weights stored in fewer bits than their values have: what a file holds for one matrix [n, k], and its way
- * to f32.
+ * to rows of codes.
  *
  * The value of element (i, j) is fl32((q - z) * s): q the stored code, z the zero point of its group (0:
  * none), s the group's scale widened to f32. Where a format has two scales, s = fl32(block * tensor) or
@@ -68,9 +68,9 @@ int64_t mb_packed_row_bytes(const struct mb_packed *p);
 void mb_packed_codes(const struct mb_packed *p, int64_t i0, int64_t n, uint64_t *off, uint64_t *bytes);
 /* The same of `scale`. */
 void mb_packed_scales(const struct mb_packed *p, int64_t i0, int64_t n, uint64_t *off, uint64_t *bytes);
-/* f32 and i32 that decoding n rows needs: scales and zero points of each row and group, and the group of each
- * column. */
-int64_t mb_packed_scratch(const struct mb_packed *p, int64_t n);
+/* The same format as a device knows it, and bytes of a blob (device/form.h) of n rows. */
+void mb_packed_form(const struct mb_packed *p, struct mb_form *f);
+int64_t mb_packed_blob(const struct mb_packed *p, int64_t n);
 
 /* What rows [i0, i0 + n) were read into. Pointers may be unaligned but for g_idx; NULL where the format has
  * none. */
@@ -79,10 +79,10 @@ struct mb_packed_parts {
     const void *zero;         /* whole */
     const void *g_idx, *tensor_scale;
 };
-/* dst[n][k] = the values; scratch: mb_packed_scratch(p, n) bytes, aligned for f32. what: the tensor's name
- * for messages. Errors: MB_MODEL, logged: a g_idx outside the groups, an exponent that stands for NaN. */
-enum mb_status mb_packed_decode(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0,
-                                int64_t n, void *scratch, float *dst, const char *what);
+/* blob = the rows. what: the tensor's name for messages. Errors: MB_MODEL, logged: a g_idx outside the groups, an
+ * exponent that stands for NaN. */
+enum mb_status mb_packed_rows(const struct mb_packed *p, const struct mb_packed_parts *in, int64_t i0, int64_t n,
+                              void *blob, const char *what);
 /* "mxfp4", "int4", "int8", "awq", "gptq", "nvfp4" */
 const char *mb_packed_name(const struct mb_packed *p);
 /* Whether the table's entry can be read: sizes fit each other, places lie in files of these sizes. */

@@ -26,10 +26,10 @@ struct window {
     size_t shifted_cap;
 };
 
-/* What packed weights take: the parts that stay whole while rows are decoded, scratch, and the decoded rows. */
+/* What packed weights take: the parts that stay whole while rows are read, and rows as a blob. */
 struct unpack {
-    uint8_t *zero, *g_idx, *scratch, *rows;
-    size_t zero_cap, g_idx_cap, scratch_cap, rows_cap;
+    uint8_t *zero, *g_idx, *rows;
+    size_t zero_cap, g_idx_cap, rows_cap;
 };
 
 struct mb_reader {
@@ -78,7 +78,6 @@ void mb_reader_destroy(struct mb_reader *r)
     mb_free(r->scale.shifted);
     mb_free(r->u.zero);
     mb_free(r->u.g_idx);
-    mb_free(r->u.scratch);
     mb_free(r->u.rows);
     mb_free(r->wide);
     free(r);
@@ -161,7 +160,7 @@ static int64_t largest_file(const struct mb_model *m)
 
 /* What the packed weights take beside a window, for chunks of `elements` values. */
 struct packed_sizes {
-    int64_t code, scale, zero, g_idx, scratch, rows;
+    int64_t code, scale, zero, g_idx, rows;
 };
 
 static void packed_sizes_of(const struct mb_model *m, int64_t elements, struct packed_sizes *z)
@@ -177,8 +176,7 @@ static void packed_sizes_of(const struct mb_model *m, int64_t elements, struct p
         z->scale = most(z->scale, most((int64_t)bytes, most((int64_t)p->zero.bytes, (int64_t)p->g_idx.bytes)));
         z->zero = most(z->zero, (int64_t)p->zero.bytes);
         z->g_idx = most(z->g_idx, (int64_t)p->g_idx.bytes);
-        z->scratch = most(z->scratch, mb_packed_scratch(p, n));
-        z->rows = most(z->rows, (int64_t)sizeof(float) * n * p->k);
+        z->rows = most(z->rows, mb_packed_blob(p, n));
     }
     z->code += z->code > 0 ? 2 * (int64_t)ALIGN : 0;
     z->scale = z->scale > 0 ? least(most(z->scale + 2 * (int64_t)ALIGN, WINDOW_MIN), largest_file(m)) : 0;
@@ -197,6 +195,20 @@ static int64_t wide_scales(const struct mb_model *m)
     return n;
 }
 
+/* Bytes of a chunk of `elements` as a blob. */
+static int64_t largest_blob(const struct mb_model *m, int64_t elements)
+{
+    int64_t bytes = 0;
+
+    for (int64_t i = 0; i < m->n_tensors; i++) {
+        const struct mb_tensor *t = m->tensors + i;
+        struct mb_form f = mb_model_form(m, t, 0);
+        if (f.code != MB_CODE_NONE)
+            bytes = most(bytes, mb_form_blob(&f, least(t->n, most(1, elements / t->k)), t->k).bytes);
+    }
+    return bytes;
+}
+
 /* Shapes of a hostile model are limits only: what does not fit a chunk is read in several. */
 void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
 {
@@ -208,13 +220,14 @@ void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
     bool wide_rows = fp8 || m->n_packed > 0; /* arrive as f32 */
     struct packed_sizes z;
     packed_sizes_of(m, n, &z);
+    int64_t pack = most(n * (half && !wide_rows ? 2 : 4), wide_rows ? largest_blob(m, n) : 0);
     int64_t window = most(most(n * (half ? 2 : 4) + 2 * (int64_t)ALIGN, WINDOW_MIN), z.code), vectors = most(m->router.experts, 2) * most(H, wide);
 
     *out = (struct mb_load_sizes){.elements = n,
                                   .window = least(window, largest_file(m)) * (fp8 ? 2 : 1) +
-                                            z.scale + z.zero + z.g_idx + z.scratch + z.rows,
+                                            z.scale + z.zero + z.g_idx + z.rows,
                                   .scales = fp8 ? wide_scales(m) : 0,
-                                  .pack = n * (half && !wide_rows ? 2 : 4),
+                                  .pack = pack,
                                   .f32 = 4 * (half ? least(n, vectors) : n)};
 }
 
@@ -241,7 +254,7 @@ enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes
     struct packed_sizes z;
 
     packed_sizes_of(r->m, s->elements, &z);
-    int64_t left = s->window - z.scale - z.zero - z.g_idx - z.scratch - z.rows;
+    int64_t left = s->window - z.scale - z.zero - z.g_idx - z.rows;
     size_t each = (size_t)left / (r->m->auto_path == MB_PATH_FP8 ? 2 : 1);
     MB_TRY(reserve(r, &r->data.buf, &r->data.cap, each));
     if (r->m->auto_path == MB_PATH_FP8)
@@ -251,7 +264,6 @@ enum mb_status mb_reader_reserve(struct mb_reader *r, const struct mb_load_sizes
     MB_TRY(reserve(r, &r->scale.buf, &r->scale.cap, (size_t)z.scale));
     MB_TRY(reserve(r, &r->u.zero, &r->u.zero_cap, (size_t)z.zero));
     MB_TRY(reserve(r, &r->u.g_idx, &r->u.g_idx_cap, (size_t)z.g_idx));
-    MB_TRY(reserve(r, &r->u.scratch, &r->u.scratch_cap, (size_t)z.scratch));
     return reserve(r, &r->u.rows, &r->u.rows_cap, (size_t)z.rows);
 }
 
@@ -351,12 +363,13 @@ static enum mb_status packed_rows(struct mb_reader *r, const struct mb_tensor *t
     float whole;
 
     MB_TRY(get_parts(r, p, n0, n, &whole, &in));
-    MB_TRY(reserve(r, &r->u.scratch, &r->u.scratch_cap, (size_t)mb_packed_scratch(p, n)));
-    MB_TRY(reserve(r, &r->u.rows, &r->u.rows_cap, (size_t)(n * t->k) * sizeof(float)));
+    MB_TRY(reserve(r, &r->u.rows, &r->u.rows_cap, (size_t)mb_packed_blob(p, n)));
     snprintf(what, sizeof what, "%.300s/%.100s: %s of layer %d", r->m->dir, r->m->files[t->file],
              mb_role_name((enum mb_role)t->role), t->layer);
-    MB_TRY(mb_packed_decode(p, &in, n0, n, r->u.scratch, (float *)r->u.rows, what));
-    *out = (struct mb_host_matrix){.base = r->u.rows, .storage = MB_STORE_F32, .n = n, .k = t->k, .stride_n = t->k, .stride_k = 1};
+    MB_TRY(mb_packed_rows(p, &in, n0, n, r->u.rows, what));
+    struct mb_form f;
+    mb_packed_form(p, &f);
+    *out = mb_host_stored(&f, n, t->k, r->u.rows);
     return MB_OK;
 }
 

@@ -38,4 +38,6 @@ enum mb_status mb_reader_rows(struct mb_reader *r, const struct mb_tensor *t, in
 void mb_reader_advise(struct mb_reader *r, const struct mb_tensor *t);
 /* Converts a host matrix to packed f32 [n][k]. Exact (fp8: fl32(fp8 * scale)). */
 void mb_host_to_f32(const struct mb_host_matrix *m, float *dst);
+/* Codes, or FP8, as a blob of this form (device/form.h): theirs, k0 that of the matrix's first column. */
+void mb_host_blob(const struct mb_host_matrix *m, const struct mb_form *f, void *blob);
 #endif

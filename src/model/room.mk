@@ -15,6 +15,7 @@ libmoebatch_a_SOURCES += \
 	src/model/config.c \
 	src/model/config_moe.c \
 	src/model/convert.c \
+	src/model/form.c \
 	src/model/flat.h \
 	src/model/flat.c \
 	src/model/foreign.h \

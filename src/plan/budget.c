@@ -1,6 +1,7 @@
 /* Resident memory of a rank, predicted from shapes: weights, experts, KV pages, and the sums of its buffers
  * (rooms.h); mpi_budget holds the prediction against the account of a real run. */
 #include "plan/budget.h"
+#include "model/reader.h"
 
 #define PANEL 16 /* outputs are packed in panels of 16 */
 #define LOGIT_ROWS 256
@@ -43,11 +44,49 @@ int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s
     return mb_sat_mul(mb_sat_mul(round_up(n, PANEL), padded), mb_dtype_size(t));
 }
 
-/* gate and up (one weight of 2I outputs) and down. */
-static int64_t ffn_bytes(const struct mb_model *m, int64_t inner, struct mb_part_of s, enum mb_dtype t)
+/* The same of a weight kept as stored: each tree node of the share is one of its own, with the groups it touches. */
+static int64_t stored_bytes(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, const struct mb_form *f)
 {
-    return mb_sat_add(mb_budget_weight(2 * mb_part_width(inner, s.r, s.of), m->hidden, 0, MB_WHOLE, t),
-                      mb_budget_weight(m->hidden, inner, mb_k_unit(inner), s, t));
+    int64_t begin[MB_MAX_LEAVES + 1] = {0, k}, sum = 0;
+    int32_t leaves = unit > 0 && k > 0 ? mb_k_leaves(k, unit, begin) : 1, first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
+    int32_t nodes = unit > 0 ? mb_part_nodes(leaves, s.r, s.of, first, count) : (first[0] = 0, count[0] = 1);
+
+    for (int32_t i = 0; i < nodes; i++) {
+        struct mb_form g = *f;
+        int64_t blocks = 0, a = begin[first[i]], b = begin[first[i] + count[i]];
+        for (int32_t l = first[i]; l < first[i] + count[i]; l++)
+            blocks += (begin[l + 1] - begin[l] + BLOCK - 1) / BLOCK;
+        g.k0 += a;
+        int64_t panel = mb_form_panel_bytes(&g, blocks, mb_form_groups(&g, b - a));
+        sum = MB_SUM(sum, mb_sat_mul(round_up(n, PANEL) / PANEL, panel), mb_form_extra_bytes(&g, n, b - a));
+    }
+    return sum;
+}
+
+static int64_t kept_bytes(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t, struct mb_form f)
+{
+    return n < 1 || k < 1 || f.code == MB_CODE_NONE ? mb_budget_weight(n, k, unit, s, t) : stored_bytes(n, k, unit, s, &f);
+}
+
+/* The form of up to three matrices of a layer that make one weight. */
+static struct mb_form form_of(const struct mb_model *m, int32_t layer, int n, const enum mb_role *role)
+{
+    const struct mb_tensor *t[3];
+
+    for (int i = 0; i < n; i++)
+        if ((t[i] = mb_model_tensor(m, role[i], layer, -1)) == NULL)
+            return (struct mb_form){0};
+    return mb_model_form_of(m, t, n);
+}
+#define FORM(m, layer, ...)                                                                                       \
+    form_of(m, layer, (int)(sizeof((enum mb_role[]){__VA_ARGS__}) / sizeof(enum mb_role)), (enum mb_role[]){__VA_ARGS__})
+
+/* gate and up (one weight of 2I outputs) and down. */
+static int64_t ffn_bytes(const struct mb_model *m, int64_t inner, struct mb_part_of s, enum mb_dtype t,
+                         struct mb_form gate_up, struct mb_form down)
+{
+    return mb_sat_add(kept_bytes(2 * mb_part_width(inner, s.r, s.of), m->hidden, 0, MB_WHOLE, t, gate_up),
+                      kept_bytes(m->hidden, inner, mb_k_unit(inner), s, t, down));
 }
 
 static int64_t f32_bytes(int64_t n)
@@ -57,7 +96,27 @@ static int64_t f32_bytes(int64_t n)
 
 int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb_part_of slice)
 {
-    return ffn_bytes(m, m->expert_ffn, slice, path);
+    struct mb_form gate_up = m->expert_form[0];
+
+    gate_up.g_idx = (uint8_t)(2 * gate_up.g_idx);
+    return ffn_bytes(m, m->expert_ffn, slice, path, gate_up, m->expert_form[1]);
+}
+
+static int64_t piece_of(int64_t n, int64_t k, enum mb_dtype t, const struct mb_form *f)
+{
+    bool wide = f->code == MB_CODE_NONE;
+    int64_t row = wide ? mb_sat_mul(k, mb_dtype_size(t)) : mb_form_blob(f, 1, k).bytes,
+            rows = mb_least(n, mb_most(1, MB_LOAD_CHUNK / mb_most(1, row)));
+
+    return wide ? mb_sat_mul(rows, row) : mb_form_blob(f, rows, k).bytes;
+}
+
+int64_t mb_budget_piece(const struct mb_model *m, enum mb_dtype path)
+{
+    int64_t H = m->hidden, I = m->expert_ffn;
+
+    return mb_most(4 * mb_most(H, 2 * I), mb_most(piece_of(2 * I, H, path, &m->expert_form[0]),
+                                                  piece_of(H, I, path, &m->expert_form[1])));
 }
 
 /* Keys of a page are packed like a weight with d inputs and a column per position, values like one with dv
@@ -74,7 +133,7 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
     return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(o->kv_dtype), layers));
 }
 
-static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
+static int64_t mla_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t heads = mb_part_heads(m, s.r, s.of).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t q_in = m->q_lora > 0 ? m->q_lora : m->hidden;
@@ -82,13 +141,14 @@ static int64_t mla_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_
     int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t),
                               mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
 
-    return MB_SUM(m->q_lora > 0 ? mb_budget_weight(m->q_lora, m->hidden, 0, MB_WHOLE, t) : 0,
-                  mb_budget_weight(mb_sat_mul(heads, m->head_dim), q_in, 0, MB_WHOLE, t),
-                  mb_budget_weight(latent, m->hidden, 0, MB_WHOLE, t), mb_sat_mul(head, heads),
+    return MB_SUM(m->q_lora > 0 ? kept_bytes(m->q_lora, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_Q_A)) : 0,
+                  kept_bytes(mb_sat_mul(heads, m->head_dim), q_in, 0, MB_WHOLE, t,
+                             m->q_lora > 0 ? FORM(m, layer, MB_T_Q_BPROJ) : FORM(m, layer, MB_T_Q)),
+                  kept_bytes(latent, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_KV_A)), mb_sat_mul(head, heads),
                   f32_bytes((int64_t)m->q_lora + m->kv_lora));
 }
 
-static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, enum mb_dtype t)
+static int64_t attention_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     struct mb_part_heads h = mb_part_heads(m, s.r, s.of);
     int64_t q = mb_sat_mul(h.heads, m->head_dim), o = mb_sat_mul(m->heads, m->v_dim);
@@ -97,8 +157,9 @@ static int64_t attention_bytes(const struct mb_model *m, struct mb_part_of s, en
                     : mb_qknorm_by_head(m->qk_norm) ? 2 * (int64_t)m->head_dim
                                                     : 0;
 
-    return MB_SUM(mb_budget_weight(m->hidden, o, m->v_dim, s, t), m->o_bias ? f32_bytes(m->hidden) : 0,
-                  m->mla ? mla_bytes(m, s, t) : mb_budget_weight(qkv, m->hidden, 0, MB_WHOLE, t),
+    return MB_SUM(kept_bytes(m->hidden, o, m->v_dim, s, t, FORM(m, layer, MB_T_O)), m->o_bias ? f32_bytes(m->hidden) : 0,
+                  m->mla ? mla_bytes(m, layer, s, t)
+                         : kept_bytes(qkv, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_Q, MB_T_K, MB_T_V)),
                   m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(h.heads) : 0);
 }
 
@@ -113,12 +174,15 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
 static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t norms = f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
-    int64_t sum = mb_sat_add(attention_bytes(m, s, t), norms);
+    int64_t sum = mb_sat_add(attention_bytes(m, layer, s, t), norms);
 
     if (!m->is_moe[layer])
-        return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t),
+        return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t, FORM(m, layer, MB_T_GATE, MB_T_UP), FORM(m, layer, MB_T_DOWN)),
                       m->mlp_bias ? f32_bytes(2 * mb_part_width(m->ffn, s.r, s.of) + m->hidden) : 0);
-    return MB_SUM(sum, router_bytes(m, layer), m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, s, t) : 0,
+    return MB_SUM(sum, router_bytes(m, layer),
+                  m->shared_ffn > 0 ? ffn_bytes(m, m->shared_ffn, s, t, FORM(m, layer, MB_T_SH_GATE, MB_T_SH_UP),
+                                                FORM(m, layer, MB_T_SH_DOWN))
+                                    : 0,
                   m->shared_gate ? f32_bytes(m->hidden) : 0);
 }
 
@@ -133,7 +197,8 @@ static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage
 
     if (!g->is_last)
         return sum;
-    return MB_SUM(sum, mb_budget_weight(cols, m->hidden, 0, MB_WHOLE, t), m->head_bias ? f32_bytes(cols) : 0,
+    struct mb_form head = mb_model_tensor(m, MB_T_HEAD, -1, -1) != NULL ? FORM(m, -1, MB_T_HEAD) : FORM(m, -1, MB_T_EMBED);
+    return MB_SUM(sum, kept_bytes(cols, m->hidden, 0, MB_WHOLE, t, head), m->head_bias ? f32_bytes(cols) : 0,
                   f32_bytes((m->norm_bias ? 2 : 1) * (int64_t)m->hidden));
 }
 
@@ -147,7 +212,7 @@ int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *
         sum = mb_sat_add(sum, layer_bytes(m, l, s, o->path));
     if (mtp && g->is_last)
         sum = MB_SUM(sum, layer_bytes(m, m->layers, s, o->path), f32_bytes(3 * (int64_t)m->hidden),
-                     mb_budget_weight(m->hidden, 2 * (int64_t)m->hidden, 0, MB_WHOLE, o->path));
+                     kept_bytes(m->hidden, 2 * (int64_t)m->hidden, 0, MB_WHOLE, o->path, FORM(m, m->layers, MB_T_MTP_PROJ)));
     return sum;
 }
 

@@ -25,6 +25,8 @@ static inline int64_t mb_columns(int64_t vocab, struct mb_part_of s)
 int64_t mb_budget_weight(int64_t n, int64_t k, int64_t unit, struct mb_part_of s, enum mb_dtype t);
 /* The GEMM weights of a slice of one routed expert; its biases count as weights. */
 int64_t mb_budget_expert(const struct mb_model *m, enum mb_dtype path, struct mb_part_of slice);
+/* The largest piece of an expert in transit between ranks: rows of either weight, or a bias. */
+int64_t mb_budget_piece(const struct mb_model *m, enum mb_dtype path);
 /* What a tensor rank of a stage with layers [first, last) keeps of everything but routed experts; the last
  * stage has the head and an MTP module in use. O(layers of the stage). */
 struct mb_budget_stage {

@@ -28,8 +28,7 @@ int64_t mb_budget_staging(const struct mb_budget_view *v, const struct mb_rooms 
         load = mb_most(load, MB_SUM(n.window, n.pack, n.f32));
     }
     /* experts on demand are read through a window of their own, and come and go in pieces */
-    int64_t I = v->m->expert_ffn, H = v->m->hidden,
-            piece = mb_least(MB_LOAD_CHUNK, mb_sat_mul(v->es * mb_most(H, I), mb_most(H, 2 * I)));
+    int64_t piece = mb_budget_piece(v->m, v->o->path);
     int64_t demand = v->p->zero > 0 ? MB_SUM(window, mb_sat_mul(3, piece)) : 0;
 
     int64_t tables = mb_most(mb_sat_add(r->bytes[MB_SB_COS], r->bytes[MB_SB_SIN]), r->bytes[MB_SB_QUERY]);

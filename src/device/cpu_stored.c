@@ -1,0 +1,280 @@
+/* Weights kept as a file stores them: made, filled, read back. */
+#include <inttypes.h>
+#include <string.h>
+#include "device/cpu_weight.h"
+
+/* ---------------------------------------------------------------- create */
+
+static enum mb_status check_form(const struct mb_weight_desc *d)
+{
+    const struct mb_form *f = &d->form;
+    bool four = f->code == MB_CODE_FP4 || (f->code == MB_CODE_INT && f->bits == 4);
+    bool ok = f->code <= MB_CODE_E5M2 && f->bits == (four ? 4 : 8) && f->scale <= MB_SCALE_E8M0 &&
+              f->scale != MB_STORE_CODES && f->whole <= MB_WHOLE_OVER && f->group >= 1 && f->groups >= 1 &&
+              f->k0 >= 0 && d->k <= INT32_MAX && (f->scale != MB_SCALE_E8M0 || f->code == MB_CODE_FP4);
+
+    if (ok)
+        return MB_OK;
+    return mb_error(MB_BUG, "weight_create: codes of kind %d with %d bits in groups of %d are no stored form",
+                    f->code, f->bits, f->group);
+}
+
+/* Groups of halves are known at once, or (g_idx) when they are put. */
+static void find_groups(struct mb_weight *w, int32_t list)
+{
+    for (int32_t l = 0; l < w->desc.leaves; l++) {
+        int64_t end = w->desc.leaf[l + 1];
+        for (int64_t b = w->block[l]; b < w->block[l + 1]; b++) {
+            struct mb_run *r = &w->run[list * w->block[w->desc.leaves] + b];
+            int64_t k = w->desc.leaf[l] + (b - w->block[l]) * MB_BLOCK;
+            *r =
+                (struct mb_run){.k = (int32_t)k, .valid = (int32_t)(end - k < MB_BLOCK ? end - k : MB_BLOCK)};
+            for (int h = 0; h < 2; h++) {
+                int64_t first = k + 16 * h < end ? k + 16 * h : end - 1,
+                        last = first + 15 < end ? first + 15 : end - 1;
+                int64_t g = mb_stored_group(w, list, first);
+                bool one = true;
+                for (int64_t j = first; j <= last; j++)
+                    one &= mb_stored_group(w, list, j) == g;
+                r->group[h] = one ? (int32_t)g : -1;
+            }
+        }
+    }
+}
+
+enum mb_status mb_stored_create(struct mb_weight *w, uint64_t *bytes)
+{
+    const struct mb_form *f = &w->desc.form;
+    int64_t blocks = w->block[w->desc.leaves];
+    uint64_t cells, code;
+
+    MB_TRY(check_form(&w->desc));
+    w->groups = mb_form_groups(f, w->desc.k);
+    w->code_block = MB_BLOCK * MB_PANEL / 8 * f->bits;
+    if (!mb_mul_ok((uint64_t)w->groups, MB_PANEL * 8, &cells) || cells > INT64_MAX / 4 ||
+        !mb_mul_ok((uint64_t)blocks, (uint64_t)w->code_block, &code) || code > INT64_MAX / 4)
+        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n,
+                        w->desc.k);
+    w->scale_at = blocks * w->code_block;
+    w->zero_at = w->scale_at + mb_form_line(w->groups * MB_PANEL * mb_form_scale_size(f));
+    w->whole_at = w->zero_at + (f->zeros ? mb_form_line(w->groups * MB_PANEL) : 0);
+    w->panel_bytes = mb_form_panel_bytes(f, blocks, w->groups);
+    w->lists = f->g_idx ? f->g_idx + 1 : 1;
+    w->list_words = mb_form_line(4 * w->desc.k) / 4;
+    w->run = mb_alloc(w->dev->mem, MB_MEM_OTHER, (size_t)(w->lists * blocks), sizeof *w->run);
+    if (w->run == NULL || !mb_mul_ok((uint64_t)w->panels, (uint64_t)w->panel_bytes, bytes))
+        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n,
+                        w->desc.k);
+    *bytes += (uint64_t)mb_form_extra_bytes(f, w->desc.n, w->desc.k);
+    for (int32_t i = 0; i < w->lists; i++)
+        find_groups(w, i);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- put */
+struct put {
+    struct mb_weight *w;
+    int64_t n0, k0, first, last; /* groups first .. last of the weight */
+    const struct mb_host_matrix *m;
+};
+
+static void set_code(struct mb_weight *w, unsigned char *block, int64_t k, int64_t column, uint8_t code)
+{
+    int shift;
+    int64_t at = mb_code_byte(&w->desc.form, k, column, &shift);
+    if (w->desc.form.bits == 8)
+        block[at] = code;
+    else
+        block[at] = (unsigned char)((block[at] & (0xf0 >> shift)) | code << shift);
+}
+
+static bool is_odd(const struct mb_form *f, uint8_t code)
+{
+    return f->code == MB_CODE_E4M3   ? (code & 0x7f) == 0x7f
+           : f->code == MB_CODE_E5M2 ? (code & 0x7c) == 0x7c
+                                     : false;
+}
+
+static void put_codes(const struct put *p, int64_t i, unsigned char *panel, int64_t lane)
+{
+    struct mb_weight *w = p->w;
+    const struct mb_host_matrix *m = p->m;
+    const uint8_t *fp8 = (const uint8_t *)m->base + i * m->stride_n;
+    int32_t leaf = 0;
+    bool odd = false;
+
+    for (int64_t j = 0; j < m->k; j++) {
+        int64_t k = p->k0 + j;
+        while (w->desc.leaf[leaf + 1] <= k)
+            leaf++;
+        int64_t place = mb_weight_place(w, leaf, k);
+        uint8_t code = m->storage == MB_STORE_CODES
+                           ? mb_host_code(&m->codes, m->scale_n0 + i, m->scale_k0 + j)
+                           : fp8[j * m->stride_k];
+        odd |= is_odd(&w->desc.form, code);
+        set_code(w, panel + place / MB_BLOCK * w->code_block, place % MB_BLOCK, lane, code);
+    }
+    if (odd)
+        atomic_store(&w->odd, true);
+}
+
+/* Scales and zero points of row i of m. */
+static void put_scales(const struct put *p, int64_t i, unsigned char *panel, int64_t lane)
+{
+    struct mb_weight *w = p->w;
+    const struct mb_host_matrix *m = p->m;
+    const struct mb_form *f = &w->desc.form;
+    const struct mb_host_codes *c = &m->codes;
+    int64_t size = mb_form_scale_size(f), row = m->scale_n0 + i;
+    bool codes = m->storage == MB_STORE_CODES;
+    const float *fp8 = codes ? NULL : m->scale + row / m->block_n * m->scale_stride;
+    int64_t held = codes ? c->form.k0 / (f->g_idx ? 1 : f->group) : 0; /* first group of the host's */
+    int64_t off = mb_form_group0(f) - (f->g_idx ? 0 : held); /* the weight's first, counted from it */
+
+    for (int64_t g = p->first; g <= p->last; g++) {
+        unsigned char *to = panel + w->scale_at + (g * MB_PANEL + lane) * size;
+        if (codes)
+            memcpy(to, (const char *)c->scale + (row * c->groups + off + g) * size, (size_t)size);
+        else
+            memcpy(to, &fp8[off + g], sizeof(float));
+        if (f->zeros)
+            panel[w->zero_at + g * MB_PANEL + lane] = c->zero[row * c->groups + off + g];
+    }
+    if (f->whole)
+        memcpy(panel + w->whole_at + 4 * lane, &c->whole[row], sizeof(float));
+}
+
+/* Items: panels that the part touches. */
+static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const struct put *p = arg;
+
+    (void)thread;
+    for (int64_t q = p->n0 / MB_PANEL + begin; q < p->n0 / MB_PANEL + end; q++) {
+        unsigned char *panel = p->w->data + q * p->w->panel_bytes;
+        for (int64_t lane = 0; lane < MB_PANEL; lane++) {
+            int64_t i = q * MB_PANEL + lane - p->n0;
+            if (i < 0 || i >= p->m->n)
+                continue;
+            put_codes(p, i, panel, lane);
+            put_scales(p, i, panel, lane);
+        }
+    }
+}
+
+/* Whether m holds codes as w keeps them, at the same columns of the whole matrix. */
+static bool fits(const struct mb_weight *w, int64_t k0, const struct mb_host_matrix *m)
+{
+    const struct mb_form *f = &w->desc.form;
+    struct mb_form g = m->codes.form;
+    int64_t at = f->k0 + k0;
+
+    if (mb_storage_fp8(m->storage))
+        return f->code == (m->storage == MB_STORE_F8E4M3 ? MB_CODE_E4M3 : MB_CODE_E5M2) && m->scale != NULL &&
+               f->scale == MB_STORE_F32 && f->group == m->block_k && m->block_n >= 1 && m->scale_k0 == at &&
+               m->scale_n0 >= 0 && !f->zeros && !f->whole && !f->g_idx;
+    if (m->storage != MB_STORE_CODES || g.k0 + m->scale_k0 != at || m->scale_n0 < 0 || m->scale_k0 < 0)
+        return false;
+    g.k0 = f->k0;
+    g.g_idx = g.g_idx != 0 ? f->g_idx : 0;
+    return mb_form_equal(f, &g) && (m->codes.zero != NULL) == f->zeros &&
+           (m->codes.whole != NULL) == (f->whole != 0) && (m->codes.g_idx != NULL) == (f->g_idx != 0);
+}
+
+/* The list of groups that rows n0 .. of m have: one that is here, or in place of one that no other row has.
+ */
+static enum mb_status put_list(struct mb_weight *w, int64_t n0, const struct mb_host_matrix *m)
+{
+    const int32_t *g = m->codes.g_idx + m->scale_k0;
+    bool used[UINT8_MAX + 1] = {false};
+    int32_t at = -1;
+
+    if (m->k != w->desc.k)
+        return mb_error(MB_BUG, "weight_put: parts of rows whose columns name their groups");
+    for (int64_t k = 0; k < m->k; k++)
+        if (g[k] < 0 || g[k] >= w->groups)
+            return mb_error(MB_BUG, "weight_put: group %d of %" PRId64, g[k], w->groups);
+    for (int64_t i = 0; i < w->desc.n; i++)
+        used[w->list_of[i]] |= i < n0 || i >= n0 + m->n;
+    for (int32_t i = 0; i < w->lists && at < 0; i++)
+        at = memcmp(w->g_idx + i * w->list_words, g, 4 * (size_t)m->k) == 0 ? i : -1;
+    for (int32_t i = 0; i < w->lists && at < 0; i++)
+        at = used[i] ? -1 : i;
+    if (at < 0)
+        return mb_error(MB_BUG, "weight_put: more than %d lists of groups", w->lists);
+    memcpy(w->g_idx + at * w->list_words, g, 4 * (size_t)m->k);
+    memset(w->list_of + n0, at, (size_t)m->n);
+    find_groups(w, at);
+    return MB_OK;
+}
+
+enum mb_status mb_stored_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m)
+{
+    if (!fits(w, k0, m))
+        return mb_error(MB_BUG, "weight_put: storage %d is not the form that the weight keeps",
+                        (int)m->storage);
+    if (m->n == 0 || m->k == 0)
+        return MB_OK;
+    if (w->g_idx != NULL)
+        MB_TRY(put_list(w, n0, m));
+    struct put p = {.w = w, .n0 = n0, .k0 = k0, .m = m, .last = w->groups - 1};
+    if (w->g_idx == NULL) {
+        p.first = mb_stored_group(w, 0, k0);
+        p.last = mb_stored_group(w, 0, k0 + m->k - 1);
+    }
+    mb_cpu_run(w->dev, (n0 + m->n - 1) / MB_PANEL - n0 / MB_PANEL + 1, 4, put_panels, &p);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- get */
+struct get {
+    const struct mb_weight *w;
+    int64_t n0;
+    struct mb_blob at;
+    unsigned char *dst;
+};
+
+/* Items: rows. */
+static void get_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const struct get *g = arg;
+    const struct mb_weight *w = g->w;
+    const struct mb_form *f = &w->desc.form;
+    int64_t size = mb_form_scale_size(f), stride = mb_form_row_bytes(f, w->desc.k);
+
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t row = g->n0 + i, lane = row % MB_PANEL;
+        const unsigned char *panel = w->data + row / MB_PANEL * w->panel_bytes;
+        unsigned char *code = g->dst + g->at.code + i * stride;
+        memset(code, 0, (size_t)stride);
+        for (int32_t l = 0; l < w->desc.leaves; l++)
+            for (int64_t k = w->desc.leaf[l]; k < w->desc.leaf[l + 1]; k++) {
+                int64_t place = mb_weight_place(w, l, k);
+                int shift;
+                int64_t at =
+                    place / MB_BLOCK * w->code_block + mb_code_byte(f, place % MB_BLOCK, lane, &shift);
+                if (f->bits == 8)
+                    code[k] = panel[at];
+                else
+                    code[k / 2] |= (unsigned char)((panel[at] >> shift & 15) << (4 * (k % 2)));
+            }
+        for (int64_t j = 0; j < w->groups; j++) {
+            memcpy(g->dst + g->at.scale + (i * w->groups + j) * size,
+                   panel + w->scale_at + (j * MB_PANEL + lane) * size, (size_t)size);
+            if (f->zeros)
+                g->dst[g->at.zero + i * w->groups + j] = panel[w->zero_at + j * MB_PANEL + lane];
+        }
+        if (f->whole)
+            memcpy(g->dst + g->at.whole + 4 * i, panel + w->whole_at + 4 * lane, 4);
+    }
+}
+
+void mb_stored_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst)
+{
+    struct get g = {w, n0, mb_form_blob(&w->desc.form, n, w->desc.k), dst};
+
+    if (w->g_idx != NULL)
+        memcpy(g.dst + g.at.g_idx, w->g_idx + w->list_of[n0] * w->list_words, (size_t)(4 * w->desc.k));
+    mb_cpu_run(w->dev, n, 16, get_rows, &g);
+}

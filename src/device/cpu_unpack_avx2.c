@@ -1,0 +1,410 @@
+/* Stored codes to bf16 with AVX2. In a group a column has at most 16 values for a half byte: they are
+ * computed once, rounded, and kept as two tables of bytes, which pshufb looks up for 16 k of two columns at a
+ * time; then the 4 x 4 pairs of four columns are transposed. Of FP8 the table holds the values of the lower
+ * half byte, whose exponent the upper one raises: rounding does not depend on the exponent, as long as
+ * nothing over- or underflows. What does not fit these rules (scales that are not finite, NaN codes, groups
+ * that end inside a half block) goes the portable way. Also used with AVX-512 and AMX. */
+#include <immintrin.h>
+#include "device/cpu_weight.h"
+
+#define FN static inline __attribute__((always_inline, target("avx2,fma,f16c")))
+/* Arrays of vectors must become registers. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define BIG static __attribute__((target("avx2,fma,f16c")))
+
+/* Tables of a group, as bytes of bf16, for the 16 columns in the order of mb_code_slot. FP8: low and high are
+ * of ordinary numbers, sub_low and sub_high of those whose upper exponent bits are 0. */
+struct tables {
+    uint8_t low[MB_PANEL * 16], high[MB_PANEL * 16], sub_low[MB_PANEL * 16], sub_high[MB_PANEL * 16];
+    int64_t group;
+} __attribute__((aligned(64)));
+
+struct unpack {
+    const struct mb_weight *w;
+    const unsigned char *panel;
+    struct tables t[2];
+    int last; /* of t, that was asked for last */
+    int real; /* bits: columns that the weight has */
+    int32_t list;
+    const struct mb_run *run; /* of that list */
+};
+
+/* ---------------------------------------------------------------- scales */
+FN __m256 widen8(__m128i bytes) /* of 8 E4M3 bytes: as f16 with another bias */
+{
+    __m128i h = _mm_and_si128(_mm_slli_epi16(_mm_cvtepi8_epi16(bytes), 7), _mm_set1_epi16((short)0xbfff));
+    return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(256));
+}
+
+/* Scales of 16 columns. Returns bits: columns whose scale is not of a size between least and most, or all of
+ * them for a type that is not read here. */
+FN int load_scales(const struct mb_weight *w, const unsigned char *panel, int64_t group, float least,
+                   float most, __m256 s[2])
+{
+    const struct mb_form *f = &w->desc.form;
+    const unsigned char *p = panel + w->scale_at + group * MB_PANEL * mb_form_scale_size(f);
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    int bad = 0;
+
+    s[0] = s[1] = _mm256_setzero_ps();
+    if (f->scale == MB_STORE_F8E4M3) {
+        __m128i b = _mm_load_si128((const void *)p), nan = _mm_set1_epi8(0x7f);
+        bad = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_and_si128(b, nan), nan));
+        s[0] = widen8(b);
+        s[1] = widen8(_mm_unpackhi_epi64(b, b));
+    } else {
+        for (int h = 0; h < 2; h++) {
+            if (f->scale == MB_STORE_F32)
+                s[h] = _mm256_load_ps((const float *)(const void *)p + 8 * h);
+            else if (f->scale == MB_STORE_F16)
+                s[h] = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)p + h));
+            else if (f->scale == MB_STORE_BF16)
+                s[h] = _mm256_castsi256_ps(_mm256_slli_epi32(
+                    _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)(const void *)p + h)), 16));
+            else
+                return 0xffff;
+        }
+    }
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        __m256 whole = _mm256_setzero_ps();
+        if (f->whole)
+            whole = _mm256_load_ps((const float *)(const void *)(panel + w->whole_at) + 8 * h);
+        s[h] = f->whole == MB_WHOLE_TIMES  ? _mm256_mul_ps(s[h], whole)
+               : f->whole == MB_WHOLE_OVER ? _mm256_div_ps(s[h], whole)
+                                           : s[h];
+        __m256 size = _mm256_andnot_ps(sign, s[h]);
+        s[h] = _mm256_and_ps(s[h], _mm256_cmp_ps(size, _mm256_set1_ps(0x1p-126f), _CMP_NLT_UQ));
+        size = _mm256_andnot_ps(sign, s[h]);
+        bad |= _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(size, _mm256_set1_ps(least), _CMP_NGE_UQ),
+                                               _mm256_cmp_ps(size, _mm256_set1_ps(most), _CMP_NLE_UQ)))
+               << (8 * h);
+    }
+    return bad;
+}
+
+/* f32 to bf16 in the upper half of 32 bits, whose lower half is rubbish. Finite values and infinities. */
+FN __m256i rounded(__m256 v)
+{
+    __m256i u = _mm256_castps_si256(v),
+            odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+}
+
+/* ---------------------------------------------------------------- tables */
+/* The bytes of bf16 of 16 numbers q times s. q0 holds numbers 0-3 and 8-11, q1 the others. */
+FN void table_of(__m256 q0, __m256 q1, __m256 s, uint8_t *low, uint8_t *high)
+{
+    __m256i a = _mm256_srli_epi32(rounded(_mm256_mul_ps(q0, s)), 16),
+            b = _mm256_srli_epi32(rounded(_mm256_mul_ps(q1, s)), 16), v = _mm256_packus_epi32(a, b);
+    __m256i t = _mm256_packus_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(v, 8));
+    t = _mm256_permute4x64_epi64(t, 0xd8);
+    _mm_store_si128((void *)low, _mm256_castsi256_si128(t));
+    _mm_store_si128((void *)high, _mm256_extracti128_si256(t, 1));
+}
+
+/* Numbers of the 16 half bytes; sub: FP8's whose upper half byte is 0, as they are. */
+FN void numbers(const struct mb_form *f, bool sub, __m256 q[2])
+{
+    float v[16] __attribute__((aligned(32)));
+    for (int i = 0; i < 16; i++) {
+        int at = (i & 4) * 2 + (i & 3) + (i & 8) / 2; /* 0-3, 8-11, 4-7, 12-15 */
+        int mantissa = f->code == MB_CODE_E4M3 ? i & 7 : i & 3;
+        v[at] = f->code == MB_CODE_INT || f->code == MB_CODE_FP4 || sub
+                    ? mb_form_number(f, (uint8_t)i, 0)
+                    : mb_form_number(f, (uint8_t)((f->code == MB_CODE_E4M3 ? 0x38 : 0x3c) + mantissa), 0) *
+                          (f->code == MB_CODE_E4M3 ? (i & 8 ? 0x1p-6f : 0x1p-7f)
+                                                   : mb_float_of((uint32_t)(127 - 15 + i / 4) << 23));
+    }
+    q[0] = _mm256_load_ps(v);
+    q[1] = _mm256_load_ps(v + 8);
+}
+
+BIG bool make_tables(struct unpack *u, struct tables *t, int64_t group)
+{
+    const struct mb_form *f = &u->w->desc.form;
+    bool fp8 = f->bits == 8;
+    float s[MB_PANEL] __attribute__((aligned(32)));
+    __m256 sv[2], q[2], sub[2];
+
+    t->group = -1;
+    if (load_scales(u->w, u->panel, group, fp8 ? 0x1p-110f : 0, fp8 ? 0x1p110f : 0x1.fffffep127f, sv) &
+        u->real)
+        return false;
+    _mm256_store_ps(s, sv[0]);
+    _mm256_store_ps(s + 8, sv[1]);
+    numbers(f, false, q);
+    if (fp8)
+        numbers(f, true, sub);
+    UNROLL for (int64_t c = 0; c < MB_PANEL; c++)
+    {
+        int64_t at = mb_code_slot(c) * 16;
+        __m256 sc = _mm256_broadcast_ss(&s[c]), z = _mm256_setzero_ps();
+        if (f->zeros)
+            z = _mm256_set1_ps((float)mb_stored_zero(u->w, u->panel, group, c));
+        table_of(_mm256_sub_ps(q[0], z), _mm256_sub_ps(q[1], z), sc, t->low + at, t->high + at);
+        if (fp8)
+            table_of(sub[0], sub[1], sc, t->sub_low + at, t->sub_high + at);
+    }
+    t->group = group;
+    return true;
+}
+
+/* MXFP4: the tables of every exponent are the device's. */
+FN void copy_tables(struct unpack *u, struct tables *t, int64_t group)
+{
+    const uint8_t *e = u->panel + u->w->scale_at + group * MB_PANEL;
+
+    UNROLL for (int64_t c = 0; c < MB_PANEL; c++)
+    {
+        const struct mb_mx_table *mx = &u->w->dev->mx[e[c]];
+        int64_t at = mb_code_slot(c) * 16;
+        _mm_store_si128((void *)(t->low + at), _mm_load_si128((const void *)mx->low));
+        _mm_store_si128((void *)(t->high + at), _mm_load_si128((const void *)mx->high));
+    }
+    t->group = group;
+}
+
+/* NULL: this group has none. */
+FN const struct tables *tables_of(struct unpack *u, int64_t group)
+{
+    if (u->t[u->last].group == group)
+        return &u->t[u->last];
+    u->last ^= 1;
+    struct tables *t = &u->t[u->last];
+    if (t->group == group)
+        return t;
+    if (u->w->desc.form.scale == MB_SCALE_E8M0) {
+        copy_tables(u, t, group);
+        return t;
+    }
+    return make_tables(u, t, group) ? t : NULL;
+}
+
+/* ---------------------------------------------------------------- looking up */
+/* v[j]: pairs of k (two bf16) 0-3 of columns j | j + 4. Rows of pairs to dst, 16 columns apart. */
+FN void store_pairs(const __m256i v[4], uint16_t *dst)
+{
+    __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpacklo_epi32(v[2], v[3]),
+            c = _mm256_unpackhi_epi32(v[0], v[1]), d = _mm256_unpackhi_epi32(v[2], v[3]);
+    _mm256_store_si256((void *)dst, _mm256_unpacklo_epi64(a, b));
+    _mm256_store_si256((void *)(dst + 2 * MB_PANEL), _mm256_unpackhi_epi64(a, b));
+    _mm256_store_si256((void *)(dst + 4 * MB_PANEL), _mm256_unpacklo_epi64(c, d));
+    _mm256_store_si256((void *)(dst + 6 * MB_PANEL), _mm256_unpackhi_epi64(c, d));
+}
+
+FN __m256i at32(const uint8_t *p)
+{
+    return _mm256_load_si256((const void *)p);
+}
+
+/* 16 k of 16 columns; upper: the codes' upper half bytes. */
+FN void half_of4(const unsigned char *codes, bool upper, const struct tables *t, uint16_t *dst)
+{
+    const __m256i low4 = _mm256_set1_epi8(15);
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        __m256i a[4], b[4];
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            int at = (4 * h + j) * 32;
+            __m256i v = at32(codes + at);
+            v = _mm256_and_si256(upper ? _mm256_srli_epi16(v, 4) : v, low4);
+            __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), v),
+                    hi = _mm256_shuffle_epi8(at32(t->high + at), v);
+            a[j] = _mm256_unpacklo_epi8(lo, hi);
+            b[j] = _mm256_unpackhi_epi8(lo, hi);
+        }
+        store_pairs(a, dst + 16 * h);
+        store_pairs(b, dst + 8 * MB_PANEL + 16 * h);
+    }
+}
+
+FN void half_of8(const unsigned char *codes, bool e4m3, const struct tables *t, uint16_t *dst)
+{
+    const __m256i low4 = _mm256_set1_epi8(15), sign = _mm256_set1_epi8((char)0x80);
+    const __m256i e4 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -128, -127, -126, -125, -124, -123, -122, -121));
+    const __m256i e5 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, -128, -126, -124, -122, -120, -118, -116, -114));
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        __m256i a[4], b[4];
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            int at = (4 * h + j) * 32;
+            __m256i v = at32(codes + at), low = _mm256_and_si256(v, low4),
+                    up = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
+            __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), low),
+                    hi = _mm256_add_epi8(_mm256_shuffle_epi8(at32(t->high + at), low),
+                                         _mm256_shuffle_epi8(e4m3 ? e4 : e5, up));
+            __m256i sub = _mm256_cmpeq_epi8(_mm256_andnot_si256(sign, _mm256_andnot_si256(low4, v)),
+                                            _mm256_setzero_si256());
+            if (!_mm256_testz_si256(sub, sub)) {
+                lo = _mm256_blendv_epi8(lo, _mm256_shuffle_epi8(at32(t->sub_low + at), low), sub);
+                hi = _mm256_blendv_epi8(hi,
+                                        _mm256_xor_si256(_mm256_shuffle_epi8(at32(t->sub_high + at), low),
+                                                         _mm256_and_si256(v, sign)),
+                                        sub);
+            }
+            a[j] = _mm256_unpacklo_epi8(lo, hi);
+            b[j] = _mm256_unpackhi_epi8(lo, hi);
+        }
+        store_pairs(a, dst + 16 * h);
+        store_pairs(b, dst + 8 * MB_PANEL + 16 * h);
+    }
+}
+
+/* ---------------------------------------------------------------- one by one */
+/* Scales and zero points of 16 columns. */
+struct wide {
+    __m256 s[2], z[2];
+    int64_t group;
+};
+
+FN bool widen(const struct unpack *u, int64_t group, struct wide *v)
+{
+    const struct mb_form *f = &u->w->desc.form;
+    const unsigned char *p = u->panel + u->w->zero_at + group * MB_PANEL;
+
+    if (v->group == group)
+        return true;
+    if (load_scales(u->w, u->panel, group, 0, 0x1.fffffep127f, v->s) & u->real)
+        return false;
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        __m256i z = _mm256_set1_epi32(f->zero_add);
+        if (f->zeros)
+            z = _mm256_add_epi32(z, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + 8 * h))));
+        v->z[h] = _mm256_cvtepi32_ps(z);
+    }
+    v->group = group;
+    return true;
+}
+
+FN __m256i value(const uint8_t *codes, int h, const struct wide *v)
+{
+    __m256 q = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(codes + 8 * h))));
+    return rounded(_mm256_mul_ps(_mm256_sub_ps(q, v->z[h]), v->s[h]));
+}
+
+/* 16 columns of bytes to 16 rows. */
+FN void transpose(const unsigned char *codes, uint8_t *dst)
+{
+    __m128i a[16], b[16];
+    UNROLL for (int c = 0; c < 16; c++) a[c] = _mm_load_si128((const void *)(codes + mb_code_slot(c) * 16));
+    UNROLL for (int round = 0; round < 2; round++)
+    {
+        UNROLL for (int i = 0; i < 8; i++)
+        {
+            b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
+            b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+        }
+        UNROLL for (int i = 0; i < 8; i++)
+        {
+            a[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]);
+            a[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
+        }
+    }
+    UNROLL for (int k = 0; k < 16; k++)
+    {
+        __m128i low4 = _mm_set1_epi8(15);
+        _mm_store_si128((void *)(dst + 16 * k), _mm_and_si128(a[k], low4));
+        _mm_store_si128((void *)(dst + 256 + 16 * k), _mm_and_si128(_mm_srli_epi16(a[k], 4), low4));
+    }
+}
+
+/* Integers whose groups may change with every k. False: a scale that is not finite. */
+BIG bool block_of_ints(struct unpack *u, int64_t block, uint16_t *dst)
+{
+    const struct mb_weight *w = u->w;
+    const struct mb_run *r = &u->run[block];
+    const unsigned char *codes = u->panel + block * w->code_block;
+    uint8_t rows[MB_BLOCK * MB_PANEL] __attribute__((aligned(32)));
+    struct wide v[2] = {{.group = -1}, {.group = -1}};
+
+    if (w->desc.form.bits == 4) {
+        transpose(codes, rows);
+        codes = rows;
+    }
+    for (int64_t k = 0; k < MB_BLOCK; k += 2) {
+        for (int64_t i = 0; i < 2; i++) {
+            int64_t at = k + i < r->valid ? k + i : r->valid - 1;
+            if (!widen(u, r->group[at / 16] >= 0 ? r->group[at / 16] : mb_stored_group(w, u->list, r->k + at),
+                       &v[i]))
+                return false;
+        }
+        UNROLL for (int h = 0; h < 2; h++)
+        {
+            __m256i even = _mm256_srli_epi32(value(codes + k * MB_PANEL, h, &v[0]), 16),
+                    odd = value(codes + (k + 1) * MB_PANEL, h, &v[1]);
+            _mm256_store_si256((void *)(dst + k * MB_PANEL + 16 * h), _mm256_blend_epi16(even, odd, 0xaa));
+        }
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- blocks */
+BIG bool block_of_tables(struct unpack *u, int64_t block, uint16_t *dst)
+{
+    const struct mb_run *r = &u->run[block];
+    const unsigned char *codes = u->panel + block * u->w->code_block;
+    bool four = u->w->desc.form.bits == 4, e4m3 = u->w->desc.form.code == MB_CODE_E4M3;
+
+    for (int h = 0; h < 2; h++) {
+        const struct tables *t = tables_of(u, r->group[h]);
+        uint16_t *to = dst + h * 16 * MB_PANEL;
+        if (t == NULL)
+            return false;
+        if (!four)
+            half_of8(codes + 256 * h, e4m3, t, to);
+        else if (h == 0)
+            half_of4(codes, false, t, to);
+        else
+            half_of4(codes, true, t, to);
+    }
+    return true;
+}
+
+static void clear_tail(uint16_t *dst, int64_t valid)
+{
+    for (int64_t k = valid; k < MB_BLOCK; k++)
+        for (int64_t c = 0; c < MB_PANEL; c++)
+            dst[(k / 2 * MB_PANEL + c) * 2 + k % 2] = 0;
+}
+
+void mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e, uint16_t *dst)
+{
+    struct unpack u;
+    const struct mb_form *f = &w->desc.form;
+
+    u.w = w;
+    u.panel = panel;
+    u.last = 0;
+    int64_t columns = w->desc.n - (panel - w->data) / w->panel_bytes * MB_PANEL;
+    u.real = columns >= MB_PANEL ? 0xffff : (1 << columns) - 1;
+    u.t[0].group = u.t[1].group = -1;
+    u.list = mb_stored_list(w, panel, 0);
+    u.run = w->run + u.list * w->block[w->desc.leaves];
+    bool one_list = true;
+    for (int64_t c = 1; c < MB_PANEL && c < columns && w->list_of != NULL; c++)
+        one_list &= mb_stored_list(w, panel, c) == u.list;
+    for (; b < e; b++, dst += MB_BLOCK * MB_PANEL) {
+        const struct mb_run *r = &u.run[b];
+        bool whole = r->group[0] >= 0 && r->group[1] >= 0, done = false;
+        if (!one_list)
+            done = false;
+        else if (f->code == MB_CODE_INT && (f->bits == 8 || !whole))
+            done = block_of_ints(&u, b, dst);
+        else if (whole && !atomic_load_explicit(&w->odd, memory_order_relaxed))
+            done = block_of_tables(&u, b, dst);
+        if (!done)
+            mb_widen_portable(w, panel, b, dst);
+        else if (r->valid < MB_BLOCK)
+            clear_tail(dst, r->valid);
+    }
+}

@@ -1,0 +1,219 @@
+/* Weights kept as a file stores them: codes of 4 or 8 bits, scales of groups of columns, zero points. The
+ * value of element (i, j) in group g is, in f32 and then rounded to the weight's type (doc/numerics, rule 6),
+ *
+ *     (code - zero[i][g]) * s[i][g]       integers; zero = stored + zero_add, or zero_add alone
+ *     code * s[i][g]                      FP4 (E2M1), FP8
+ *     code * 2^(scale[i][g] - 127)        scales E8M0: by the exponent; below 2^-126: zero
+ *
+ * s is the scale widened to f32, times or over the row's second scale where there is one; an s below 2^-126
+ * is zero, as everywhere in the program. Groups count from column 0 of the whole matrix, of which a weight
+ * may hold the columns from k0 on; with g_idx each column names its group. Pure, Local. */
+#ifndef MB_DEVICE_FORM_H
+#define MB_DEVICE_FORM_H
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include "base/mb_math.h"
+
+enum mb_storage {
+    MB_STORE_F32,
+    MB_STORE_F16,
+    MB_STORE_BF16,
+    MB_STORE_F8E4M3,
+    MB_STORE_F8E5M2,
+    MB_STORE_CODES /* of host matrices only: struct mb_host_codes */
+};
+#define MB_STORE_LAST MB_STORE_F8E5M2 /* of files */
+#define MB_SCALE_E8M0 (MB_STORE_CODES + 1)
+static inline bool mb_storage_fp8(enum mb_storage s)
+{
+    return s == MB_STORE_F8E4M3 || s == MB_STORE_F8E5M2;
+}
+static inline int64_t mb_storage_size(enum mb_storage s)
+{
+    return s == MB_STORE_F32 ? 4 : mb_storage_fp8(s) ? 1 : 2;
+}
+
+enum mb_code { MB_CODE_NONE, MB_CODE_FP4, MB_CODE_INT, MB_CODE_E4M3, MB_CODE_E5M2 };
+enum mb_whole { MB_WHOLE_NONE, MB_WHOLE_TIMES, MB_WHOLE_OVER };
+
+/* Without padding, so that two are equal if their bytes are. code NONE: a weight in its own type, all else 0.
+ */
+struct mb_form {
+    uint8_t code;  /* enum mb_code */
+    uint8_t bits;  /* 4 or 8 */
+    uint8_t scale; /* enum mb_storage of scales, or MB_SCALE_E8M0 */
+    uint8_t zeros; /* 1: a byte beside every scale */
+    uint8_t whole; /* enum mb_whole: rows have a second scale, in f32 */
+    uint8_t g_idx; /* columns name their groups; in a weight made of several matrices: how many, each its own
+                      way */
+    int16_t zero_add;
+    int32_t group, groups; /* columns of a group; groups of the whole matrix */
+    int64_t k0;            /* column of the whole matrix of the weight's first one */
+};
+_Static_assert(sizeof(struct mb_form) == 24, "no padding");
+
+static inline bool mb_form_equal(const struct mb_form *a, const struct mb_form *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+static inline int64_t mb_form_scale_size(const struct mb_form *f)
+{
+    return f->scale == MB_SCALE_E8M0 ? 1 : mb_storage_size((enum mb_storage)f->scale);
+}
+/* First group of k columns, and how many a weight of them holds. */
+static inline int64_t mb_form_group0(const struct mb_form *f)
+{
+    return f->g_idx ? 0 : f->k0 / f->group;
+}
+static inline int64_t mb_form_groups(const struct mb_form *f, int64_t k)
+{
+    return f->g_idx ? f->groups : (f->k0 + k - 1) / f->group - f->k0 / f->group + 1;
+}
+/* Bytes of codes of a row of k in a blob. */
+static inline int64_t mb_form_row_bytes(const struct mb_form *f, int64_t k)
+{
+    return f->bits == 4 ? (k + 1) / 2 : k;
+}
+
+/* ---------------------------------------------------------------- on the host */
+/* Rows of codes outside a device; 4 bits: the low nibble is the even column. Row i of a host matrix is row
+ * scale_n0 + i here and its column j is column scale_k0 + j, whose group counts from the first one held. */
+struct mb_host_codes {
+    struct mb_form form; /* k0: of column 0 */
+    int64_t groups;      /* held */
+    const uint8_t *code; /* [rows][code_stride] */
+    int64_t code_stride;
+    const void *scale;    /* [rows][groups] of form.scale */
+    const uint8_t *zero;  /* [rows][groups], NULL: none */
+    const float *whole;   /* [rows], NULL: none */
+    const int32_t *g_idx; /* [columns], NULL: none */
+};
+
+/* One piece of memory for n rows of k columns: whole, g_idx, scales, zeros, codes. */
+struct mb_blob {
+    int64_t whole, g_idx, scale, zero, code, bytes; /* offsets, and the size */
+};
+static inline struct mb_blob mb_form_blob(const struct mb_form *f, int64_t n, int64_t k)
+{
+    int64_t cells = n * mb_form_groups(f, k);
+    struct mb_blob b = {0};
+
+    b.g_idx = f->whole ? 4 * n : 0;
+    b.scale = b.g_idx + (f->g_idx ? 4 * k : 0);
+    b.zero = b.scale + cells * mb_form_scale_size(f);
+    b.code = b.zero + (f->zeros ? cells : 0);
+    b.bytes = b.code + n * mb_form_row_bytes(f, k);
+    return b;
+}
+static inline struct mb_host_codes mb_form_view(const struct mb_form *f, int64_t n, int64_t k,
+                                                const void *blob)
+{
+    struct mb_blob b = mb_form_blob(f, n, k);
+    const unsigned char *p = blob;
+
+    return (struct mb_host_codes){.form = *f,
+                                  .groups = mb_form_groups(f, k),
+                                  .code = p + b.code,
+                                  .code_stride = mb_form_row_bytes(f, k),
+                                  .scale = p + b.scale,
+                                  .zero = f->zeros ? p + b.zero : NULL,
+                                  .whole = f->whole ? (const float *)(const void *)(p + b.whole) : NULL,
+                                  .g_idx = f->g_idx ? (const int32_t *)(const void *)(p + b.g_idx) : NULL};
+}
+static inline uint8_t mb_host_code(const struct mb_host_codes *c, int64_t i, int64_t j)
+{
+    const uint8_t *row = c->code + i * c->code_stride;
+    return c->form.bits == 8 ? row[j] : row[j / 2] >> (4 * (j % 2)) & 15;
+}
+static inline int64_t mb_host_group(const struct mb_host_codes *c, int64_t j)
+{
+    return c->g_idx != NULL ? c->g_idx[j] : (c->form.k0 + j) / c->form.group - c->form.k0 / c->form.group;
+}
+
+/* ---------------------------------------------------------------- values */
+static inline float mb_fp4_float(uint8_t code)
+{
+    static const float v[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    return v[code & 15];
+}
+/* m * 2^(e - 127) without a product, whose operands might be subnormal: what is below 2^-126 is zero. m: 0,
+ * or of an exponent near 0. */
+static inline float mb_mx_float(float m, int e)
+{
+    uint32_t bits = mb_bits_of(m), exponent = (bits >> 23 & 255) + (uint32_t)e;
+
+    if (m == 0)
+        return m;
+    if (exponent <= 127) /* a sum of 127 or less is below the smallest normal */
+        return 0;
+    exponent -= 127;
+    return mb_float_of(exponent >= 255 ? (bits & 0x80000000u) | 0x7f800000u
+                                       : (bits & 0x807fffffu) | exponent << 23);
+}
+/* Element `at` of an array of scales; of E8M0 the exponent itself. whole: the row's second scale. */
+static inline float mb_form_scale(const struct mb_form *f, const void *scale, int64_t at, float whole)
+{
+    const uint8_t *p = (const uint8_t *)scale + at * mb_form_scale_size(f);
+    uint16_t h;
+    float s;
+
+    switch (f->scale) {
+    case MB_SCALE_E8M0:
+        return (float)*p;
+    case MB_STORE_F32:
+        memcpy(&s, p, sizeof s);
+        break;
+    case MB_STORE_F16:
+    case MB_STORE_BF16:
+        memcpy(&h, p, sizeof h);
+        s = f->scale == MB_STORE_F16 ? mb_f16_float(h) : mb_bf16_float(h);
+        break;
+    case MB_STORE_F8E4M3:
+        s = mb_fp8_float(*p);
+        break;
+    default:
+        s = mb_f8e5m2_float(*p);
+    }
+    s = f->whole == MB_WHOLE_TIMES ? s * whole : f->whole == MB_WHOLE_OVER ? s / whole : s;
+    return fabsf(s) < 0x1p-126f ? 0 : s;
+}
+/* q: the code as a number, less its zero point; s: of mb_form_scale. */
+static inline float mb_form_value(const struct mb_form *f, float q, float s)
+{
+    return f->scale == MB_SCALE_E8M0 ? mb_mx_float(q, (int)s) : q * s;
+}
+static inline float mb_form_number(const struct mb_form *f, uint8_t code, uint8_t zero)
+{
+    switch (f->code) {
+    case MB_CODE_FP4:
+        return mb_fp4_float(code);
+    case MB_CODE_INT:
+        return (float)((int)code - (int)zero - f->zero_add);
+    case MB_CODE_E4M3:
+        return mb_fp8_float(code);
+    default:
+        return mb_f8e5m2_float(code);
+    }
+}
+
+/* ---------------------------------------------------------------- in a device's memory */
+/* Bytes of a panel of 16 columns (outputs), each part on a cache line of its own: codes of whole blocks of 32
+ * k, scales, zero points and second scales; and of what belongs to the whole weight. */
+static inline int64_t mb_form_line(int64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+static inline int64_t mb_form_panel_bytes(const struct mb_form *f, int64_t blocks, int64_t groups)
+{
+    return blocks * (16 * 32 / 8) * f->bits + mb_form_line(groups * 16 * mb_form_scale_size(f)) +
+           (f->zeros ? mb_form_line(groups * 16) : 0) + (f->whole ? 64 : 0);
+}
+/* The latter: lists of groups, one more than the weight has matrices, and which of them each of n rows has.
+ */
+static inline int64_t mb_form_extra_bytes(const struct mb_form *f, int64_t n, int64_t k)
+{
+    return f->g_idx ? (f->g_idx + 1) * mb_form_line(4 * k) + mb_form_line(n) : 0;
+}
+#endif
