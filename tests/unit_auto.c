@@ -333,6 +333,7 @@ static void set_up(struct setting *s, const char *name, const char *line)
 {
     memset(s, 0, sizeof *s);
     s->m = model(name);
+    mb_model_keep(s->m, true); /* the figures are those of bf16 */
     assert_int_equal(mb_cluster_parse(line, &s->c), MB_OK);
     s->o = (struct mb_plan_options){.max_num_seqs = 256,
                                     .max_batch_rows = 2304,
@@ -442,6 +443,25 @@ static void check_memory_of(const struct choice *r, const struct mb_auto_in *in,
     if (r->shared > 0)
         near((double)c.weights / 1e9, r->shared, 0.005);
     assert_true(!r->fits || a->fit[0].cost.seconds <= c.cost.seconds);
+}
+
+/* Weights that are kept as stored take their own bytes, in memory and on the way to the cores. */
+static void test_stored(void **state)
+{
+    struct setting s;
+    struct mb_layout l;
+    struct mb_candidate wide, stored;
+    char why[MB_LAYOUT_TEXT];
+
+    (void)state;
+    set_up(&s, "deepseek-v3", "4 nodes x 8 H100-80GB nvlink 8x400Gb");
+    assert_int_equal(mb_layout_try(&(struct mb_layout_options){.tp = 2, .ep = 32}, 32, &l, why), MB_OK);
+    assert_int_equal(mb_auto_rate(&s.in, &l, &wide, why), MB_OK);
+    mb_model_keep(s.m, false);
+    assert_int_equal(mb_auto_rate(&s.in, &l, &stored, why), MB_OK);
+    near((double)stored.experts / (double)wide.experts, 0.5 + 4 / 256.0, 0.001); /* a byte, and f32 for 128 of them */
+    assert_true(stored.weights < wide.weights && stored.cost.seconds < wide.cost.seconds);
+    mb_model_destroy(s.m);
 }
 
 /* Nothing that is known to fit is rated faster than what is chosen. */
@@ -572,6 +592,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),   cmocka_unit_test(test_kinds),  cmocka_unit_test(test_peers),
         cmocka_unit_test(test_token),   cmocka_unit_test(test_prompt), cmocka_unit_test(test_traffic),
+        cmocka_unit_test(test_stored),
         cmocka_unit_test(test_walk),    cmocka_unit_test(test_memory), cmocka_unit_test(test_too_much),
         cmocka_unit_test(test_choices), cmocka_unit_test(test_ends),   cmocka_unit_test(test_rules),
         cmocka_unit_test(test_nodes)};

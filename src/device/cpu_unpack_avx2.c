@@ -20,10 +20,22 @@
  * of ordinary numbers, sub_low and sub_high of those whose upper exponent bits are 0. */
 struct tables {
     uint8_t low[MB_PANEL * 16], high[MB_PANEL * 16], sub_low[MB_PANEL * 16], sub_high[MB_PANEL * 16];
+    float s[MB_PANEL]; /* scales */
     int64_t group;
+    bool sub; /* sub_low, sub_high are made */
 } __attribute__((aligned(64)));
 
+/* Codes whose numbers are 0 and eight sizes with a sign: only those are multiplied. Of a code, at is 2 * its
+ * size's place, or 128 for 0; sign is 128 where it is negative. */
+struct sizes {
+    __m256 q;
+    __m256i at, sign;
+};
+
 struct unpack {
+    struct sizes sizes;
+    __m256 q[2]; /* numbers of the 16 half bytes: even ones, odd ones */
+    bool by_size;
     const struct mb_weight *w;
     const unsigned char *panel;
     struct tables t[2];
@@ -96,29 +108,85 @@ FN __m256i rounded(__m256 v)
 }
 
 /* ---------------------------------------------------------------- tables */
-/* The bytes of bf16 of 16 numbers q times s. q0 holds numbers 0-3 and 8-11, q1 the others. */
-FN void table_of(__m256 q0, __m256 q1, __m256 s, uint8_t *low, uint8_t *high)
+/* Columns a and b (= a + 4) of a pair side by side: the lower bytes of 16 values of each, and the upper ones.
+ * va, vb: 16 values as bf16. */
+FN void store_tables(__m256i va, __m256i vb, uint8_t *low, uint8_t *high)
 {
-    __m256i a = _mm256_srli_epi32(rounded(_mm256_mul_ps(q0, s)), 16),
-            b = _mm256_srli_epi32(rounded(_mm256_mul_ps(q1, s)), 16), v = _mm256_packus_epi32(a, b);
-    __m256i t = _mm256_packus_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(v, 8));
-    t = _mm256_permute4x64_epi64(t, 0xd8);
-    _mm_store_si128((void *)low, _mm256_castsi256_si128(t));
-    _mm_store_si128((void *)high, _mm256_extracti128_si256(t, 1));
+    const __m256i byte = _mm256_set1_epi16(0xff);
+    __m256i l = _mm256_packus_epi16(_mm256_and_si256(va, byte), _mm256_and_si256(vb, byte)),
+            h = _mm256_packus_epi16(_mm256_srli_epi16(va, 8), _mm256_srli_epi16(vb, 8));
+    _mm256_store_si256((void *)low, _mm256_permute4x64_epi64(l, 0xd8));
+    _mm256_store_si256((void *)high, _mm256_permute4x64_epi64(h, 0xd8));
+}
+
+/* 16 numbers less z, times s, as bf16. q[0] holds the even ones, q[1] the odd ones. */
+FN __m256i products(const __m256 q[2], __m256 z, bool zeros, __m256 s)
+{
+    __m256 even = zeros ? _mm256_sub_ps(q[0], z) : q[0], odd = zeros ? _mm256_sub_ps(q[1], z) : q[1];
+    __m256i a = rounded(_mm256_mul_ps(even, s)), b = rounded(_mm256_mul_ps(odd, s));
+    return _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa);
+}
+
+/* Tables of all columns from 16 numbers. */
+FN void tables_from(const struct unpack *u, int64_t group, const __m256 q[2], bool zeros, const float *s,
+                    uint8_t *low, uint8_t *high)
+{
+    for (int64_t p = 0; p < MB_PANEL / 2; p++) {
+        int64_t a = p / 4 * 8 + p % 4, b = a + 4;
+        __m256 za = _mm256_setzero_ps(), zb = za;
+        if (zeros) {
+            za = _mm256_set1_ps((float)mb_stored_zero(u->w, u->panel, group, a));
+            zb = _mm256_set1_ps((float)mb_stored_zero(u->w, u->panel, group, b));
+        }
+        store_tables(products(q, za, zeros, _mm256_broadcast_ss(&s[a])),
+                     products(q, zb, zeros, _mm256_broadcast_ss(&s[b])), low + 32 * p, high + 32 * p);
+    }
+}
+
+BIG struct sizes sizes_of(const struct mb_form *f)
+{
+    bool ints = f->code == MB_CODE_INT;
+    float q[8] __attribute__((aligned(32)));
+    uint8_t at[32] __attribute__((aligned(32))), sign[32] __attribute__((aligned(32)));
+    for (int i = 0; i < 8; i++)
+        q[i] = ints ? (float)(i + 1) : mb_fp4_float((uint8_t)i);
+    for (int c = 0; c < 16; c++) {
+        int size = ints ? (c < 8 ? 8 - c : c - 8) - 1 : c & 7;
+        at[c] = (uint8_t)(size < 0 ? 128 : 2 * size);
+        at[c + 16] = (uint8_t)(size < 0 ? 128 : 2 * size + 1);
+        sign[c] = sign[c + 16] = ints ? (c < 8 ? 128 : 0) : (c & 8 ? 128 : 0);
+    }
+    return (struct sizes){_mm256_load_ps(q), _mm256_load_si256((const void *)at),
+                          _mm256_load_si256((const void *)sign)};
+}
+
+FN void tables_from_sizes(const struct sizes *z, const float *s, uint8_t *low, uint8_t *high)
+{
+    for (int64_t p = 0; p < MB_PANEL / 2; p++) {
+        int64_t a = p / 4 * 8 + p % 4, b = a + 4;
+        __m256i va = rounded(_mm256_mul_ps(z->q, _mm256_broadcast_ss(&s[a]))),
+                vb = rounded(_mm256_mul_ps(z->q, _mm256_broadcast_ss(&s[b])));
+        __m256i v = _mm256_blend_epi16(_mm256_srli_epi32(va, 16), vb, 0xaa); /* a0 b0 a1 b1 ... */
+        v = _mm256_packus_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(v, 8));
+        v = _mm256_permute4x64_epi64(v, 0xd8); /* lower bytes | upper bytes */
+        __m256i l = _mm256_shuffle_epi8(_mm256_permute2x128_si256(v, v, 0x00), z->at),
+                h = _mm256_shuffle_epi8(_mm256_permute2x128_si256(v, v, 0x11), z->at);
+        _mm256_store_si256((void *)(low + 32 * p), l);
+        _mm256_store_si256((void *)(high + 32 * p), _mm256_xor_si256(h, z->sign));
+    }
 }
 
 /* Numbers of the 16 half bytes; sub: FP8's whose upper half byte is 0, as they are. */
-FN void numbers(const struct mb_form *f, bool sub, __m256 q[2])
+BIG void numbers(const struct mb_form *f, bool sub, __m256 q[2])
 {
     float v[16] __attribute__((aligned(32)));
     for (int i = 0; i < 16; i++) {
-        int at = (i & 4) * 2 + (i & 3) + (i & 8) / 2; /* 0-3, 8-11, 4-7, 12-15 */
-        int mantissa = f->code == MB_CODE_E4M3 ? i & 7 : i & 3;
-        v[at] = f->code == MB_CODE_INT || f->code == MB_CODE_FP4 || sub
-                    ? mb_form_number(f, (uint8_t)i, 0)
-                    : mb_form_number(f, (uint8_t)((f->code == MB_CODE_E4M3 ? 0x38 : 0x3c) + mantissa), 0) *
-                          (f->code == MB_CODE_E4M3 ? (i & 8 ? 0x1p-6f : 0x1p-7f)
-                                                   : mb_float_of((uint32_t)(127 - 15 + i / 4) << 23));
+        bool e4m3 = f->code == MB_CODE_E4M3;
+        int mantissa = e4m3 ? i & 7 : i & 3, at = i % 2 * 8 + i / 2;
+        v[at] = f->bits == 4 || sub ? mb_form_number(f, (uint8_t)i, 0)
+                                    : mb_form_number(f, (uint8_t)((e4m3 ? 0x38 : 0x3c) + mantissa), 0) *
+                                          (e4m3 ? (i & 8 ? 0x1p-6f : 0x1p-7f)
+                                                : mb_float_of((uint32_t)(127 - 15 + i / 4) << 23));
     }
     q[0] = _mm256_load_ps(v);
     q[1] = _mm256_load_ps(v + 8);
@@ -128,49 +196,58 @@ BIG bool make_tables(struct unpack *u, struct tables *t, int64_t group)
 {
     const struct mb_form *f = &u->w->desc.form;
     bool fp8 = f->bits == 8;
-    float s[MB_PANEL] __attribute__((aligned(32)));
-    __m256 sv[2], q[2], sub[2];
+    __m256 sv[2];
 
     t->group = -1;
+    t->sub = false;
     if (load_scales(u->w, u->panel, group, fp8 ? 0x1p-110f : 0, fp8 ? 0x1p110f : 0x1.fffffep127f, sv) &
         u->real)
         return false;
-    _mm256_store_ps(s, sv[0]);
-    _mm256_store_ps(s + 8, sv[1]);
-    numbers(f, false, q);
-    if (fp8)
-        numbers(f, true, sub);
-    UNROLL for (int64_t c = 0; c < MB_PANEL; c++)
-    {
-        int64_t at = mb_code_slot(c) * 16;
-        __m256 sc = _mm256_broadcast_ss(&s[c]), z = _mm256_setzero_ps();
-        if (f->zeros)
-            z = _mm256_set1_ps((float)mb_stored_zero(u->w, u->panel, group, c));
-        table_of(_mm256_sub_ps(q[0], z), _mm256_sub_ps(q[1], z), sc, t->low + at, t->high + at);
-        if (fp8)
-            table_of(sub[0], sub[1], sc, t->sub_low + at, t->sub_high + at);
-    }
+    _mm256_store_ps(t->s, sv[0]);
+    _mm256_store_ps(t->s + 8, sv[1]);
+    if (u->by_size)
+        tables_from_sizes(&u->sizes, t->s, t->low, t->high);
+    else if (f->zeros)
+        tables_from(u, group, u->q, true, t->s, t->low, t->high);
+    else
+        tables_from(u, group, u->q, false, t->s, t->low, t->high);
     t->group = group;
     return true;
 }
 
-/* MXFP4: the tables of every exponent are the device's. */
+/* FP8's small numbers are seldom asked for. */
+BIG void make_sub(const struct unpack *u, struct tables *t)
+{
+    __m256 q[2];
+
+    numbers(&u->w->desc.form, true, q);
+    tables_from(u, t->group, q, false, t->s, t->sub_low, t->sub_high);
+    t->sub = true;
+}
+
+FN __m256i two(const uint8_t *a, const uint8_t *b)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const void *)a)),
+                                   _mm_load_si128((const void *)b), 1);
+}
+
+/* MXFP4: the tables of every exponent are the device's. Written in the width in which they are read. */
 FN void copy_tables(struct unpack *u, struct tables *t, int64_t group)
 {
     const uint8_t *e = u->panel + u->w->scale_at + group * MB_PANEL;
+    const struct mb_mx_table *mx = u->w->dev->mx;
 
-    UNROLL for (int64_t c = 0; c < MB_PANEL; c++)
+    UNROLL for (int p = 0; p < MB_PANEL / 2; p++)
     {
-        const struct mb_mx_table *mx = &u->w->dev->mx[e[c]];
-        int64_t at = mb_code_slot(c) * 16;
-        _mm_store_si128((void *)(t->low + at), _mm_load_si128((const void *)mx->low));
-        _mm_store_si128((void *)(t->high + at), _mm_load_si128((const void *)mx->high));
+        const struct mb_mx_table *a = &mx[e[p / 4 * 8 + p % 4]], *b = &mx[e[p / 4 * 8 + p % 4 + 4]];
+        _mm256_store_si256((void *)(t->low + 32 * p), two(a->low, b->low));
+        _mm256_store_si256((void *)(t->high + 32 * p), two(a->high, b->high));
     }
     t->group = group;
 }
 
 /* NULL: this group has none. */
-FN const struct tables *tables_of(struct unpack *u, int64_t group)
+FN struct tables *tables_of(struct unpack *u, int64_t group)
 {
     if (u->t[u->last].group == group)
         return &u->t[u->last];
@@ -224,7 +301,8 @@ FN void half_of4(const unsigned char *codes, bool upper, const struct tables *t,
     }
 }
 
-FN void half_of8(const unsigned char *codes, bool e4m3, const struct tables *t, uint16_t *dst)
+FN void half_of8(const struct unpack *u, const unsigned char *codes, bool e4m3, struct tables *t,
+                 uint16_t *dst)
 {
     const __m256i low4 = _mm256_set1_epi8(15), sign = _mm256_set1_epi8((char)0x80);
     const __m256i e4 = _mm256_broadcastsi128_si256(
@@ -245,6 +323,8 @@ FN void half_of8(const unsigned char *codes, bool e4m3, const struct tables *t, 
             __m256i sub = _mm256_cmpeq_epi8(_mm256_andnot_si256(sign, _mm256_andnot_si256(low4, v)),
                                             _mm256_setzero_si256());
             if (!_mm256_testz_si256(sub, sub)) {
+                if (!t->sub)
+                    make_sub(u, t);
                 lo = _mm256_blendv_epi8(lo, _mm256_shuffle_epi8(at32(t->sub_low + at), low), sub);
                 hi = _mm256_blendv_epi8(hi,
                                         _mm256_xor_si256(_mm256_shuffle_epi8(at32(t->sub_high + at), low),
@@ -356,12 +436,12 @@ BIG bool block_of_tables(struct unpack *u, int64_t block, uint16_t *dst)
     bool four = u->w->desc.form.bits == 4, e4m3 = u->w->desc.form.code == MB_CODE_E4M3;
 
     for (int h = 0; h < 2; h++) {
-        const struct tables *t = tables_of(u, r->group[h]);
+        struct tables *t = tables_of(u, r->group[h]);
         uint16_t *to = dst + h * 16 * MB_PANEL;
         if (t == NULL)
             return false;
         if (!four)
-            half_of8(codes + 256 * h, e4m3, t, to);
+            half_of8(u, codes + 256 * h, e4m3, t, to);
         else if (h == 0)
             half_of4(codes, false, t, to);
         else
@@ -377,7 +457,8 @@ static void clear_tail(uint16_t *dst, int64_t valid)
             dst[(k / 2 * MB_PANEL + c) * 2 + k % 2] = 0;
 }
 
-void mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e, uint16_t *dst)
+__attribute__((target("avx2,fma,f16c"))) void
+mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e, uint16_t *dst)
 {
     struct unpack u;
     const struct mb_form *f = &w->desc.form;
@@ -388,6 +469,11 @@ void mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_
     int64_t columns = w->desc.n - (panel - w->data) / w->panel_bytes * MB_PANEL;
     u.real = columns >= MB_PANEL ? 0xffff : (1 << columns) - 1;
     u.t[0].group = u.t[1].group = -1;
+    u.by_size = f->code == MB_CODE_FP4 || (f->code == MB_CODE_INT && !f->zeros && f->zero_add == 8);
+    if (u.by_size && f->scale != MB_SCALE_E8M0)
+        u.sizes = sizes_of(f);
+    else if (!u.by_size)
+        numbers(f, false, u.q);
     u.list = mb_stored_list(w, panel, 0);
     u.run = w->run + u.list * w->block[w->desc.leaves];
     bool one_list = true;

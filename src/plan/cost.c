@@ -191,6 +191,16 @@ static double fullest(double mean, double n, double all)
     return n > 1 && mean > 0 ? least(all, mean * (1 + sqrt(2 * log(n) / mean))) : mean;
 }
 
+/* Bytes of a parameter of a routed expert as it is kept. */
+static double expert_size(const struct mb_model *m, enum mb_dtype path)
+{
+    double params = 3.0 * m->hidden * m->expert_ffn;
+
+    if (m->expert_form[0].code == MB_CODE_NONE && m->expert_form[1].code == MB_CODE_NONE)
+        return (double)mb_dtype_size(path);
+    return (double)mb_budget_expert(m, path, MB_WHOLE) / params;
+}
+
 static void experts(struct term *t)
 {
     const struct mb_model *m = t->in->m;
@@ -200,7 +210,7 @@ static void experts(struct term *t)
     double pairs = fullest(rows / l->edp * k * owned / E, least(l->ep, E), rows / l->edp * least(k, owned)),
            used = owned * (1 - pow(1 - k / E, rows / l->edp)), p = 3.0 * m->hidden * m->expert_ffn / l->etp;
 
-    op(t, 2 * p * pairs, p * used * t->es);
+    op(t, 2 * p * pairs, p * used * expert_size(m, t->in->path));
     if (l->etp > 1)
         over_link(t, pairs * m->hidden * 4 * (l->etp - 1) / l->etp, 1);
 }
