@@ -1,7 +1,6 @@
-/* Whole engines of one rank in a process that knows no MPI: its world is a stub of one rank (below, by
- * --wrap), its exchange has one member over the transport `loop`. Small models run the same requests under
- * different limits of a step, with experts resident and on demand, without and with adapters; every number
- * must have the same bits, and no buffer may grow. */
+/* Whole engines in one process that knows no MPI (ranks.h). Small models run the same requests under
+ * different limits of a step, with experts resident and on demand, without and with adapters, on one rank and
+ * on several in many layouts; every number must have the same bits, and no buffer may grow. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,116 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/hash.h"
-#include "comm/xport.h"
 #include "engine/engine.h"
+#include "ranks.h"
 
 #define REQUESTS 7
 #define OUTPUT 6
 #define VOCAB_MOST 1024
-
-/* ---------------------------------------------------------------- a world of one */
-
-struct mb_wait_for;
-static struct mb_loop *loop;
-static int64_t world; /* its address stands for the communicator, into which nobody looks */
-
-enum mb_status __wrap_mb_comm_agree(struct mb_comm *c, enum mb_status mine, const char *what);
-enum mb_status __wrap_mb_comm_max_i64(struct mb_comm *c, int64_t *v, int32_t n, const char *what);
-enum mb_status __wrap_mb_comm_allgather(struct mb_comm *c, const void *in, uint64_t n, void *out,
-                                        const char *what);
-enum mb_status __wrap_mb_comm_bcast(struct mb_comm *c, void *data, uint64_t n, int root, const char *what);
-int __wrap_mb_comm_rank(const struct mb_comm *c);
-int __wrap_mb_comm_size(const struct mb_comm *c);
-int __wrap_mb_comm_world_rank(const struct mb_comm *c, int rank);
-void __wrap_mb_comm_begin(struct mb_comm *c);
-void __wrap_mb_comm_alive(struct mb_comm *c);
-void __wrap_mb_ctl_counts(const struct mb_comm *c, int64_t *bytes, int64_t *messages);
-enum mb_status __wrap_mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, bool (*ready)(void *arg),
-                                    void *arg);
-enum mb_status __wrap_mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o,
-                                     struct mb_xchg **out);
-
-enum mb_status __wrap_mb_comm_agree(struct mb_comm *c, enum mb_status mine, const char *what)
-{
-    (void)c, (void)what;
-    return mine;
-}
-
-enum mb_status __wrap_mb_comm_max_i64(struct mb_comm *c, int64_t *v, int32_t n, const char *what)
-{
-    (void)c, (void)v, (void)n, (void)what;
-    return MB_OK;
-}
-
-enum mb_status __wrap_mb_comm_allgather(struct mb_comm *c, const void *in, uint64_t n, void *out,
-                                        const char *what)
-{
-    (void)c, (void)what;
-    memcpy(out, in, n);
-    return MB_OK;
-}
-
-enum mb_status __wrap_mb_comm_bcast(struct mb_comm *c, void *data, uint64_t n, int root, const char *what)
-{
-    (void)c, (void)data, (void)n, (void)root, (void)what;
-    return MB_OK;
-}
-
-int __wrap_mb_comm_rank(const struct mb_comm *c)
-{
-    (void)c;
-    return 0;
-}
-
-int __wrap_mb_comm_size(const struct mb_comm *c)
-{
-    (void)c;
-    return 1;
-}
-
-int __wrap_mb_comm_world_rank(const struct mb_comm *c, int rank)
-{
-    (void)c;
-    return rank;
-}
-
-void __wrap_mb_comm_alive(struct mb_comm *c)
-{
-    (void)c;
-}
-
-void __wrap_mb_comm_begin(struct mb_comm *c)
-{
-    (void)c;
-}
-
-void __wrap_mb_ctl_counts(const struct mb_comm *c, int64_t *bytes, int64_t *messages)
-{
-    (void)c;
-    *bytes = *messages = 0;
-}
-
-enum mb_status __wrap_mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, bool (*ready)(void *arg),
-                                    void *arg)
-{
-    (void)c, (void)w;
-    for (int i = 0; i < 1000; i++) {
-        if (ready(arg))
-            return MB_OK;
-    }
-    fail_msg("a rank waits for itself");
-    return MB_BUG;
-}
-
-enum mb_status __wrap_mb_xchg_create(struct mb_comm *c, const struct mb_xchg_options *o, struct mb_xchg **out)
-{
-    struct mb_xchg_room room;
-    struct mb_xchg_alone a = {.loop = loop, .members = 1, .me = 0, .quota = &room.quota};
-
-    (void)c;
-    mb_xchg_room_of(o->shape, &room);
-    return mb_xchg_create_alone(o, &a, out);
-}
 
 /* ---------------------------------------------------------------- what is asked, and what comes */
 
@@ -129,11 +24,15 @@ struct setting {
     const char *model, *adapter;
     enum mb_dtype path;
     int32_t rows, seqs, zero;
+    int32_t ranks;
+    struct mb_layout_options layout;
+    enum mb_alltoall how;
     bool logits; /* all of them are kept, the MTP module's too */
     bool planes; /* routing and hidden states are kept */
     bool choosy; /* requests adjust every token of the vocabulary */
 };
 
+/* Of all ranks together: whoever leads takes the next requests. */
 struct game {
     struct mb_source source;
     struct mb_sink sink;
@@ -218,7 +117,7 @@ static enum mb_status bulk(struct mb_sink *k, int32_t handle, enum mb_bulk_kind 
     struct game *g = of(k);
     size_t bytes = kind == MB_BULK_LOGITS || kind == MB_BULK_MTP ? sizeof(float) * (size_t)g->vocab : 8;
 
-    assert_int_equal(n, 1);
+    MUST(n == 1);
     g->bulk[handle][kind] += mb_hash64(data, bytes) * (uint64_t)(2 * row + 1);
     g->bulks++;
     return MB_OK;
@@ -230,8 +129,8 @@ static enum mb_status done(struct mb_sink *k, int32_t handle, struct mb_record *
     struct mb_bytes b = {0};
 
     (void)handle;
-    assert_int_equal(rec->status, MB_ROW_OK);
-    assert_int_equal(mb_record_pack(rec, &b), MB_OK);
+    MUST(rec->status == MB_ROW_OK);
+    MUST(mb_record_pack(rec, &b) == MB_OK);
     g->row[rec->line] = mb_record_content(b.data, b.len);
     g->rows++;
     mb_bytes_fini(&b);
@@ -253,15 +152,16 @@ static void data_path(char *out, size_t n, const char *kind, const char *name)
     snprintf(out, n, "%s/tests/data/%s/%s", top != NULL ? top : ".", kind, name);
 }
 
-static struct mb_topo *topology(void)
+static struct mb_topo *topology(int32_t ranks)
 {
-    struct mb_topo_local mine;
-    const int32_t node = 0;
+    struct mb_topo_local mine[16];
+    const int32_t node[16] = {0};
     struct mb_topo *t = NULL;
 
-    memset(&mine, 0, sizeof mine);
-    assert_int_equal(mb_topo_discover(NULL, &mine, NULL), MB_OK);
-    assert_int_equal(mb_topo_create(&mine, &node, 1, 1, &t), MB_OK);
+    memset(mine, 0, sizeof mine);
+    for (int32_t r = 0; r < ranks; r++)
+        MUST(mb_topo_discover(NULL, &mine[r], NULL) == MB_OK);
+    MUST(mb_topo_create(mine, node, ranks, 1, &t) == MB_OK);
     return t;
 }
 
@@ -270,33 +170,42 @@ struct job {
     struct mb_model *m;
     struct mb_plan *p;
     struct mb_adapter *adapter;
+    const char *name;
     struct mb_mem mem;
     struct mb_device *dev;
     struct mb_engine *e;
 };
 
-static void open_job(struct job *j, const struct setting *s)
+static void open_parts(struct job *j, const struct setting *s)
 {
     char dir[512];
-    const struct mb_adapter *const *adapters = (const struct mb_adapter *const *)&j->adapter;
-    static const char *names[1];
 
-    j->topo = topology();
+    j->topo = topology(s->ranks);
     data_path(dir, sizeof dir, "models", s->model);
-    assert_int_equal(mb_model_open(dir, 0, &j->m), MB_OK);
-    names[0] = s->adapter;
+    MUST(mb_model_open(dir, 0, &j->m) == MB_OK);
+    j->name = s->adapter;
     if (s->adapter != NULL) {
         data_path(dir, sizeof dir, "lora", s->adapter);
-        assert_int_equal(mb_adapter_open(dir, j->m, &j->adapter), MB_OK);
+        MUST(mb_adapter_open(dir, j->m, &j->adapter) == MB_OK);
     }
-    struct mb_plan_options po = {.segment = 64,
+    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &j->mem, .path = s->path};
+    MUST(mb_ops_find("cpu")->open(&d, &j->dev) == MB_OK);
+}
+
+static void open_job(struct job *j, const struct setting *s, struct mb_comm *world)
+{
+    const struct mb_adapter *const *adapters = (const struct mb_adapter *const *)&j->adapter;
+
+    open_parts(j, s);
+    struct mb_plan_options po = {.layout = s->layout,
+                                 .segment = 64,
                                  .max_num_seqs = s->seqs,
                                  .max_batch_rows = s->rows,
                                  .max_model_len = 100,
                                  .path = s->path,
                                  .kv_dtype = s->path,
                                  .memory_fraction = 0.9,
-                                 .alltoall = MB_A2A_FLAT,
+                                 .alltoall = s->how,
                                  .shm_bytes = 1 << 20,
                                  .eager_bytes = 4096,
                                  .mtp = s->logits && j->m->mtp_layers > 0,
@@ -306,16 +215,13 @@ static void open_job(struct job *j, const struct setting *s)
                                  .adapters = adapters,
                                  .n_adapters = s->adapter != NULL,
                                  .zero = s->zero};
-    assert_int_equal(mb_plan_create(j->m, j->topo, &po, &j->p), MB_OK);
-    const struct mb_ops *ops = mb_ops_find("cpu");
-    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &j->mem, .path = s->path};
-    assert_int_equal(ops->open(&d, &j->dev), MB_OK);
+    MUST(mb_plan_create(j->m, j->topo, &po, &j->p) == MB_OK);
     struct mb_engine_options o = {.model = j->m,
                                   .topo = j->topo,
                                   .plan = j->p,
-                                  .ops = ops,
+                                  .ops = mb_ops_find("cpu"),
                                   .dev = j->dev,
-                                  .comm = (struct mb_comm *)(void *)&world,
+                                  .comm = world,
                                   .mem = &j->mem,
                                   .path = s->path,
                                   .kv_dtype = s->path,
@@ -323,42 +229,50 @@ static void open_job(struct job *j, const struct setting *s)
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
                                   .adapters = adapters,
-                                  .adapter_names = names,
+                                  .adapter_names = &j->name,
                                   .n_adapters = s->adapter != NULL,
                                   .save_routing = s->planes,
                                   .save_hidden = s->planes,
                                   .save_logits = s->logits ? MB_LOGITS_ALL : MB_LOGITS_NONE};
-    assert_int_equal(mb_loop_create(1, &loop), MB_OK);
-    assert_int_equal(mb_engine_create(&o, &j->e), MB_OK);
+    MUST(mb_engine_create(&o, &j->e) == MB_OK);
 }
 
 static void close_job(struct job *j)
 {
     mb_engine_destroy(j->e);
-    mb_loop_destroy(loop);
     mb_ops_find("cpu")->close(j->dev);
-    assert_int_equal(mb_mem_total(&j->mem), 0);
+    MUST(mb_mem_total(&j->mem) == 0);
     mb_plan_destroy(j->p);
     mb_adapter_destroy(j->adapter);
     mb_model_destroy(j->m);
     mb_topo_destroy(j->topo);
 }
 
+static void one_rank(struct mb_comm *world, void *arg)
+{
+    struct game *g = arg;
+    struct job j = {0};
+
+    open_job(&j, g->set, world);
+    g->vocab = j.m->vocab;
+    int64_t made[] = {j.mem.now[MB_MEM_ACTIVATIONS], j.mem.now[MB_MEM_EXCHANGE], j.mem.now[MB_MEM_STAGING]};
+    MUST(mb_engine_run(j.e, &g->source, &g->sink) == MB_OK);
+    MUST(made[0] == j.mem.now[MB_MEM_ACTIVATIONS] && made[1] == j.mem.now[MB_MEM_EXCHANGE] &&
+         made[2] == j.mem.now[MB_MEM_STAGING]);
+    MUST(mb_engine_agreed(j.e));
+    close_job(&j);
+}
+
 static void play(const struct setting *s, struct game *g)
 {
     static const struct mb_source_ops source_ops = {next};
     static const struct mb_sink_ops sink_ops = {begin, token, bulk, done, step_end};
-    struct job j = {0};
 
-    open_job(&j, s);
-    *g = (struct game){.source.ops = &source_ops, .sink.ops = &sink_ops, .set = s, .vocab = j.m->vocab};
-    int64_t made[] = {j.mem.now[MB_MEM_ACTIVATIONS], j.mem.now[MB_MEM_EXCHANGE], j.mem.now[MB_MEM_STAGING]};
-    assert_int_equal(mb_engine_run(j.e, &g->source, &g->sink), MB_OK);
+    *g = (struct game){.source.ops = &source_ops, .sink.ops = &sink_ops, .set = s};
+    ranks_run(s->ranks, one_rank, g);
     assert_int_equal(g->rows, REQUESTS);
-    assert_true(made[0] == j.mem.now[MB_MEM_ACTIVATIONS] && made[1] == j.mem.now[MB_MEM_EXCHANGE] &&
-                made[2] == j.mem.now[MB_MEM_STAGING]);
-    assert_true(mb_engine_agreed(j.e));
-    close_job(&j);
+    for (int i = 0; i < REQUESTS && s->ranks > 1; i++)
+        g->bulk[i][MB_BULK_PHYSICAL] = 0; /* who served a row depends on the layout */
 }
 
 /* The setting under several limits of a step. */
@@ -369,6 +283,7 @@ static void same_bits(struct setting s, bool on_demand)
 
     s.rows = 64;
     s.seqs = 4;
+    s.ranks = 1;
     play(&s, &first);
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         s.rows = limits[i][0];
@@ -416,12 +331,71 @@ static void adjustments(void **state)
     same_bits((struct setting){.model = "gptoss_a", .path = MB_F32, .choosy = true}, false);
 }
 
+/* A job of several ranks gives the bits of one. */
+static void layouts(void **state)
+{
+    static const struct {
+        struct setting s;
+    } cases[] = {
+        {{.model = "mixtral_a", .path = MB_F32, .planes = true, .ranks = 3}},
+        {{.model = "mixtral_a", .path = MB_BF16, .ranks = 4, .how = MB_A2A_HIER, .zero = 40}},
+        {{.model = "mixtral_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .etp = 2}, .planes = true}},
+        {{.model = "mixtral_a",
+          .path = MB_F32,
+          .ranks = 4,
+          .layout = {.pp = 2, .lane_scope = true},
+          .planes = true}},
+        {{.model = "mixtral_a",
+          .path = MB_F32,
+          .ranks = 4,
+          .layout = {.dp = 2, .tp = 2},
+          .adapter = "mixtral_a__attn_r4"}},
+        {{.model = "mixtral_a",
+          .path = MB_BF16,
+          .ranks = 3,
+          .layout = {.etp = 3},
+          .adapter = "mixtral_a__experts_r2"}},
+        {{.model = "deepseekv3_a",
+          .path = MB_BF16,
+          .ranks = 4,
+          .layout = {.tp = 2, .sp = 2},
+          .logits = true}},
+        {{.model = "deepseekv3_a", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .tp = 2}, .logits = true}},
+        {{.model = "dbrx_a", .path = MB_F32, .ranks = 3, .layout = {.attn = 2, .expert = 1}}},
+        {{.model = "olmoe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}}},
+        {{.model = "qwen3moe_b",
+          .path = MB_F32,
+          .ranks = 4,
+          .layout = {.pp = 2, .sp = 2},
+          .how = MB_A2A_HIER}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct setting s = cases[i].s, one = s;
+        struct game first, other;
+        s.rows = 24;
+        s.seqs = 3;
+        one.rows = 40;
+        one.seqs = 4;
+        one.ranks = 1;
+        one.zero = 0;
+        one.layout = (struct mb_layout_options){0};
+        play(&one, &first);
+        play(&s, &other);
+        for (int r = 0; r < REQUESTS; r++)
+            first.bulk[r][MB_BULK_PHYSICAL] = 0;
+        assert_memory_equal(first.row, other.row, sizeof first.row);
+        assert_memory_equal(first.bulk, other.bulk, sizeof first.bulk);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts),     cmocka_unit_test(latent_attention_and_mtp),
         cmocka_unit_test(dense),       cmocka_unit_test(adapters),
-        cmocka_unit_test(adjustments),
+        cmocka_unit_test(adjustments), cmocka_unit_test(layouts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
