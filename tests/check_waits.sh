@@ -173,7 +173,7 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     engine/lora.c:mb_lora_load \
     engine/mtp.c:next_ids \
     engine/run.c:mb_engine_run \
-    engine/segments.c:swap_nodes \
+    engine/segments.c:swap_tree_nodes \
     engine/team.c:make_groups \
     engine/team.c:mb_team_create \
     engine/team.c:split \

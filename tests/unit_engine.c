@@ -38,7 +38,8 @@ struct game {
     struct mb_sink sink;
     const struct setting *set;
     int32_t given, vocab;
-    uint64_t row[REQUESTS + 1]; /* hash of each record */
+    size_t bytes[MB_BULK_COUNT]; /* of a row */
+    uint64_t row[REQUESTS + 1];  /* hash of each record */
     uint64_t bulk[REQUESTS + 1][MB_BULK_COUNT];
     int32_t rows, bulks;
 };
@@ -110,16 +111,16 @@ static enum mb_status token(struct mb_sink *k, int32_t handle, int64_t index, in
     return MB_OK;
 }
 
-/* Rows come in any order of kinds, but each once: their hashes are added up with their numbers in them. */
+/* Rows come in any order and number, but each once: their hashes are added up with their numbers in them. */
 static enum mb_status bulk(struct mb_sink *k, int32_t handle, enum mb_bulk_kind kind, int64_t row, int64_t n,
                            const void *data)
 {
     struct game *g = of(k);
-    size_t bytes = kind == MB_BULK_LOGITS || kind == MB_BULK_MTP ? sizeof(float) * (size_t)g->vocab : 8;
 
-    MUST(n == 1);
-    g->bulk[handle][kind] += mb_hash64(data, bytes) * (uint64_t)(2 * row + 1);
-    g->bulks++;
+    for (int64_t i = 0; i < n; i++, g->bulks++)
+        g->bulk[handle][kind] +=
+            mb_hash64((const uint8_t *)data + (size_t)i * g->bytes[kind], g->bytes[kind]) *
+            (uint64_t)(2 * (row + i) + 1);
     return MB_OK;
 }
 
@@ -174,6 +175,7 @@ struct job {
     struct mb_mem mem;
     struct mb_device *dev;
     struct mb_engine *e;
+    struct mb_budget planned;
 };
 
 static void open_parts(struct job *j, const struct setting *s)
@@ -216,6 +218,8 @@ static void open_job(struct job *j, const struct setting *s, struct mb_comm *wor
                                  .n_adapters = s->adapter != NULL,
                                  .zero = s->zero};
     MUST(mb_plan_create(j->m, j->topo, &po, &j->p) == MB_OK);
+    int32_t index = j->topo->index_of[mb_comm_rank(world)];
+    MUST(mb_plan_budget(j->p, j->m, j->topo, &po, index, &j->planned) == MB_OK);
     struct mb_engine_options o = {.model = j->m,
                                   .topo = j->topo,
                                   .plan = j->p,
@@ -237,6 +241,18 @@ static void open_job(struct job *j, const struct setting *s, struct mb_comm *wor
     MUST(mb_engine_create(&o, &j->e) == MB_OK);
 }
 
+/* What was planned for it is what the rank needed at most; of what is read and what travels, nearly. */
+static void check_memory(const struct job *j)
+{
+    const _Atomic int64_t *peak = j->mem.peak;
+    int64_t off = peak[MB_MEM_STAGING] - j->planned.staging;
+
+    MUST(peak[MB_MEM_WEIGHTS] == j->planned.weights && peak[MB_MEM_EXPERTS] == j->planned.experts);
+    MUST(peak[MB_MEM_KV] == j->planned.kv && peak[MB_MEM_ACTIVATIONS] == j->planned.activations);
+    MUST(peak[MB_MEM_EXCHANGE] <= j->planned.exchange + 4096);
+    MUST(off <= 4096 && -off <= j->planned.staging / 20 + 4096);
+}
+
 static void close_job(struct job *j)
 {
     mb_engine_destroy(j->e);
@@ -248,18 +264,30 @@ static void close_job(struct job *j)
     mb_topo_destroy(j->topo);
 }
 
+static void sizes(struct game *g, const struct mb_model *m)
+{
+    size_t routes = (size_t)m->moe_layers * (size_t)m->router.k;
+
+    g->vocab = m->vocab;
+    g->bytes[MB_BULK_EXPERTS] = g->bytes[MB_BULK_PHYSICAL] = 2 * routes;
+    g->bytes[MB_BULK_WEIGHTS] = 4 * routes;
+    g->bytes[MB_BULK_LOGITS] = g->bytes[MB_BULK_MTP] = 4 * (size_t)m->vocab;
+    g->bytes[MB_BULK_HIDDEN] = 4 * (size_t)(m->layers + 1) * (size_t)m->hidden;
+}
+
 static void one_rank(struct mb_comm *world, void *arg)
 {
     struct game *g = arg;
     struct job j = {0};
 
     open_job(&j, g->set, world);
-    g->vocab = j.m->vocab;
+    sizes(g, j.m);
     int64_t made[] = {j.mem.now[MB_MEM_ACTIVATIONS], j.mem.now[MB_MEM_EXCHANGE], j.mem.now[MB_MEM_STAGING]};
     MUST(mb_engine_run(j.e, &g->source, &g->sink) == MB_OK);
     MUST(made[0] == j.mem.now[MB_MEM_ACTIVATIONS] && made[1] == j.mem.now[MB_MEM_EXCHANGE] &&
          made[2] == j.mem.now[MB_MEM_STAGING]);
     MUST(mb_engine_agreed(j.e));
+    check_memory(&j);
     close_job(&j);
 }
 

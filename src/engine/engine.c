@@ -138,7 +138,9 @@ static enum mb_status load(struct mb_engine *e)
     MB_TRY(mb_lora_load(c));
     MB_TRY(mb_comm_agree(world, mb_work_travel(c, &e->work), "buffers of groups"));
     MB_TRY(mb_comm_agree(world, xchg_create(c, &e->step.xchg), "the exchange"));
-    return mb_zero_create(c, e->step.xchg, &e->tally, &e->step.zero);
+    const struct mb_zero_pieces pieces = {e->work.host[MB_SB_PIECE_OUT - MB_XB_COUNT],
+                                          e->work.host[MB_SB_PIECE_IN - MB_XB_COUNT]};
+    return mb_zero_create(c, e->step.xchg, &pieces, &e->tally, &e->step.zero);
 }
 
 enum mb_status mb_engine_create(const struct mb_engine_options *o, struct mb_engine **out)

@@ -62,15 +62,16 @@ struct where {
 static void locate(const struct mb_pass *p, const struct piece *pc, struct where *w)
 {
     const struct mb_batch *b = p->batch;
-    int32_t sp = p->c->t.g.sp_size, tp = p->c->t.g.tp_size;
+    int32_t sp = p->c->t.g.sp_size, tp = p->c->t.g.tp_size, r = 0, before[MB_MAX_PARTS] = {0};
 
     for (int32_t i = 0; i < pc->n; i++) {
         int32_t row = b->out[pc->first + i].row, in = row, all = b->rows;
-        w[i].part = sp > 1 ? mb_layout_part(sp, b->pos[row] / p->c->o.segment) : 0;
-        if (sp > 1) { /* its number among the rows of its part */
-            in = 0;
-            for (int32_t r = 0; r < row; r++)
-                in += mb_layout_part(sp, b->pos[r] / p->c->o.segment) == w[i].part;
+        w[i].part = 0;
+        if (sp > 1) { /* its number among the rows of its part; rows ascend */
+            for (; r < row; r++)
+                before[mb_layout_part(sp, b->pos[r] / p->c->o.segment)]++;
+            w[i].part = mb_layout_part(sp, b->pos[row] / p->c->o.segment);
+            in = before[w[i].part];
             all = b->order.at[w[i].part + 1] - b->order.at[w[i].part];
         }
         w[i].t = 0;

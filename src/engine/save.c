@@ -2,8 +2,8 @@
 #include <string.h>
 #include "engine/step.h"
 
-/* Rows of sequence i of a flight that the results keep (a window begins with some that an earlier one gave): the first result row,
- * the first batch row, and how many. */
+/* Rows of sequence i of a flight that the results keep (a window begins with some that an earlier one gave):
+ * the first result row, the first batch row, and how many. */
 static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, int64_t *row)
 {
     int64_t skip = mb_seq_repeats(f->seq[i], f->seq_pos[i], f->seq_rows[i]);
@@ -13,36 +13,53 @@ static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, i
     return f->seq_rows[i] - skip;
 }
 
-static enum mb_status save_routing(struct mb_pass *p, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
+/* Routing of batch rows [row, row + n) as the results have it: row by row, all layers of each. */
+static void turn_routing(const struct mb_pass *p, int64_t row, int64_t n, uint16_t *ex, uint16_t *by,
+                         float *w)
 {
-    int32_t Lm = p->c->o.model->moe_layers, k = p->c->o.model->router.k, handle = f->seq[s]->handle;
-    int64_t first, row, n = kept_rows(f, s, &first, &row), per = (int64_t)Lm * k, plane = p->work->max_rows * k;
-    uint16_t *ex = p->work->h_u16, *by = ex + per;
-    float *w = p->work->h_rows;
+    int64_t Lm = p->c->o.model->moe_layers, k = p->c->o.model->router.k, plane = p->work->max_rows * k,
+            to = 0;
 
-    for (int64_t i = 0; i < n; i++) {
-        for (int32_t l = 0; l < Lm; l++) {
-            for (int32_t j = 0; j < k; j++) {
-                int64_t at = l * plane + (row + i) * k + j;
-                ex[l * k + j] = (uint16_t)p->found->experts[at];
-                by[l * k + j] = (uint16_t)p->found->served[at];
-                w[l * k + j] = p->found->weights[at];
+    for (int64_t r = row; r < row + n; r++) {
+        for (int64_t l = 0; l < Lm; l++) {
+            for (int64_t at = l * plane + r * k; at < l * plane + (r + 1) * k; at++, to++) {
+                ex[to] = (uint16_t)p->found->experts[at];
+                by[to] = (uint16_t)p->found->served[at];
+                w[to] = p->found->weights[at];
             }
         }
-        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_EXPERTS, first + i, 1, ex));
-        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_WEIGHTS, first + i, 1, w));
-        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_PHYSICAL, first + i, 1, by));
+    }
+}
+
+static enum mb_status save_routing(struct mb_pass *p, const struct mb_flight *f, int32_t s,
+                                   struct mb_sink *sink)
+{
+    int64_t first, row, rows = kept_rows(f, s, &first, &row),
+                        per = (int64_t)p->c->o.model->moe_layers * p->c->o.model->router.k;
+    int32_t handle = f->seq[s]->handle;
+
+    for (int64_t i = 0, n; i < rows; i += n) {
+        n = rows - i < MB_SAVE_ROWS ? rows - i : MB_SAVE_ROWS;
+        uint16_t *ex = p->work->h_u16, *by = ex + n * per;
+        float *w = p->work->h_rows;
+        turn_routing(p, row + i, n, ex, by, w);
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_EXPERTS, first + i, n, ex));
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_WEIGHTS, first + i, n, w));
+        MB_TRY(sink->ops->bulk(sink, handle, MB_BULK_PHYSICAL, first + i, n, by));
     }
     return MB_OK;
 }
 
-static enum mb_status save_hidden(struct mb_pass *p, const struct mb_flight *f, int32_t s, struct mb_sink *sink)
+static enum mb_status save_hidden(struct mb_pass *p, const struct mb_flight *f, int32_t s,
+                                  struct mb_sink *sink)
 {
-    int64_t H = p->c->o.model->hidden, L1 = p->c->o.model->layers + 1, first, row, n = kept_rows(f, s, &first, &row);
+    int64_t H = p->c->o.model->hidden, L1 = p->c->o.model->layers + 1, first, row,
+            n = kept_rows(f, s, &first, &row);
 
     for (int64_t i = 0; i < n; i++) {
         for (int64_t l = 0; l < L1; l++)
-            memcpy(p->work->h_rows + l * H, p->found->hidden + (l * p->work->max_rows + row + i) * H, sizeof(float) * (size_t)H);
+            memcpy(p->work->h_rows + l * H, p->found->hidden + (l * p->work->max_rows + row + i) * H,
+                   sizeof(float) * (size_t)H);
         MB_TRY(sink->ops->bulk(sink, f->seq[s]->handle, MB_BULK_HIDDEN, first + i, 1, p->work->h_rows));
     }
     return MB_OK;
@@ -66,5 +83,6 @@ enum mb_status mb_keep_hidden(struct mb_pass *p, int32_t index)
 
     if (M == 0)
         return MB_OK;
-    return p->c->o.ops->copy_out(p->c->stream, p->work->h_hidden + index * p->work->max_rows * H, mb_rows(p, MB_SB_X, M, H, MB_F32));
+    return p->c->o.ops->copy_out(p->c->stream, p->work->h_hidden + index * p->work->max_rows * H,
+                                 mb_rows(p, MB_SB_X, M, H, MB_F32));
 }

@@ -228,7 +228,7 @@ static enum mb_status states(struct mb_pass *p, int32_t layer, const struct mb_p
 }
 
 /* Nodes to the parts whose rows they belong to. got: those of the own part's rows. */
-static enum mb_status swap_nodes(struct mb_pass *p, int32_t layer, const struct lists *l,
+static enum mb_status swap_tree_nodes(struct mb_pass *p, int32_t layer, const struct lists *l,
                                  struct mb_view nodes, struct mb_view got)
 {
     const struct mb_ops *ops = p->c->o.ops;
@@ -269,7 +269,7 @@ static enum mb_status attend_pool(struct mb_pass *p, int32_t layer, const struct
         return MB_BUG;
     MB_TRY(states(p, layer, pool, l, q, d, &at, &nodes));
     struct mb_view got = mb_view_of(nodes.buf, (uint64_t)(l->nodes * width * 4), l->fin, width, MB_F32);
-    MB_TRY(swap_nodes(p, layer, l, nodes, got));
+    MB_TRY(swap_tree_nodes(p, layer, l, nodes, got));
     if (l->mine == 0)
         return MB_OK;
     if (p->c->w.layer[layer].sinks.buf != NULL)

@@ -30,7 +30,7 @@ struct mb_work {
     int32_t *h_bad;  /* [max_rows] */
     float *h_hidden; /* [layers + 1][max_rows][hidden] under --save-hidden */
     float *h_rows;   /* staging for bulk rows */
-    uint16_t *h_u16; /* [2 * moe layers * k] */
+    uint16_t *h_u16; /* [2 * MB_SAVE_ROWS * moe layers * k] under --save-routing */
     int32_t *h_i32;  /* [logit_rows * MB_MAX_TOP] */
     float *h_f32;
     int32_t *h_where;              /* [3 * logit_rows] */

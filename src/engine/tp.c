@@ -65,14 +65,14 @@ enum mb_status mb_tp_allgather(struct mb_pass *p, int32_t l, struct mb_view own,
 
 /* ---------------------------------------------------------------- sums */
 
-/* Nodes of every member: where they begin among all, and the first leaf of each. */
-struct nodes {
+/* Tree nodes of every member: where they begin among all, and the first leaf of each. */
+struct tree_nodes {
     int32_t n, first_of[MB_MAX_LEAVES + 1], pos[MB_MAX_LEAVES];
 };
 
-static struct nodes all_nodes(int32_t leaves, int32_t members)
+static struct tree_nodes all_tree_nodes(int32_t leaves, int32_t members)
 {
-    struct nodes all = {0};
+    struct tree_nodes all = {0};
     int32_t first[MB_MAX_LEAVES], count[MB_MAX_LEAVES];
 
     for (int32_t m = 0; m < members; m++) {
@@ -91,8 +91,8 @@ static struct mb_view node_rows(struct mb_buf *parts, int64_t node, int64_t all,
     return mb_view_of(parts, (uint64_t)((node * all + at) * cols * 4), rows, cols, MB_F32);
 }
 
-/* Row i's items: the node values of row i, node by node. */
-static enum mb_status fold_nodes(struct mb_pass *p, const struct nodes *nd, struct mb_view out,
+/* Row i's items: the values of its tree nodes, one by one. */
+static enum mb_status fold_tree_nodes(struct mb_pass *p, const struct tree_nodes *nd, struct mb_view out,
                                  struct mb_buf *inner)
 {
     int64_t rows = out.rows, items = rows * nd->n, total = rows + 1 + 3 * items;
@@ -121,9 +121,9 @@ static enum mb_status fold_nodes(struct mb_pass *p, const struct nodes *nd, stru
     return p->c->o.ops->fold(p->c->stream, out, &a);
 }
 
-/* Sends each member the node values of its rows; what comes is put side by side into inner, in the order of
+/* Sends each member the values of its rows' tree nodes; what comes is put side by side into inner, in the order of
  * leaves. */
-static enum mb_status swap_nodes(struct mb_pass *p, const struct mb_split *s, const struct nodes *nd,
+static enum mb_status swap_tree_nodes(struct mb_pass *p, const struct mb_split *s, const struct tree_nodes *nd,
                                  struct mb_buf *parts, struct mb_buf *inner, int64_t cols, int32_t layer)
 {
     const struct mb_ops *ops = p->c->o.ops;
@@ -157,13 +157,13 @@ static enum mb_status swap_nodes(struct mb_pass *p, const struct mb_split *s, co
 enum mb_status mb_reduce_scatter_rows(struct mb_pass *p, const struct mb_split *s, const struct mb_rowpar *w,
                              struct mb_view out, struct mb_buf *parts, int32_t layer)
 {
-    struct nodes nd = all_nodes(w->leaves, s->n);
+    struct tree_nodes nd = all_tree_nodes(w->leaves, s->n);
     struct mb_buf *inner = mb_room_dev(p, MB_SB_INNER, (int64_t)(nd.n * out.rows * out.cols * 4));
 
     if (inner == NULL)
         return MB_BUG;
-    MB_TRY(swap_nodes(p, s, &nd, parts, inner, out.cols, layer));
-    return out.rows > 0 ? fold_nodes(p, &nd, out, inner) : MB_OK;
+    MB_TRY(swap_tree_nodes(p, s, &nd, parts, inner, out.cols, layer));
+    return out.rows > 0 ? fold_tree_nodes(p, &nd, out, inner) : MB_OK;
 }
 
 enum mb_status mb_tp_gemm_reduce_scatter(struct mb_pass *p, const struct mb_rowpar *w, struct mb_view out, struct mb_view x,

@@ -20,9 +20,14 @@ enum mb_zero_count {
 _Static_assert(MB_ZERO_COUNTS == MB_ENGINE_ZERO_COUNTS, "engine.h says how many there are");
 
 struct mb_zero;
-/* Makes and fills the cache if the plan has one; *out may be half-made where it fails. Borrows c, x and tally. Collective over
+/* Room for one piece of an expert each way: MB_SB_PIECE_OUT and _IN; NULL where no other rank has any. */
+struct mb_zero_pieces {
+    uint8_t *out, *in;
+};
+/* Makes and fills the cache if the plan has one; *out may be half-made where it fails. Borrows c, x, tally and what the pieces point to. Collective over
  * the engine's communicator. */
-enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, struct mb_tally *tally, struct mb_zero **out);
+enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, const struct mb_zero_pieces *pieces,
+                              struct mb_tally *tally, struct mb_zero **out);
 void mb_zero_destroy(struct mb_zero *z); /* NULL ok */
 /* Before the dispatch of exchange j of a step: ids [rows * k] of this rank's rows. Fetches what comes from other ranks
  * and sets *v to who serves what. Errors: MB_IO, MB_MODEL, MB_BUG; the members still took part in everything,

@@ -3,14 +3,14 @@
 #include <string.h>
 #include "base/log.h"
 #include "engine/zero_impl.h"
-#include "plan/budget.h"
 
 static void list_layers(struct mb_zero *z)
 {
 
     for (int32_t j = 0; j < z->c->t.n_exchanges; j++) {
         for (int32_t s = 0; s < z->stages; s++) {
-            int32_t lm = mb_serve_layer(z->c->o.plan, z->c->o.model, z->c->t.l.lane_scope ? s : z->c->t.g.pp_rank, j);
+            int32_t lm =
+                mb_serve_layer(z->c->o.plan, z->c->o.model, z->c->t.l.lane_scope ? s : z->c->t.g.pp_rank, j);
             z->layer[j * z->stages + s] = -1;
             for (int32_t l = 0; lm >= 0 && l < z->c->w.layers; l++) {
                 if (z->c->w.layer[l].moe && z->c->w.layer[l].moe_index == lm)
@@ -55,15 +55,8 @@ static enum mb_status alloc(struct mb_zero *z)
 
 static enum mb_status make_slots(struct mb_zero *z)
 {
-    int32_t l = 0, members = z->fetch->members;
-    size_t piece = (size_t)mb_budget_piece(z->c->o.model, z->c->o.path);
+    int32_t l = 0;
 
-    if (members > 1 && z->cache.n > 0) {
-        z->out = mb_alloc(z->c->o.mem, MB_MEM_STAGING, piece, 1);
-        z->in = mb_alloc(z->c->o.mem, MB_MEM_STAGING, piece, 1);
-        if (z->out == NULL || z->in == NULL)
-            return mb_error(MB_NO_MEMORY, "no memory for experts in transit");
-    }
     while (!z->c->w.layer[l].moe)
         l++;
     for (int32_t i = 0; i < z->cache.n && z->load.failed == MB_OK; i++)
@@ -111,7 +104,8 @@ static enum mb_status create(struct mb_zero *z, struct mb_weights *w)
     return fill(z);
 }
 
-enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, struct mb_tally *tally, struct mb_zero **out)
+enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, const struct mb_zero_pieces *pieces,
+                              struct mb_tally *tally, struct mb_zero **out)
 {
     enum mb_status st = MB_OK;
 
@@ -120,7 +114,7 @@ enum mb_status mb_zero_create(struct mb_context *c, struct mb_xchg *x, struct mb
     if (c->t.n_exchanges > 0) { /* a stage without MoE layers has none to keep */
         struct mb_zero *z = *out = calloc(1, sizeof *z);
         if (z != NULL)
-            *z = (struct mb_zero){.c = c, .xchg = x, .tally = tally};
+            *z = (struct mb_zero){.c = c, .xchg = x, .tally = tally, .piece = *pieces};
         st = z == NULL ? mb_error(MB_NO_MEMORY, "no memory for a cache of experts") : create(z, &c->w);
         if (st == MB_OK)
             c->w.bytes_read += (int64_t)mb_reader_bytes(z->load.reader);
@@ -152,8 +146,6 @@ void mb_zero_destroy(struct mb_zero *z)
     free(z->served_rows);
     free(z->send);
     free(z->recv);
-    mb_free(z->out);
-    mb_free(z->in);
     free(z->heat);
     free(z->expected);
     free(z->counts);

@@ -6,8 +6,6 @@
 #include "engine/zero.h"
 #include "plan/fetch.h"
 
-#define MB_ZERO_PIECE ((int64_t)16 << 20) /* bytes of an expert in transit at once */
-
 struct mb_zero {
     const struct mb_context *c;
     struct mb_xchg *xchg;
@@ -26,7 +24,7 @@ struct mb_zero {
     int32_t exchange, next;           /* of what is served: its exchange, and the next to look at */
     int32_t *served_id, *served_rows; /* [served.n] rows: 0 once they are computed */
     struct mb_piece *send, *recv;     /* [members] */
-    uint8_t *out, *in;                /* one piece each */
+    struct mb_zero_pieces piece;
     int64_t *heat;                    /* [exchanges][ids] rows served here so far */
     uint8_t *expected;                /* [exchanges][ids] announced to the kernel and not read since */
     int64_t now;                      /* exchanges so far */

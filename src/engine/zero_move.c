@@ -2,17 +2,17 @@
 #include "base/log.h"
 #include "engine/zero_impl.h"
 
-/* One piece each way: of z->out to the member that `go` names, and from that of `come` into z->in. NULL:
- * nothing. */
+/* One piece each way: of z->piece.out to the member that `go` names, and from that of `come` into
+ * z->piece.in. NULL: nothing. */
 static enum mb_status swap(struct mb_zero *z, const struct mb_fetch_item *go,
                            const struct mb_fetch_item *come, uint64_t bytes)
 {
     struct mb_where where = {"experts between ranks", z->step, -1};
 
     if (go != NULL)
-        z->send[go->to] = (struct mb_piece){z->out, bytes};
+        z->send[go->to] = (struct mb_piece){z->piece.out, bytes};
     if (come != NULL)
-        z->recv[come->from] = (struct mb_piece){z->in, bytes};
+        z->recv[come->from] = (struct mb_piece){z->piece.in, bytes};
     enum mb_status st = mb_comm_swap_some(z->c->t.g.xchg, z->send, z->recv, &where);
     if (go != NULL)
         z->send[go->to].n = 0;
@@ -28,23 +28,23 @@ static enum mb_status move_weight(struct mb_zero *z, const struct mb_fetch_item 
                                   int64_t part, int64_t k, const struct mb_form *form)
 {
     const struct mb_ops *ops = z->c->o.ops;
-    int64_t row = mb_zero_rows_bytes(z, form, 1, k), step = MB_ZERO_PIECE / row > 0 ? MB_ZERO_PIECE / row : 1;
+    int64_t row = mb_zero_rows_bytes(z, form, 1, k), step = MB_LOAD_CHUNK / row > 0 ? MB_LOAD_CHUNK / row : 1;
     enum mb_status st = MB_OK;
 
     for (int64_t n0 = 0, rows; n0 < n; n0 += rows) {
         int64_t left = part - n0 % part;
         rows = left < step ? left : step;
         if (go != NULL && st == MB_OK)
-            st = ops->weight_get(out, n0, rows, z->out);
+            st = ops->weight_get(out, n0, rows, z->piece.out);
         MB_TRY(swap(z, go, come, (uint64_t)mb_zero_rows_bytes(z, form, rows, k)));
-        struct mb_host_matrix m = {.base = z->in,
+        struct mb_host_matrix m = {.base = z->piece.in,
                                    .storage = z->c->o.path == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
                                    .n = rows,
                                    .k = k,
                                    .stride_n = k,
                                    .stride_k = 1};
         if (form->code != MB_CODE_NONE)
-            m = mb_host_stored(form, rows, k, z->in);
+            m = mb_host_stored(form, rows, k, z->piece.in);
         if (come != NULL && st == MB_OK)
             st = ops->weight_put(in, n0, 0, &m);
     }
@@ -56,10 +56,10 @@ static enum mb_status move_bias(struct mb_zero *z, const struct mb_fetch_item *g
                                 const struct mb_fetch_item *come, const struct mb_vec *in)
 {
     int64_t cols = go != NULL ? out->view.cols : in->view.cols;
-    enum mb_status st = go != NULL ? z->c->o.ops->copy_out(z->c->stream, z->out, out->view) : MB_OK;
+    enum mb_status st = go != NULL ? z->c->o.ops->copy_out(z->c->stream, z->piece.out, out->view) : MB_OK;
 
     MB_TRY(swap(z, go, come, (uint64_t)(cols * 4)));
-    return come != NULL && st == MB_OK ? z->c->o.ops->copy_in(z->c->stream, in->view, z->in) : st;
+    return come != NULL && st == MB_OK ? z->c->o.ops->copy_in(z->c->stream, in->view, z->piece.in) : st;
 }
 
 /* What this rank sends and gets in one round. */

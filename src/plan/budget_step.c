@@ -27,9 +27,9 @@ int64_t mb_budget_staging(const struct mb_budget_view *v, const struct mb_rooms 
         mb_load_sizes_of_adapter(v->o->adapters[i], &n);
         load = mb_most(load, MB_SUM(n.window, n.pack, n.f32));
     }
-    /* experts on demand are read through a window of their own, and come and go in pieces */
+    /* experts on demand are read through a window of their own */
     int64_t piece = mb_budget_piece(v->m, v->o->path);
-    int64_t demand = v->p->zero > 0 ? MB_SUM(window, mb_sat_mul(3, piece)) : 0;
+    int64_t demand = v->p->zero > 0 ? MB_SUM(window, piece) : 0;
 
     int64_t tables = mb_most(mb_sat_add(r->bytes[MB_SB_COS], r->bytes[MB_SB_SIN]), r->bytes[MB_SB_QUERY]);
     int64_t pinned = mb_rooms_sum(r, MB_ROOM_PINNED, MB_MEM_STAGING);

@@ -137,6 +137,8 @@ const struct mb_room_row mb_room_rows[MB_ROOM_COUNT] = {
     [MB_SB_SLICE] = {"logits of own columns", MB_ROOM_PINNED, MB_MEM_STAGING},
     [MB_SB_TERMS] = {"adapters: list of terms", MB_ROOM_PINNED, MB_MEM_STAGING},
     [MB_SB_TAGS] = {"adapters: tags of rows", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_PIECE_OUT] = {"pieces of experts out", MB_ROOM_PINNED, MB_MEM_STAGING},
+    [MB_SB_PIECE_IN] = {"pieces of experts in", MB_ROOM_PINNED, MB_MEM_STAGING},
 };
 
 static int64_t up64(int64_t n)

@@ -169,6 +169,8 @@ enum mb_sbuf {
     MB_SB_SLICE,
     MB_SB_TERMS,
     MB_SB_TAGS,
+    MB_SB_PIECE_OUT,
+    MB_SB_PIECE_IN,
     MB_ROOM_COUNT
 };
 
@@ -232,6 +234,8 @@ int64_t mb_rooms_sum(const struct mb_rooms *r, enum mb_room_kind kind, enum mb_m
 
 /* Sizes of structs of other rooms, which these hold to them. */
 #define MB_LORA_TERM_BYTES 32
+/* Rows of a sequence whose routing goes to the results at once. */
+#define MB_SAVE_ROWS 64
 
 /* Rows of a sequence group whose attention states are in transit at once: as many as have at most so many
  * (row, segment) cells, but at least one. bytes: of one state; a limit of 0 bytes stands for the usual one.

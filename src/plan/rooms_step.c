@@ -155,10 +155,11 @@ static void found(const struct mb_budget_view *v, int64_t *b)
     b[MB_SB_ALL_HIDDEN] = gathers ? planes : 0;
     b[MB_SB_ALL_EXPERTS] = b[MB_SB_ALL_SERVED] = b[MB_SB_ALL_WEIGHTS] =
         gathers && v->o->save_routing ? mul(mul(per, R), 4) : 0;
+    int64_t most = mul(per, v->o->save_routing ? mb_least(R, MB_SAVE_ROWS) : 1);
     b[MB_SB_H_ROWS] = mul(4, mb_most(mb_most(v->o->save_logits ? mul(L, v->m->vocab) : 0,
                                              mul(H, v->o->save_hidden ? (int64_t)v->m->layers + 1 : 1)),
-                                     per));
-    b[MB_SB_H_SMALL] = mul(4, per);
+                                     most));
+    b[MB_SB_H_SMALL] = mul(4, most);
     b[MB_SB_H_INTS] = b[MB_SB_H_FLOATS] = mul(L, 4 * TOP);
     b[MB_SB_H_WHERE] = mul(L, 12);
     b[MB_SB_H_SAMPLING] = mul(L, (int64_t)sizeof(struct mb_sample_row));
@@ -311,6 +312,13 @@ static void adapters(const struct mb_budget_view *v, int64_t *b)
     }
 }
 
+/* Experts on demand come and go in pieces. */
+static void expert_pieces(const struct mb_budget_view *v, int64_t *b)
+{
+    if (v->p->zero > 0 && v->r->owned > 0 && mb_layout_group(&v->p->layout) > 1)
+        b[MB_SB_PIECE_OUT] = b[MB_SB_PIECE_IN] = mb_budget_piece(v->m, v->o->path);
+}
+
 static void travelling(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_layout *l = &v->p->layout;
@@ -324,6 +332,7 @@ static void travelling(const struct mb_budget_view *v, int64_t *b)
     if (l->etp > 1 && v->pairs > 0)
         slices(v, b);
     adapters(v, b);
+    expert_pieces(v, b);
     if (l->pp > 1 && v->attends)
         grow(&b[MB_SB_SEND], v->last ? 0 : mul(v->own, 4 * (int64_t)v->m->hidden));
 }
