@@ -359,48 +359,41 @@ static void adjustments(void **state)
     same_bits((struct setting){.model = "gptoss_a", .path = MB_F32, .choosy = true}, false);
 }
 
+static const struct {
+    struct setting s;
+} jobs[] = {
+    {{.model = "mixtral_a", .path = MB_F32, .planes = true, .ranks = 3}},
+    {{.model = "mixtral_a", .path = MB_BF16, .ranks = 4, .how = MB_A2A_HIER, .zero = 40}},
+    {{.model = "mixtral_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .etp = 2}, .planes = true}},
+    {{.model = "mixtral_a",
+      .path = MB_F32,
+      .ranks = 4,
+      .layout = {.pp = 2, .lane_scope = true},
+      .planes = true}},
+    {{.model = "mixtral_a",
+      .path = MB_F32,
+      .ranks = 4,
+      .layout = {.dp = 2, .tp = 2},
+      .adapter = "mixtral_a__attn_r4"}},
+    {{.model = "mixtral_a",
+      .path = MB_BF16,
+      .ranks = 3,
+      .layout = {.etp = 3},
+      .adapter = "mixtral_a__experts_r2"}},
+    {{.model = "deepseekv3_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 2, .sp = 2}, .logits = true}},
+    {{.model = "deepseekv3_a", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .tp = 2}, .logits = true}},
+    {{.model = "dbrx_a", .path = MB_F32, .ranks = 3, .layout = {.attn = 2, .expert = 1}}},
+    {{.model = "olmoe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}}},
+    {{.model = "qwen3moe_b", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .sp = 2}, .how = MB_A2A_HIER}},
+};
+
 /* A job of several ranks gives the bits of one. */
 static void layouts(void **state)
 {
-    static const struct {
-        struct setting s;
-    } cases[] = {
-        {{.model = "mixtral_a", .path = MB_F32, .planes = true, .ranks = 3}},
-        {{.model = "mixtral_a", .path = MB_BF16, .ranks = 4, .how = MB_A2A_HIER, .zero = 40}},
-        {{.model = "mixtral_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .etp = 2}, .planes = true}},
-        {{.model = "mixtral_a",
-          .path = MB_F32,
-          .ranks = 4,
-          .layout = {.pp = 2, .lane_scope = true},
-          .planes = true}},
-        {{.model = "mixtral_a",
-          .path = MB_F32,
-          .ranks = 4,
-          .layout = {.dp = 2, .tp = 2},
-          .adapter = "mixtral_a__attn_r4"}},
-        {{.model = "mixtral_a",
-          .path = MB_BF16,
-          .ranks = 3,
-          .layout = {.etp = 3},
-          .adapter = "mixtral_a__experts_r2"}},
-        {{.model = "deepseekv3_a",
-          .path = MB_BF16,
-          .ranks = 4,
-          .layout = {.tp = 2, .sp = 2},
-          .logits = true}},
-        {{.model = "deepseekv3_a", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .tp = 2}, .logits = true}},
-        {{.model = "dbrx_a", .path = MB_F32, .ranks = 3, .layout = {.attn = 2, .expert = 1}}},
-        {{.model = "olmoe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}}},
-        {{.model = "qwen3moe_b",
-          .path = MB_F32,
-          .ranks = 4,
-          .layout = {.pp = 2, .sp = 2},
-          .how = MB_A2A_HIER}},
-    };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct setting s = cases[i].s, one = s;
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
+        struct setting s = jobs[i].s, one = s;
         struct game first, other;
         s.rows = 24;
         s.seqs = 3;
