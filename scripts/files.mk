@@ -1,4 +1,4 @@
-EXTRA_DIST += scripts/install-deps.sh scripts/build.sh scripts/quickstart.sh scripts/run-tests.sh scripts/lm_eval_moebatch.py \
+EXTRA_DIST += scripts/install-deps.sh scripts/alerts.yml scripts/build.sh scripts/quickstart.sh scripts/run-tests.sh scripts/lm_eval_moebatch.py \
 	inputs/prompts.jsonl inputs/greedy.jsonl inputs/scoring.jsonl \
 	inputs/models/demo/README.md inputs/models/demo/config.json inputs/models/demo/generation_config.json \
 	inputs/models/demo/model.safetensors inputs/models/demo/tokenizer.json inputs/models/demo/tokenizer_config.json \

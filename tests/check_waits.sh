@@ -42,6 +42,8 @@ allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yi
     base/fault.c:mb_fault \
     base/publish.c:mb_lock_take \
     io/life.c:beat \
+    io/orders.c:serve \
+    io/orders_ask.c:ask \
     comm/alone.c:watch \
     comm/comm.c:mb_comm_end \
     comm/group.c:mb_comm_meet \

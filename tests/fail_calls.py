@@ -91,11 +91,11 @@ def attempt(kind, call, at, sticky):
     if code == 0:
         names = [os.path.basename(p) for p in hit]
         again = [n for n in names if n.startswith("assembling") and not sticky]  # HDF5 wrote it again: then all of it is there
-        assert all(n.startswith(("status.json", "counts-")) or n in again for n in names), "ended with 0: " + where
+        assert all(n.startswith(("status.json", "counts-", "metrics.prom")) or n in again for n in names), "ended with 0: " + where
         if again:
             subprocess.run([moebatch, "inspect", "--check", d + "/r.h5"], check=True, capture_output=True)
         assert found == want and answers(d) == want_lines, "wrong: " + where
-        told = [p for p in hit if not os.path.basename(p).startswith(("counts-", "assembling"))]  # kept again and again, quietly but at the end
+        told = [p for p in hit if not os.path.basename(p).startswith(("counts-", "assembling", "metrics.prom"))]  # kept again and again, quietly but at the end
         assert not told or "goes on without it" in text, "no warning: " + where
     else:
         assert at > 0 and hit and "error" in text, "failed: " + where

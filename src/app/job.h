@@ -11,6 +11,7 @@
 #include "io/parse.h"
 #include "io/resume.h"
 #include "io/life.h"
+#include "io/orders.h"
 #include "io/rundir.h"
 #include "io/start.h"
 #include "io/sink.h"
@@ -53,6 +54,8 @@ struct mb_job_state {
     struct mb_lease *lease;   /* rank 0 */
     struct mb_rundir *dir;
     struct mb_beat *beat; /* rank 0: says that the job lives */
+    struct mb_orders *orders; /* rank 0: takes commands */
+    bool drained;             /* rank 0: lines were left for a later run */
     struct mb_journal *journal;
     struct mb_sink *sink;
     struct mb_source *source;

@@ -88,6 +88,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_tool_tokenize(c);
     case MB_CMD_CHECK:
         return mb_tool_check(c);
+    case MB_CMD_CTL:
+        return mb_tool_ctl(c);
     case MB_CMD_EXPORT:
         return mb_tool_export(c);
     case MB_CMD_VERIFY:

@@ -148,6 +148,7 @@ static void job_fini(struct mb_job_state *j)
     mb_journal_destroy(j->journal);
     mb_resume_destroy(j->resume);
     mb_index_destroy(j->index);
+    mb_orders_stop(j->orders);
     mb_beat_stop(j->beat);
     mb_rundir_destroy(j->dir);
     mb_chat_destroy(j->chat);

@@ -149,6 +149,7 @@ static enum mb_status provenance(struct mb_extras *x, const struct mb_job_state 
     MB_TRY(put_owned(x, "/provenance/deck", mb_conf_deck(j->app.conf)));
     MB_TRY(put_owned(x, "/provenance/plan", mb_plan_json(j->app.plan)));
     MB_TRY(put_owned(x, "/provenance/incarnations", mb_rundir_incarnations(j->dir->dir)));
+    MB_TRY(mb_order_events(j->dir->dir, x));
     MB_TRY(mb_extras_text(x, "/provenance/numeric_path", j->app.path_name));
     MB_TRY(mb_extras_text(x, "/provenance/hwloc", j->app.hwloc_xml));
     iso_time(now - (mb_now() - j->t_start), when);

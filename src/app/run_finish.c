@@ -208,6 +208,8 @@ enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exi
     if (j->app.engine != NULL && !mb_engine_agreed(j->app.engine))
         end_alone(j, st);
     enum mb_status sync = mb_journal_sync_now(j->journal);
+    if (st == MB_OK && j->drained)
+        st = MB_STOP;
 
     st = mb_comm_agree(j->app.comm, st != MB_OK ? st : sync, "running");
     if (st != MB_OK) /* on all, then */

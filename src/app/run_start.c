@@ -172,6 +172,8 @@ static enum mb_status begin_to_live(struct mb_job_state *j)
     mb_rundir_status(j->dir, &s);
     char *path = mb_path_join(j->dir->dir, "status.json");
     enum mb_status st = path == NULL ? mb_error(MB_NO_MEMORY, "no memory for a path") : mb_beat_start(path, &j->beat);
+    if (st == MB_OK)
+        st = mb_orders_start(j->dir->dir, j->dir->number, &j->orders);
     free(path);
     return st;
 }

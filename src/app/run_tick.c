@@ -4,6 +4,7 @@
 #include "app/signals.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/prom.h"
 
 #define TICK_SECONDS 1.0
 #define NEWEST_SECONDS 5.0
@@ -59,6 +60,9 @@ void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_cod
         s.output_tokens += j->ticks[r].output_tokens;
     }
     mb_rundir_status(j->dir, &s);
+    struct mb_prom prom = {.job = j->dir->results, .s = &s, .computed = p.tokens, .running = p.running, .ranks = j->app.size,
+                           .expert_rows = j->scratch, .imbalance = p.imbalance, .mem = &j->app.mem, .updated = mb_utc()};
+    mb_prom_write(j->dir->dir, &prom);
 }
 
 static enum mb_status collect(struct mb_job_state *j)
@@ -88,10 +92,27 @@ static void watch_time(const struct mb_job_state *j, double now)
     mb_signals_ask(0);
 }
 
+/* What `moebatch ctl` asked for. */
+static void obey(struct mb_job_state *j)
+{
+    unsigned wanted = mb_orders_wanted(j->orders);
+
+    if ((wanted & 1u << MB_ORDER_STOP) != 0 && !*mb_signals_stop()) {
+        mb_info("asked to stop by moebatch ctl");
+        mb_signals_ask(0);
+    }
+    if ((wanted & 1u << MB_ORDER_DRAIN) == 0 || j->lease == NULL || j->drained)
+        return;
+    uint64_t left = mb_lease_close(j->lease);
+    j->drained = left > 0;
+    mb_info("asked to drain by moebatch ctl: what is under way is finished, %llu requests are left for a resume", (unsigned long long)left);
+}
+
 static enum mb_status tick_first(struct mb_job_state *j, double now)
 {
     struct mb_progress p;
 
+    obey(j);
     MB_TRY(collect(j));
     mb_job_own_tick(j, &j->ticks[0]);
     mb_job_progress(j, &p);

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "device/ops.h"
 #include "io/h5.h"
+#include "io/orders.h"
 #include "io/tools.h"
 #include "model/model.h"
 #include "plan/budget.h"
@@ -123,6 +124,11 @@ enum mb_status mb_tool_compare(const struct mb_conf *c, int *exit_code)
     MB_TRY(mb_results_compare(stdout, c->args[0], c->args[1], &equal));
     *exit_code = equal ? 0 : 3;
     return MB_OK;
+}
+
+enum mb_status mb_tool_ctl(const struct mb_conf *c)
+{
+    return mb_order_ask(stdout, c->args[0], c->args[1], 30);
 }
 
 enum mb_status mb_tool_export(const struct mb_conf *c)

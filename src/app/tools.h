@@ -13,6 +13,7 @@ enum mb_status mb_tool_assemble(const struct mb_conf *c);
 enum mb_status mb_tool_merge(const struct mb_conf *c);
 /* *exit_code: 0 equal, 3 different */
 enum mb_status mb_tool_compare(const struct mb_conf *c, int *exit_code);
+enum mb_status mb_tool_ctl(const struct mb_conf *c);
 enum mb_status mb_tool_export(const struct mb_conf *c);
 enum mb_status mb_tool_plan(const struct mb_conf *c);
 enum mb_status mb_tool_check(const struct mb_conf *c);

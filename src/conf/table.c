@@ -375,6 +375,11 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "all rows are equal; 3: some differ, and the first one is named with the place and both values; 2: the results or the "
                        "model can't be read, or the numeric path is another one.",
                        1, 1},
+    [MB_CMD_CTL] = {"ctl", "RESULTS.h5 status|drain|stop", "talk to a running job",
+                    "status prints how far a running job is; drain lets it finish what is under way and begin no more (exit 75 if requests are "
+                    "left, and --resume goes on); stop ends it at the end of its step (75). Works from any machine that sees RESULTS.h5.d, for the "
+                    "job's own user; what was asked is kept in /health/events of the results. Needs no mpirun.",
+                    2, 2},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };

@@ -8,6 +8,7 @@
 #include "io/counts.h"
 #include "io/job_info.h"
 #include "io/life.h"
+#include "io/orders.h"
 #include "io/pending.h"
 #include "io/results.h"
 #include "io/tools.h"
@@ -23,6 +24,8 @@ static enum mb_status load_extras(const struct mb_rundir *d, int32_t run, struct
         st = mb_extras_text(x, "/provenance/incarnations", all);
     if (st == MB_OK)
         st = mb_counts_add_runs(x, d->dir, 0);
+    if (st == MB_OK)
+        st = mb_order_events(d->dir, x);
     free(all);
     free(path);
     free(dir);

@@ -40,6 +40,7 @@ static const struct described {
     {"/logits", "logits of the next token", "1", {"row", "token id"}},
     {"/hidden", "hidden states between layers", "1", {"row", "layer", "channel"}},
     {"/mtp/logits", "logits of the multi-token-prediction module", "1", {"row", "token id"}},
+    {"/health/events", "commands that the job was given, as JSON, oldest first", "", {"event"}},
     {"/metrics/expert_usage", "rows that the routers gave to each expert, all runs", "1", {"MoE layer", "expert"}},
     {"/metrics/runs", "runs of the job that are counted", "1", {NULL}},
     {"/metrics/attended_rows", "rows computed by attention, all runs", "1", {"rank"}},

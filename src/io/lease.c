@@ -93,6 +93,15 @@ uint64_t mb_lease_total(const struct mb_lease *l)
     return l->total;
 }
 
+uint64_t mb_lease_close(struct mb_lease *l)
+{
+    uint64_t left = l->left;
+
+    l->left = 0;
+    l->next = l->end;
+    return left;
+}
+
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

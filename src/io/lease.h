@@ -53,6 +53,9 @@ enum mb_status mb_lease_serve(struct mb_lease *l);
  * mb_now(). The heart of serve, without messages. */
 enum mb_status mb_lease_block(struct mb_lease *l, int rank, double now, struct mb_bytes *msg, bool *got);
 
+/* Hands out no more: lines that are left are for a later run. How many there are. Local. */
+uint64_t mb_lease_close(struct mb_lease *l);
+
 /* Whether all is handed out and every leaser knows it (or has not asked for longer than patience). */
 bool mb_lease_over(const struct mb_lease *l, double now);
 

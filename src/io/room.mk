@@ -14,4 +14,4 @@ libmoebatch_a_SOURCES += src/io/asm_batch.h src/io/asm_batch.c src/io/asm_number
 libmoebatch_a_SOURCES += src/io/digest.h src/io/digest.c src/io/digest_sort.h src/io/digest_sort.c src/io/safe.h src/io/safe.c
 libmoebatch_a_SOURCES += src/io/tools.h src/io/table.h src/io/table.c src/io/inspect.c src/io/inspect_job.h src/io/inspect_job.c src/io/compare.c
 libmoebatch_a_SOURCES += src/io/job_info.h src/io/job_info.c src/io/status.c src/io/pending.h src/io/pending.c src/io/assemble_tool.c
-libmoebatch_a_SOURCES += src/io/merge.c src/io/export.c src/io/export_rows.c src/io/export_rows.h src/io/unpack.h src/io/unpack.c
+libmoebatch_a_SOURCES += src/io/orders.h src/io/orders.c src/io/orders_ask.c src/io/prom.h src/io/prom.c src/io/merge.c src/io/export.c src/io/export_rows.c src/io/export_rows.h src/io/unpack.h src/io/unpack.c

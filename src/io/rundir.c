@@ -342,7 +342,7 @@ static void remove_like(const char *dir, const char *begin)
 
 void mb_rundir_sweep(const char *dir)
 {
-    static const char *const ours[] = {"owner.json", "status.json", "input"};
+    static const char *const ours[] = {"owner.json", "status.json", "metrics.prom", "input"};
     remove_like(dir, MB_RUNDIR_ASSEMBLING);
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         char *path = mb_path_join(dir, ours[i]);
@@ -362,7 +362,7 @@ enum mb_status mb_rundir_lock(const struct mb_rundir *d, struct mb_lock *out)
 
 static enum mb_status remove_all(const struct mb_rundir *d)
 {
-    static const char *const gone[] = {"input", "ctl", "owner.json"};
+    static const char *const gone[] = {"input", "ctl", "events", "metrics.prom", "owner.json"};
     MB_TRY(mb_rundir_remove_runs(d->dir, INT32_MAX));
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
         char *path = mb_path_join(d->dir, gone[i]);
