@@ -148,3 +148,18 @@ END
     printf '[[[[' >"$work/b"
     refused 2 "not JSON" "$MOEBATCH" bench compare "$work/a" "$work/b"
 }
+
+@test "scripts/peers: a table of rounds in turns, engines that are not there are left out" {
+    "$PYTHON3" "$top/scripts/peers/run.py" "$work/peers" --moebatch "$MOEBATCH" --model "$demo" --workload 4x8+4 --batches 1,4 --rounds 2 \
+        --engines moebatch,llama,transformers --threads 1 >"$work/table" 2>"$work/err" || { cat "$work/err"; false; }
+    grep -q '^4x8+4 (requests x prompt + output), 1 threads, .*, medians of 2 rounds in turns$' "$work/table"
+    grep -q '^engine .*| prefill tok/s .*| decode/B=1 tok/s .*| decode/B=4 tok/s .*| job s .*| command to end s$' "$work/table"
+    [ "$(grep -c '^moebatch .*\[' "$work/table")" = 1 ]
+    grep -q '^(roofline)' "$work/table"
+    ! grep -q '^llama\|^transformers' "$work/table"
+    "$MOEBATCH" bench compare "$work/peers/results/moebatch.json" "$work/peers/results/moebatch.json" >"$work/text"
+    grep -q ' 0 better, 0 worse' "$work/text"
+    refused 1 "there is no engine x" "$PYTHON3" "$top/scripts/peers/run.py" "$work/peers" --moebatch "$MOEBATCH" --model "$demo" --engines x
+    bash -n "$top/scripts/peers/install.sh"
+    refused 1 "there is no x" bash "$top/scripts/peers/install.sh" "$work/peers" x
+}
