@@ -177,7 +177,7 @@ COMMON = {"temperature": temperature, "top_p": real(1e-6, 1), "min_p": real(0, 1
           "max_tokens": lambda v: whole(v, 0, 10**15), "min_tokens": lambda v: whole(v, 0, 10**15), "seed": whole,
           "n": lambda v: whole(v, 1, 128), "stop": stops, "logit_bias": bias,
           "stop_token_ids": some_ids(64, True), "include_stop_str_in_output": boolean, "skip_special_tokens": boolean,
-          "allowed_token_ids": some_ids(VOCAB, False), "bad_words": words}
+          "allowed_token_ids": some_ids(VOCAB, False), "bad_words": words, "prompt_logprobs": lambda v: whole(v, 0, 20)}
 LABELS = {k: lambda v: None for k in ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
                                       "prompt_cache_retention", "request_id", "priority")}
 # values that change nothing, of keys that are else refused

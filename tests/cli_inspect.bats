@@ -60,7 +60,7 @@ w = sys.argv[1] # a new process: until it is replaced, a child is as large as it
 for how in ([], ["--errors"], ["--digest"], ["--check"]):
     r = subprocess.run([os.environ["MOEBATCH"], "inspect", f"{w}/large.h5", *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert r.returncode == (2 if how == ["--check"] else 0), (how, r) # made by hand, it has no checksums
-asan = "sanitize" in os.environ.get("MOEBATCH_FLAGS", "") # its quarantine alone is more
+asan = "sanitize" in os.environ.get("MB_TEST_FLAGS", "") # its quarantine alone is more
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 assert asan or peak < 100000, f"{peak} KB for texts of 150 MB"
 END
@@ -114,7 +114,7 @@ for i in range(60):
     "$PYTHON3" - "$work" <<'END'
 import os, resource, subprocess, sys
 w = sys.argv[1]
-asan = "sanitize" in os.environ.get("MOEBATCH_FLAGS", "") # its quarantine alone is more
+asan = "sanitize" in os.environ.get("MB_TEST_FLAGS", "") # its quarantine alone is more
 subprocess.run([os.environ["MOEBATCH"], "merge", f"{w}/p1.h5", f"{w}/p2.h5", "-o", f"{w}/m.h5"], check=True)
 size, most = os.path.getsize(f"{w}/m.h5"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 print(size, most)

@@ -12,7 +12,7 @@ teardown() {
 
 # For tests that put a library before the program: the sanitizers' has to come first. And for those that limit memory.
 no_sanitizers() {
-    if grep -q sanitize <<<"${MOEBATCH_FLAGS:-}"; then skip "not in a build with sanitizers"; fi
+    if grep -q sanitize <<<"${MB_TEST_FLAGS:-}"; then skip "not in a build with sanitizers"; fi
 }
 
 # ranks N COMMAND...: the program on N ranks

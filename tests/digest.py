@@ -29,6 +29,7 @@ class File:
         self.po, self.oo, self.ro = tok["prompt_offsets"][:], tok["output_offsets"][:], f["rows/offsets"][:]
         self.tok = {k: tok[k][:] for k in ("prompt_ids", "prompt_logprobs", "output_ids", "output_logprobs")}
         self.top = (tok["top_ids"][:], tok["top_logprobs"][:]) if "top_ids" in tok else None
+        self.prompt_top = (tok["prompt_top_ids"][:], tok["prompt_top_logprobs"][:]) if "prompt_top_ids" in tok else None
         self.routing = (f["routing/experts"][:], f["routing/weights"][:]) if "routing" in f else None
         self.logits = f["logits"][:] if "logits" in f else None
         self.hidden = f["hidden"][:] if "hidden" in f else None
@@ -57,6 +58,12 @@ class File:
         yield f64(s["logprob_sum"][r]) if full else b""
         yield bytes([s["is_greedy"][r]]) if full else b""
         yield self.text[r] if full else b""
+        if self.prompt_top and full:
+            ids, lps = self.prompt_top[0][p][1:], self.prompt_top[1][p][1:]
+            own = int((ids[0] >= 0).sum()) if len(ids) else 0
+            if own:
+                yield np.ascontiguousarray(ids[:, :own]).astype("<i4").tobytes()
+                yield f32(lps[:, :own])
         if "--tokens" in sys.argv:
             return
         if self.routing:

@@ -14,8 +14,8 @@ LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
 BATS_LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
 SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/driver.sh
 TEST_EXTENSIONS = .bats .sh
-AM_TESTS_ENVIRONMENT = top_srcdir='$(top_srcdir)' top_builddir='$(top_builddir)' PYTHON3='$(PYTHON3)' MOEBATCH_FLAGS='$(MB_CFLAGS)' \
-	MOEBATCH='$(abs_top_builddir)/moebatch' BATS='$(BATS)' export top_srcdir top_builddir PYTHON3 MOEBATCH MOEBATCH_FLAGS BATS;
+AM_TESTS_ENVIRONMENT = top_srcdir='$(top_srcdir)' top_builddir='$(top_builddir)' PYTHON3='$(PYTHON3)' MB_TEST_FLAGS='$(MB_CFLAGS)' \
+	MOEBATCH='$(abs_top_builddir)/moebatch' BATS='$(BATS)' export top_srcdir top_builddir PYTHON3 MOEBATCH MB_TEST_FLAGS BATS;
 
 check-long: all $(check_PROGRAMS)
 	TEST_LIMIT=$${TEST_LIMIT:-7200} $(MAKE) check TESTS='$(TESTS_LONG)'

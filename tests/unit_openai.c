@@ -98,6 +98,23 @@ static void test_completion(void **state)
                        "\"token_logprobs\":[null,-1.5,-0.25,-0.5,-9999.0,-2.0],"
                        "\"top_logprobs\":[null,null,null,{\"c\":-0.5,\"d\":-0.75},{\"\":-1.0,\"token_id:196\":-3.0},"
                        "{\"\xef\xbf\xbdxy\":-2.0}],\"text_offset\":[0,3,4,5,6,6]}}]," USAGE));
+    static int32_t ids[6] = {-1, -1, 'a', 'c', 'd', -1}; /* alternatives of the prompt, of which the first token has none */
+    static float lps[6] = {NAN, NAN, -1.5f, -2, -0.125f, NAN};
+    r.prompt_top = (struct mb_tops){2, ids, lps};
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
+                       "\"tokens\":[\"<s>\",\"a\",\"b\",\"c\",\"\",\"\xef\xbf\xbdxy\"],"
+                       "\"token_logprobs\":[null,-1.5,-0.25,-0.5,-9999.0,-2.0],"
+                       "\"top_logprobs\":[null,{\"a\":-1.5,\"c\":-2.0},{\"d\":-0.125},{\"c\":-0.5,\"d\":-0.75},{\"\":-1.0,\"token_id:196\":-3.0},"
+                       "{\"\xef\xbf\xbdxy\":-2.0}],\"text_offset\":[0,3,4,5,6,6]}}]," USAGE));
+    r.echo = r.want_logprobs = false;
+    r.prompt_asked = true;
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"c?xy\",\"finish_reason\":\"stop\",\"logprobs\":null,"
+                       "\"prompt_logprobs\":[null,{\"97\":{\"logprob\":-1.5,\"rank\":1,\"decoded_token\":\"a\"},"
+                       "\"99\":{\"logprob\":-2.0,\"rank\":2,\"decoded_token\":\"c\"}},"
+                       "{\"100\":{\"logprob\":-0.125,\"rank\":1,\"decoded_token\":\"d\"},"
+                       "\"98\":{\"logprob\":-0.25,\"rank\":null,\"decoded_token\":\"b\"}}]}]," USAGE));
+    r.echo = r.want_logprobs = true;
+    r.prompt_asked = false;
     tok.front = true; /* the BOS is the tokenizer's, not the prompt's */
     r.top_n = 0;
     expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"abc?xy\",\"finish_reason\":\"stop\",\"logprobs\":{"
@@ -160,7 +177,7 @@ static void test_scored(void **state)
     r.text = (struct mb_text){0};
     r.finish = MB_FINISH_NONE;
     r.prompt_logprobs = prompt_lp;
-    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>ab\",\"finish_reason\":null,\"logprobs\":{"
+    expect(&r, 1, GOOD(COMPLETION "\"choices\":[{\"index\":0,\"text\":\"<s>ab\",\"finish_reason\":\"length\",\"logprobs\":{"
                        "\"tokens\":[\"<s>\",\"a\",\"b\"],\"token_logprobs\":[null,-1.5,-0.25],"
                        "\"top_logprobs\":null,\"text_offset\":[0,3,4]}}],"
                        "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":0,\"total_tokens\":3}"));

@@ -143,6 +143,10 @@ static char *show(const struct mb_request *r)
     if (r->want_logprobs)
         fprintf(f, " logprobs=%d", r->top_n);
     fprintf(f, "%s%s", r->echo ? " echo" : "", r->want_prompt_logprobs ? " prompt_logprobs" : "");
+    if (r->prompt_top_n > 0)
+        fprintf(f, "=%d", r->prompt_top_n);
+    if (r->prompt_asked)
+        fprintf(f, " asked");
     if (r->adapter)
         fprintf(f, " adapter=%s", r->adapter);
     fclose(f);

@@ -64,6 +64,54 @@ static void test_malformed(void **state)
     mb_bytes_fini(&bytes);
 }
 
+/* Gives a record the likeliest tokens of its prompt's. */
+static void add_tops(struct mb_record *r, int32_t n)
+{
+    size_t all = (size_t)r->n_prompt * (size_t)n;
+    r->prompt_top = (struct mb_tops){n, malloc(all * 4), malloc(all * 4)};
+    assert_true(all > 0 && r->prompt_top.ids != NULL && r->prompt_top.logprobs != NULL);
+    for (size_t i = 0; i < all; i++) {
+        r->prompt_top.ids[i] = (int32_t)i;
+        r->prompt_top.logprobs[i] = (float)i;
+    }
+}
+
+static void test_prompt_tops(void **state)
+{
+    struct mb_record a, b;
+    struct mb_record_head head;
+    struct mb_bytes bytes = {0};
+    (void)state;
+    rec_make(15, 0, &a);
+    add_tops(&a, 3);
+    a.prompt_asked = true;
+    assert_int_equal(mb_record_pack(&a, &bytes), MB_OK);
+    assert_true(mb_record_peek(bytes.data, bytes.len, &head));
+    assert_int_equal(head.prompt_top_n, 3);
+    assert_int_equal(mb_record_unpack(bytes.data, bytes.len, &b), MB_OK);
+    assert_true(mb_record_equal(&a, &b) && b.prompt_asked && !b.echo);
+    b.prompt_top.logprobs[2] = -1;
+    assert_false(mb_record_equal(&a, &b));
+    mb_record_fini(&b);
+    for (size_t n = 0; n < bytes.len; n++) {
+        uint8_t *cut = malloc(n + 1);
+        memcpy(cut, bytes.data, n);
+        assert_int_equal(mb_record_unpack(cut, n, &b), MB_CORRUPT);
+        free(cut);
+    }
+    for (size_t i = 0; i < bytes.len * 8; i++) {
+        bytes.data[i / 8] ^= (uint8_t)(1u << (i % 8));
+        if (mb_record_unpack(bytes.data, bytes.len, &b) == MB_OK)
+            mb_record_fini(&b);
+        bytes.data[i / 8] ^= (uint8_t)(1u << (i % 8));
+    }
+    free(a.prompt_top.ids);
+    a.prompt_top.ids = NULL;
+    assert_int_equal(mb_record_pack(&a, &bytes), MB_BUG);
+    mb_record_fini(&a);
+    mb_bytes_fini(&bytes);
+}
+
 /* Each change of one member must be seen by equal and by the content hash; timing and offsets must not. */
 static void test_equal(void **state)
 {
@@ -120,6 +168,14 @@ static void test_hash(void **state)
         .adapter = {(char *)"de", 2}, /* no part of it: an adapter that gives the same is the same */
     };
     assert_hash(&r, "52ee812f37dd6bc6b6aec0122c7bb7fe");
+    int32_t tops[4] = {-1, -1, 3, 9};
+    float tops_lp[4] = {NAN, NAN, -0.125f, mb_float_of(0xffc00001u)};
+    r.prompt_top = (struct mb_tops){2, tops, tops_lp}; /* the first token's are no part of it */
+    assert_hash(&r, "35e4d588cd7cb5f4c1a24f1fc00745d3");
+    tops[0] = 7;
+    assert_hash(&r, "35e4d588cd7cb5f4c1a24f1fc00745d3");
+    r.prompt_top.n = 0;
+    assert_hash(&r, "52ee812f37dd6bc6b6aec0122c7bb7fe");
     r.status = MB_ROW_ERROR;
     assert_hash(&r, "a28708edec6cc99e78197ecf33f2ea52");
 }
@@ -137,7 +193,7 @@ static void test_incomplete(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_malformed), cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_malformed), cmocka_unit_test(test_equal), cmocka_unit_test(test_prompt_tops),
         cmocka_unit_test(test_hash),       cmocka_unit_test(test_incomplete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

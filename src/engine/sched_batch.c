@@ -41,6 +41,8 @@ static enum mb_status add_out(struct mb_sched *s, struct making *k, struct mb_se
                                 mb_seq_goes_on_at(q, pos)};
     b->sample[i] =
         (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+    if (mb_seq_scores_at(q, pos))
+        b->out[i].top_n = q->got.prompt_top.n;
     if (!draws)
         return MB_OK;
     b->out[i].top_n = q->job->req->top_n;

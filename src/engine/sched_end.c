@@ -26,6 +26,19 @@ static enum mb_status append(struct mb_sched *s, struct mb_seq *q, int64_t index
     return mb_seq_push(q, id);
 }
 
+/* What a row of the prompt found out about the token behind it. */
+static void keep_score(struct mb_seq *q, int64_t pos, const struct mb_found *f, int32_t i)
+{
+    const struct mb_tops *t = &q->got.prompt_top;
+
+    q->got.prompt_lp[pos + 1] = f->lp[i];
+    q->got.greedy &= f->best[i] == q->ids[pos + 1];
+    for (int32_t j = 0; j < t->n; j++) {
+        t->ids[(pos + 1) * t->n + j] = f->top_ids[i * MB_MAX_TOP + j];
+        t->logprobs[(pos + 1) * t->n + j] = f->top_lp[i * MB_MAX_TOP + j];
+    }
+}
+
 static void keep_draw(struct mb_seq *q, int64_t index, const struct mb_found *f, int32_t i)
 {
     int32_t n = q->job->req->top_n;
@@ -83,10 +96,8 @@ static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, in
         return MB_OK;
     if (found->bad[i])
         return mb_seq_fail(q, "a logit at position %lld is not finite", (long long)pos);
-    if (mb_seq_scores_at(q, pos)) {
-        q->got.prompt_lp[pos + 1] = found->lp[i];
-        q->got.greedy &= found->best[i] == q->ids[pos + 1];
-    }
+    if (mb_seq_scores_at(q, pos))
+        keep_score(q, pos, found, i);
     return mb_seq_draws_at(q, pos) ? take_draw(s, q, pos, found, i, sink) : MB_OK;
 }
 

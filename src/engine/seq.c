@@ -29,6 +29,8 @@ void mb_seq_destroy(struct mb_seq *q)
     mb_free(q->page);
     mb_free(q->seen.v);
     free(q->got.prompt_lp);
+    free(q->got.prompt_top.ids);
+    free(q->got.prompt_top.logprobs);
     free(q->got.out_lp);
     free(q->got.top_ids);
     free(q->got.top_lp);
@@ -42,6 +44,26 @@ static bool needs_counts(const struct mb_sampling *s)
     return s->repetition != 1.0f || s->frequency != 0.0f || s->presence != 0.0f;
 }
 
+/* What is not scored has none. */
+static enum mb_status init_prompt_top(struct mb_seq *q, int32_t n)
+{
+    size_t all = (size_t)q->n_prompt * (size_t)n;
+    struct mb_tops *t = &q->got.prompt_top;
+
+    if (all == 0)
+        return MB_OK;
+    t->ids = malloc(sizeof(int32_t) * all);
+    t->logprobs = malloc(sizeof(float) * all);
+    if (t->ids == NULL || t->logprobs == NULL)
+        return no_memory();
+    t->n = n;
+    for (size_t i = 0; i < all; i++) {
+        t->ids[i] = -1;
+        t->logprobs[i] = NAN;
+    }
+    return MB_OK;
+}
+
 static enum mb_status init_results(struct mb_seq *q)
 {
     const struct mb_request *r = q->job->req;
@@ -53,6 +75,7 @@ static enum mb_status init_results(struct mb_seq *q)
             return no_memory();
         for (int64_t i = 0; i < q->n_prompt; i++)
             q->got.prompt_lp[i] = NAN;
+        MB_TRY(init_prompt_top(q, r->prompt_top_n));
     }
     q->got.out_lp = malloc(sizeof(float) * (size_t)(q->max_out + 1));
     if (q->got.out_lp == NULL)
@@ -431,7 +454,7 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
 
     *rec = (struct mb_record){.line = r->line, .choice = q->choice, .n = r->n, .kind = (uint8_t)r->kind,
                               .openai = r->openai, .chat = r->chat,
-                              .want_logprobs = r->want_logprobs, .echo = r->echo};
+                              .want_logprobs = r->want_logprobs, .echo = r->echo, .prompt_asked = r->prompt_asked};
     record_timing(q, rec);
     if (q->got.error != NULL) {
         rec->status = MB_ROW_ERROR;
@@ -457,6 +480,8 @@ enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec)
         rec->prompt_logprobs = q->got.prompt_lp;
         q->got.prompt_lp = NULL;
     }
+    rec->prompt_top = q->got.prompt_top;
+    q->got.prompt_top = (struct mb_tops){0};
     rec->output_logprobs = q->got.out_lp;
     q->got.out_lp = NULL;
     rec->top_n = r->top_n;

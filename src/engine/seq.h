@@ -26,6 +26,7 @@ struct mb_seen {
 /* What was found out about a sequence so far. */
 struct mb_seq_got {
     float *prompt_lp;       /* [n_prompt] or NULL */
+    struct mb_tops prompt_top; /* [n_prompt] */
     float *out_lp;          /* [max so far] */
     int32_t *top_ids;
     float *top_lp;

@@ -23,7 +23,7 @@ struct mb_asm {
     struct {
         uint64_t rows, prompt, output, bulk;
     } all, base;
-    uint64_t top;    /* width of top_ids */
+    uint64_t top, prompt_top; /* widths of top_ids and prompt_top_ids */
     uint64_t packed; /* bytes of all records */
     const struct mb_openai_options *openai; /* --openai-output, or NULL */
     const char *openai_path;

@@ -57,7 +57,7 @@ static enum mb_status room(struct mb_batch *b)
 static bool as_indexed(const struct mb_record *r, const struct mb_row_entry *e)
 {
     return r->line == e->line && r->choice == e->choice && r->n_prompt == e->n_prompt && r->n_output == e->n_output &&
-           r->n_rows == e->n_rows && r->top_n == e->top_n;
+           r->n_rows == e->n_rows && r->top_n == e->top_n && r->prompt_top.n == e->prompt_top;
 }
 
 enum mb_status mb_batch_next(struct mb_asm *a, struct mb_batch *b)
@@ -66,7 +66,7 @@ enum mb_status mb_batch_next(struct mb_asm *a, struct mb_batch *b)
     clear(b);
     while (b->first + b->n < a->n) {
         const struct mb_row_entry *e = &a->e[b->first + b->n];
-        uint64_t more = sizeof *b->r + (uint64_t)e->n_prompt * 8 + (uint64_t)e->n_output * (8 + 8 * a->top) + e->len;
+        uint64_t more = sizeof *b->r + (uint64_t)e->n_prompt * (8 + 8 * a->prompt_top) + (uint64_t)e->n_output * (8 + 8 * a->top) + e->len;
         bool new_line = b->n > 0 && b->r[b->n - 1].line != e->line;
         if (new_line && bytes + more > a->round_bytes)
             break;

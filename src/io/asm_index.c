@@ -19,7 +19,7 @@ void mb_asm_forget(struct mb_asm *a)
     mb_free(a->e);
     a->e = NULL;
     a->n = a->cap = 0;
-    a->top = a->packed = 0;
+    a->top = a->prompt_top = a->packed = 0;
     a->totals = (struct mb_assembled){0};
     memset(&a->all, 0, sizeof a->all);
     a->base = a->all;
@@ -28,7 +28,7 @@ void mb_asm_forget(struct mb_asm *a)
 uint64_t mb_asm_bound(const struct mb_asm *a)
 {
     /* records hold tokens and strings once; 200 bytes a row for what rows have in numbers; chunks that are not full */
-    uint64_t bytes = a->packed + 200 * a->all.rows + 8 * a->top * a->all.output + ((uint64_t)32 << 20);
+    uint64_t bytes = a->packed + 200 * a->all.rows + 8 * a->top * a->all.output + 8 * a->prompt_top * a->all.prompt + ((uint64_t)32 << 20);
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         bool last = i == MB_BULK_LOGITS && a->shape->logits_last;
         bytes += mb_shape_row_bytes(a->shape, (enum mb_bulk_kind)i) * (last ? a->all.rows : a->all.bulk);
@@ -296,6 +296,8 @@ static void count_own(struct mb_asm *a)
             a->base.bulk += (uint64_t)e->n_rows; /* this rank's sum for now */
             if ((uint64_t)e->top_n > a->top)
                 a->top = (uint64_t)e->top_n;
+            if (e->prompt_top > a->prompt_top)
+                a->prompt_top = e->prompt_top;
         }
         t->requests += done == a->e[i].n;
         i = j;
@@ -304,7 +306,7 @@ static void count_own(struct mb_asm *a)
 }
 
 struct sums {
-    int64_t rows, errors, pending, prompt, output, bulk, requests, top, packed;
+    int64_t rows, errors, pending, prompt, output, bulk, requests, top, prompt_top, packed;
 };
 
 /* Every rank learns all ranks' sums, hence the totals and where its own part begins. */
@@ -312,7 +314,7 @@ static enum mb_status share_sums(struct mb_asm *a)
 {
     struct mb_assembled *t = &a->totals;
     struct sums mine = {t->rows, t->errors, t->pending, t->prompt_tokens, t->output_tokens, (int64_t)a->base.bulk,
-                        t->requests, (int64_t)a->top, (int64_t)a->packed};
+                        t->requests, (int64_t)a->top, (int64_t)a->prompt_top, (int64_t)a->packed};
     struct sums *all = mb_alloc(a->mem, MB_MEM_EXCHANGE, (size_t)a->g.size, sizeof *all);
     enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for sums") : MB_OK;
     st = mb_group_agree(&a->g, st, "sizes of the results");
@@ -337,6 +339,8 @@ static enum mb_status share_sums(struct mb_asm *a)
         t->requests += all[r].requests;
         if ((uint64_t)all[r].top > a->top)
             a->top = (uint64_t)all[r].top;
+        if ((uint64_t)all[r].prompt_top > a->prompt_top)
+            a->prompt_top = (uint64_t)all[r].prompt_top;
     }
     mb_free(all);
     return st;

@@ -4,14 +4,14 @@
 #include "base/mb_math.h"
 #include "io/asm_batch.h"
 
-/* What a dataset has elements for: each row, each row and one more (offsets), each prompt or output token. */
-enum per { PER_ROW, PER_OFFSET, PER_PROMPT, PER_OUTPUT, PER_TOP };
+/* What a dataset has elements for: each row, each row and one more (offsets), each prompt or output token, each candidate of those. */
+enum per { PER_ROW, PER_OFFSET, PER_PROMPT, PER_OUTPUT, PER_TOP, PER_PROMPT_TOP };
 
 struct column {
     const char *path;
     enum mb_h5_type type;
     enum per per;
-    /* The elements of one record into dst; width: of top_ids. Offsets are not filled this way. */
+    /* The elements of one record into dst; width: of top_ids or prompt_top_ids. Offsets are not filled this way. */
     void (*fill)(const struct mb_record *r, uint64_t width, void *dst);
 };
 
@@ -29,7 +29,7 @@ FILL(status, uint8_t, r->status)
 FILL(finish, uint8_t, r->finish)
 FILL(greedy, uint8_t, r->is_greedy)
 FILL(reply, uint8_t, (r->openai ? MB_REPLY_OPENAI : 0) | (r->chat ? MB_REPLY_CHAT : 0) |
-                     (r->want_logprobs ? MB_REPLY_LOGPROBS : 0) | (r->echo ? MB_REPLY_ECHO : 0))
+                     (r->want_logprobs ? MB_REPLY_LOGPROBS : 0) | (r->echo ? MB_REPLY_ECHO : 0) | (r->prompt_asked ? MB_REPLY_PROMPT : 0))
 FILL(sum, double, r->logprob_sum)
 FILL(queue, double, r->timing.queue)
 FILL(ttft, double, r->timing.ttft)
@@ -69,24 +69,41 @@ static void fill_output_logprobs(const struct mb_record *r, uint64_t width, void
     copy_or_nan(r->output_logprobs, r->n_output, dst);
 }
 
+/* n candidates of each of `places` tokens, as wide as the widest row's. */
+static void fill_ids(const int32_t *ids, int32_t n, int64_t places, uint64_t width, int32_t *to)
+{
+    for (int64_t t = 0; t < places; t++) {
+        for (uint64_t i = 0; i < width; i++)
+            *to++ = (int64_t)i < n ? ids[t * n + (int64_t)i] : -1;
+    }
+}
+
+static void fill_floats(const float *v, int32_t n, int64_t places, uint64_t width, uint32_t *to)
+{
+    for (int64_t t = 0; t < places; t++) {
+        for (uint64_t i = 0; i < width; i++)
+            copy_or_nan((int64_t)i < n ? v + t * n + (int64_t)i : NULL, 1, to++);
+    }
+}
+
 static void fill_top_ids(const struct mb_record *r, uint64_t width, void *dst)
 {
-    int32_t *to = dst;
-    for (int64_t t = 0; t < r->n_output; t++) {
-        for (uint64_t i = 0; i < width; i++)
-            *to++ = (int64_t)i < r->top_n ? r->top_ids[t * r->top_n + (int64_t)i] : -1;
-    }
+    fill_ids(r->top_ids, r->top_n, r->n_output, width, dst);
 }
 
 static void fill_top_logprobs(const struct mb_record *r, uint64_t width, void *dst)
 {
-    uint32_t *to = dst;
-    for (int64_t t = 0; t < r->n_output; t++) {
-        for (uint64_t i = 0; i < width; i++) {
-            copy_or_nan((int64_t)i < r->top_n ? r->top_logprobs + t * r->top_n + (int64_t)i : NULL, 1, to);
-            to++;
-        }
-    }
+    fill_floats(r->top_logprobs, r->top_n, r->n_output, width, dst);
+}
+
+static void fill_prompt_top_ids(const struct mb_record *r, uint64_t width, void *dst)
+{
+    fill_ids(r->prompt_top.ids, r->prompt_top.n, r->n_prompt, width, dst);
+}
+
+static void fill_prompt_top_logprobs(const struct mb_record *r, uint64_t width, void *dst)
+{
+    fill_floats(r->prompt_top.logprobs, r->prompt_top.n, r->n_prompt, width, dst);
 }
 
 static const struct column columns[] = {
@@ -111,26 +128,37 @@ static const struct column columns[] = {
     {"/tokens/output_logprobs", MB_H5_F32, PER_OUTPUT, fill_output_logprobs},
     {"/tokens/top_ids", MB_H5_I32, PER_TOP, fill_top_ids},
     {"/tokens/top_logprobs", MB_H5_F32, PER_TOP, fill_top_logprobs},
+    {"/tokens/prompt_top_ids", MB_H5_I32, PER_PROMPT_TOP, fill_prompt_top_ids},
+    {"/tokens/prompt_top_logprobs", MB_H5_F32, PER_PROMPT_TOP, fill_prompt_top_logprobs},
 };
 #define COLUMNS (sizeof columns / sizeof *columns)
 
 /* ---------------------------------------------------------------- writing */
+/* Candidates of a token. */
+static uint64_t width_of(const struct mb_asm *a, enum per per)
+{
+    return per == PER_PROMPT_TOP ? a->prompt_top : a->top;
+}
+
 static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct column *c, struct mb_h5_set **out)
 {
     const uint64_t all[] = {[PER_ROW] = a->all.rows, [PER_OFFSET] = a->all.rows + 1, [PER_PROMPT] = a->all.prompt,
-                            [PER_OUTPUT] = a->all.output, [PER_TOP] = a->all.output};
-    uint64_t dims[2] = {all[c->per], a->top}, chunk[2] = {65536, a->top};
-    if (h == NULL || (c->per == PER_TOP && a->top == 0))
+                            [PER_OUTPUT] = a->all.output, [PER_TOP] = a->all.output, [PER_PROMPT_TOP] = a->all.prompt};
+    bool wide = c->per == PER_TOP || c->per == PER_PROMPT_TOP;
+    uint64_t width = width_of(a, c->per), dims[2] = {all[c->per], width}, chunk[2] = {65536, width};
+    if (h == NULL || (wide && width == 0))
         return MB_OK; /* rank 0 alone writes, or not asked for by any request */
-    if (c->per == PER_TOP)
-        chunk[0] = 65536 / a->top + 1;
-    return mb_h5_make(h, c->path, c->type, c->per == PER_TOP ? 2 : 1, dims, chunk, out);
+    if (wide)
+        chunk[0] = 65536 / width + 1;
+    return mb_h5_make(h, c->path, c->type, wide ? 2 : 1, dims, chunk, out);
 }
 
 /* Elements of a batch in one column. */
 static uint64_t count_of(const struct mb_batch *b, enum per per)
 {
-    return per == PER_PROMPT ? b->prompt : per == PER_OUTPUT || per == PER_TOP ? b->output : (uint64_t)b->n;
+    if (per == PER_PROMPT || per == PER_PROMPT_TOP)
+        return b->prompt;
+    return per == PER_OUTPUT || per == PER_TOP ? b->output : (uint64_t)b->n;
 }
 
 static void fill_offsets(const struct mb_asm *a, const struct mb_batch *b, const char *path, int64_t *dst)
@@ -156,21 +184,22 @@ static void fill_column(const struct mb_asm *a, const struct mb_batch *b, const 
     }
     for (int64_t i = 0; i < b->n; i++) {
         const struct mb_record *r = &b->r[i];
-        c->fill(r, a->top, dst);
-        dst += size * (c->per == PER_ROW ? 1
-                       : c->per == PER_PROMPT ? (uint64_t)r->n_prompt
-                       : c->per == PER_OUTPUT ? (uint64_t)r->n_output
-                                              : (uint64_t)r->n_output * a->top);
+        c->fill(r, width_of(a, c->per), dst);
+        dst += size * (c->per == PER_ROW          ? 1
+                       : c->per == PER_PROMPT     ? (uint64_t)r->n_prompt
+                       : c->per == PER_OUTPUT     ? (uint64_t)r->n_output
+                       : c->per == PER_PROMPT_TOP ? (uint64_t)r->n_prompt * a->prompt_top
+                                                  : (uint64_t)r->n_output * a->top);
     }
 }
 
 static enum mb_status write_column(struct mb_asm *a, const struct mb_batch *b, const struct column *c, struct mb_h5_set *s,
                                    uint8_t *buf)
 {
-    uint64_t start[2] = {0, 0}, count[2] = {count_of(b, c->per), a->top};
+    uint64_t start[2] = {0, 0}, count[2] = {count_of(b, c->per), width_of(a, c->per)};
     if (s == NULL)
         return MB_OK;
-    start[0] = c->per == PER_PROMPT ? a->base.prompt + b->done_prompt
+    start[0] = c->per == PER_PROMPT || c->per == PER_PROMPT_TOP ? a->base.prompt + b->done_prompt
                : c->per == PER_OUTPUT || c->per == PER_TOP ? a->base.output + b->done_output
                                                            : a->base.rows + (uint64_t)b->first;
     fill_column(a, b, c, buf);
@@ -180,8 +209,9 @@ static enum mb_status write_column(struct mb_asm *a, const struct mb_batch *b, c
 static uint64_t buffer_bytes(const struct mb_asm *a, const struct mb_batch *b)
 {
     uint64_t most = (uint64_t)b->n * 8, tokens = 4 * (b->prompt > b->output ? b->prompt : b->output);
-    uint64_t top = 4 * b->output * a->top;
+    uint64_t top = 4 * b->output * a->top, prompt_top = 4 * b->prompt * a->prompt_top;
     most = tokens > most ? tokens : most;
+    most = prompt_top > most ? prompt_top : most;
     return top > most ? top : most;
 }
 

@@ -120,11 +120,14 @@ static void records(struct difference *d, const struct mb_record *a, const struc
     floats(d, "prompt_logprobs", a->prompt_logprobs, b->prompt_logprobs, a->n_prompt);
     ids(d, "output_ids", a->output_ids, b->output_ids, a->n_output);
     floats(d, "output_logprobs", a->output_logprobs, b->output_logprobs, a->n_output);
+    numbers(d, "prompt_top", a->prompt_top.n, b->prompt_top.n);
     numbers(d, "top", a->top_n, b->top_n);
     if (d->found)
         return;
     ids(d, "top_ids", a->top_ids, b->top_ids, a->n_output * a->top_n);
     floats(d, "top_logprobs", a->top_logprobs, b->top_logprobs, a->n_output * a->top_n);
+    ids(d, "prompt_top_ids", a->prompt_top.ids, b->prompt_top.ids, a->n_prompt * a->prompt_top.n);
+    floats(d, "prompt_top_logprobs", a->prompt_top.logprobs, b->prompt_top.logprobs, a->n_prompt * a->prompt_top.n);
     sums(d, a->logprob_sum, b->logprob_sum);
     numbers(d, "is_greedy", a->is_greedy, b->is_greedy);
     texts(d, "text", &a->text, &b->text);

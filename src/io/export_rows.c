@@ -70,23 +70,26 @@ static enum mb_status put_floats(struct mb_bytes *out, const char *key, const fl
     return put(out, "]");
 }
 
-/* [[...], ...], the candidates of each output token: what is behind the last one is left out. */
-static enum mb_status put_top(struct mb_bytes *out, const char *key, const struct mb_record *r, bool ids)
+/* [[...], ...], the candidates of each of the places: what is behind the last one is left out. */
+static enum mb_status put_top(struct mb_bytes *out, const char *key, const struct mb_tops *of, int64_t places, bool ids)
 {
     MB_TRY(put(out, key));
-    if (r->top_n == 0)
+    if (of->n == 0)
         return put(out, "null");
-    for (int64_t t = 0; t < r->n_output; t++) {
-        const int32_t *id = r->top_ids + t * r->top_n;
+    for (int64_t t = 0; t < places; t++) {
+        const int32_t *id = of->ids + t * of->n;
         int32_t n = 0;
-        while (n < r->top_n && id[n] >= 0)
+        while (n < of->n && id[n] >= 0)
             n++;
-        if (ids)
-            MB_TRY(put_ids(out, t == 0 ? "[" : ",", id, n));
+        MB_TRY(put(out, t == 0 ? "[" : ","));
+        if (n == 0)
+            MB_TRY(put(out, "[]"));
+        else if (ids)
+            MB_TRY(put_ids(out, "", id, n));
         else
-            MB_TRY(put_floats(out, t == 0 ? "[" : ",", r->top_logprobs + t * r->top_n, n));
+            MB_TRY(put_floats(out, "", of->logprobs + t * of->n, n));
     }
-    return put(out, r->n_output == 0 ? "[]" : "]");
+    return put(out, places == 0 ? "[]" : "]");
 }
 
 static enum mb_status put_head(const struct mb_record *r, struct mb_bytes *out)
@@ -129,8 +132,13 @@ enum mb_status mb_export_jsonl(const struct mb_record *r, struct mb_bytes *out)
     MB_TRY(put_floats(out, ",\"prompt_logprobs\":", r->prompt_logprobs, r->n_prompt));
     MB_TRY(put_ids(out, ",\"output_ids\":", r->output_ids, r->n_output));
     MB_TRY(put_floats(out, ",\"output_logprobs\":", r->output_logprobs, r->n_output));
-    MB_TRY(put_top(out, ",\"top_ids\":", r, true));
-    MB_TRY(put_top(out, ",\"top_logprobs\":", r, false));
+    struct mb_tops top = {r->top_n, r->top_ids, r->top_logprobs};
+    MB_TRY(put_top(out, ",\"top_ids\":", &top, r->n_output, true));
+    MB_TRY(put_top(out, ",\"top_logprobs\":", &top, r->n_output, false));
+    if (r->prompt_top.n > 0) {
+        MB_TRY(put_top(out, ",\"prompt_top_ids\":", &r->prompt_top, r->n_prompt, true));
+        MB_TRY(put_top(out, ",\"prompt_top_logprobs\":", &r->prompt_top, r->n_prompt, false));
+    }
     return put_timing(r, out);
 }
 

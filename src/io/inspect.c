@@ -67,6 +67,8 @@ static void put_saved(struct mb_table *t, const struct mb_results_info *f)
 {
     if (f->top > 0)
         mb_table_row(t, "saved\tcandidates per output token\t%llu", (unsigned long long)f->top);
+    if (f->prompt_top > 0)
+        mb_table_row(t, "saved\tcandidates per prompt token\t%llu", (unsigned long long)f->prompt_top);
     if (f->layers > 0)
         mb_table_row(t, "saved\trouting: layers x experts per token\t%llu x %llu", (unsigned long long)f->layers,
                      (unsigned long long)f->k);

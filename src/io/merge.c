@@ -155,7 +155,8 @@ static enum mb_status add_rows(struct merge *m, int part, struct mb_asm *a)
                                  .n_rows = (uint32_t)rec.n_rows,
                                  .choice = (uint8_t)rec.choice,
                                  .top_n = (uint8_t)rec.top_n,
-                                 .status = rec.status,
+                                 .status = rec.status & 7u,
+                                 .prompt_top = (uint8_t)rec.prompt_top.n & 31u,
                                  .file = {part, 0}};
         if (a->n > first && a->e[first].line != e.line) {
             set_choices(a, first);

@@ -183,6 +183,17 @@ static enum mb_status put_top(const struct walk *w, int64_t i, json_t *list, con
     return st;
 }
 
+/* The alternatives of a token of the prompt, as many as outputs have; the first has none. */
+static enum mb_status put_prompt_top(const struct walk *w, int64_t i, json_t *list)
+{
+    const struct mb_tops *t = &w->r->prompt_top;
+    int32_t n = t->n < w->r->top_n ? t->n : w->r->top_n;
+
+    if (n == 0 || t->ids[i * t->n] < 0)
+        return add(list, json_null());
+    return put_top(w, i, list, t->ids + i * t->n, t->logprobs + i * t->n, n);
+}
+
 static enum mb_status put_token(struct walk *w, int64_t i, bool shown, json_t *const list[4])
 {
     const struct mb_record *r = w->r;
@@ -196,7 +207,7 @@ static enum mb_status put_token(struct walk *w, int64_t i, bool shown, json_t *c
     else if (out >= 0)
         MB_TRY(put_top(w, i, list[2], r->top_ids + out * r->top_n, r->top_logprobs + out * r->top_n, r->top_n));
     else
-        MB_TRY(add(list[2], json_null()));
+        MB_TRY(put_prompt_top(w, i, list[2]));
     MB_TRY(step(w, i, shown, &text, NULL));
     MB_TRY(add(list[0], text));
     MB_TRY(add(list[1], v != NULL ? number(v[k]) : json_null()));
@@ -216,6 +227,64 @@ static enum mb_status text_logprobs(const struct mb_openai_options *o, const str
     st = MB_OK;
     for (int64_t i = echo ? 0 : r->n_prompt; st == MB_OK && i < r->n_prompt + r->n_output; i++)
         st = put_token(&w, i, i >= not_sent(o, r), list);
+    mb_bytes_fini(&w.pending);
+    return st;
+}
+
+/* --- prompt_logprobs, as vLLM answers ----------------------------------------------------------------------------- */
+
+/* "ID": {"logprob", "rank", "decoded_token"}; rank 0: not known. */
+static enum mb_status put_ranked(const struct walk *w, int64_t i, int32_t id, float v, int32_t rank, json_t *into)
+{
+    struct mb_bytes own = {0};
+    char key[16];
+    json_t *one = json_object(), *text = NULL;
+
+    snprintf(key, sizeof key, "%d", id);
+    MB_TRY(put(into, key, one));
+    enum mb_status st = bytes_of(w, i, id, &own);
+    if (st == MB_OK)
+        st = adds(w, &own, false, &text, NULL);
+    mb_bytes_fini(&own);
+    MB_TRY(st);
+    MB_TRY(put(one, "logprob", number(v)));
+    MB_TRY(put(one, "rank", rank > 0 ? json_integer(rank) : json_null()));
+    return put(one, "decoded_token", text);
+}
+
+/* The likeliest tokens in order, then the prompt's own if it is not one of them. */
+static enum mb_status put_prompt_token(const struct walk *w, int64_t i, json_t *list)
+{
+    const struct mb_record *r = w->r;
+    const struct mb_tops *t = &r->prompt_top;
+    json_t *one = json_object();
+    bool seen = false;
+
+    if (r->prompt_logprobs == NULL || isnan(r->prompt_logprobs[i])) {
+        json_decref(one);
+        return add(list, json_null());
+    }
+    MB_TRY(add(list, one));
+    for (int32_t j = 0; j < t->n && t->ids[i * t->n + j] >= 0; j++) {
+        seen |= t->ids[i * t->n + j] == r->prompt_ids[i];
+        MB_TRY(put_ranked(w, i, t->ids[i * t->n + j], t->logprobs[i * t->n + j], j + 1, one));
+    }
+    return seen ? MB_OK : put_ranked(w, i, r->prompt_ids[i], r->prompt_logprobs[i], 0, one);
+}
+
+static enum mb_status prompt_logprobs(const struct mb_openai_options *o, const struct mb_record *r, json_t *into)
+{
+    struct walk w = {.o = o, .r = r};
+    json_t *list = json_array(), *text;
+    enum mb_status st = put(into, "prompt_logprobs", list);
+
+    for (int64_t i = 0; i < r->n_prompt && st == MB_OK; i++) {
+        st = put_prompt_token(&w, i, list);
+        if (st == MB_OK)
+            st = step(&w, i, true, &text, NULL);
+        if (st == MB_OK)
+            json_decref(text);
+    }
     mb_bytes_fini(&w.pending);
     return st;
 }
@@ -293,8 +362,8 @@ static json_t *finish_reason(const struct mb_record *r)
         return json_string("stop");
     case MB_FINISH_LENGTH:
         return json_string("length");
-    default:
-        return json_null();
+    default: /* scored: not one token was to be generated */
+        return json_string("length");
     }
 }
 
@@ -345,6 +414,8 @@ static enum mb_status put_choices(const struct mb_openai_options *o, const struc
         MB_TRY(put(choice, "index", json_integer(r[i].choice)));
         MB_TRY(r[i].chat ? chat_choice(o, &r[i], choice) : text_choice(o, &r[i], choice));
         MB_TRY(put(choice, "finish_reason", finish_reason(&r[i])));
+        if (r[i].prompt_asked && !r[i].chat)
+            MB_TRY(prompt_logprobs(o, &r[i], choice));
     }
     return MB_OK;
 }
@@ -369,6 +440,8 @@ static enum mb_status good_body(const struct mb_openai_options *o, const struct 
     MB_TRY(put(body, "created", json_integer(o->created)));
     MB_TRY(put(body, "model", r->adapter.len > 0 ? text_of(&r->adapter) : json_string(o->model)));
     MB_TRY(put_choices(o, r, n, body));
+    if (r->prompt_asked && r->chat)
+        MB_TRY(prompt_logprobs(o, r, body));
     return put_usage(r, n, body);
 }
 

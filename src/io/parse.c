@@ -173,6 +173,7 @@ static enum mb_status score_instead(struct mb_draft *d)
     r->n = 1;
     r->top_n = 0;
     r->echo = r->want_logprobs = r->want_prompt_logprobs = false;
+    r->prompt_top_n = r->prompt_asked ? (int32_t)d->prompt_logprobs : 0;
     d->tail = d->head;
     d->head = (struct mb_piece){.text = "", .len = 0};
     if (d->tail.ids != NULL ? json_array_size(d->tail.ids) == 0 : d->tail.len == 0)
@@ -309,7 +310,7 @@ static void draft_fini(struct mb_draft *d)
 
 static enum mb_status draft_init(struct mb_draft *d, const struct mb_parse_options *o, uint64_t line)
 {
-    *d = (struct mb_draft){.opt = o, .top_logprobs = -1, .form = MB_FORM_PLAIN};
+    *d = (struct mb_draft){.opt = o, .top_logprobs = -1, .prompt_logprobs = -1, .form = MB_FORM_PLAIN};
     d->req = calloc(1, sizeof *d->req);
     if (d->req == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a request");

@@ -35,6 +35,7 @@ struct mb_draft {
     const json_t *bad_words; /* borrowed from root; NULL: none */
     enum mb_form form;
     int64_t top_logprobs;   /* -1: not given */
+    int64_t prompt_logprobs; /* -1: not given */
     bool own_id, foreign, stop_given, no_special;
     char err[320];
 };

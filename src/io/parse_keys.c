@@ -116,6 +116,11 @@ static enum mb_status read_top_logprobs(struct mb_draft *d, const struct key *k,
     return whole(d, k, v, &d->top_logprobs);
 }
 
+static enum mb_status read_prompt_logprobs(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return whole(d, k, v, &d->prompt_logprobs);
+}
+
 static enum mb_status put_stop(struct mb_draft *d, const json_t *v)
 {
     struct mb_request *r = d->req;
@@ -397,6 +402,7 @@ static const struct key keys[] = {
     {"logit_bias", GENERATES, read_bias, -100, 100, 0},
     {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
     {"top_logprobs", MB_FORM_CHAT | LINES, read_top_logprobs, 0, MB_MAX_TOP, 0},
+    {"prompt_logprobs", GENERATES, read_prompt_logprobs, 0, MB_MAX_TOP, 0},
     {"echo", LINES | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
     {"chat_template_kwargs", TALKS, read_kwargs, 0, 0, 0},
     {"reasoning_effort", TALKS, read_effort, 0, 0, 0},
@@ -425,7 +431,7 @@ static const char *const unsupported[] = {
     "stream_options", "modalities", "audio", "prediction", "reasoning_effort", "verbosity", "web_search_options",
     "service_tier", "store", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
     "use_beam_search", "length_penalty", "early_stopping", "spaces_between_special_tokens",
-    "truncate_prompt_tokens", "prompt_logprobs", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
+    "truncate_prompt_tokens", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
     "chat_template_kwargs", "documents", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
     "echo", "top_logprobs", "stream", "max_completion_tokens", "messages", "return_tokens_as_token_ids",
     "return_token_ids", "detokenize", "logits_processors",
@@ -560,6 +566,10 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
         return mb_draft_bad(d, "top_logprobs: needs logprobs: true");
     if (d->top_logprobs > 0)
         r->top_n = (int32_t)d->top_logprobs;
-    r->want_prompt_logprobs = r->echo && r->want_logprobs;
+    r->prompt_asked = d->prompt_logprobs >= 0;
+    r->want_prompt_logprobs = r->prompt_asked || (r->echo && r->want_logprobs);
+    r->prompt_top_n = r->echo ? r->top_n : 0;
+    if (d->prompt_logprobs > r->prompt_top_n)
+        r->prompt_top_n = (int32_t)d->prompt_logprobs;
     return MB_OK;
 }

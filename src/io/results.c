@@ -38,6 +38,8 @@ enum column {
     HIDDEN,
     MTP,
     REPLY,
+    PROMPT_TOP_IDS,
+    PROMPT_TOP_LP,
     COLUMNS
 };
 static const struct {
@@ -75,6 +77,8 @@ static const struct {
     [HIDDEN] = {"/hidden", MB_H5_F32, 3, 0},
     [MTP] = {"/mtp/logits", MB_H5_F32, 2, 0},
     [REPLY] = {"/requests/reply", MB_H5_U8, 1, 0},
+    [PROMPT_TOP_IDS] = {"/tokens/prompt_top_ids", MB_H5_I32, 2, 0},
+    [PROMPT_TOP_LP] = {"/tokens/prompt_top_logprobs", MB_H5_F32, 2, 0},
 };
 static const enum column bulk_column[MB_BULK_COUNT] = {
     [MB_BULK_EXPERTS] = EXPERTS, [MB_BULK_WEIGHTS] = WEIGHTS, [MB_BULK_PHYSICAL] = PHYSICAL,
@@ -163,6 +167,10 @@ static enum mb_status check_optional(struct mb_results *r)
     if (dim(r, TOP_LP, 1) != f->top ||
         (f->top > 0 && (dim(r, TOP_IDS, 0) != f->n_output || dim(r, TOP_LP, 0) != f->n_output)))
         return wrong_shape(r, TOP_IDS);
+    f->prompt_top = dim(r, PROMPT_TOP_IDS, 1);
+    if (dim(r, PROMPT_TOP_LP, 1) != f->prompt_top ||
+        (f->prompt_top > 0 && (dim(r, PROMPT_TOP_IDS, 0) != f->n_prompt || dim(r, PROMPT_TOP_LP, 0) != f->n_prompt)))
+        return wrong_shape(r, PROMPT_TOP_IDS);
     f->layers = dim(r, EXPERTS, 0);
     f->k = dim(r, EXPERTS, 2);
     for (enum column c = EXPERTS; c <= PHYSICAL; c++) {
@@ -294,27 +302,38 @@ static int32_t own_top(const int32_t *ids, uint64_t width)
     return (int32_t)n;
 }
 
-static enum mb_status top(struct mb_results *r, uint64_t from, uint64_t n, struct mb_record *out)
+/* The candidates of n tokens from `from` on; how many a token has says the one at `by`, which is one of them. */
+static enum mb_status tops(struct mb_results *r, enum column id, enum column lp, uint64_t width, uint64_t from, uint64_t n,
+                           uint64_t by, struct mb_tops *out)
 {
     const void *ids = NULL, *lps = NULL;
-    uint64_t width = r->info.top;
-    if (width == 0 || n == 0)
+    if (width == 0 || n <= by)
         return MB_OK;
-    MB_TRY(mb_column_get(&r->c[TOP_IDS], 0, from, n, &ids));
-    MB_TRY(mb_column_get(&r->c[TOP_LP], 0, from, n, &lps));
-    size_t own = (size_t)own_top(ids, width);
+    MB_TRY(mb_column_get(&r->c[id], 0, from, n, &ids));
+    MB_TRY(mb_column_get(&r->c[lp], 0, from, n, &lps));
+    size_t own = (size_t)own_top((const int32_t *)ids + by * width, width);
     if (own == 0)
         return MB_OK;
-    out->top_ids = malloc((size_t)n * own * sizeof *out->top_ids);
-    out->top_logprobs = malloc((size_t)n * own * sizeof *out->top_logprobs);
-    if (out->top_ids == NULL || out->top_logprobs == NULL)
+    out->ids = malloc((size_t)n * own * sizeof *out->ids);
+    out->logprobs = malloc((size_t)n * own * sizeof *out->logprobs);
+    if (out->ids == NULL || out->logprobs == NULL)
         return mb_error(MB_NO_MEMORY, "%s: no memory for a row", r->path);
     for (uint64_t t = 0; t < n; t++) {
-        memcpy(out->top_ids + t * own, (const int32_t *)ids + t * width, own * sizeof *out->top_ids);
-        memcpy(out->top_logprobs + t * own, (const float *)lps + t * width, own * sizeof *out->top_logprobs);
+        memcpy(out->ids + t * own, (const int32_t *)ids + t * width, own * sizeof *out->ids);
+        memcpy(out->logprobs + t * own, (const float *)lps + t * width, own * sizeof *out->logprobs);
     }
-    out->top_n = (int32_t)own;
+    out->n = (int32_t)own;
     return MB_OK;
+}
+
+static enum mb_status output_tops(struct mb_results *r, uint64_t from, uint64_t n, struct mb_record *out)
+{
+    struct mb_tops t = {0};
+    enum mb_status st = tops(r, TOP_IDS, TOP_LP, r->info.top, from, n, 0, &t);
+    out->top_n = t.n;
+    out->top_ids = t.ids;
+    out->top_logprobs = t.logprobs;
+    return st;
 }
 
 static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *out)
@@ -327,6 +346,7 @@ static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *
     out->chat = v & MB_REPLY_CHAT;
     out->want_logprobs = v & MB_REPLY_LOGPROBS;
     out->echo = v & MB_REPLY_ECHO;
+    out->prompt_asked = v & MB_REPLY_PROMPT;
     return MB_OK;
 }
 
@@ -360,11 +380,13 @@ static enum mb_status arrays(struct mb_results *r, uint64_t i, struct mb_record 
     out->n_prompt = (int64_t)n;
     MB_TRY(copy(r, PROMPT_IDS, from, n, (void **)&out->prompt_ids));
     MB_TRY(copy(r, PROMPT_LP, from, n, (void **)&out->prompt_logprobs));
+    /* the first token of a prompt has none */
+    MB_TRY(tops(r, PROMPT_TOP_IDS, PROMPT_TOP_LP, r->info.prompt_top, from, n, 1, &out->prompt_top));
     MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));
     out->n_output = (int64_t)n;
     MB_TRY(copy(r, OUTPUT_IDS, from, n, (void **)&out->output_ids));
     MB_TRY(copy(r, OUTPUT_LP, from, n, (void **)&out->output_logprobs));
-    MB_TRY(top(r, from, n, out));
+    MB_TRY(output_tops(r, from, n, out));
     MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
     out->n_rows = (int64_t)n;
     return MB_OK;
@@ -378,6 +400,10 @@ enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_re
     MB_TRY(small(r, i, &rec));
     MB_TRY(range(r, PROMPT_AT, i, r->info.n_prompt, &from, &n));
     rec.n_prompt = (int64_t)n;
+    if (r->info.prompt_top > 0 && n > 1) {
+        MB_TRY(mb_column_get(&r->c[PROMPT_TOP_IDS], 0, from + 1, 1, &ids));
+        rec.prompt_top.n = own_top(ids, r->info.prompt_top);
+    }
     MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
     rec.n_rows = (int64_t)n;
     MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));

@@ -15,7 +15,7 @@ struct mb_results_info {
     uint64_t rows, n_prompt, n_output, n_rows; /* N, sum of P, sum of O, sum of R */
     uint64_t input_lines;                      /* of the unsplit input; 0: not known */
     bool complete;                             /* false: a partial file */
-    uint64_t top;                              /* width of top_ids; 0: none */
+    uint64_t top, prompt_top;                  /* widths of top_ids and prompt_top_ids; 0: none */
     uint64_t layers, k;                        /* of /routing; 0: not saved */
     uint64_t vocab;                            /* of /logits; 0: not saved */
     bool logits_last;                          /* /logits is [N, V] */
@@ -32,7 +32,7 @@ const struct mb_results_info *mb_results_info(const struct mb_results *r);
 /* Row i as a record: all but bulk data; n is 0 where it is not known. Caller: mb_record_fini. */
 enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record *out);
 /* The numbers of row i: what mb_results_row gives but for texts and arrays, of which it has the lengths (n_prompt, n_output,
- * top_n). Reads neither texts nor tokens; nothing to free. */
+ * top_n, prompt_top.n). Reads neither texts nor tokens; nothing to free. */
 enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_record *out);
 /* First bulk row (in /rows/offsets) of row i. */
 enum mb_status mb_results_first(struct mb_results *r, uint64_t i, uint64_t *first);

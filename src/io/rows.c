@@ -40,10 +40,11 @@ void mb_row_entry_of(const struct mb_done_ref *d, struct mb_row_entry *out)
     *out = (struct mb_row_entry){
         .line = d->head.line, .offset = d->offset, .content = d->content, .n_prompt = (uint32_t)d->head.n_prompt,
         .n_output = (uint32_t)d->head.n_output, .n_rows = (uint32_t)d->head.n_rows, .len = (uint32_t)d->len, .file = d->file,
-        .choice = (uint8_t)d->head.choice, .n = (uint8_t)d->head.n, .top_n = (uint8_t)d->head.top_n, .status = (uint8_t)d->head.status,
+        .choice = (uint8_t)d->head.choice, .n = (uint8_t)d->head.n, .top_n = (uint8_t)d->head.top_n, .status = d->head.status & 7u,
+        .prompt_top = (uint8_t)d->head.prompt_top_n & 31u,
     };
     if (out->status == MB_ROW_ERROR) /* an error row has no tokens, however far it came */
-        out->n_prompt = out->n_output = out->n_rows = out->top_n = 0;
+        out->n_prompt = out->n_output = out->n_rows = out->top_n = out->prompt_top = 0;
 }
 
 void mb_rows_destroy(struct mb_rows *r)

@@ -11,7 +11,8 @@ struct mb_row_entry { /* flat: exchanged as it is. With room to grow by half, 84
     uint64_t content;
     uint32_t n_prompt, n_output, n_rows, len;
     struct mb_jscan_file file; /* writer MB_ROWS_PENDING: no record exists */
-    uint8_t choice, n, top_n, status; /* MB_MAX_CHOICES and MB_MAX_TOP fit; enum mb_row_status */
+    uint8_t choice, n, top_n; /* MB_MAX_CHOICES and MB_MAX_TOP fit */
+    uint8_t status : 3, prompt_top : 5; /* enum mb_row_status; MB_MAX_TOP fits */
 };
 _Static_assert(sizeof(struct mb_row_entry) <= 56, "what is kept of a row");
 #define MB_ROWS_PENDING (-1)

@@ -8,6 +8,7 @@
 #include "base/wire.h"
 
 #define PACK_VERSION 2u
+#define PACK_VERSION_TOPS 3u /* with the likeliest tokens of the prompt */
 #define NAN32 0x7fc00000u
 #define NAN64 0x7ff8000000000000ull
 /* what a packed record ends with and two records of a row may differ in: offsets of bulk data and timing */
@@ -23,6 +24,8 @@ void mb_record_fini(struct mb_record *r)
     free(r->error.data);
     free(r->prompt_ids);
     free(r->prompt_logprobs);
+    free(r->prompt_top.ids);
+    free(r->prompt_top.logprobs);
     free(r->output_ids);
     free(r->output_logprobs);
     free(r->top_ids);
@@ -74,17 +77,21 @@ enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out)
     struct mb_wire_out o = {out, MB_OK};
     size_t start = out->len;
     uint64_t top = (uint64_t)r->n_output * (uint64_t)r->top_n;
+    uint64_t tops = (uint64_t)r->n_prompt * (uint64_t)r->prompt_top.n;
 
-    if ((r->n_prompt > 0 && r->prompt_ids == NULL) || (r->n_output > 0 && r->output_ids == NULL) ||
+    if ((tops > 0 && (r->prompt_top.ids == NULL || r->prompt_top.logprobs == NULL)) ||
+        (r->n_prompt > 0 && r->prompt_ids == NULL) || (r->n_output > 0 && r->output_ids == NULL) ||
         (top > 0 && (r->top_ids == NULL || r->top_logprobs == NULL)))
         return mb_error(MB_BUG, "the record of line %llu lacks an array that its counts promise",
                         (unsigned long long)r->line);
-    mb_wire_put_u32(&o, PACK_VERSION);
+    mb_wire_put_u32(&o, r->prompt_top.n > 0 ? PACK_VERSION_TOPS : PACK_VERSION);
+    if (r->prompt_top.n > 0)
+        mb_wire_put_i32(&o, r->prompt_top.n);
     mb_wire_put_u64(&o, r->line);
     mb_wire_put_i32(&o, r->choice);
     mb_wire_put_i32(&o, r->n);
     uint8_t small[8] = {r->kind, r->status, r->finish, r->is_greedy, r->openai, r->chat, r->want_logprobs,
-                        r->echo};
+                        (uint8_t)(r->echo | r->prompt_asked << 1)};
     mb_wire_put(&o, small, sizeof small);
     mb_wire_put_i64(&o, r->n_prompt);
     mb_wire_put_i64(&o, r->n_output);
@@ -101,6 +108,10 @@ enum mb_status mb_record_pack(const struct mb_record *r, struct mb_bytes *out)
     put_floats(&o, r->output_logprobs, (uint64_t)r->n_output);
     put_ids(&o, r->top_ids, top);
     put_floats(&o, r->top_logprobs, top);
+    if (r->prompt_top.n > 0) {
+        put_ids(&o, r->prompt_top.ids, tops);
+        put_floats(&o, r->prompt_top.logprobs, tops);
+    }
     for (int i = 0; i < MB_BULK_COUNT; i++)
         mb_wire_put_i64(&o, r->bulk[i].rows);
     for (int i = 0; i < MB_BULK_COUNT; i++)
@@ -160,7 +171,10 @@ static void *get_array(struct unpack *u, uint64_t want, bool may_be_absent)
 
 static void get_head(struct unpack *u, struct mb_record *r)
 {
-    if (mb_wire_u32(&u->w) != PACK_VERSION)
+    uint32_t version = mb_wire_u32(&u->w);
+    if (version == PACK_VERSION_TOPS)
+        r->prompt_top.n = mb_wire_i32(&u->w);
+    if (version != PACK_VERSION && (version != PACK_VERSION_TOPS || r->prompt_top.n < 1 || r->prompt_top.n > MB_MAX_TOP))
         u->w.bad = true;
     r->line = mb_wire_u64(&u->w);
     r->choice = mb_wire_i32(&u->w);
@@ -174,7 +188,8 @@ static void get_head(struct unpack *u, struct mb_record *r)
     r->openai = small[4] != 0;
     r->chat = small[5] != 0;
     r->want_logprobs = small[6] != 0;
-    r->echo = small[7] != 0;
+    r->echo = small[7] & 1;
+    r->prompt_asked = small[7] & 2;
     r->n_prompt = mb_wire_i64(&u->w);
     r->n_output = mb_wire_i64(&u->w);
     r->n_rows = mb_wire_i64(&u->w);
@@ -211,8 +226,8 @@ enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *ou
     get_text(&u, &r.error);
     get_text(&u, &r.text);
     get_text(&u, &r.adapter);
-    uint64_t prompt = (uint64_t)r.n_prompt, output = (uint64_t)r.n_output, top = 0;
-    if (!mb_mul_ok(output, (uint64_t)r.top_n, &top))
+    uint64_t prompt = (uint64_t)r.n_prompt, output = (uint64_t)r.n_output, top = 0, tops = 0;
+    if (!mb_mul_ok(output, (uint64_t)r.top_n, &top) || !mb_mul_ok(prompt, (uint64_t)r.prompt_top.n, &tops))
         u.w.bad = true;
     r.prompt_ids = get_array(&u, prompt, false);
     r.prompt_logprobs = get_array(&u, prompt, true);
@@ -220,6 +235,10 @@ enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *ou
     r.output_logprobs = get_array(&u, output, true);
     r.top_ids = get_array(&u, top, false);
     r.top_logprobs = get_array(&u, top, false);
+    if (r.prompt_top.n > 0) {
+        r.prompt_top.ids = get_array(&u, tops, false);
+        r.prompt_top.logprobs = get_array(&u, tops, false);
+    }
     get_tail(&u, &r);
     if (u.st == MB_OK && (u.w.bad || u.w.n != 0))
         u.st = MB_CORRUPT;
@@ -244,7 +263,7 @@ bool mb_record_peek(const void *data, size_t n, struct mb_record_head *out)
     get_tail(&u, &r);
     if (bad || u.w.bad)
         return false;
-    *out = (struct mb_record_head){r.line,   r.choice,   r.n,        r.top_n, r.kind, r.status,
+    *out = (struct mb_record_head){r.line,   r.choice,   r.n,        r.top_n, r.prompt_top.n, r.kind, r.status,
                                    r.finish, r.n_prompt, r.n_output, r.n_rows, {0}, {0}};
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         out->bulk_rows[i] = r.bulk[i].rows;
@@ -282,20 +301,22 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b)
     if (a->line != b->line || a->choice != b->choice || a->n != b->n || a->kind != b->kind || a->status != b->status ||
         a->finish != b->finish || a->n_prompt != b->n_prompt || a->n_output != b->n_output || a->top_n != b->top_n ||
         a->n_rows != b->n_rows || a->is_greedy != b->is_greedy || a->openai != b->openai || a->chat != b->chat ||
-        a->want_logprobs != b->want_logprobs || a->echo != b->echo)
+        a->want_logprobs != b->want_logprobs || a->echo != b->echo || a->prompt_asked != b->prompt_asked ||
+        a->prompt_top.n != b->prompt_top.n)
         return false;
     for (int i = 0; i < MB_BULK_COUNT; i++) {
         if (a->bulk[i].rows != b->bulk[i].rows)
             return false;
     }
-    int64_t top = a->n_output * a->top_n;
+    int64_t top = a->n_output * a->top_n, tops = a->n_prompt * a->prompt_top.n;
     return f64_bits(a->logprob_sum) == f64_bits(b->logprob_sum) && same_text(a->id, b->id) &&
            same_text(a->error, b->error) && same_text(a->text, b->text) && same_text(a->adapter, b->adapter) &&
            same_ids(a->prompt_ids, b->prompt_ids, a->n_prompt) &&
            same_floats(a->prompt_logprobs, b->prompt_logprobs, a->n_prompt) &&
            same_ids(a->output_ids, b->output_ids, a->n_output) &&
            same_floats(a->output_logprobs, b->output_logprobs, a->n_output) && same_ids(a->top_ids, b->top_ids, top) &&
-           same_floats(a->top_logprobs, b->top_logprobs, top);
+           same_floats(a->top_logprobs, b->top_logprobs, top) && same_ids(a->prompt_top.ids, b->prompt_top.ids, tops) &&
+           same_floats(a->prompt_top.logprobs, b->prompt_top.logprobs, tops);
 }
 
 /* ---------------------------------------------------------------- digest */
@@ -340,4 +361,9 @@ void mb_record_hash(const struct mb_record *r, struct mb_hasher *h)
     mb_hasher_field(h, &sum, full ? sizeof sum : 0);
     mb_hasher_field(h, &r->is_greedy, full ? 1 : 0);
     mb_hasher_field(h, r->text.data, full ? r->text.len : 0);
+    if (full && r->prompt_top.n > 0 && r->n_prompt > 1) {
+        uint64_t tops = (prompt - 1) * (uint64_t)r->prompt_top.n;
+        mb_hasher_field(h, r->prompt_top.ids + r->prompt_top.n, tops * 4);
+        mb_record_hash_f32(h, r->prompt_top.logprobs + r->prompt_top.n, tops);
+    }
 }

@@ -28,6 +28,13 @@ struct mb_extent {
     int64_t rows;    /* 0: none */
 };
 
+/* Likeliest tokens at places of a row, likeliest first. */
+struct mb_tops {
+    int32_t n;       /* of each place; 0: none, and the arrays are NULL */
+    int32_t *ids;    /* [places][n]; -1 where there is none */
+    float *logprobs; /* [places][n]; NaN there */
+};
+
 struct mb_timing { /* seconds, f64 */
     double queue, ttft, tpot, total;
 };
@@ -41,6 +48,7 @@ struct mb_record {
     int64_t n_prompt;     
     int32_t *prompt_ids;
     float *prompt_logprobs; /* [n_prompt] or NULL: not asked for */
+    struct mb_tops prompt_top; /* [n_prompt]; the first token, which nothing predicts, has none */
     int64_t n_output;
     int32_t *output_ids;
     float *output_logprobs; /* [n_output] */
@@ -55,11 +63,11 @@ struct mb_record {
     struct mb_extent bulk[MB_BULK_COUNT];
     struct mb_timing timing; /* not compared between records, not in the digest */
     /* for OpenAI's lines: */
-    bool openai, chat, want_logprobs, echo;
+    bool openai, chat, want_logprobs, echo, prompt_asked;
     struct mb_text adapter; /* that served the row; empty: the model alone. Not in results */
 };
-/* The last four in one byte, as /requests/reply has them. */
-enum { MB_REPLY_OPENAI = 1, MB_REPLY_CHAT = 2, MB_REPLY_LOGPROBS = 4, MB_REPLY_ECHO = 8 };
+/* The five flags in one byte, as /requests/reply has them. */
+enum { MB_REPLY_OPENAI = 1, MB_REPLY_CHAT = 2, MB_REPLY_LOGPROBS = 4, MB_REPLY_ECHO = 8, MB_REPLY_PROMPT = 16 };
 
 /* Every string and array of a record is malloc'd and belongs to it. output_logprobs may be NULL (scoring has none); an array
  * of no elements may be NULL.
@@ -76,7 +84,7 @@ enum mb_status mb_record_unpack(const void *data, size_t n, struct mb_record *ou
 /* The counts of a packed record, without its strings and arrays; false if malformed. */
 struct mb_record_head {
     uint64_t line;
-    int32_t choice, n, top_n;
+    int32_t choice, n, top_n, prompt_top_n;
     uint8_t kind, status, finish;
     int64_t n_prompt, n_output, n_rows;
     int64_t bulk_rows[MB_BULK_COUNT];
@@ -92,7 +100,7 @@ bool mb_record_equal(const struct mb_record *a, const struct mb_record *b);
 
 /* Row hash of the digest, without routing and logits: the caller puts those fields after it. Puts the fields id, kind,
  * status, finish_reason, choice, prompt_ids, prompt_logprobs, output_ids, output_logprobs, top_ids, top_logprobs,
- * logprob_sum, is_greedy, text; error and pending rows have empty fields after status. h is not reset. */
+ * logprob_sum, is_greedy, text, and where the prompt has them its tokens' top ids and log-probabilities from the second on; error and pending rows have empty fields after status. h is not reset. */
 void mb_record_hash(const struct mb_record *r, struct mb_hasher *h);
 /* n floats with every NaN as 0x7fc00000 (v NULL: all are NaN): without and with the length in front that makes a field. */
 void mb_record_put_f32(struct mb_hasher *h, const float *v, uint64_t n);

@@ -78,8 +78,10 @@ struct mb_request {
      * the prompt is not fed then. */
     int64_t window;
     bool want_logprobs;        /* output_logprobs are always kept; this and top_n are for --openai-output */
-    bool want_prompt_logprobs; /* echo with logprobs: generate kind */
+    bool want_prompt_logprobs; /* echo with logprobs, or prompt_logprobs: generate kind */
+    bool prompt_asked;         /* prompt_logprobs was given: OpenAI's answer has it as vLLM's */
     int32_t top_n;             /* 0 .. MB_MAX_TOP */
+    int32_t prompt_top_n;      /* the same for the tokens of the prompt */
     bool echo;
     struct mb_text stop[MB_MAX_STOP];
     int32_t n_stop;
