@@ -153,3 +153,7 @@ now() {
     [[ ${lines[0]} == "a ok 2 1 "* ]]
     [[ ${lines[1]} == "b "*"outside the model's vocabulary"* ]]
 }
+
+@test "bad words forbid what vLLM's rule forbids, over the logits" {
+    "$PYTHON3" "$top/tests/bad_words.py" "$MOEBATCH" "$demo" "$top/tests/data/stops/bad_words.json" "$work"
+}

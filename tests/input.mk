@@ -1,4 +1,8 @@
 # tests of the input half of src/io
+TESTS_UNIT += tests/unit_bad_words
+tests_unit_bad_words_SOURCES = tests/unit_bad_words.c
+tests_unit_bad_words_LDADD = $(TEST_LIBS)
+EXTRA_DIST += tests/data/stops/make_bad_words.py tests/data/stops/bad_words.json tests/bad_words.py
 TESTS_UNIT += tests/unit_parse
 tests_unit_parse_SOURCES = tests/unit_parse.c tests/fake_tokenizer.c tests/fake_tokenizer.h
 tests_unit_parse_LDADD = $(TEST_LIBS)

@@ -248,7 +248,7 @@ static const struct row {
     {"", "{\"prompt\":\"a\",\"allowed_token_ids\":[]}", "!allowed_token_ids: an empty list"},
     {"", "{\"prompt\":\"a\",\"allowed_token_ids\":[1.5]}", "!allowed_token_ids: expected token ids, found a number"},
     {"", "{\"prompt\":\"a\",\"bad_words\":[\"c\",\" ab\"]}", "5: gen 97 from=1 max=31 bad=99 bad=97,98"},
-    {"", "{\"prompt\":\"a\",\"bad_words\":[\" \"]}", "5: gen 97 from=1 max=31"},
+    {"", "{\"prompt\":\"a\",\"bad_words\":[\" \"]}", "!bad_words: \" \" has no token"},
     {"", "{\"prompt\":\"a\",\"bad_words\":\"c\"}", "!bad_words: expected a list of at most"},
     {"", "{\"prompt\":\"a\",\"bad_words\":[\"\"]}", "!bad_words: expected strings that are not empty, found an empty one"},
     {"", "{\"prompt\":\"a\",\"bad_words\":[\"~\"]}", "!the text has token 300"},

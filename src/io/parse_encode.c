@@ -313,8 +313,9 @@ static enum mb_status put_bad_word(struct mb_draft *d, const json_t *word, bool 
     MB_TRY(st);
     if (spaced && (w->n == 0 || all->n - from != from - before || all->n == from || all->v[from] == all->v[before]))
         all->n = from;
-    if (all->n > from)
-        w->end[w->n++] = (int32_t)all->n;
+    if (all->n == from)
+        return spaced ? MB_OK : mb_draft_bad(d, "bad_words: \"%.40s\" has no token", json_string_value(word));
+    w->end[w->n++] = (int32_t)all->n;
     return MB_OK;
 }
 
@@ -330,10 +331,9 @@ static enum mb_status encode_bad_words(struct mb_draft *d)
     if (w->end == NULL)
         return no_memory();
     json_array_foreach((json_t *)d->bad_words, i, word) {
-        int32_t n = w->n;
         if (st == MB_OK)
             st = put_bad_word(d, word, false, &all);
-        if (st == MB_OK && w->n > n)
+        if (st == MB_OK)
             st = put_bad_word(d, word, true, &all);
     }
     w->ids = all.v;
