@@ -54,7 +54,8 @@ struct game {
     } under_way[8]; /* results of flights, by step */
     int64_t step;
     int32_t bad_row, bad_layer; /* this row of every batch has a bad logit, router */
-    enum mb_status failed;
+    int32_t fail_every;         /* as many landings with rows fail their first sequence; 0: none */
+    int32_t landed;
 };
 
 /* ---------------------------------------------------------------- source and sink */
@@ -335,6 +336,27 @@ static void compute(struct game *g, int64_t step)
     g->under_way[step % 8].step = step;
 }
 
+/* Who has rows under way has not left. */
+static void check_running(const struct game *g, const struct mb_seq *q)
+{
+    int32_t n = 0;
+
+    for (int32_t i = 0; i < g->s.n_running; i++)
+        n += g->s.running[i] == q;
+    assert_int_equal(n, 1);
+}
+
+/* With several steps under way each takes its part of those that wait for one row. */
+static void check_part(const struct game *g)
+{
+    const struct mb_flight *f = &g->s.flight[(g->s.first_flight + g->s.n_flights) % g->s.o.depth];
+    int32_t decode = 0;
+
+    for (int32_t i = 0; i < f->seqs; i++)
+        decode += f->seq_pos[i] >= f->seq[i]->n_prompt;
+    assert_in_range(decode, 0, (g->s.n_running + g->s.o.depth - 1) / g->s.o.depth);
+}
+
 /* The results of the oldest flight. */
 static enum mb_status land(struct game *g)
 {
@@ -353,6 +375,10 @@ static enum mb_status land(struct game *g)
         found.bad[i] = i == g->bad_row;
         found.lp[i] = -(float)f->out_pos[i];
     }
+    for (int32_t i = 0; i < f->seqs; i++)
+        check_running(g, f->seq[i]);
+    if (f->rows > 0 && g->fail_every > 0 && ++g->landed % g->fail_every == 0)
+        found.bad_layer[0] = 3;
     if (g->bad_layer >= 0 && f->rows > 0)
         found.bad_layer[0] = g->bad_layer;
     if (f->rows > 0)
@@ -375,6 +401,7 @@ static enum mb_status one_step(struct game *g)
         MB_TRY(mb_sched_batch(s, &g->b));
         if (s->o.depth == 1)
             check_batch(g);
+        check_part(g);
         if (g->b.rows > 0 || s->n_flights == 0)
             break;
         MB_TRY(land(g));
@@ -576,6 +603,7 @@ static void many_games(void **state)
         o.depth = 1 + draw(3);
         o.mtp = draw(2) == 0;
         g->wait = draw(3) == 0 ? 2 + draw(3) : 0;
+        g->fail_every = draw(2) == 0 ? 2 + draw(5) : 0;
         g->n = 1 + draw(20);
         for (int i = 0; i < g->n; i++)
             draw_wish(&g->wish[i]);
