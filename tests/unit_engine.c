@@ -60,7 +60,7 @@ static struct mb_request *request(const struct game *g, int32_t line)
     r->id.len = (size_t)snprintf(r->id.data, 16, "%d", line);
     r->kind = line == REQUESTS - 1 ? MB_KIND_LOGLIKELIHOOD : MB_KIND_GENERATE;
     r->n = 1;
-    r->n_prompt = 3 + 9 * line;
+    r->n_prompt = 3 + 13 * line; /* the longest has two pages */
     r->score_from = r->kind == MB_KIND_GENERATE ? r->n_prompt : 2;
     r->want_prompt_logprobs = line % 3 == 0;
     r->top_n = line % 2 ? 5 : 0;
@@ -383,6 +383,7 @@ static const struct {
     {{.model = "deepseekv3_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 2, .sp = 2}, .logits = true}},
     {{.model = "deepseekv3_a", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .tp = 2}, .logits = true}},
     {{.model = "dbrx_a", .path = MB_F32, .ranks = 3, .layout = {.attn = 2, .expert = 1}}},
+    {{.model = "gptoss_a", .path = MB_F32, .ranks = 2, .layout = {.tp = 2}}},
     {{.model = "olmoe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}}},
     {{.model = "qwen3moe_b", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .sp = 2}, .how = MB_A2A_HIER}},
 };

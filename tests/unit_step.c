@@ -98,6 +98,10 @@ static void rows_keep_a_step_going(void **state)
     assert_int_equal(r->s[0].exchange, 0);
     meet(r, 4, NULL);
     assert_true(over(r, 4) && r->s[0].empty && r->s[0].peers.status == MB_OK);
+    begin(r, 4); /* an empty step says nothing of the next */
+    assert_false(over(r, 4));
+    meet(r, 4, rows);
+    assert_false(over(r, 4));
     drop(r);
 }
 
