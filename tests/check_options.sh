@@ -14,7 +14,17 @@ for name in $(sed -n 's/^ *{\(STRING(\|INT(\|SIZE(\|REAL(\|SWITCH(\|\.name = \)"
     grep -q -e "--$name " "$completion" || { echo "completion: --$name is missing"; bad=1; }
 done
 [ "$n" -gt 40 ] || { echo "only $n options were found in $table"; bad=1; }
-for s in NAME SYNOPSIS COMMANDS OPTIONS INPUTS RESULTS "EXIT STATUS" ENVIRONMENT EXAMPLES; do
+# every key of a request: in the man page, and in README
+k=0
+for name in $(sed -n 's/^ *\[MB_KEY_[A-Z_]*\] = {"\([a-z_]*\)".*/\1/p' "$top_srcdir/src/conf/request_keys.c"); do
+    k=$((k + 1))
+    grep -qx "\.B $name" "$man" || { echo "man page: the key $name is missing"; bad=1; }
+done
+[ "$k" -gt 40 ] || { echo "only $k request keys were found"; bad=1; }
+for name in temperature top_p min_p top_k max_tokens seed n stop logit_bias logprobs prompt_logprobs echo bad_words tools; do
+    grep -qw -- "$name" "$top_srcdir/README" || { echo "README: the key $name is missing"; bad=1; }
+done
+for s in NAME SYNOPSIS COMMANDS OPTIONS INPUTS "REQUEST KEYS" RESULTS "EXIT STATUS" ENVIRONMENT EXAMPLES; do
     grep -qx "\.SH $s" "$man" || { echo "man page: section $s is missing"; bad=1; }
 done
 if command -v man >/dev/null && command -v groff >/dev/null; then

@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	tests/data/tokenizers/beside/cases.json tests/data/tokenizers/beside/make.py \
 	tests/data/tokenizers/tiktoken/cases.json tests/data/tokenizers/tiktoken/make.py \
 	tests/data/tokenizers/tiktoken/tiktoken.model tests/data/tokenizers/tiktoken/tokenizer_config.json \
+	tests/data/tokenizers/spm_ties/cases.json tests/data/tokenizers/spm_ties/make.py \
 	tests/data/tokenizers/spm_metaspace/cases.json tests/data/tokenizers/spm_metaspace/tokenizer.json \
 	tests/data/tokenizers/spm_mixtral/cases.json tests/data/tokenizers/spm_mixtral/tokenizer.json \
 	tests/data/tokenizers/spm_model/bpe.model tests/data/tokenizers/spm_model/bpe_cases.json \

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/publish.h"
 #include "base/json.h"
+#include "text/base64.h"
 #include "text/norm.h"
 #include "text/tokenizer.h"
 
@@ -242,6 +243,40 @@ static void test_tiktoken(void **state)
     mb_tokenizer_destroy(t);
 }
 
+/* Small models of pieces whose scores tie, or nearly: the path that sentencepiece takes. */
+static void test_spm_ties(void **state)
+{
+    char dir[] = "unit_tokenizer.XXXXXX", path[256];
+    json_t *root = NULL, *e, *text;
+    size_t i, k, n = 0;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.model", dir);
+    assert_int_equal(mb_json_load(data_path("spm_ties", "cases.json"), 1 << 24, MB_INPUT, &root), MB_OK);
+    json_array_foreach(json_object_get(root, "models"), i, e)
+    {
+        const json_t *model = json_object_get(e, "model");
+        struct mb_bytes bytes = {0};
+        struct mb_tokenizer *t = NULL;
+        bool valid;
+        assert_int_equal(mb_base64_put(json_string_value(model), json_string_length(model), &bytes, &valid), MB_OK);
+        assert_true(valid);
+        assert_int_equal(mb_publish_bytes(path, bytes.data, bytes.len, 0), MB_OK);
+        assert_int_equal(mb_tokenizer_load(path, &t), MB_OK);
+        json_array_foreach(json_object_get(e, "texts"), k, text)
+        {
+            check_encode(t, json_string_value(text), json_string_length(text), false, json_array_get(json_object_get(e, "ids"), k),
+                         json_string_value(json_object_get(e, "what")));
+            n++;
+        }
+        mb_tokenizer_destroy(t);
+        mb_bytes_fini(&bytes);
+    }
+    assert_int_equal(n, 800);
+    json_decref(root);
+    assert_int_equal(mb_remove_tree(dir), MB_OK);
+}
+
 static void test_spm_bpe(void **state)
 {
     (void)state;
@@ -445,6 +480,7 @@ int main(void)
         E2E("e2e_mixtral_a"),
         E2E("e2e_qwen2moe_a"),
         cmocka_unit_test(test_tiktoken),
+        cmocka_unit_test(test_spm_ties),
         cmocka_unit_test(test_spm_bpe),
         cmocka_unit_test(test_spm_unigram),
         cmocka_unit_test(test_spm_directory),

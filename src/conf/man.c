@@ -1,4 +1,5 @@
 /* The man page, from the tables. */
+#include "conf/request_keys.h"
 #include "conf/table.h"
 
 #include <string.h>
@@ -94,10 +95,7 @@ static void inputs(FILE *f)
          "\"body\": {...}}. A key whose meaning is not supported is an error row that names it.");
     item(
         f, "plain",
-        "{\"id\", \"prompt\" or \"prompt_ids\", and sampling keys: max_tokens, temperature, top_p, top_k, "
-        "min_p, "
-        "seed, stop, logprobs, echo, n, ignore_eos, frequency_penalty, presence_penalty, repetition_penalty, "
-        "logit_bias, min_tokens}.");
+        "{\"id\", \"prompt\", \"prompt_ids\" or \"messages\", \"adapter\", and request keys as below}.");
     item(f, "log-likelihood",
          "{\"id\", \"context\" or \"context_ids\", \"continuation\" or \"continuation_ids\"}.");
     item(f, "rolling", "{\"id\", \"text\" or \"text_ids\"}: the likelihood of every token, from the prefix token on; text_ids: of every token but the first. "
@@ -107,6 +105,35 @@ static void inputs(FILE *f)
     line(f, "Ids given as ids are used as they are, no beginning-of-sequence token is added. An id may be a "
             "string or an "
             "integer; a missing one is the line number; a repeated one is an error row.");
+}
+
+/* What a request line may say, from the table by which it is read. */
+static void keys(FILE *f)
+{
+    char values[128], forms[128];
+
+    fprintf(f, ".SH REQUEST KEYS\n");
+    line(f, "Beside what they ask, requests that generate may have these keys. null is the same as an absent key, 16.0 the same as 16; "
+            "a key that is not known here, or a value out of its range, makes the line an error row that names it. Lines that are scored "
+            "have none of them; moebatch score reads plain lines as continuations of nothing, with prompt_logprobs alone.");
+    for (int i = 0; i < MB_KEY_COUNT; i++) {
+        const struct mb_request_key *k = &mb_request_keys[i];
+        mb_request_key_values(k, values, sizeof values);
+        mb_request_key_forms(k, forms, sizeof forms);
+        fprintf(f, ".TP\n.B ");
+        line(f, k->name);
+        put(f, values);
+        if (k->value != NULL) {
+            fputs(" (default ", f);
+            put(f, k->value);
+            fputc(')', f);
+        }
+        fputs(": ", f);
+        put(f, k->help);
+        fputs(".\n.br\nLines: ", f);
+        put(f, forms);
+        fputs(".\n", f);
+    }
 }
 
 static void results(FILE *f)
@@ -125,7 +152,7 @@ static void results(FILE *f)
             "xxh3), the file one of all of them (contents), the digest, and digest_tokens, the digest without routing, logits and "
             "hidden states, which is the same for any set of --save options. moebatch inspect --check computes all of them anew "
             "and names what differs.");
-    line(f, "/requests/reply is a sum of 1 (an OpenAI line), 2 (chat), 4 (log-probabilities asked for) and 8 (echo), and the root "
+    line(f, "/requests/reply is a sum of 1 (an OpenAI line), 2 (chat), 4 (log-probabilities asked for), 8 (echo) and 16 (prompt_logprobs), and the root "
             "attribute created the time (seconds since 1970) in OpenAI's lines; neither is in the hash.");
     line(f, "While a job runs, RESULTS.h5.d holds its journal and status.json.");
 }
@@ -198,6 +225,7 @@ void mb_conf_man(FILE *f)
     commands(f);
     options(f);
     inputs(f);
+    keys(f);
     results(f);
     exits(f);
     environment(f);

@@ -2,17 +2,18 @@
  * MB_NO_MEMORY (logged). Local. */
 #ifndef MB_IO_PARSE_DRAFT_H
 #define MB_IO_PARSE_DRAFT_H
+#include "conf/request_keys.h"
 #include "io/parse.h"
 
 /* One bit each: rows of the key table name the forms they are legal in. */
 enum mb_form {
-    MB_FORM_PLAIN = 1,
-    MB_FORM_COMPLETION = 2,
-    MB_FORM_CHAT = 4,
+    MB_FORM_PLAIN = MB_KEY_PLAIN,
+    MB_FORM_COMPLETION = MB_KEY_COMPLETION,
+    MB_FORM_CHAT = MB_KEY_CHAT,
     MB_FORM_LOGLIKELIHOOD = 8,
     MB_FORM_ROLLING = 16,
-    MB_FORM_SHAREGPT = 32,
-    MB_FORM_TALK = 64 /* a plain line with messages */
+    MB_FORM_SHAREGPT = MB_KEY_SHAREGPT,
+    MB_FORM_TALK = MB_KEY_TALK /* a plain line with messages */
 };
 
 /* Where tokens come from: ids (a checked list of integers) or text, borrowed from the JSON tree or the line. */

@@ -5,29 +5,25 @@
 #include <string.h>
 #include "base/log.h"
 
-#define LINES (MB_FORM_PLAIN | MB_FORM_TALK)
-#define TALKS (MB_FORM_CHAT | MB_FORM_TALK)
-#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | TALKS | MB_FORM_SHAREGPT)
+#define GENERATES (MB_FORM_PLAIN | MB_FORM_COMPLETION | MB_FORM_CHAT | MB_FORM_TALK | MB_FORM_SHAREGPT)
 
 struct key;
 typedef enum mb_status (*key_reader)(struct mb_draft *d, const struct key *k, const json_t *v);
 
-/* One row per sampling key: where it may stand, how it is read, its legal range, and where it goes in the request. */
+/* One row per key: what it is (its name, where it may stand, its range), how it is read, and where it goes in the request. */
 struct key {
-    const char *name;
-    unsigned forms;
+    const struct mb_request_key *of;
     key_reader read;
-    double lo, hi;
     size_t offset;
 };
 
 static enum mb_status read_real(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_number(v))
-        return mb_draft_bad(d, "%s: expected a number, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected a number, found %s", k->of->name, mb_json_type(v));
     double x = json_number_value(v);
-    if (!(x >= k->lo && x <= k->hi))
-        return mb_draft_bad(d, "%s: %.9g is outside %.9g to %.9g", k->name, x, k->lo, k->hi);
+    if (!(x >= k->of->lo && x <= k->of->hi))
+        return mb_draft_bad(d, "%s: %.9g is outside %.9g to %.9g", k->of->name, x, k->of->lo, k->of->hi);
     *(float *)((char *)d->req + k->offset) = (float)x;
     return MB_OK;
 }
@@ -35,9 +31,9 @@ static enum mb_status read_real(struct mb_draft *d, const struct key *k, const j
 static enum mb_status whole(struct mb_draft *d, const struct key *k, const json_t *v, int64_t *out)
 {
     if (!mb_draft_whole(v, out))
-        return mb_draft_bad(d, "%s: expected an integer, found %s", k->name, mb_json_type(v));
-    if (k->lo < k->hi && ((double)*out < k->lo || (double)*out > k->hi))
-        return mb_draft_bad(d, "%s: %lld is outside %.0f to %.0f", k->name, (long long)*out, k->lo, k->hi);
+        return mb_draft_bad(d, "%s: expected an integer, found %s", k->of->name, mb_json_type(v));
+    if (k->of->lo < k->of->hi && ((double)*out < k->of->lo || (double)*out > k->of->hi))
+        return mb_draft_bad(d, "%s: %lld is outside %.0f to %.0f", k->of->name, (long long)*out, k->of->lo, k->of->hi);
     return MB_OK;
 }
 
@@ -60,7 +56,7 @@ static enum mb_status read_int32(struct mb_draft *d, const struct key *k, const 
 static enum mb_status read_bool(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
     *(bool *)((char *)d->req + k->offset) = json_is_true(v);
     return MB_OK;
 }
@@ -90,7 +86,7 @@ static enum mb_status read_limit(struct mb_draft *d, const struct key *k, const 
     int64_t x, *limit = &d->req->sampling.max_tokens;
     MB_TRY(whole(d, k, v, &x));
     if (*limit >= 0 && *limit != x)
-        return mb_draft_bad(d, "%s: contradicts the other limit, %lld", k->name, (long long)*limit);
+        return mb_draft_bad(d, "%s: contradicts the other limit, %lld", k->of->name, (long long)*limit);
     *limit = x;
     return MB_OK;
 }
@@ -182,21 +178,21 @@ static enum mb_status read_ids(struct mb_draft *d, const char *key, const json_t
 static enum mb_status read_add_special(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
     d->no_special = json_is_false(v);
     return MB_OK;
 }
 
 static enum mb_status read_stop_ids(struct mb_draft *d, const struct key *k, const json_t *v)
 {
-    return read_ids(d, k->name, v, MB_MAX_STOP_IDS, &d->req->stop_ids, &d->req->n_stop_ids);
+    return read_ids(d, k->of->name, v, MB_MAX_STOP_IDS, &d->req->stop_ids, &d->req->n_stop_ids);
 }
 
 static enum mb_status read_allowed(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     struct mb_sampling *s = &d->req->sampling;
-    MB_TRY(read_ids(d, k->name, v, (size_t)d->opt->vocab, &s->allowed, &s->n_allowed));
-    return s->n_allowed > 0 ? MB_OK : mb_draft_bad(d, "%s: an empty list: nothing could be generated", k->name);
+    MB_TRY(read_ids(d, k->of->name, v, (size_t)d->opt->vocab, &s->allowed, &s->n_allowed));
+    return s->n_allowed > 0 ? MB_OK : mb_draft_bad(d, "%s: an empty list: nothing could be generated", k->of->name);
 }
 
 /* They become ids in stage two. */
@@ -206,10 +202,10 @@ static enum mb_status read_bad_words(struct mb_draft *d, const struct key *k, co
     json_t *one;
 
     if (!json_is_array(v) || json_array_size(v) > MB_MAX_BAD_WORDS / 2)
-        return mb_draft_bad(d, "%s: expected a list of at most %d strings", k->name, MB_MAX_BAD_WORDS / 2);
+        return mb_draft_bad(d, "%s: expected a list of at most %d strings", k->of->name, MB_MAX_BAD_WORDS / 2);
     json_array_foreach((json_t *)v, i, one)
         if (!json_is_string(one) || json_string_length(one) == 0)
-            return mb_draft_bad(d, "%s: expected strings that are not empty, found %s", k->name,
+            return mb_draft_bad(d, "%s: expected strings that are not empty, found %s", k->of->name,
                                 json_is_string(one) ? "an empty one" : mb_json_type(one));
     d->bad_words = v;
     return MB_OK;
@@ -218,7 +214,7 @@ static enum mb_status read_bad_words(struct mb_draft *d, const struct key *k, co
 static enum mb_status read_skip_special(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
     d->req->keep_special = json_is_false(v);
     return MB_OK;
 }
@@ -251,22 +247,22 @@ static enum mb_status read_bias(struct mb_draft *d, const struct key *k, const j
     json_t *one;
 
     if (!json_is_object(v))
-        return mb_draft_bad(d, "%s: expected an object of token ids, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected an object of token ids, found %s", k->of->name, mb_json_type(v));
     size_t n = json_object_size(v);
     if (n == 0)
         return MB_OK;
     if (n > (size_t)d->opt->vocab)
-        return mb_draft_bad(d, "%s: more entries than the vocabulary has", k->name);
+        return mb_draft_bad(d, "%s: more entries than the vocabulary has", k->of->name);
     s->bias = malloc(n * sizeof *s->bias);
     if (s->bias == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a request");
     json_object_foreach((json_t *)v, name, one) {
         int32_t id = id_of_key(name, d->opt->vocab);
         if (id < 0)
-            return mb_draft_bad(d, "%s: \"%s\" is no token id below %d", k->name, name, d->opt->vocab);
+            return mb_draft_bad(d, "%s: \"%s\" is no token id below %d", k->of->name, name, d->opt->vocab);
         double x = json_is_number(one) ? json_number_value(one) : NAN;
-        if (!(x >= k->lo && x <= k->hi))
-            return mb_draft_bad(d, "%s: the value of %d is no number from %.0f to %.0f", k->name, id, k->lo, k->hi);
+        if (!(x >= k->of->lo && x <= k->of->hi))
+            return mb_draft_bad(d, "%s: the value of %d is no number from %.0f to %.0f", k->of->name, id, k->of->lo, k->of->hi);
         s->bias[s->n_bias++] = (struct mb_bias){id, (float)x};
     }
     qsort(s->bias, (size_t)s->n_bias, sizeof *s->bias, by_id);
@@ -309,10 +305,10 @@ static enum mb_status read_kwargs(struct mb_draft *d, const struct key *k, const
     json_t *one;
 
     if (!json_is_object(v))
-        return mb_draft_bad(d, "%s: expected an object, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected an object, found %s", k->of->name, mb_json_type(v));
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
         if (json_object_get(v, own[i]) != NULL)
-            return mb_draft_bad(d, "%s: \"%s\" is no variable of a template; give it beside %s", k->name, own[i], k->name);
+            return mb_draft_bad(d, "%s: \"%s\" is no variable of a template; give it beside %s", k->of->name, own[i], k->of->name);
     json_object_foreach((json_t *)v, name, one)
         MB_TRY(put_extra(d, name, one, true));
     return MB_OK;
@@ -321,15 +317,15 @@ static enum mb_status read_kwargs(struct mb_draft *d, const struct key *k, const
 static enum mb_status read_effort(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_string(v))
-        return mb_draft_bad(d, "%s: expected a string, found %s", k->name, mb_json_type(v));
-    return put_extra(d, k->name, v, false);
+        return mb_draft_bad(d, "%s: expected a string, found %s", k->of->name, mb_json_type(v));
+    return put_extra(d, k->of->name, v, false);
 }
 
 static enum mb_status read_thinking(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
-    return put_extra(d, k->name, v, false);
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
+    return put_extra(d, k->of->name, v, false);
 }
 
 /* tools and documents; an empty list is none. */
@@ -339,10 +335,10 @@ static enum mb_status read_objects(struct mb_draft *d, const struct key *k, cons
     json_t *one;
 
     if (!json_is_array(v))
-        return mb_draft_bad(d, "%s: expected a list of objects, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected a list of objects, found %s", k->of->name, mb_json_type(v));
     json_array_foreach((json_t *)v, i, one)
         if (!json_is_object(one))
-            return mb_draft_bad(d, "%s: expected objects, found %s", k->name, mb_json_type(one));
+            return mb_draft_bad(d, "%s: expected objects, found %s", k->of->name, mb_json_type(one));
     if (json_array_size(v) > 0)
         *(const json_t **)((char *)d + k->offset) = v;
     return MB_OK;
@@ -351,7 +347,7 @@ static enum mb_status read_objects(struct mb_draft *d, const struct key *k, cons
 static enum mb_status read_generation_prompt(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
     d->ask.add_generation_prompt = json_is_true(v);
     d->ask_given = true;
     return MB_OK;
@@ -360,7 +356,7 @@ static enum mb_status read_generation_prompt(struct mb_draft *d, const struct ke
 static enum mb_status read_continue(struct mb_draft *d, const struct key *k, const json_t *v)
 {
     if (!json_is_boolean(v))
-        return mb_draft_bad(d, "%s: expected true or false, found %s", k->name, mb_json_type(v));
+        return mb_draft_bad(d, "%s: expected true or false, found %s", k->of->name, mb_json_type(v));
     d->ask.continue_final_message = json_is_true(v);
     return MB_OK;
 }
@@ -370,59 +366,59 @@ static enum mb_status read_tool_choice(struct mb_draft *d, const struct key *k, 
 {
     if (mb_draft_is(v, "none") || mb_draft_is(v, "auto"))
         return MB_OK;
-    return mb_draft_bad(d, "%s: only \"none\" and \"auto\" are supported: no call can be forced", k->name);
+    return mb_draft_bad(d, "%s: only \"none\" and \"auto\" are supported: no call can be forced", k->of->name);
 }
 
 #define IN_DRAFT(field) offsetof(struct mb_draft, field)
 #define IN_REQUEST(field) offsetof(struct mb_request, field)
 #define IN_SAMPLING(field) offsetof(struct mb_request, sampling.field)
-#define OPENAI (MB_FORM_COMPLETION | MB_FORM_CHAT)
+#define KEY(id) &mb_request_keys[MB_KEY_##id]
 
 static const struct key keys[] = {
-    {"temperature", GENERATES, read_temperature, 0, 100, IN_SAMPLING(temperature)},
-    {"top_p", GENERATES, read_real, 1e-6, 1, IN_SAMPLING(top_p)},
-    {"min_p", GENERATES, read_real, 0, 1, IN_SAMPLING(min_p)},
-    {"top_k", GENERATES, read_int32, -1, INT32_MAX, IN_SAMPLING(top_k)},
-    {"repetition_penalty", GENERATES, read_real, 1e-3, 1e3, IN_SAMPLING(repetition)},
-    {"frequency_penalty", GENERATES, read_real, -2, 2, IN_SAMPLING(frequency)},
-    {"presence_penalty", GENERATES, read_real, -2, 2, IN_SAMPLING(presence)},
-    {"ignore_eos", GENERATES, read_bool, 0, 0, IN_SAMPLING(ignore_eos)},
-    {"max_tokens", GENERATES, read_limit, 0, 1e15, 0},
-    {"max_completion_tokens", MB_FORM_CHAT | LINES, read_limit, 0, 1e15, 0},
-    {"min_tokens", GENERATES, read_int64, 0, 1e15, IN_SAMPLING(min_tokens)},
-    {"seed", GENERATES, read_seed, 0, 0, 0},
-    {"n", GENERATES, read_int32, 1, MB_MAX_CHOICES, IN_REQUEST(n)},
-    {"stop", GENERATES, read_stop, 0, 0, 0},
-    {"add_special_tokens", MB_FORM_PLAIN | MB_FORM_COMPLETION, read_add_special, 0, 0, 0},
-    {"stop_token_ids", GENERATES, read_stop_ids, 0, 0, 0},
-    {"include_stop_str_in_output", GENERATES, read_bool, 0, 0, IN_REQUEST(include_stop)},
-    {"skip_special_tokens", GENERATES, read_skip_special, 0, 0, 0},
-    {"allowed_token_ids", GENERATES, read_allowed, 0, 0, 0},
-    {"bad_words", GENERATES, read_bad_words, 0, 0, 0},
-    {"logit_bias", GENERATES, read_bias, -100, 100, 0},
-    {"logprobs", GENERATES, read_logprobs, 0, MB_MAX_TOP, 0},
-    {"top_logprobs", MB_FORM_CHAT | LINES, read_top_logprobs, 0, MB_MAX_TOP, 0},
-    {"prompt_logprobs", GENERATES, read_prompt_logprobs, 0, MB_MAX_TOP, 0},
-    {"echo", LINES | MB_FORM_COMPLETION, read_bool, 0, 0, IN_REQUEST(echo)},
-    {"chat_template_kwargs", TALKS, read_kwargs, 0, 0, 0},
-    {"reasoning_effort", TALKS, read_effort, 0, 0, 0},
-    {"enable_thinking", TALKS, read_thinking, 0, 0, 0},
-    {"tools", TALKS, read_objects, 0, 0, IN_DRAFT(ask.tools)},
-    {"tool_choice", TALKS, read_tool_choice, 0, 0, 0},
-    {"parallel_tool_calls", TALKS, read_label, 0, 0, 0},
-    {"documents", TALKS, read_objects, 0, 0, IN_DRAFT(ask.documents)},
-    {"add_generation_prompt", TALKS, read_generation_prompt, 0, 0, 0},
-    {"continue_final_message", TALKS, read_continue, 0, 0, 0},
-    {"stream", OPENAI, read_stream, 0, 0, 0},
-    {"user", OPENAI | LINES, read_label, 0, 0, 0},
-    {"metadata", OPENAI | LINES, read_label, 0, 0, 0},
-    {"store", OPENAI | LINES, read_label, 0, 0, 0},
-    {"service_tier", OPENAI | LINES, read_label, 0, 0, 0},
-    {"safety_identifier", OPENAI | LINES, read_label, 0, 0, 0},
-    {"prompt_cache_key", OPENAI | LINES, read_label, 0, 0, 0},
-    {"prompt_cache_retention", OPENAI | LINES, read_label, 0, 0, 0},
-    {"request_id", OPENAI | LINES, read_label, 0, 0, 0},
-    {"priority", OPENAI | LINES, read_label, 0, 0, 0},
+    {KEY(TEMPERATURE), read_temperature, IN_SAMPLING(temperature)},
+    {KEY(TOP_P), read_real, IN_SAMPLING(top_p)},
+    {KEY(MIN_P), read_real, IN_SAMPLING(min_p)},
+    {KEY(TOP_K), read_int32, IN_SAMPLING(top_k)},
+    {KEY(REPETITION_PENALTY), read_real, IN_SAMPLING(repetition)},
+    {KEY(FREQUENCY_PENALTY), read_real, IN_SAMPLING(frequency)},
+    {KEY(PRESENCE_PENALTY), read_real, IN_SAMPLING(presence)},
+    {KEY(IGNORE_EOS), read_bool, IN_SAMPLING(ignore_eos)},
+    {KEY(MAX_TOKENS), read_limit, 0},
+    {KEY(MAX_COMPLETION_TOKENS), read_limit, 0},
+    {KEY(MIN_TOKENS), read_int64, IN_SAMPLING(min_tokens)},
+    {KEY(SEED), read_seed, 0},
+    {KEY(N), read_int32, IN_REQUEST(n)},
+    {KEY(STOP), read_stop, 0},
+    {KEY(ADD_SPECIAL_TOKENS), read_add_special, 0},
+    {KEY(STOP_TOKEN_IDS), read_stop_ids, 0},
+    {KEY(INCLUDE_STOP), read_bool, IN_REQUEST(include_stop)},
+    {KEY(SKIP_SPECIAL_TOKENS), read_skip_special, 0},
+    {KEY(ALLOWED_TOKEN_IDS), read_allowed, 0},
+    {KEY(BAD_WORDS), read_bad_words, 0},
+    {KEY(LOGIT_BIAS), read_bias, 0},
+    {KEY(LOGPROBS), read_logprobs, 0},
+    {KEY(TOP_LOGPROBS), read_top_logprobs, 0},
+    {KEY(PROMPT_LOGPROBS), read_prompt_logprobs, 0},
+    {KEY(ECHO), read_bool, IN_REQUEST(echo)},
+    {KEY(CHAT_TEMPLATE_KWARGS), read_kwargs, 0},
+    {KEY(REASONING_EFFORT), read_effort, 0},
+    {KEY(ENABLE_THINKING), read_thinking, 0},
+    {KEY(TOOLS), read_objects, IN_DRAFT(ask.tools)},
+    {KEY(TOOL_CHOICE), read_tool_choice, 0},
+    {KEY(PARALLEL_TOOL_CALLS), read_label, 0},
+    {KEY(DOCUMENTS), read_objects, IN_DRAFT(ask.documents)},
+    {KEY(ADD_GENERATION_PROMPT), read_generation_prompt, 0},
+    {KEY(CONTINUE_FINAL_MESSAGE), read_continue, 0},
+    {KEY(STREAM), read_stream, 0},
+    {KEY(USER), read_label, 0},
+    {KEY(METADATA), read_label, 0},
+    {KEY(STORE), read_label, 0},
+    {KEY(SERVICE_TIER), read_label, 0},
+    {KEY(SAFETY_IDENTIFIER), read_label, 0},
+    {KEY(PROMPT_CACHE_KEY), read_label, 0},
+    {KEY(PROMPT_CACHE_RETENTION), read_label, 0},
+    {KEY(REQUEST_ID), read_label, 0},
+    {KEY(PRIORITY), read_label, 0},
 };
 
 /* Keys other engines give a meaning that this one has not: named as such, so that they are not taken for typing errors. */
@@ -507,7 +503,7 @@ static bool changes_nothing(const char *name, const json_t *v)
 static enum mb_status refuse(struct mb_draft *d, const char *name)
 {
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (strcmp(name, keys[i].name) == 0 && (d->form == MB_FORM_LOGLIKELIHOOD || d->form == MB_FORM_ROLLING))
+        if (strcmp(name, keys[i].of->name) == 0 && (d->form == MB_FORM_LOGLIKELIHOOD || d->form == MB_FORM_ROLLING))
             return mb_draft_bad(d, "key \"%s\" has no meaning in a line that is scored", name);
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
         if (strcmp(name, unsupported[i]) == 0)
@@ -518,7 +514,7 @@ static enum mb_status refuse(struct mb_draft *d, const char *name)
 static const struct key *find_key(const char *name, enum mb_form form)
 {
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if ((keys[i].forms & form) && strcmp(name, keys[i].name) == 0)
+        if ((keys[i].of->forms & form) && strcmp(name, keys[i].of->name) == 0)
             return &keys[i];
     return NULL;
 }

@@ -221,11 +221,11 @@ static enum mb_status load_pieces(struct mb_tokenizer *t, const struct spm_file 
     return m->unk >= 0 ? MB_OK : mb_error(MB_MODEL, "%s: no unknown piece", f->path);
 }
 
-/* Unigram scores: user-defined symbols always win (they get their length times the best score). */
+/* Unigram scores: user-defined symbols get a bonus by their length, whatever the file says (sentencepiece 0.2). */
 static enum mb_status load_unigram(struct mb_tokenizer *t, const struct spm_file *f)
 {
     struct mb_unigram *u = &t->uni;
-    float min = 3.402823466e+38f, max = 1.175494351e-38f;
+    float min = 3.402823466e+38f;
     t->kind = MB_MODEL_UNIGRAM;
     u->single = true;
     u->byte_fallback = f->byte_fallback;
@@ -237,13 +237,12 @@ static enum mb_status load_unigram(struct mb_tokenizer *t, const struct spm_file
         if (f->v[i].type != MB_SPM_NORMAL)
             continue;
         min = f->v[i].score < min ? f->v[i].score : min;
-        max = f->v[i].score > max ? f->v[i].score : max;
     }
     for (size_t i = 0; i < f->n; i++) {
         const char *s = (const char *)f->v[i].text.p;
         size_t n = (size_t)(f->v[i].text.end - f->v[i].text.p);
         int type = f->v[i].type;
-        u->score[i] = type == MB_SPM_USER_DEFINED ? (double)((float)n * max) - 0.1 : (double)f->v[i].score;
+        u->score[i] = type == MB_SPM_USER_DEFINED ? (double)(float)((double)n * 0.1 - 0.1) : (double)f->v[i].score;
         if (type == MB_SPM_NORMAL || type == MB_SPM_USER_DEFINED)
             MB_TRY(mb_unigram_insert(u, s, n, (int32_t)i, f->path));
     }
