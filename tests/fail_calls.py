@@ -115,13 +115,19 @@ def attempt(kind, call, at, sticky):
 tried = 0
 for kind in (fresh, replacing, resuming):
     for call in CALLS:
-        n = len(attempt(kind, call, 0, False)[0])
+        calls = attempt(kind, call, 0, False)[0]
+        n = len(calls)
         assert n > 0 or (call == "mkdir"), f"{kind.__name__}: no {call} was seen"
         take = max(1, sample // (len(CALLS) * 3)) if sample > 0 else n
         numbers = sorted({1 + (2 * i + 1) * n // (2 * take) for i in range(take)} & set(range(1, n + 1)))
         for at in numbers:
             for sticky in ((False, True) if sample == 0 else (at % 2 == 0,)):
                 tried += len(attempt(kind, call, at, sticky)[1]) > 0
+        if sample > 0 and kind is fresh and call == "write":  # each kind of data that the results are made of
+            own = [i + 1 for i, c in enumerate(calls) if "assembling" in c]
+            more = own[::max(1, len(own) // 9)]
+            tried += sum(len(attempt(kind, call, at, False)[1]) > 0 for at in more)
+            numbers += more
         print(f"{kind.__name__}: {call}: {len(numbers)} of {n} calls", flush=True)
 print(f"{tried} failures: no wrong result, none lost")
 assert tried > 0

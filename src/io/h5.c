@@ -138,6 +138,7 @@ enum mb_status mb_h5_begin(struct mb_h5 *h, const void *comm)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     h->collective = comm != NULL;
+    h->writes = true;
 #ifdef H5_HAVE_PARALLEL
     if (comm != NULL)
         H5Pset_fapl_mpio(access, (MPI_Comm)(uintptr_t)comm, MPI_INFO_NULL); /* Open MPI's handle is a pointer */
@@ -163,6 +164,7 @@ enum mb_status mb_h5_open(const char *path, bool write, struct mb_h5 **out)
 {
     struct mb_h5 *h = NULL;
     MB_TRY(file_new(path, &h));
+    h->writes = write;
     h->id = H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, H5P_DEFAULT);
     if (h->id >= 0) {
         *out = h;
@@ -178,6 +180,8 @@ enum mb_status mb_h5_close(struct mb_h5 *h)
     if (h == NULL)
         return MB_OK;
     enum mb_status st = h->id >= 0 && H5Fclose(h->id) < 0 ? mb_h5_failed(h, "", "closing", true) : MB_OK;
+    if (st == MB_OK)
+        st = h->lost;
     file_free(h);
     return st;
 }
@@ -200,12 +204,18 @@ enum mb_status mb_h5_set_new(struct mb_h5 *h, const char *path, enum mb_h5_type 
     return MB_OK;
 }
 
+void mb_h5_shut(struct mb_h5 *h, const char *path, hid_t dataset)
+{
+    if (H5Dclose(dataset) < 0 && h->writes && h->lost == MB_OK)
+        h->lost = mb_h5_failed(h, path, "writing what was kept of it", true);
+}
+
 void mb_h5_set_close(struct mb_h5_set *s)
 {
     if (s == NULL)
         return;
     if (s->id >= 0)
-        H5Dclose((hid_t)s->id);
+        mb_h5_shut(s->file, s->path, (hid_t)s->id);
     free(s->path);
     free(s);
 }

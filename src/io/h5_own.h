@@ -8,7 +8,12 @@ struct mb_h5 {
     hid_t id;
     char *path;
     bool collective;
+    bool writes;
+    enum mb_status
+        lost; /* what a dataset kept in memory could not be written when it was closed: mb_h5_close tells */
 };
+/* Closes a dataset of h. HDF5 writes what it has kept of it only then, and forgets it if that fails. */
+void mb_h5_shut(struct mb_h5 *h, const char *path, hid_t dataset);
 /* Logs with HDF5's innermost reason; writing: MB_IO or MB_NO_SPACE, else MB_INPUT. */
 enum mb_status mb_h5_failed(const struct mb_h5 *h, const char *path, const char *what, bool writing);
 /* Whether a type in the file is what a member of the schema has; enums only need one byte. */

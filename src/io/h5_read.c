@@ -232,8 +232,8 @@ static enum mb_status attr_write(struct mb_h5 *h, const char *path, const char *
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t a = H5Acreate_by_name(h->id, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     enum mb_status st = a < 0 || H5Awrite(a, type, value) < 0 ? mb_h5_failed(h, path, name, true) : MB_OK;
-    if (a >= 0)
-        H5Aclose(a);
+    if (a >= 0 && H5Aclose(a) < 0 && st == MB_OK)
+        st = mb_h5_failed(h, path, name, true);
     H5Sclose(space);
     return st;
 }

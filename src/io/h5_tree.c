@@ -157,7 +157,7 @@ enum mb_status mb_h5_scale(struct mb_h5 *h, const char *path, const char *name)
                             ? mb_h5_failed(h, path, "cannot make a dimension scale", true)
                             : MB_OK;
     if (d >= 0)
-        H5Dclose(d);
+        mb_h5_shut(h, path, d);
     return st;
 }
 
@@ -168,9 +168,9 @@ enum mb_status mb_h5_attach(struct mb_h5 *h, const char *path, int dim, const ch
     if (d < 0 || s < 0 || H5DSattach_scale(d, s, (unsigned)dim) < 0)
         st = mb_h5_failed(h, path, "cannot attach a dimension scale", true);
     if (s >= 0)
-        H5Dclose(s);
+        mb_h5_shut(h, scale, s);
     if (d >= 0)
-        H5Dclose(d);
+        mb_h5_shut(h, path, d);
     return st;
 }
 
@@ -181,7 +181,7 @@ enum mb_status mb_h5_label(struct mb_h5 *h, const char *path, int dim, const cha
                             ? mb_h5_failed(h, path, "cannot name a dimension", true)
                             : MB_OK;
     if (d >= 0)
-        H5Dclose(d);
+        mb_h5_shut(h, path, d);
     return st;
 }
 
@@ -189,8 +189,8 @@ enum mb_status mb_h5_group(struct mb_h5 *h, const char *path)
 {
     hid_t g = H5Gcreate2(h->id, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     enum mb_status st = g < 0 ? mb_h5_failed(h, path, "cannot make this group", true) : MB_OK;
-    if (g >= 0)
-        H5Gclose(g);
+    if (g >= 0 && H5Gclose(g) < 0 && st == MB_OK)
+        st = mb_h5_failed(h, path, "cannot make this group", true);
     return st;
 }
 
