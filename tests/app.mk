@@ -41,3 +41,6 @@ tests_moebatch_apart_LDADD = $(moebatch_LDADD)
 BENCH_CLI = tests/cli_bench.bats tests/cli_bench_load.bats tests/cli_bench_a2a.bats tests/cli_bench_hosts.bats tests/cli_verify.bats
 TESTS_CLI += $(BENCH_CLI)
 EXTRA_DIST += $(BENCH_CLI) tests/random_weights.py tests/alltoall.py
+TESTS_UNIT += tests/unit_bench
+tests_unit_bench_SOURCES = tests/unit_bench.c
+tests_unit_bench_LDADD = $(TEST_LIBS)

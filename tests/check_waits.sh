@@ -120,6 +120,11 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/bench_a2a_run.c:warm_up \
     app/verify.c:gather \
     app/verify.c:verify \
+    app/bench_nodes.c:mb_bench_nodes \
+    app/bench_nodes.c:measure_links \
+    app/bench_nodes.c:measure_nodes \
+    app/bench_nodes.c:one_round \
+    app/bench_nodes.c:prepare \
     app/bench_load.c:gather \
     app/bench_load.c:gather_times \
     app/bench_load.c:measure \

@@ -44,3 +44,15 @@ END
     refused 1 "--tokens is no option of bench gemm" "$MOEBATCH" bench gemm --tokens 1
     refused 2 "has no experts" "$MOEBATCH" bench alltoall -m "$models/mistral_a"
 }
+
+@test "bench nodes: one node lags behind nobody" {
+    ranks 2 bench nodes --repeats 2 --buffer 4M --threads 1 --json >"$work/n.json"
+    "$PYTHON3" -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["slow"] == "none" and d["nodes"] == 1 and d["ranks"] == 2
+assert all(x["name"].startswith("node/") and x["median"] > 0 for x in d["results"]) and len(d["results"]) >= 2' "$work/n.json"
+    got=0
+    "$MOEBATCH" bench nodes -m "$top/inputs/configs/qwen3-30b-a3b" --repeats 1 --buffer 1M >/dev/null 2>"$work/err" || got=$?
+    [ $got = 2 ]
+    grep -q "has no weights to read" "$work/err"
+}

@@ -27,3 +27,26 @@ for x in d["results"]:
         assert x["bound"] * limit * 1e9 * 2 >= x["bytes"]["inter"] * 0.999, x
 END
 }
+
+@test "2 hosts of 2 ranks: nodes and the link between them, and who lags by the file's own figures" {
+    local got=0
+    on_hosts 2 2 "$work/moebatch" bench nodes -m inputs/models/demo --repeats 2 --buffer 4M --threads 1 -o n.json --csv >"$work/n.csv" || got=$?
+    [ $got = 0 ] || [ $got = 3 ]
+    "$PYTHON3" - "$work/n.json" $got <<'END'
+import json, statistics, sys
+d, code = json.load(open(sys.argv[1])), int(sys.argv[2])
+assert (d["nodes"], d["ranks"], d["threshold"]) == (2, 4, 0.05)
+kinds, links = {}, [x for x in d["results"] if x["name"].startswith("link/")]
+for x in d["results"]:
+    if x["name"].startswith("node/"):
+        kinds.setdefault(x["kind"], []).append(x)
+assert {"read", "gemm", "weights"} <= set(kinds) and len(links) == 1 and not links[0]["slow"]
+for k, v in kinds.items():
+    assert len(v) == 2 and len({x["node"] for x in v}) == 2
+    m = statistics.median(x["median"] for x in v)
+    for x in v:
+        assert x["slow"] == (x["median"] < 0.95 * m) or abs(x["median"] / m - 0.95) < 1e-6, (x, m)
+slow = sum(x["slow"] for x in d["results"])
+assert d["slow_count"] == slow and code == (3 if slow else 0) and (d["slow"] == "none") == (slow == 0), d
+END
+}

@@ -72,6 +72,8 @@ enum mb_status mb_bench_command(const struct mb_conf *c, int *argc, char ***argv
         return mb_bench_load(c, argc, argv, strcmp(what, "latency") == 0);
     if (strcmp(what, "compare") == 0)
         return mb_bench_compare(c, exit_code);
+    if (strcmp(what, "nodes") == 0)
+        return mb_bench_nodes(c, argc, argv, exit_code);
     if (strcmp(what, "alltoall") == 0)
         return mb_bench_alltoall(c, argc, argv);
     return mb_error(MB_BUG, "bench %s has no function", what);

@@ -27,6 +27,8 @@ enum mb_status mb_bench_gemm(const struct mb_conf *c);
 enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency);
 /* bench_a2a.c: the exchange of rows with experts, beside MPI_Alltoallv. Starts MPI; Collective over world. */
 enum mb_status mb_bench_alltoall(const struct mb_conf *c, int *argc, char ***argv);
+/* bench_nodes.c: all nodes beside each other. Starts MPI; Collective over world. *exit_code: 3 where one lags; else left alone. */
+enum mb_status mb_bench_nodes(const struct mb_conf *c, int *argc, char ***argv, int *exit_code);
 /* bench_compare.c: two files of results. *exit_code: 3 where something got worse, or digests differ; else left alone. */
 enum mb_status mb_bench_compare(const struct mb_conf *c, int *exit_code);
 /* Adds what was measured of a machine, as limit/NAME. */

@@ -323,9 +323,9 @@ static enum mb_status print_json(const struct report *r, FILE *f, const char *fi
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     enum mb_status st = text == NULL ? mb_error(MB_NO_MEMORY, "no memory for a comparison as JSON") : MB_OK;
 
-    if (st == MB_OK && file[0] != '\0')
+    if (text != NULL && file[0] != '\0')
         st = mb_publish_bytes(file, text, strlen(text), 0);
-    if (st == MB_OK && f != NULL)
+    if (st == MB_OK && f != NULL && text != NULL)
         fprintf(f, "%s\n", text);
     free(text);
     json_decref(o);

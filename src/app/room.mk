@@ -9,6 +9,8 @@ libmoebatch_a_SOURCES += \
 	src/app/nodes.c \
 	src/app/workload.h \
 	src/app/workload.c \
+	src/app/bench_nodes.h \
+	src/app/bench_nodes_pure.c \
 	src/app/bench_out.h \
 	src/app/bench_out.c
 moebatch_SOURCES += \
@@ -58,6 +60,7 @@ moebatch_SOURCES += \
 	src/app/bench_a2a_run.c \
 	src/app/bench_a2a_print.c \
 	src/app/bench_compare.c \
+	src/app/bench_nodes.c \
 	src/app/verify.h \
 	src/app/verify.c \
 	src/app/verify_feed.h \

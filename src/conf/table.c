@@ -12,7 +12,7 @@
 #define PLANNED (ENGINE | C(PLAN))
 #define LOADS (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)
 #define BOTH (LOADS | MB_BENCH_GEMM)
-#define MEASURED (BOTH | MB_BENCH_ALLTOALL)
+#define MEASURED (BOTH | MB_BENCH_ALLTOALL | MB_BENCH_NODES)
 #define JOBS_A2A (LOADS | MB_BENCH_ALLTOALL)
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
@@ -238,7 +238,7 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
      .help = "keep the journals when the results are complete"},
     {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = ENGINE,
-     .bench = JOBS_A2A,
+     .bench = JOBS_A2A | MB_BENCH_NODES,
      .help = "how long a rank waits for another before the job stops with exit 75"},
     {REAL("sync-interval", sync_interval, "10", 0.01, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "how often the journal is brought to disk (fsync)"},
@@ -250,7 +250,7 @@ const struct mb_opt mb_opts[] = {
      .bench = MB_BENCH_GEMM, .help = "numbers of rows (tokens of a batch), as numbers and ranges"},
     {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MEASURED,
      .help = "samples of each measurement; medians are shown"},
-    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = BOTH,
+    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = BOTH | MB_BENCH_NODES,
      .help = "memory that is read to find out how fast that goes, and that weights are spread over so that caches don't hold them"},
 
     {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
@@ -275,8 +275,8 @@ const struct mb_opt mb_opts[] = {
     {STRING("routes", routes, "uniform"), .metavar = "uniform|zipf:S", .section = MB_SEC_BENCH, .commands = C(BENCH),
      .bench = MB_BENCH_ALLTOALL, .help = "alltoall: how experts are chosen: all alike, or the i-th as often as 1 / i^S"},
 
-    {REAL("threshold", threshold, "0.05", 0, 100, "X"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_COMPARE,
-     .help = "compare: differences up to this part count as none"},
+    {REAL("threshold", threshold, "0.05", 0, 100, "X"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_COMPARE | MB_BENCH_NODES,
+     .help = "compare: differences up to this part count as none; nodes: what lies further below the median is named"},
 
     /* ---- what to show */
     {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
@@ -309,6 +309,7 @@ const struct mb_word mb_bench_words[] = {
     {"gemm", MB_BENCH_GEMM}, {"throughput", MB_BENCH_THROUGHPUT}, {"latency", MB_BENCH_LATENCY},
     {"alltoall", MB_BENCH_ALLTOALL},
     {"compare", MB_BENCH_COMPARE},
+    {"nodes", MB_BENCH_NODES},
 };
 const int mb_n_bench_words = sizeof mb_bench_words / sizeof *mb_bench_words;
 
@@ -358,11 +359,13 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
-    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | alltoall "
+    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | nodes [-m MODEL] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | alltoall "
                       "[-m MODEL|config.json] | compare A.json B.json [--json|--csv] [-o FILE] [OPTION...]",
                       "measure machines, kernels, jobs and exchanges",
                       "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
-                      "near to that its matrix products come at each number of rows. throughput: a workload as fast as it goes, its prompts alone, "
+                      "near to that its matrix products come at each number of rows. nodes: every node of the job beside the others, links between "
+                      "all pairs, and with a model the reading of its weights; exit 3 and the host's name where one lags by more than "
+                      "--threshold. throughput: a workload as fast as it goes, its prompts alone, "
                       "and decoding at given numbers of sequences. latency: a few requests at a time. Both run the engine of `run`, under mpirun or "
                       "srun on its ranks, and hold their figures against what the machines' limits allow. alltoall: dispatch and combine of the "
                       "exchange between those ranks, with their bytes and messages, beside MPI_Alltoallv. compare: two results measurement by "
