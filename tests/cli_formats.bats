@@ -7,7 +7,7 @@ same() {
     shift 2
     [ -d "$work/$name" ] || "$PYTHON3" "$top/tests/dequantise.py" "$models/$name" "$work/$name"
     for type; do
-        ranks "$n" run -m "$models/$name" -i "$work/in" -o "$work/p.h5" --overwrite --dtype "$type" --save-logits --save-routing
+        ranks "$n" run -m "$models/$name" -i "$work/in" -o "$work/p.h5" --overwrite --weights stored --dtype "$type" --save-logits --save-routing
         ranks 1 run -m "$work/$name" -i "$work/in" -o "$work/d.h5" --overwrite --dtype "$type" --save-logits --save-routing
         [ "$(digest "$work/p.h5")" = "$(digest "$work/d.h5")" ] || { echo "$name $type"; return 1; }
     done

@@ -183,6 +183,7 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
 
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
+    mb_model_keep(m, MB_KEEP_STORED);
     int32_t adapters = open_adapters(k, m, adapter);
     struct mb_plan_options po = {.layout = layout != NULL ? *layout : (struct mb_layout_options){0},
                                  .segment = 64,

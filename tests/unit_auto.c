@@ -333,7 +333,7 @@ static void set_up(struct setting *s, const char *name, const char *line)
 {
     memset(s, 0, sizeof *s);
     s->m = model(name);
-    mb_model_keep(s->m, true); /* the figures are those of bf16 */
+    mb_model_keep(s->m, MB_KEEP_WIDE); /* the figures are those of bf16 */
     assert_int_equal(mb_cluster_parse(line, &s->c), MB_OK);
     s->o = (struct mb_plan_options){.max_num_seqs = 256,
                                     .max_batch_rows = 2304,
@@ -457,7 +457,7 @@ static void test_stored(void **state)
     set_up(&s, "deepseek-v3", "4 nodes x 8 H100-80GB nvlink 8x400Gb");
     assert_int_equal(mb_layout_try(&(struct mb_layout_options){.tp = 2, .ep = 32}, 32, &l, why), MB_OK);
     assert_int_equal(mb_auto_rate(&s.in, &l, &wide, why), MB_OK);
-    mb_model_keep(s.m, false);
+    mb_model_keep(s.m, MB_KEEP_STORED);
     assert_int_equal(mb_auto_rate(&s.in, &l, &stored, why), MB_OK);
     near((double)stored.experts / (double)wide.experts, 0.5 + 4 / 256.0, 0.001); /* a byte, and f32 for 128 of them */
     assert_true(stored.weights < wide.weights && stored.cost.seconds < wide.cost.seconds);

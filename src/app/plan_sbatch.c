@@ -81,7 +81,7 @@ void mb_plan_print_sbatch(const struct mb_conf *c, const struct mb_auto_in *in,
         printf(" --max-model-len %" PRId64, c->max_model_len);
     if (c->k > 0)
         printf(" --k %" PRId64, c->k);
-    if (strcmp(c->weights, "stored") != 0)
+    if (strcmp(c->weights, "auto") != 0)
         printf(" --weights %s", c->weights);
     if (strcmp(c->alltoall, "auto") != 0)
         printf(" --alltoall %s", c->alltoall);

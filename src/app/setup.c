@@ -73,7 +73,7 @@ static enum mb_status describe(void *arg)
     if (a->model->n_files == 0)
         return mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
                         "`moebatch plan` and `moebatch inspect -m`", a->conf->model);
-    mb_model_keep(a->model, strcmp(a->conf->weights, "wide") == 0);
+    mb_model_keep(a->model, mb_keep_of(a->conf->weights));
     MB_TRY(mb_model_identity(a->conf->model, &a->model_id));
     return mb_model_pack(a->model, &d->flat);
 }

@@ -45,7 +45,7 @@ struct mb_conf {
     int64_t shm_size, a2a_eager; /* bytes; accept K, M, G */
     /* numbers */
     char *dtype;               /* auto, f32, bf16 */
-    char *weights;             /* stored, wide */
+    char *weights;             /* auto, stored, wide */
     int64_t k, kv_segment;
     int64_t seed;
     /* requests */

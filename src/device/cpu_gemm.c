@@ -10,12 +10,14 @@ enum {
     SET_MANY = 4,         /* panels of an item with several row tiles */
     SET_FEW = 2,          /* with one */
     CHUNK = 8,            /* blocks of k per chunk */
-    UNPACKED = 16,        /* blocks of stored codes that are unpacked at a time for one row tile */
+    UNPACKED = 8,        /* blocks of stored codes that are unpacked at a time for one row tile */
     AMX_ROWS = 8,         /* fewer rows: AVX-512 streams the weights as fast */
     AHEAD = 2048,         /* bytes of weights that the first row tile fetches ahead */
     SMALL = 1 << 16,      /* below this many elements or products a team is not worth waking */
     PASS_BYTES = 32 << 20 /* packed rows of a pass */
 };
+
+_Static_assert(UNPACKED >= CHUNK, "room for a chunk");
 
 /* Rows of one group in this pass. */
 struct job {
@@ -180,6 +182,14 @@ struct item {
     unsigned char *unpacked; /* room for a chunk of all panels */
 };
 
+/* Whether stored codes go straight into the sums. */
+static bool dots(const struct item *it)
+{
+    const struct job *j = it->j;
+    return it->padded <= MB_DOT_ROWS && (j->k->isa == MB_ISA_AVX2 || j->k->isa == MB_ISA_AVX512) &&
+           j->g->w->desc.dtype == MB_BF16;
+}
+
 /* All row tiles of the item over blocks [b, e) of the weight, added to sum [panel][padded][16]. Stored codes are unpacked
  * first, for all of them. */
 static void run_blocks(const struct item *it, float *sum, int64_t b, int64_t e, bool add)
@@ -191,6 +201,15 @@ static void run_blocks(const struct item *it, float *sum, int64_t b, int64_t e, 
             step = it->cut.tiles > 1 ? j->k->panels : it->panels, w_panel = w->panel_bytes;
     const unsigned char *data = w->data + it->panel * w_panel + b * w_block;
     bool stored = mb_weight_stored(w);
+    if (stored && dots(it)) {
+        for (int64_t p = 0; p < it->panels; p++)
+            mb_dot_avx2(w, w->data + (it->panel + p) * w->panel_bytes, b, e,
+                        &(struct mb_tile){.x = it->packed + b * it->padded * row_bytes,
+                                          .c = sum + p * it->padded * MB_PANEL,
+                                          .rows = (int32_t)it->padded,
+                                          .add = add});
+        return;
+    }
     if (stored) {
         w_panel = (e - b) * w_block;
         data = it->unpacked;

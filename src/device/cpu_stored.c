@@ -95,24 +95,60 @@ static bool is_odd(const struct mb_form *f, uint8_t code)
                                      : false;
 }
 
+/* A whole block of a column. */
+static void put_block(const struct mb_weight *w, unsigned char *block, int64_t lane,
+                      const uint8_t code[MB_BLOCK])
+{
+    unsigned char *to = block + mb_code_slot(lane) * 16;
+
+    if (w->desc.form.bits == 4)
+        for (int k = 0; k < 16; k++)
+            to[k] = (unsigned char)(code[k] | code[k + 16] << 4);
+    else if (w->desc.form.code == MB_CODE_INT)
+        for (int64_t k = 0; k < MB_BLOCK; k++)
+            block[k * MB_PANEL + lane] = code[k];
+    else
+        for (int half = 0; half < 2; half++)
+            memcpy(to + 256 * half, code + 16 * half, 16);
+}
+
+/* n codes of row i of m from column j on. */
+static void read_codes(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, uint8_t *code)
+{
+    const uint8_t *fp8 = (const uint8_t *)m->base + i * m->stride_n;
+
+    for (int64_t e = 0; e < n; e++)
+        code[e] = m->storage == MB_STORE_CODES ? mb_host_code(&m->codes, m->scale_n0 + i, m->scale_k0 + j + e)
+                                               : fp8[(j + e) * m->stride_k];
+}
+
+/* Codes of row i of m: block by block, or one by one where a part of a block is put. */
 static void put_codes(const struct put *p, int64_t i, unsigned char *panel, int64_t lane)
 {
     struct mb_weight *w = p->w;
     const struct mb_host_matrix *m = p->m;
-    const uint8_t *fp8 = (const uint8_t *)m->base + i * m->stride_n;
     int32_t leaf = 0;
     bool odd = false;
 
-    for (int64_t j = 0; j < m->k; j++) {
+    for (int64_t j = 0, n; j < m->k; j += n) {
+        uint8_t code[MB_BLOCK] = {0};
         int64_t k = p->k0 + j;
         while (w->desc.leaf[leaf + 1] <= k)
             leaf++;
-        int64_t place = mb_weight_place(w, leaf, k);
-        uint8_t code = m->storage == MB_STORE_CODES
-                           ? mb_host_code(&m->codes, m->scale_n0 + i, m->scale_k0 + j)
-                           : fp8[j * m->stride_k];
-        odd |= is_odd(&w->desc.form, code);
-        set_code(w, panel + place / MB_BLOCK * w->code_block, place % MB_BLOCK, lane, code);
+        int64_t place = mb_weight_place(w, leaf, k), in = place % MB_BLOCK, end = w->desc.leaf[leaf + 1];
+        bool ends = end - k <= MB_BLOCK - in; /* the block is the leaf's last */
+        n = ends ? end - k : MB_BLOCK - in;
+        bool whole = in == 0 && n <= m->k - j;
+        n = n < m->k - j ? n : m->k - j;
+        read_codes(m, i, j, n, code);
+        unsigned char *block = panel + place / MB_BLOCK * w->code_block;
+        for (int64_t e = 0; e < n; e++) {
+            odd |= is_odd(&w->desc.form, code[e]);
+            if (!whole)
+                set_code(w, block, in + e, lane, code[e]);
+        }
+        if (whole)
+            put_block(w, block, lane, code);
     }
     if (odd)
         atomic_store(&w->odd, true);

@@ -5,6 +5,7 @@
  * nothing over- or underflows. What does not fit these rules (scales that are not finite, NaN codes, groups
  * that end inside a half block) goes the portable way. Also used with AVX-512 and AMX. */
 #include <immintrin.h>
+#include <string.h>
 #include "device/cpu_weight.h"
 
 #define FN static inline __attribute__((always_inline, target("avx2,fma,f16c")))
@@ -14,6 +15,7 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+enum { AHEAD = 2048 }; /* bytes of codes that are fetched ahead: hardware stops at the end of a page */
 #define BIG static __attribute__((target("avx2,fma,f16c")))
 
 /* Tables of a group, as bytes of bf16, for the 16 columns in the order of mb_code_slot. FP8: low and high are
@@ -42,6 +44,7 @@ struct unpack {
     int last; /* of t, that was asked for last */
     int real; /* bits: columns that the weight has */
     int32_t list;
+    bool one_list;            /* of all columns */
     const struct mb_run *run; /* of that list */
 };
 
@@ -263,15 +266,15 @@ FN struct tables *tables_of(struct unpack *u, int64_t group)
 }
 
 /* ---------------------------------------------------------------- looking up */
-/* v[j]: pairs of k (two bf16) 0-3 of columns j | j + 4. Rows of pairs to dst, 16 columns apart. */
-FN void store_pairs(const __m256i v[4], uint16_t *dst)
+/* v[j]: pairs of k (two bf16) of columns j | j + 4. Rows of pairs: row[i] has pair i of eight columns. */
+FN void rows_of(const __m256i v[4], __m256i row[4])
 {
     __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpacklo_epi32(v[2], v[3]),
             c = _mm256_unpackhi_epi32(v[0], v[1]), d = _mm256_unpackhi_epi32(v[2], v[3]);
-    _mm256_store_si256((void *)dst, _mm256_unpacklo_epi64(a, b));
-    _mm256_store_si256((void *)(dst + 2 * MB_PANEL), _mm256_unpackhi_epi64(a, b));
-    _mm256_store_si256((void *)(dst + 4 * MB_PANEL), _mm256_unpacklo_epi64(c, d));
-    _mm256_store_si256((void *)(dst + 6 * MB_PANEL), _mm256_unpackhi_epi64(c, d));
+    row[0] = _mm256_unpacklo_epi64(a, b);
+    row[1] = _mm256_unpackhi_epi64(a, b);
+    row[2] = _mm256_unpacklo_epi64(c, d);
+    row[3] = _mm256_unpackhi_epi64(c, d);
 }
 
 FN __m256i at32(const uint8_t *p)
@@ -279,64 +282,70 @@ FN __m256i at32(const uint8_t *p)
     return _mm256_load_si256((const void *)p);
 }
 
-/* 16 k of 16 columns; upper: the codes' upper half bytes. */
-FN void half_of4(const unsigned char *codes, bool upper, const struct tables *t, uint16_t *dst)
+/* 16 k of the eight columns of half h of a panel, as eight rows of pairs. upper: the codes' upper half bytes.
+ */
+FN void look_up4(const unsigned char *codes, int h, bool upper, const struct tables *t, __m256i row[8])
 {
     const __m256i low4 = _mm256_set1_epi8(15);
-    UNROLL for (int h = 0; h < 2; h++)
+    __m256i a[4], b[4];
+    UNROLL for (int j = 0; j < 4; j++)
     {
-        __m256i a[4], b[4];
-        UNROLL for (int j = 0; j < 4; j++)
-        {
-            int at = (4 * h + j) * 32;
-            __m256i v = at32(codes + at);
-            v = _mm256_and_si256(upper ? _mm256_srli_epi16(v, 4) : v, low4);
-            __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), v),
-                    hi = _mm256_shuffle_epi8(at32(t->high + at), v);
-            a[j] = _mm256_unpacklo_epi8(lo, hi);
-            b[j] = _mm256_unpackhi_epi8(lo, hi);
-        }
-        store_pairs(a, dst + 16 * h);
-        store_pairs(b, dst + 8 * MB_PANEL + 16 * h);
+        int at = (4 * h + j) * 32;
+        __m256i v = at32(codes + at);
+        v = _mm256_and_si256(upper ? _mm256_srli_epi16(v, 4) : v, low4);
+        __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), v),
+                hi = _mm256_shuffle_epi8(at32(t->high + at), v);
+        a[j] = _mm256_unpacklo_epi8(lo, hi);
+        b[j] = _mm256_unpackhi_epi8(lo, hi);
     }
+    rows_of(a, row);
+    rows_of(b, row + 4);
 }
 
-FN void half_of8(const struct unpack *u, const unsigned char *codes, bool e4m3, struct tables *t,
-                 uint16_t *dst)
+FN void look_up8(const struct unpack *u, const unsigned char *codes, int h, bool e4m3, struct tables *t,
+                 __m256i row[8])
 {
     const __m256i low4 = _mm256_set1_epi8(15), sign = _mm256_set1_epi8((char)0x80);
-    const __m256i e4 = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -128, -127, -126, -125, -124, -123, -122, -121));
-    const __m256i e5 = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, -128, -126, -124, -122, -120, -118, -116, -114));
-    UNROLL for (int h = 0; h < 2; h++)
+    const __m256i up4 = _mm256_broadcastsi128_si256(
+        e4m3 ? _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -128, -127, -126, -125, -124, -123, -122, -121)
+             : _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, -128, -126, -124, -122, -120, -118, -116, -114));
+    __m256i a[4], b[4];
+    UNROLL for (int j = 0; j < 4; j++)
     {
-        __m256i a[4], b[4];
-        UNROLL for (int j = 0; j < 4; j++)
-        {
-            int at = (4 * h + j) * 32;
-            __m256i v = at32(codes + at), low = _mm256_and_si256(v, low4),
-                    up = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
-            __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), low),
-                    hi = _mm256_add_epi8(_mm256_shuffle_epi8(at32(t->high + at), low),
-                                         _mm256_shuffle_epi8(e4m3 ? e4 : e5, up));
-            __m256i sub = _mm256_cmpeq_epi8(_mm256_andnot_si256(sign, _mm256_andnot_si256(low4, v)),
-                                            _mm256_setzero_si256());
-            if (!_mm256_testz_si256(sub, sub)) {
-                if (!t->sub)
-                    make_sub(u, t);
-                lo = _mm256_blendv_epi8(lo, _mm256_shuffle_epi8(at32(t->sub_low + at), low), sub);
-                hi = _mm256_blendv_epi8(hi,
-                                        _mm256_xor_si256(_mm256_shuffle_epi8(at32(t->sub_high + at), low),
-                                                         _mm256_and_si256(v, sign)),
-                                        sub);
-            }
-            a[j] = _mm256_unpacklo_epi8(lo, hi);
-            b[j] = _mm256_unpackhi_epi8(lo, hi);
+        int at = (4 * h + j) * 32;
+        __m256i v = at32(codes + at), low = _mm256_and_si256(v, low4),
+                up = _mm256_and_si256(_mm256_srli_epi16(v, 4), low4);
+        __m256i lo = _mm256_shuffle_epi8(at32(t->low + at), low),
+                hi = _mm256_add_epi8(_mm256_shuffle_epi8(at32(t->high + at), low),
+                                     _mm256_shuffle_epi8(up4, up));
+        __m256i sub = _mm256_cmpeq_epi8(_mm256_andnot_si256(sign, _mm256_andnot_si256(low4, v)),
+                                        _mm256_setzero_si256());
+        if (!_mm256_testz_si256(sub, sub)) {
+            if (!t->sub)
+                make_sub(u, t);
+            lo = _mm256_blendv_epi8(lo, _mm256_shuffle_epi8(at32(t->sub_low + at), low), sub);
+            hi = _mm256_blendv_epi8(
+                hi,
+                _mm256_xor_si256(_mm256_shuffle_epi8(at32(t->sub_high + at), low), _mm256_and_si256(v, sign)),
+                sub);
         }
-        store_pairs(a, dst + 16 * h);
-        store_pairs(b, dst + 8 * MB_PANEL + 16 * h);
+        a[j] = _mm256_unpacklo_epi8(lo, hi);
+        b[j] = _mm256_unpackhi_epi8(lo, hi);
     }
+    rows_of(a, row);
+    rows_of(b, row + 4);
+}
+
+/* 16 k (half `half` of a block) of eight columns; four: codes of 4 bits. */
+FN void look_up(const struct unpack *u, const unsigned char *codes, int half, int h, bool four,
+                struct tables *t, __m256i row[8])
+{
+    if (!four)
+        look_up8(u, codes + 256 * half, h, u->w->desc.form.code == MB_CODE_E4M3, t, row);
+    else if (half == 0)
+        look_up4(codes, h, false, t, row);
+    else
+        look_up4(codes, h, true, t, row);
 }
 
 /* ---------------------------------------------------------------- one by one */
@@ -429,26 +438,95 @@ BIG bool block_of_ints(struct unpack *u, int64_t block, uint16_t *dst)
 }
 
 /* ---------------------------------------------------------------- blocks */
-BIG bool block_of_tables(struct unpack *u, int64_t block, uint16_t *dst)
+/* The tables of both halves; false: a half has none. */
+FN bool tables_of_block(struct unpack *u, int64_t block, struct tables *t[2])
 {
     const struct mb_run *r = &u->run[block];
-    const unsigned char *codes = u->panel + block * u->w->code_block;
-    bool four = u->w->desc.form.bits == 4, e4m3 = u->w->desc.form.code == MB_CODE_E4M3;
 
-    for (int h = 0; h < 2; h++) {
-        struct tables *t = tables_of(u, r->group[h]);
-        uint16_t *to = dst + h * 16 * MB_PANEL;
-        if (t == NULL)
-            return false;
-        if (!four)
-            half_of8(u, codes + 256 * h, e4m3, t, to);
-        else if (h == 0)
-            half_of4(codes, false, t, to);
-        else
-            half_of4(codes, true, t, to);
+    t[0] = tables_of(u, r->group[0]);
+    t[1] = t[0] == NULL ? NULL : tables_of(u, r->group[1]);
+    return t[1] != NULL;
+}
+
+FN void store_block(const struct unpack *u, const unsigned char *codes, bool four, struct tables *t[2],
+                    uint16_t *dst)
+{
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        UNROLL for (int h = 0; h < 2; h++)
+        {
+            __m256i row[8];
+            look_up(u, codes, half, h, four, t[half], row);
+            UNROLL for (int p = 0; p < 8; p++)
+                _mm256_store_si256((void *)(dst + (8 * half + p) * 2 * MB_PANEL + 16 * h), row[p]);
+        }
     }
+}
+
+BIG bool block_of_tables(struct unpack *u, int64_t block, uint16_t *dst)
+{
+    const unsigned char *codes = u->panel + block * u->w->code_block;
+    struct tables *t[2];
+
+    if (!tables_of_block(u, block, t))
+        return false;
+    if (u->w->desc.form.bits == 4)
+        store_block(u, codes, true, t, dst);
+    else
+        store_block(u, codes, false, t, dst);
     return true;
 }
+
+/* c = c + (even + odd) of a block for R rows, without a buffer between. x: [32][R] */
+FN void dot_block(const struct unpack *u, const unsigned char *codes, bool four, struct tables *t[2],
+                  const float *x, const int R, float *c)
+{
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    __m256 even[2][MB_DOT_ROWS], odd[2][MB_DOT_ROWS];
+    UNROLL for (int i = 0; i < 2 * R; i++) even[i / R][i % R] = odd[i / R][i % R] = _mm256_setzero_ps();
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        __m256i row[2][8];
+        look_up(u, codes, half, 0, four, t[half], row[0]);
+        look_up(u, codes, half, 1, four, t[half], row[1]);
+        UNROLL for (int p = 0; p < 8; p++)
+        {
+            const float *xk = x + (16 * half + 2 * p) * R;
+            UNROLL for (int h = 0; h < 2; h++)
+            {
+                __m256 a = _mm256_castsi256_ps(_mm256_slli_epi32(row[h][p], 16)),
+                       b = _mm256_castsi256_ps(_mm256_and_si256(row[h][p], upper));
+                UNROLL for (int r = 0; r < R; r++)
+                {
+                    even[h][r] = _mm256_fmadd_ps(_mm256_broadcast_ss(xk + r), a, even[h][r]);
+                    odd[h][r] = _mm256_fmadd_ps(_mm256_broadcast_ss(xk + R + r), b, odd[h][r]);
+                }
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < 2 * R; i++)
+    {
+        float *at = c + i / 2 * MB_PANEL + 8 * (i % 2);
+        __m256 sum = _mm256_add_ps(even[i % 2][i / 2], odd[i % 2][i / 2]);
+        _mm256_store_ps(at, _mm256_add_ps(_mm256_load_ps(at), sum));
+    }
+}
+
+#define DOT(R)                                                                                               \
+    BIG bool dot_of_tables##R(struct unpack *u, int64_t block, const float *x, float *c)                     \
+    {                                                                                                        \
+        const unsigned char *codes = u->panel + block * u->w->code_block;                                    \
+        struct tables *t[2];                                                                                 \
+        if (!tables_of_block(u, block, t))                                                                   \
+            return false;                                                                                    \
+        if (u->w->desc.form.bits == 4)                                                                       \
+            dot_block(u, codes, true, t, x, R, c);                                                           \
+        else                                                                                                 \
+            dot_block(u, codes, false, t, x, R, c);                                                          \
+        return true;                                                                                         \
+    }
+DOT(1)
+DOT(2)
 
 static void clear_tail(uint16_t *dst, int64_t valid)
 {
@@ -457,40 +535,92 @@ static void clear_tail(uint16_t *dst, int64_t valid)
             dst[(k / 2 * MB_PANEL + c) * 2 + k % 2] = 0;
 }
 
+/* What a call has in common for its blocks. */
+BIG void begin(struct unpack *u, const struct mb_weight *w, const unsigned char *panel)
+{
+    const struct mb_form *f = &w->desc.form;
+    int64_t columns = w->desc.n - (panel - w->data) / w->panel_bytes * MB_PANEL;
+
+    u->w = w;
+    u->panel = panel;
+    u->last = 0;
+    u->real = columns >= MB_PANEL ? 0xffff : (1 << columns) - 1;
+    u->t[0].group = u->t[1].group = -1;
+    u->by_size = f->code == MB_CODE_FP4 || (f->code == MB_CODE_INT && !f->zeros && f->zero_add == 8);
+    if (u->by_size && f->scale != MB_SCALE_E8M0)
+        u->sizes = sizes_of(f);
+    else if (!u->by_size)
+        numbers(f, false, u->q);
+    u->list = mb_stored_list(w, panel, 0);
+    u->run = w->run + u->list * w->block[w->desc.leaves];
+    u->one_list = true;
+    for (int64_t c = 1; c < MB_PANEL && c < columns && w->list_of != NULL; c++)
+        u->one_list &= mb_stored_list(w, panel, c) == u->list;
+}
+
+FN void fetch(const struct unpack *u, int64_t block)
+{
+    const char *p = (const char *)u->panel + block * u->w->code_block + AHEAD;
+
+    for (int64_t i = 0; i < u->w->code_block; i += 64)
+        _mm_prefetch(p + i, _MM_HINT_T0);
+}
+
+/* Whether the block's values can be looked up. */
+FN bool has_tables(const struct unpack *u, int64_t block)
+{
+    const struct mb_form *f = &u->w->desc.form;
+    const struct mb_run *r = &u->run[block];
+
+    return u->one_list && r->group[0] >= 0 && r->group[1] >= 0 && !(f->code == MB_CODE_INT && f->bits == 8) &&
+           !atomic_load_explicit(&u->w->odd, memory_order_relaxed);
+}
+
+BIG void widen_block(struct unpack *u, int64_t b, uint16_t *dst)
+{
+    bool done = has_tables(u, b)
+                    ? block_of_tables(u, b, dst)
+                    : u->one_list && u->w->desc.form.code == MB_CODE_INT && block_of_ints(u, b, dst);
+
+    if (!done)
+        mb_widen_portable(u->w, u->panel, b, dst);
+    else if (u->run[b].valid < MB_BLOCK)
+        clear_tail(dst, u->run[b].valid);
+}
+
 __attribute__((target("avx2,fma,f16c"))) void
 mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e, uint16_t *dst)
 {
     struct unpack u;
-    const struct mb_form *f = &w->desc.form;
 
-    u.w = w;
-    u.panel = panel;
-    u.last = 0;
-    int64_t columns = w->desc.n - (panel - w->data) / w->panel_bytes * MB_PANEL;
-    u.real = columns >= MB_PANEL ? 0xffff : (1 << columns) - 1;
-    u.t[0].group = u.t[1].group = -1;
-    u.by_size = f->code == MB_CODE_FP4 || (f->code == MB_CODE_INT && !f->zeros && f->zero_add == 8);
-    if (u.by_size && f->scale != MB_SCALE_E8M0)
-        u.sizes = sizes_of(f);
-    else if (!u.by_size)
-        numbers(f, false, u.q);
-    u.list = mb_stored_list(w, panel, 0);
-    u.run = w->run + u.list * w->block[w->desc.leaves];
-    bool one_list = true;
-    for (int64_t c = 1; c < MB_PANEL && c < columns && w->list_of != NULL; c++)
-        one_list &= mb_stored_list(w, panel, c) == u.list;
+    begin(&u, w, panel);
     for (; b < e; b++, dst += MB_BLOCK * MB_PANEL) {
-        const struct mb_run *r = &u.run[b];
-        bool whole = r->group[0] >= 0 && r->group[1] >= 0, done = false;
-        if (!one_list)
-            done = false;
-        else if (f->code == MB_CODE_INT && (f->bits == 8 || !whole))
-            done = block_of_ints(&u, b, dst);
-        else if (whole && !atomic_load_explicit(&w->odd, memory_order_relaxed))
-            done = block_of_tables(&u, b, dst);
-        if (!done)
-            mb_widen_portable(w, panel, b, dst);
-        else if (r->valid < MB_BLOCK)
-            clear_tail(dst, r->valid);
+        fetch(&u, b);
+        widen_block(&u, b, dst);
+    }
+}
+
+__attribute__((target("avx2,fma,f16c"))) void mb_dot_avx2(const struct mb_weight *w,
+                                                          const unsigned char *panel, int64_t b, int64_t e,
+                                                          const struct mb_tile *tile)
+{
+    static bool (*const dots[MB_DOT_ROWS])(struct unpack *, int64_t, const float *,
+                                           float *) = {dot_of_tables1, dot_of_tables2};
+    struct unpack u;
+    struct mb_tile one = *tile;
+    uint16_t room[MB_BLOCK * MB_PANEL] __attribute__((aligned(64)));
+
+    begin(&u, w, panel);
+    one.w = room;
+    one.blocks = one.panels = 1;
+    one.add = true;
+    if (!tile->add)
+        memset(tile->c, 0, (size_t)tile->rows * MB_PANEL * sizeof *tile->c);
+    for (; b < e; b++, one.x = (const float *)one.x + MB_BLOCK * tile->rows) {
+        fetch(&u, b);
+        if (u.run[b].valid == MB_BLOCK && has_tables(&u, b) && dots[tile->rows - 1](&u, b, one.x, one.c))
+            continue;
+        widen_block(&u, b, room);
+        mb_tile_avx2.fn[MB_BF16](&one);
     }
 }

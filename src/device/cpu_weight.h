@@ -71,6 +71,11 @@ void mb_widen_portable(const struct mb_weight *w, const unsigned char *panel, in
 void mb_widen_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e,
                    uint16_t *dst);
 
+/* One panel times the 1 to MB_DOT_ROWS rows of a tile (w, w_panel, panels and blocks of it are not looked at), the values on
+ * their way from the tables straight into the sums: where rows are few, that is faster than a buffer. bf16 only. */
+#define MB_DOT_ROWS 2
+void mb_dot_avx2(const struct mb_weight *w, const unsigned char *panel, int64_t b, int64_t e, const struct mb_tile *tile);
+
 /* List of groups of column c of a panel. */
 static inline int32_t mb_stored_list(const struct mb_weight *w, const unsigned char *panel, int64_t c)
 {

@@ -26,7 +26,7 @@ static struct mb_form stored_form(const struct mb_model *m, const struct mb_tens
 {
     struct mb_form f = {0};
 
-    if (expert_part(t) < 0 && !gemm_role((enum mb_role)t->role))
+    if (m->keep == MB_KEEP_WIDE || (expert_part(t) < 0 && !gemm_role((enum mb_role)t->role)))
         return f;
     if (t->packed > 0)
         mb_packed_form(&m->packed[t->packed - 1], &f);
@@ -37,16 +37,25 @@ static struct mb_form stored_form(const struct mb_model *m, const struct mb_tens
                              .group = t->block_k,
                              .groups = t->scale_stride,
                              .k0 = t->scale_k0};
+    if (m->keep == MB_KEEP_AUTO && f.code == MB_CODE_INT && f.bits == 8)
+        return (struct mb_form){0};
     return f;
 }
 
-void mb_model_keep(struct mb_model *m, bool wide)
+enum mb_keep mb_keep_of(const char *name)
+{
+    return strcmp(name, "wide") == 0     ? MB_KEEP_WIDE
+           : strcmp(name, "stored") == 0 ? MB_KEEP_STORED
+                                         : MB_KEEP_AUTO;
+}
+
+void mb_model_keep(struct mb_model *m, enum mb_keep keep)
 {
     bool seen[2] = {false, false};
 
-    m->wide = wide;
+    m->keep = keep;
     memset(m->expert_form, 0, sizeof m->expert_form);
-    for (int64_t i = 0; i < m->n_tensors && !wide; i++) {
+    for (int64_t i = 0; i < m->n_tensors; i++) {
         int part = expert_part(&m->tensors[i]);
         if (part < 0)
             continue;
@@ -64,8 +73,7 @@ struct mb_form mb_model_form(const struct mb_model *m, const struct mb_tensor *t
     int part = expert_part(t);
     struct mb_form f = {0};
 
-    if (!m->wide)
-        f = part >= 0 ? m->expert_form[part] : stored_form(m, t);
+    f = part >= 0 ? m->expert_form[part] : stored_form(m, t);
     if (f.code != MB_CODE_NONE)
         f.k0 += k0;
     return f;

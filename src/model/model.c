@@ -148,7 +148,7 @@ static enum mb_status load_all(struct mb_model *m, const struct mb_cfg *c, bool 
     MB_TRY(mb_load_ids(m, c));
     MB_TRY(mb_load_generation(m, m->dir));
     MB_TRY(alone ? mb_load_tensors(m, a, NULL, &q) : load_files(m, a, &q));
-    mb_model_keep(m, false);
+    mb_model_keep(m, MB_KEEP_AUTO);
     return count_params(m, c);
 }
 

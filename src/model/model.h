@@ -56,6 +56,9 @@ static inline bool mb_qknorm_by_head(enum mb_qknorm k)
 {
     return k == MB_QKNORM_HEAD || k == MB_QKNORM_HEAD_AFTER || k == MB_QKNORM_BARE_AFTER;
 }
+/* Which weights are kept as stored: those whose kernels are made for it (not int8, of which the values are made one by one), all
+ * that can be, or none. */
+enum mb_keep { MB_KEEP_AUTO, MB_KEEP_STORED, MB_KEEP_WIDE };
 enum mb_model_dtype { MB_PATH_F32, MB_PATH_BF16, MB_PATH_FP8, MB_PATH_INT8 };
 
 #define MB_MAX_EOS 16
@@ -123,7 +126,7 @@ struct mb_model {
     int64_t params_total, params_active;
     bool random;          /* weights are drawn (model/random.h), there are no files */
     uint64_t random_seed;
-    bool wide;                     /* weights are kept in the path's type, however they are stored */
+    enum mb_keep keep;
     struct mb_form expert_form[2]; /* how all routed experts keep gate and up, and down (code NONE: not all alike) */
 
     /* generation_config.json, as defaults for requests (NaN / -1: not given) */
@@ -150,9 +153,10 @@ const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role r
 struct mb_form mb_model_form(const struct mb_model *m, const struct mb_tensor *t, int64_t k0);
 /* The form of a weight of n matrices one below the other: theirs if it is one, else NONE. */
 struct mb_form mb_model_form_of(const struct mb_model *m, const struct mb_tensor *const *t, int n);
-/* From now on no weight is kept as stored (wide), or those that can be are. For the start of a job, before anybody else holds the
- * model. */
-void mb_model_keep(struct mb_model *m, bool wide);
+/* Sets what is kept as stored; mb_model_open says MB_KEEP_AUTO. For the start of a job, before anybody else holds the model.
+ * mb_keep_of: of --weights. */
+void mb_model_keep(struct mb_model *m, enum mb_keep keep);
+enum mb_keep mb_keep_of(const char *name);
 /* What is kept in which form, for people: "bf16", "bf16; experts mxfp4 as stored". type: of the path. */
 void mb_model_kept(const struct mb_model *m, enum mb_dtype type, char *text, size_t size);
 /* Bytes from the first to the last byte of the tensor in its file (what a reader reads). */

@@ -100,7 +100,7 @@ enum mb_status mb_model_unpack(const void *data, size_t n, struct mb_model **out
     if (st == MB_OK)
         st = take_arrays(&f, m);
     if (st == MB_OK) {
-        mb_model_keep(m, m->wide);
+        mb_model_keep(m, m->keep);
         *out = m;
     } else {
         mb_model_destroy(m);

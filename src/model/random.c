@@ -25,7 +25,7 @@ enum mb_status mb_model_randomise(struct mb_model *m, uint64_t seed)
     m->auto_path = s == MB_STORE_F32 ? MB_PATH_F32 : MB_PATH_BF16;
     m->random = true;
     m->random_seed = seed;
-    mb_model_keep(m, m->wide);
+    mb_model_keep(m, m->keep);
     return MB_OK;
 }
 
