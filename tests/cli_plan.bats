@@ -55,8 +55,10 @@ print(c["options"])' "$work/out" >"$work/options"
     grep -q "^time *:.* of loading, .* of assembly" "$work/out"
     [ "$(grep -c "^\* " "$work/out")" = 1 ]
     [ ! -s "$work/err" ]
-    plan deepseek-v3 --cluster "4 nodes x 8 H800-80GB nvlink 8x400Gb"
+    plan deepseek-v3 --cluster "4 nodes x 8 H800-80GB nvlink 8x400Gb" --weights wide # as bf16
     grep -q "experts over all .*does not fit: 40.9 experts + 34.5 shared" "$work/out"
+    plan deepseek-v3 --cluster "4 nodes x 8 H800-80GB nvlink 8x400Gb" # as it is stored
+    [ "$(grep -c "does not fit: 40.9" "$work/out")" = 0 ]
     plan qwen3-235b-a22b --cluster "2 nodes x 8 H100-80GB nvlink 8x400Gb" --expert-parallel-size 16 --tensor-parallel-size 1
     grep -q "experts 28.4, shared 16.1" "$work/out"
 }
