@@ -82,6 +82,9 @@ END
         [ "$("$PYTHON3" "$top/tests/digest.py" "$work/$n.h5")" = "$(digest "$work/$n.h5")" ]
     done
     [ "$(digest "$work/1.h5")" = "$(digest "$work/3.h5")" ]
+    # stages, and parts of a prompt on two ranks in steps of a few rows
+    run ranks 4 run -m "$demo" -i "$work/in.jsonl" -o "$work/4.h5" --save-logits --pipeline-parallel-size 2 --sequence-parallel-size 2 --max-batch-rows 3 --max-num-seqs 2
+    [ "$(digest "$work/1.h5")" = "$(digest "$work/4.h5")" ]
     "$MOEBATCH" export "$work/1.h5" --format openai -m "$demo" -o "$work/again.jsonl"
     cmp <(sed 's/"created":[0-9]*//' "$work/1.jsonl") <(sed 's/"created":[0-9]*//' "$work/again.jsonl")
     "$MOEBATCH" inspect "$work/1.h5" | grep -q 'candidates per prompt token *5'

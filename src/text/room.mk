@@ -33,6 +33,7 @@ libmoebatch_a_SOURCES += \
 	src/text/pattern.c src/text/pattern.h \
 	src/text/piece.c src/text/piece.h \
 	src/text/pretok.c src/text/pretok.h \
+	src/text/search.c \
 	src/text/special.c src/text/special.h \
 	src/text/spm.c src/text/spm.h \
 	src/text/spm_load.c \
