@@ -187,8 +187,6 @@ static bool json_string_text(struct mb_jctx *c, struct mb_jstr s, bool ascii, st
             snprintf(buf, sizeof buf, "\\u%04x", cp);
         else if (ascii && cp >= 0x10000)
             snprintf(buf, sizeof buf, "\\u%04x\\u%04x", 0xd7c0 + (cp >> 10), 0xdc00 + (cp & 0x3ff));
-        if (ascii && cp == 0x7f)
-            snprintf(buf, sizeof buf, "%c", 0x7f);
         if (!(buf[0] != 0 ? puts_(c, out, buf) : put(c, out, s.s + i, k)))
             return false;
         i += k;

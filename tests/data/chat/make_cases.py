@@ -300,7 +300,7 @@ def small_sources():
             "x \n {%- set a = 1 -%} \n y", "{% for i in l %}\n- {{ i }}\n{% endfor %}\nend", "{% for i in l -%}\n- {{ i }}\n{%- endfor %}\nend",
             "  {%- if true %}\n  a\n  {%- endif %}\n", "\t{% set a = 1 %}\t{{ a }}", "x {% if true %} y {% endif %} z",
             "{% if true %}\n\n  two{% endif %}\n\n", "  {{ n }}  {# c #}  \n  {# c #}\nz", "{%- set a = 1 -%}\n\n  text",
-            "{{'{'}}{{ '}}' }}{ { } }", "{% set x %}\n a\n{% endset %}[{{ x }}]", "{% generation %}x{% endgeneration %}"]
+            "{{ '~\x7f\x80é' | tojson(ensure_ascii=true) }}{{ '\x7f' | tojson }}", "{{'{'}}{{ '}}' }}{ { } }", "{% set x %}\n a\n{% endset %}[{{ x }}]", "{% generation %}x{% endgeneration %}"]
     return [s for s in out if "generation" not in s]
 
 
