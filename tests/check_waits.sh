@@ -95,7 +95,7 @@ allow "the waiting function" "mb_wait_until|mb_wait_all" \
     comm/group.c:mb_comm_swap_some \
     comm/group.c:mb_comm_take \
     comm/wait.c:mb_wait_all \
-    comm/xchg.c:mb_xchg_wait
+    comm/xchg.c:mb_xchg_await
 
 allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|barrier|alltoallv|max_i64|sum_i64|split|same_node|meet|swap|swap_some)" \
     app/run_finish.c:share_signal \

@@ -126,6 +126,11 @@ static enum mb_status guard_sync(struct mb_stream *s)
     return mb_cpu_ops.sync(s);
 }
 
+static void guard_meanwhile(struct mb_stream *s, void (*fn)(void *), void *arg)
+{
+    mb_cpu_ops.meanwhile(s, fn, arg);
+}
+
 static enum mb_status guard_host_alloc(struct mb_device *dev, uint64_t bytes, void **out)
 {
     return mb_cpu_ops.host_alloc(dev, bytes, out);
@@ -319,6 +324,7 @@ const struct mb_ops guard_ops = {
     .stream_create = guard_stream_create,
     .stream_destroy = guard_stream_destroy,
     .sync = guard_sync,
+    .meanwhile = guard_meanwhile,
     .host_alloc = guard_host_alloc,
     .host_free = guard_host_free,
     .copy_in = guard_copy_in,

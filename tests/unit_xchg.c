@@ -40,7 +40,8 @@ struct group {
     float *weights;
     uint16_t *tags;
     struct mb_buf **in, **out, **y;
-    struct mb_dispatched *d;
+    struct mb_dispatched *d, *own; /* own: the first part, of members that ask for it */
+    bool *split;
     int64_t *seen; /* [n][rows][k] times that a pair was served */
 };
 #define SHM ((uint64_t)1 << 20)
@@ -145,6 +146,8 @@ static void make_group(struct group *g, const struct kase *q)
                         .out = zeroed(n, sizeof *g->out),
                         .y = zeroed(n, sizeof *g->y),
                         .d = zeroed(n, sizeof *g->d),
+                        .own = zeroed(n, sizeof *g->own),
+                        .split = zeroed(n, sizeof *g->split),
                         .seen = zeroed((int64_t)n * q->rows * q->k, 8)};
     make_serve(g);
     assert_int_equal(mb_loop_create(n, &g->loop), MB_OK);
@@ -185,8 +188,9 @@ static void free_group(struct group *g)
     for (int32_t b = 0; b < (g->q.n + g->q.per_node - 1) / g->q.per_node; b++)
         free(g->segment[b]);
     mb_loop_destroy(g->loop);
-    void *all[] = {g->x,  g->shape, g->quota, g->segment, g->m,    g->experts, g->weights,  g->tags,
-                   g->in, g->out,   g->y,     g->d,       g->seen, g->v.first, g->v.member, g->v.node};
+    void *all[] = {g->x,       g->shape,   g->quota,    g->segment, g->m,   g->experts,
+                   g->weights, g->tags,    g->in,       g->out,     g->y,   g->d,
+                   g->seen,    g->v.first, g->v.member, g->v.node,  g->own, g->split};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -250,7 +254,13 @@ static void all_ready(struct group *g)
     for (int turns = 0; !ready; turns++) {
         assert_true(turns < 100000);
         ready = true;
-        for (int32_t m = 0; m < g->q.n; m++)
+        for (int32_t m = 0; m < g->q.n; m++) {
+            if (draw(3) == 0)
+                mb_xchg_poll(g->x[m]);
+            else
+                ready &= mb_xchg_test(g->x[m]);
+        }
+        for (int32_t m = 0; ready && m < g->q.n; m++)
             ready &= mb_xchg_test(g->x[m]);
     }
 }
@@ -260,21 +270,30 @@ static struct mb_view view(struct mb_buf *b, int64_t rows)
     return mb_view_of(b, 0, rows, HIDDEN, MB_F32);
 }
 
+/* Where the outputs of `rows` rows go: a buffer of the exchange, or one of its user's. */
+static struct mb_view outputs(struct group *g, int32_t m, int64_t rows)
+{
+    struct mb_view y = mb_xchg_outputs(g->x[m], rows);
+
+    assert_true(rows <= g->shape[m].pairs);
+    if (g->split[m])
+        return y;
+    plain_ops.buf_free(g->y[m]);
+    plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)rows * HIDDEN * 4 + 4, &g->y[m]);
+    return view(g->y[m], rows);
+}
+
 /* What member m was given: each row is one that named this expert and whose owner this is, in order; makes
  * the outputs. */
-static void serve(struct group *g, int32_t m)
+static void serve(struct group *g, int32_t m, const struct mb_dispatched *d, struct mb_view to)
 {
-    const struct mb_dispatched *d = &g->d[m];
     const struct kase *q = &g->q;
     float x[HIDDEN], y;
 
-    plain_ops.buf_free(g->y[m]);
-    plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)d->rows * HIDDEN * 4 + 4, &g->y[m]);
-    assert_true(d->rows <= g->shape[m].pairs);
     for (int32_t i = 0; i < d->n_experts; i++) {
         int64_t before = -1;
         for (int64_t at = d->begin[i]; at < d->begin[i + 1]; at++) {
-            memcpy(x, d->x.buf->p + at * HIDDEN * 4, sizeof x);
+            memcpy(x, d->x.buf->p + d->x.off + (uint64_t)at * HIDDEN * 4, sizeof x);
             int32_t home = (int32_t)x[0], row = (int32_t)x[1], e = d->expert[i], j = 0;
             int64_t of = (int64_t)home * q->rows + row,
                     place = (q->tagged ? (int64_t)g->tags[of] << 40 : 0) + of;
@@ -287,7 +306,7 @@ static void serve(struct group *g, int32_t m)
             before = place;
             for (int32_t c = 0; c < HIDDEN; c++) {
                 y = served(e, x[c], c);
-                memcpy(g->y[m]->p + 4 * (at * HIDDEN + c), &y, 4);
+                memcpy(to.buf->p + 4 * ((d->first + at) * HIDDEN + c), &y, 4);
             }
         }
     }
@@ -321,6 +340,22 @@ static void check_sums(const struct group *g, int32_t m)
     }
 }
 
+/* A member's part of a dispatch; some have their own rows first, and compute these as late as may be. */
+static void end_dispatch(struct group *g, int32_t m, int32_t round)
+{
+    struct mb_dispatched *d = &g->d[m];
+
+    assert_int_equal(mb_xchg_dispatch_end(g->x[m], d), MB_OK);
+    assert_true(d->round == round && d->rounds == g->d[0].rounds &&
+                d->heads[g->q.n - 1].rows == g->m[g->q.n - 1]);
+    assert_int_equal(d->first, g->split[m] ? g->own[m].rows : 0);
+    struct mb_view y = outputs(g, m, d->first + d->rows);
+    serve(g, m, d, y);
+    assert_int_equal(mb_xchg_combine_begin(g->x[m], y, view(g->out[m], g->m[m])), MB_OK);
+    if (g->split[m])
+        serve(g, m, &g->own[m], y);
+}
+
 /* Returns the rounds that it took. */
 static int32_t one_exchange(struct group *g, int64_t step)
 {
@@ -337,17 +372,13 @@ static int32_t one_exchange(struct group *g, int64_t step)
             assert_int_equal(round > 0 ? mb_xchg_again_begin(g->x[m], &mine)
                                        : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, &own),
                              MB_OK);
+            g->split[m] = q->n > 1 && draw(2) == 0;
+            if (g->split[m])
+                mb_xchg_own(g->x[m], &g->own[m]);
         }
         all_ready(g);
-        for (int32_t m = 0; m < q->n; m++) {
-            assert_int_equal(mb_xchg_dispatch_end(g->x[m], &g->d[m]), MB_OK);
-            assert_true(g->d[m].round == round && g->d[m].rounds == g->d[0].rounds &&
-                        g->d[m].heads[q->n - 1].rows == g->m[q->n - 1]);
-            serve(g, m);
-        }
         for (int32_t m = 0; m < q->n; m++)
-            assert_int_equal(
-                mb_xchg_combine_begin(g->x[m], view(g->y[m], g->d[m].rows), view(g->out[m], g->m[m])), MB_OK);
+            end_dispatch(g, m, round);
         all_ready(g);
         for (int32_t m = 0; m < q->n; m++)
             assert_int_equal(mb_xchg_combine_end(g->x[m]), MB_OK);

@@ -41,15 +41,17 @@ struct mb_own_rows {
 /* Rows with experts here. */
 struct mb_takes {
     int64_t n, hits, runs, rows_room, hits_room, copied_room;
-    struct mb_taken *row;    /* [n + 1] */
-    struct mb_hit *hit;      /* [hits] */
-    struct mb_run *run;      /* [runs + 1] rows of one home from one agent that follow one another */
-    uint8_t *copied;         /* metas of rows that others of the node published */
-    int64_t *begin;          /* [own ids + 1] dispatched rows of each */
-    int64_t *fill;           /* [own ids] */
-    int32_t *order, *by_tag; /* runs in an order, or rows */
-    uint16_t *tag;           /* [hits] */
-    int64_t *home;           /* [members + 1] scratch */
+    struct mb_taken *row; /* [n + 1] */
+    struct mb_hit *hit;   /* [hits] */
+    struct mb_run *run;   /* [runs + 1] rows of one home from one agent that follow one another */
+    uint8_t *copied;      /* metas of rows that others of the node published */
+    int64_t *begin;       /* [own ids + 1] dispatched rows of each, of those sorted last */
+    int64_t *begin_own;   /* those of own rows, where these were sorted first */
+    int64_t first, first_row, first_run; /* hits, taken rows and runs that were */
+    int64_t *fill;                       /* [own ids] */
+    int32_t *order, *by_tag;             /* runs in an order, or rows */
+    uint16_t *tag;                       /* [hits] */
+    int64_t *home;                       /* [members + 1] scratch */
 };
 
 /* A block of held rows. */
@@ -125,6 +127,9 @@ int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uin
 /* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of
  * each. Returns n. */
 int64_t mb_route_sort(struct mb_route *r, int32_t *idx);
+/* Behind mb_route_take_own, before any other row is taken: those rows for themselves, take.begin_own. What
+ * mb_route_sort then sorts are the rows behind them. */
+int64_t mb_route_sort_own(struct mb_route *r, int32_t *idx);
 
 /* --- the way back: each fills r->emit --- */
 /* What comes for held rows, and from where; bases are set. rows: dispatched ones, which come first. */
@@ -155,6 +160,6 @@ static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t node)
 }
 /* Whether a member of the node other than this one has an expert of the row. */
 bool mb_route_wanted(struct mb_route *r, int32_t home, const uint8_t *meta);
-/* Runs of taken rows ordered by a key of them: take.order, take.home[keys + 1]. */
-void mb_route_bucket(struct mb_route *r, int32_t keys, bool by_agent);
+/* Runs of taken rows ordered by their agents: take.order, take.home[near + 1]. */
+void mb_route_bucket_agents(struct mb_route *r);
 #endif

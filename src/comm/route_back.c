@@ -160,7 +160,7 @@ void mb_route_local(struct mb_route *r)
     struct mb_takes *t = &r->take;
     int32_t near = mb_cut_near(&r->cut), place = mb_cut_place(&r->cut);
 
-    mb_route_bucket(r, near, true);
+    mb_route_bucket_agents(r);
     begin_lists(r);
     for (int32_t q = 0; q < near; q++) {
         end_destination(r, q);

@@ -34,6 +34,7 @@ void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mi
     if (x->c != NULL)
         mb_wait_begin(x->c);
     x->st.failed = MB_OK;
+    x->st.stuck = false;
     x->mine = (struct xhead){.version = XCHG_VERSION,
                              .op = (int32_t)op,
                              .step = mine->step,
@@ -101,7 +102,12 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
     return true;
 }
 
-enum mb_status mb_xchg_wait(struct mb_xchg *x, bool (*ready)(void *))
+static bool ready(void *arg)
+{
+    return mb_xchg_test(arg);
+}
+
+enum mb_status mb_xchg_await(struct mb_xchg *x)
 {
     struct mb_wait_for w = {op_name(x->mine.op), NULL, x->mine.step, x->mine.layer};
     double t = mb_now();

@@ -77,7 +77,7 @@ enum mb_alltoall mb_xchg_algorithm(const struct mb_xchg *x); /* after any fallba
  * x [rows, hidden] of x_type in a buffer of the exchange, valid until the combine of the same round ends. */
 struct mb_dispatched {
     struct mb_view x;
-    int64_t rows;
+    int64_t first, rows;     /* first: the number of the first among all rows that this rank must compute; their outputs lie so */
     int32_t n_experts;       /* ids served here in this exchange */
     const int32_t *expert;   /* [n_experts] these ids, ascending */
     const int64_t *begin;    /* [n_experts + 1] boundaries in rows */
@@ -124,6 +124,17 @@ enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out
 enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out);
 enum mb_status mb_xchg_combine_end(struct mb_xchg *x);
 bool mb_xchg_test(struct mb_xchg *x);
+enum mb_status mb_xchg_await(struct mb_xchg *x); /* waits until test says yes */
+/* Moves what is under way as far as it goes without the device: to be called about every millisecond while the device is busy
+ * (device/ops.h, meanwhile). arg: the exchange, between begin and end. */
+void mb_xchg_poll(void *arg);
+/* Behind dispatch_begin, before any test: the own rows with experts here are dispatched at once, as the first ones; out->x and
+ * what belongs to it is valid like that of dispatch_end, which then gives the others. No heads, and rounds is not known yet. */
+void mb_xchg_own(struct mb_xchg *x, struct mb_dispatched *out);
+/* Where outputs can be put so that combine need not copy them: rows as many as will be computed, [rows, hidden] of y_type; what
+ * was put there stays while more is asked for. MB_NO_VIEW for a group of one. Valid until the next dispatch begins. Outputs of
+ * own rows may be put there as late as before combine_end. */
+struct mb_view mb_xchg_outputs(struct mb_xchg *x, int64_t rows);
 
 /* This member failed since its last dispatch: the combine tells the others; its y may then be MB_NO_VIEW. Local. */
 void mb_xchg_fail(struct mb_xchg *x, enum mb_status st);

@@ -159,7 +159,7 @@ static bool replies_ready(struct mb_xchg *x)
 {
     bool all = true;
 
-    if (!mb_net_poll(x, &x->comb))
+    if (x->st.stuck || !mb_net_poll(x, &x->comb))
         return true;
     for (int32_t i = 0; i < x->comb.n_in; i++) {
         struct inmsg *m = &x->comb.in[i];
@@ -183,6 +183,13 @@ static enum mb_status check_views(const struct mb_xchg *x, struct mb_view y, str
             "combine of %lld outputs into %lld rows does not belong to the last dispatch (%lld, %lld)",
             (long long)y.rows, (long long)out.rows, (long long)rows, (long long)m);
     return MB_OK;
+}
+
+struct mb_view mb_xchg_outputs(struct mb_xchg *x, int64_t rows)
+{
+    if (x->rt.cut.n == 1)
+        return MB_NO_VIEW;
+    return mb_view_of(mb_xchg_dev(x, MB_XB_Y, rows * x->size.y), 0, rows, x->o.hidden, x->o.y_type);
 }
 
 /* A member that failed has no outputs: what lies there takes their places, and nobody uses the sums. */
@@ -218,6 +225,16 @@ static bool combine_test(struct mb_xchg *x)
     if (x->phase == XP_REPLIES && replies_ready(x))
         x->phase = XP_DONE;
     return x->phase == XP_DONE;
+}
+
+void mb_xchg_poll(void *arg)
+{
+    struct mb_xchg *x = arg;
+
+    if (x->phase == XP_ROWS)
+        mb_xchg_rows_poll(x);
+    else if (x->phase == XP_REPLIES)
+        x->st.stuck |= !mb_net_poll(x, &x->comb);
 }
 
 bool mb_xchg_test(struct mb_xchg *x)
@@ -258,6 +275,8 @@ enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct
     x->phase = XP_NODE;
     if (x->node.n > 1)
         begin_node(x);
+    else if (x->rt.cut.nodes > 1)
+        begin_replies(x);
     return MB_OK;
 }
 
@@ -275,14 +294,9 @@ enum mb_status mb_xchg_combine_end(struct mb_xchg *x)
     return somebody_failed(x);
 }
 
-static bool ready(void *arg)
-{
-    return mb_xchg_test(arg);
-}
-
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
     MB_TRY(mb_xchg_combine_begin(x, y, out));
-    MB_TRY(mb_xchg_wait(x, ready));
+    MB_TRY(mb_xchg_await(x));
     return mb_xchg_combine_end(x);
 }

@@ -196,7 +196,7 @@ static bool take_blocks(struct mb_xchg *x)
 /* Whether all is here, or the operation cannot go on. */
 static bool rows_ready(struct mb_xchg *x)
 {
-    if (!mb_net_poll(x, &x->disp) || !take_blocks(x))
+    if (x->st.stuck || !mb_net_poll(x, &x->disp) || !take_blocks(x))
         return true;
     if (x->node.n > 1) {
         /* Publishing comes first: a member that finds another one elsewhere leaves, and has then said where
@@ -209,16 +209,19 @@ static bool rows_ready(struct mb_xchg *x)
     return x->disp.port.left == 0 && x->pub.n == x->disp.n_in && mb_node_done(x);
 }
 
+/* What touches no device: messages, and the own slot. */
+void mb_xchg_rows_poll(struct mb_xchg *x)
+{
+    x->st.stuck |= !mb_net_poll(x, &x->disp);
+    if (!x->st.stuck && x->node.n > 1 && !x->node.published && mb_node_free(x))
+        publish(x);
+}
+
 bool mb_xchg_rows_test(struct mb_xchg *x)
 {
     if (x->phase == XP_ROWS && rows_ready(x))
         x->phase = XP_DONE;
     return x->phase == XP_DONE;
-}
-
-static bool ready(void *arg)
-{
-    return mb_xchg_rows_test(arg);
 }
 
 /* ---------------------------------------------------------------- the operation */
@@ -273,8 +276,8 @@ enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *
 {
     MB_TRY(mb_xchg_usable(x, "dispatch"));
     if (in->x.rows < 0 || in->x.rows > x->o.max_rows)
-        return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld", (long long)in->x.rows,
-                        (long long)x->o.max_rows);
+        return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld",
+                        (long long)in->x.rows, (long long)x->o.max_rows);
     MB_TRY(mb_route_rows(&x->rt, v, in->x.rows, mine->share, in->experts, in->weights,
                          x->o.tagged ? in->tags : NULL));
     x->in = in->x;
@@ -292,41 +295,60 @@ enum mb_status mb_xchg_again_begin(struct mb_xchg *x, const struct mb_xchg_head 
     return MB_OK;
 }
 
-/* The taken rows by (expert, home, row) on the device. */
-static void sort_rows(struct mb_xchg *x)
+/* Rows of the dispatch from number `first` on, which lie in the order of idx among the taken ones. */
+static void gather_rows(struct mb_xchg *x, int64_t first, int64_t rows, const int32_t *idx)
 {
     const struct mb_own_rows *o = &x->rt.own;
-    int32_t *idx = x->buf.host[MB_XB_UPLOAD];
-    int64_t rows = mb_route_sort(&x->rt, idx);
 
     x->counts.served_rows += rows;
     if (rows == 0)
         return;
-    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_X, rows * x->size.x);
+    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_X, (first + rows) * x->size.x);
     struct mb_view src = x->rt.cut.n == 1
                              ? mb_view_rows(x->in, o->r0, o->r1 - o->r0)
                              : mb_view_of(x->buf.dev[MB_XB_RECV], 0, x->rt.take.n, x->o.hidden, x->o.x_type);
-    mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, rows, x->o.hidden, x->o.x_type), src,
-                                     mb_sum_upload(x, idx, rows)));
+    struct mb_view to = mb_view_of(buf, (uint64_t)(first * x->size.x), rows, x->o.hidden, x->o.x_type);
+    mb_xchg_must(x, x->o.ops->gather(x->o.stream, to, src, mb_sum_upload(x, idx, rows)));
+}
+
+static struct mb_dispatched dispatched(const struct mb_xchg *x, int64_t first, int64_t rows)
+{
+    const struct mb_takes *t = &x->rt.take;
+
+    return (struct mb_dispatched){
+        .x = mb_view_of(x->buf.dev[MB_XB_X], (uint64_t)(first * x->size.x), rows, x->o.hidden, x->o.x_type),
+        .first = first,
+        .rows = rows,
+        .n_experts = x->rt.owners.n,
+        .expert = x->rt.owners.own,
+        .begin = t->begin,
+        .tag = x->o.tagged ? t->tag + first : NULL,
+        .heads = x->heads,
+        .round = x->rt.own.round,
+        .rounds = x->rounds};
+}
+
+void mb_xchg_own(struct mb_xchg *x, struct mb_dispatched *out)
+{
+    int32_t *idx = x->buf.host[MB_XB_UPLOAD];
+    int64_t rows = x->rt.cut.n > 1 ? mb_route_sort_own(&x->rt, idx) : 0;
+
+    gather_rows(x, 0, rows, idx);
+    *out = dispatched(x, 0, rows);
+    out->begin = x->rt.take.begin_own;
+    out->heads = NULL; /* none is here yet */
 }
 
 enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out)
 {
-    const struct mb_takes *t = &x->rt.take;
+    int32_t *idx = x->buf.host[MB_XB_UPLOAD];
 
     MB_TRY(end_rows(x));
-    sort_rows(x);
+    int64_t first = x->rt.take.first, rows = mb_route_sort(&x->rt, idx);
+    gather_rows(x, first, rows, idx);
     x->dispatched = true;
     x->st.fail = MB_OK;
-    *out = (struct mb_dispatched){.x = mb_view_of(x->buf.dev[MB_XB_X], 0, t->hits, x->o.hidden, x->o.x_type),
-                                  .rows = t->hits,
-                                  .n_experts = x->rt.owners.n,
-                                  .expert = x->rt.owners.own,
-                                  .begin = t->begin,
-                                  .tag = x->o.tagged ? t->tag : NULL,
-                                  .heads = x->heads,
-                                  .round = x->rt.own.round,
-                                  .rounds = x->rounds};
+    *out = dispatched(x, first, rows);
     return MB_OK;
 }
 
@@ -334,14 +356,14 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, con
                                 const struct mb_xchg_rows *in, struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in));
-    MB_TRY(mb_xchg_wait(x, ready));
+    MB_TRY(mb_xchg_await(x));
     return mb_xchg_dispatch_end(x, out);
 }
 
 enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_again_begin(x, mine));
-    MB_TRY(mb_xchg_wait(x, ready));
+    MB_TRY(mb_xchg_await(x));
     return mb_xchg_dispatch_end(x, out);
 }
 
@@ -354,7 +376,7 @@ enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine,
     x->rounds = 1;
     mb_xchg_begin(x, XOP_STEP, mine, mine->rows);
     begin_rows(x);
-    MB_TRY(mb_xchg_wait(x, ready));
+    MB_TRY(mb_xchg_await(x));
     MB_TRY(end_rows(x));
     *heads = x->heads;
     return MB_OK;

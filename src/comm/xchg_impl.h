@@ -52,6 +52,7 @@ struct xstatus {
     enum mb_status fail;   /* of this member, since the last dispatch */
     enum mb_status told;   /* the worst of these among the members, as far as known here */
     enum mb_status failed; /* of the operation under way */
+    bool stuck;            /* it cannot go on */
 };
 
 enum xphase { XP_IDLE, XP_ROWS, XP_NODE, XP_REPLIES, XP_DONE };
@@ -101,11 +102,11 @@ void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mi
  * operation cannot go on. */
 bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h);
 void mb_xchg_told(struct mb_xchg *x, uint32_t status);
-enum mb_status mb_xchg_wait(struct mb_xchg *x, bool (*ready)(void *));
 enum mb_status mb_xchg_usable(const struct mb_xchg *x, const char *what);
 
 /* xchg_dispatch.c */
 bool mb_xchg_rows_test(struct mb_xchg *x);
+void mb_xchg_rows_poll(struct mb_xchg *x);
 
 /* xchg_net.c */
 enum mb_status mb_net_init(struct mb_xchg *x, struct net *net, int32_t lane);

@@ -38,6 +38,7 @@ static void owner_tables(struct mb_xchg *x, int64_t n, int64_t ids)
     o->slot = carve(x, ids, 4);
     o->own = carve(x, ids, 4);
     x->rt.take.begin = carve(x, ids + 1, 8);
+    x->rt.take.begin_own = carve(x, ids + 1, 8);
     x->rt.take.fill = carve(x, ids, 8);
     x->rt.take.home = carve(x, n + 1, 8);
 }

@@ -27,10 +27,11 @@ void mb_sum_begin(struct mb_xchg *x)
 
     x->y_all = x->y;
     mb_xchg_dev(x, MB_XB_INNER, all_of(h, h->inner_base, h->inner_n) * x->o.hidden * 4);
+    bool there = x->y.buf != NULL && x->y.buf == x->buf.dev[MB_XB_Y];
     if (lone <= own)
         return;
     x->y_all = mb_view_of(mb_xchg_dev(x, MB_XB_Y, lone * x->size.y), 0, lone, x->o.hidden, x->o.y_type);
-    if (own > 0)
+    if (own > 0 && !there)
         mb_xchg_must(x, x->o.ops->copy(x->o.stream, mb_view_rows(x->y_all, 0, own), x->y));
 }
 

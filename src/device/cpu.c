@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/clock.h"
 #include "device/cpu_isa.h"
 #include "device/cpu_team.h"
 
@@ -188,6 +189,13 @@ static enum mb_status cpu_sync(struct mb_stream *s)
     return MB_OK;
 }
 
+static void cpu_meanwhile(struct mb_stream *s, void (*fn)(void *), void *arg)
+{
+    s->meanwhile = fn;
+    s->meanwhile_arg = arg;
+    s->polled = mb_now();
+}
+
 static enum mb_status cpu_host_alloc(struct mb_device *dev, uint64_t bytes, void **out)
 {
     void *p = mb_zalloc(dev->mem, MB_MEM_STAGING, bytes, 1);
@@ -214,6 +222,7 @@ const struct mb_ops mb_cpu_ops = {
     .stream_create = cpu_stream_create,
     .stream_destroy = cpu_stream_destroy,
     .sync = cpu_sync,
+    .meanwhile = cpu_meanwhile,
     .host_alloc = cpu_host_alloc,
     .host_free = cpu_host_free,
     .copy_in = mb_cpu_copy_in,

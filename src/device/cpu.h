@@ -37,6 +37,9 @@ struct mb_stream {
     struct mb_device *dev;
     void *scratch; /* see mb_cpu_scratch */
     uint64_t scratch_bytes;
+    void (*meanwhile)(void *arg); /* NULL: none */
+    void *meanwhile_arg;
+    double polled; /* when */
 };
 
 extern const struct mb_ops mb_cpu_ops;

@@ -3,6 +3,7 @@
  * first cache while all its row tiles use them. Nothing here changes an element's order of additions, so
  * cutting is free. */
 #include <string.h>
+#include "base/clock.h"
 #include "device/cpu_weight.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
     SMALL = 1 << 16,      /* below this many elements or products a team is not worth waking */
     PASS_BYTES = 32 << 20 /* packed rows of a pass */
 };
+#define POLL_SECONDS 1e-3
 
 _Static_assert(UNPACKED >= CHUNK, "room for a chunk");
 
@@ -30,6 +32,7 @@ struct job {
     int64_t tile0, item0;
 };
 struct gemm {
+    struct mb_stream *s;
     struct mb_view out, x;
     struct job *job;
     int32_t jobs;
@@ -291,6 +294,17 @@ static void run_item(const struct gemm *m, const struct job *j, int64_t i, float
     store(m, &it, sums);
 }
 
+/* The caller has a look at what else it has to do. */
+static void look(struct mb_stream *s)
+{
+    double now = mb_now();
+
+    if (now - s->polled < POLL_SECONDS)
+        return;
+    s->meanwhile(s->meanwhile_arg);
+    s->polled = now;
+}
+
 static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const struct gemm *m = arg;
@@ -308,6 +322,8 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
             on->begin();
         }
         run_item(m, &m->job[j], i - m->job[j].item0, sums, unpacked);
+        if (thread == 0 && m->s->meanwhile != NULL)
+            look(m->s);
     }
     if (on != NULL)
         on->end();
@@ -344,7 +360,7 @@ enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_vi
     }
     if (n_groups < 1)
         return MB_OK;
-    struct gemm m = {.out = out, .x = x};
+    struct gemm m = {.s = s, .out = out, .x = x};
     m.job = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)n_groups, sizeof *m.job);
     if (m.job == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a GEMM of %d groups", n_groups);

@@ -250,6 +250,9 @@ struct mb_ops {
     enum mb_status (*stream_create)(struct mb_device *dev, struct mb_stream **out);
     void (*stream_destroy)(struct mb_stream *s); /* NULL ok */
     enum mb_status (*sync)(struct mb_stream *s);
+    /* While a GEMM keeps the caller, it calls fn(arg) about once a millisecond (a backend that computes while the caller goes
+     * on need not). fn must ask nothing of the device. NULL: none. */
+    void (*meanwhile)(struct mb_stream *s, void (*fn)(void *arg), void *arg);
     /* pinned host memory for staging, accounted under MB_MEM_STAGING; host_free(NULL) ok */
     enum mb_status (*host_alloc)(struct mb_device *dev, uint64_t bytes, void **out);
     void (*host_free)(struct mb_device *dev, void *p);

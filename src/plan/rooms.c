@@ -4,7 +4,7 @@
 #include "plan/budget.h"
 
 #define MEMBER_BYTES 320                /* integers kept for each member */
-#define ID_BYTES 32                     /* for each id */
+#define ID_BYTES 40                     /* for each id */
 #define RING_BYTES 640                  /* for each member, where some share rings */
 #define PEER_BYTES 400                  /* and for each peer of both directions */
 #define MESSAGE_MOST ((int64_t)1 << 30) /* bytes of a message */
