@@ -1,6 +1,6 @@
 # tests of src/comm
-EXTRA_DIST += tests/mpi_comm.h tests/plain_ops.h tests/cli_deadline.bats tests/cli_bytes.bats tests/testbed/minihosts.sh
-TESTS_CLI += tests/cli_deadline.bats tests/cli_bytes.bats
+EXTRA_DIST += tests/mpi_comm.h tests/plain_ops.h tests/cli_deadline.bats tests/cli_bytes.bats tests/cli_overlap.bats tests/testbed/minihosts.sh
+TESTS_CLI += tests/cli_deadline.bats tests/cli_bytes.bats tests/cli_overlap.bats
 check_PROGRAMS += tests/comm_wait tests/xchg_bytes tests/xchg_cost
 tests_xchg_cost_SOURCES = tests/xchg_cost.c tests/draw.h
 tests_xchg_cost_LDADD = $(TEST_LIBS)

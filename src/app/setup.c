@@ -278,12 +278,18 @@ enum mb_status mb_app_device(struct mb_app *a)
     return mb_comm_agree(a->comm, open_device(a), "opening the device");
 }
 
+static enum mb_overlap overlap_of(const char *name)
+{
+    return strcmp(name, "on") == 0 ? MB_OVERLAP_ON : strcmp(name, "off") == 0 ? MB_OVERLAP_OFF : MB_OVERLAP_AUTO;
+}
+
 enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), void *tick_arg)
 {
     const struct mb_conf *c = a->conf;
     struct mb_engine_options o = {.model = a->model,
                                   .topo = a->topo,
                                   .plan = a->plan,
+                                  .overlap = overlap_of(c->overlap),
                                   .ops = a->ops,
                                   .dev = a->dev,
                                   .comm = a->comm,

@@ -235,6 +235,8 @@ void mb_xchg_poll(void *arg)
         mb_xchg_rows_poll(x);
     else if (x->phase == XP_REPLIES)
         x->st.stuck |= !mb_net_poll(x, &x->comb);
+    else if (x->phase == XP_NODE && x->node.n > 1 && !x->node.published && mb_node_free(x))
+        publish(x);
 }
 
 bool mb_xchg_test(struct mb_xchg *x)

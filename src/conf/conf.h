@@ -38,6 +38,7 @@ struct mb_conf {
     int64_t num_redundant_experts;
     int64_t zero_inference, min_experts, prefetch;
     char *alltoall;            /* auto, flat, hier */
+    char *overlap;             /* auto, on, off */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
     double gpu_memory_utilization;
     int64_t threads;

@@ -131,6 +131,10 @@ const struct mb_opt mb_opts[] = {
      .bench = JOBS_A2A,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
              "nodes with several ranks each"},
+    {STRING("overlap", overlap, "auto"), .metavar = "HOW", .choices = "auto|on|off", .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .bench = LOADS,
+     .help = "compute the experts of a rank's own rows, and the shared one, while rows of others travel: on, off, or auto, where "
+             "there are rows enough; results are the same"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .bench = MEASURED,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "

@@ -15,6 +15,10 @@
 #include "model/sums.h"
 #include "plan/plan.h"
 
+/* Whether a rank computes its own rows' experts and the shared one while rows travel: where that pays, always, never. Results are
+ * the same. */
+enum mb_overlap { MB_OVERLAP_AUTO, MB_OVERLAP_ON, MB_OVERLAP_OFF };
+
 struct mb_engine_options {
     const struct mb_model *model;
     const struct mb_topo *topo;
@@ -33,6 +37,7 @@ struct mb_engine_options {
     int32_t n_adapters;
     int64_t state_bytes; /* of attention states of a sequence group in transit at once; 0: MB_STATE_BYTES */
     int32_t prefetch; /* under ZeRO-inference (plan->cache) */
+    enum mb_overlap overlap;
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */

@@ -334,22 +334,53 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
     return p->c->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(p->c->stream, y, f);
 }
 
+static void note_rows(struct mb_pass *p, const struct mb_served *s, const struct mb_dispatched *d)
+{
+    p->tally->counters.expert_rows += d->rows;
+    for (int32_t i = 0; i < s->n; i++)
+        p->tally->layer_rows[p->c->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
+}
+
+static enum mb_status same_experts(const struct mb_served *s, const struct mb_dispatched *d)
+{
+    if (s->n != d->n_experts)
+        return mb_error(MB_BUG, "the exchange finds %d experts here, the rank has %d", d->n_experts, s->n);
+    return MB_OK;
+}
+
 enum mb_status mb_experts_run(struct mb_pass *p, const struct mb_served *s, struct mb_zero *zero, const struct mb_dispatched *d,
                               struct mb_view *out)
 {
     const int64_t at[2] = {0, d->rows};
 
-    if (s->n != d->n_experts)
-        return mb_error(MB_BUG, "the exchange finds %d experts here, the rank has %d", d->n_experts, s->n);
+    MB_TRY(same_experts(s, d));
     MB_TRY(fits(p, d->rows));
     *out = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, p->c->o.path);
-    p->tally->counters.expert_rows += d->rows;
-    for (int32_t i = 0; i < s->n; i++)
-        p->tally->layer_rows[p->c->w.layer[s->layer[i]].moe_index] += d->begin[i + 1] - d->begin[i];
+    note_rows(p, s, d);
     if (p->c->t.g.etp != NULL)
         return run_slices(p, d, s);
     if (d->rows == 0)
         return MB_OK;
     struct blocks b = {s, 1, at, d->begin, p->c->o.model->expert_ffn};
     return zero != NULL ? run_on_demand(p, zero, d, &b, *out) : run_whole(p, d, &b, *out);
+}
+
+enum mb_status mb_experts_some(struct mb_pass *p, const struct mb_served *s, const struct mb_dispatched *d, int32_t from,
+                               int32_t to, struct mb_view y)
+{
+    int64_t r0 = d->begin[from], rows = d->begin[to] - r0;
+    const int64_t at[2] = {-r0, rows};
+    const struct mb_served some = {.n = to - from, .layer = s->layer + from, .index = s->index + from};
+    struct mb_dispatched part = *d;
+
+    MB_TRY(same_experts(s, d));
+    if (from == 0)
+        note_rows(p, s, d);
+    if (rows == 0)
+        return MB_OK;
+    MB_TRY(fits(p, rows));
+    part.x = mb_view_rows(d->x, r0, rows);
+    part.rows = rows;
+    struct blocks b = {&some, 1, at, d->begin + from, p->c->o.model->expert_ffn};
+    return run_whole(p, &part, &b, mb_view_rows(y, d->first + r0, rows));
 }

@@ -100,32 +100,125 @@ static enum mb_status weigh_inside(struct mb_pass *p, struct mb_view raw, struct
 
 /* ---------------------------------------------------------------- exchanges */
 
+/* The shared expert of own rows, which may be computed while outputs travel. */
+struct shared {
+    struct mb_view h, raw, t;
+    bool done;
+};
+
 /* An exchange of the step under way. */
 struct meeting {
     int32_t j;     /* its number in the step */
     int32_t layer; /* of this stage that meets in it, for messages; -1: none does */
     struct mb_dispatched d;
+    bool split;             /* own rows were dispatched first: */
+    struct mb_dispatched own;
+    int32_t early;          /* of their experts so many are computed while rows come in, the others while outputs go out */
+    struct shared *shared;  /* NULL: none, or not to be computed here */
+    enum mb_status st;      /* of what was computed so far */
 };
 
+/* Own rows for each expert, on average, from which on an expert's weights are worth being read twice. */
+#define OVERLAP_ROWS 16
+
+static const struct mb_served *served_here(const struct mb_step *s, const struct meeting *m)
+{
+    return s->zero != NULL ? mb_zero_served(s->zero) : &s->c->served[m->j];
+}
+
+/* Whether own rows come first. Nobody else need know: what is sent and waited for is the same. */
+static bool wants_split(const struct mb_step *s, int64_t rows)
+{
+    const struct mb_context *c = s->c;
+    enum mb_overlap how = c->o.overlap;
+
+    if (how == MB_OVERLAP_OFF || s->zero != NULL || c->t.g.etp != NULL || c->expert_lora || mb_xchg_size(s->xchg) == 1)
+        return false;
+    return how == MB_OVERLAP_ON || rows * c->o.model->router.k >= OVERLAP_ROWS * (int64_t)c->o.model->router.experts;
+}
+
+/* Whether the shared expert can be computed inside an exchange: where it meets nobody itself. */
+static bool wants_shared(const struct mb_step *s)
+{
+    const struct mb_context *c = s->c;
+
+    return c->o.overlap != MB_OVERLAP_OFF && mb_xchg_size(s->xchg) > 1 && c->t.g.tp_size == 1 && c->t.g.sp_size == 1;
+}
+
+/* Experts [from, to) of own rows, and messages meanwhile. */
+static void run_own(struct mb_step *s, struct mb_pass *p, struct meeting *m, int32_t from, int32_t to)
+{
+    if (m->st != MB_OK)
+        return;
+    s->c->o.ops->meanwhile(s->c->stream, mb_xchg_poll, s->xchg);
+    m->st = mb_experts_some(p, served_here(s, m), &m->own, from, to, mb_xchg_outputs(s->xchg, m->own.rows));
+    s->c->o.ops->meanwhile(s->c->stream, NULL, NULL);
+}
+
+/* Own rows first: all of their experts while rows come in if there is a shared one for the time in which outputs go out, or these
+ * cannot go before others of the node have given theirs; else about half of them. */
+static void compute_early(struct mb_step *s, struct mb_pass *p, struct meeting *m)
+{
+    bool all = m->shared != NULL || mb_xchg_algorithm(s->xchg) == MB_A2A_HIER;
+
+    mb_xchg_own(s->xchg, &m->own);
+    m->early = m->own.n_experts;
+    while (!all && m->early > 0 && m->own.begin[m->early - 1] * 2 >= m->own.rows)
+        m->early--;
+    run_own(s, p, m, 0, m->early);
+}
+
+/* What is left for the time in which outputs travel. */
+static void compute_late(struct mb_step *s, struct mb_pass *p, struct meeting *m)
+{
+    struct shared *x = m->shared;
+
+    if (m->split && m->early < m->own.n_experts)
+        run_own(s, p, m, m->early, m->own.n_experts);
+    if (x == NULL || x->done || m->st != MB_OK)
+        return;
+    x->done = true;
+    s->c->o.ops->meanwhile(s->c->stream, mb_xchg_poll, s->xchg);
+    m->st = shared_expert(p, m->layer, x->h, x->raw, x->t);
+    s->c->o.ops->meanwhile(s->c->stream, NULL, NULL);
+}
+
 /* After an operation that did not end well nothing of the group may follow. */
-static enum mb_status combine(struct mb_step *s, struct mb_view y, struct mb_view out)
+static enum mb_status combine(struct mb_step *s, struct mb_pass *p, struct meeting *m, struct mb_view y, struct mb_view out)
 {
     enum mb_time before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
-    enum mb_status st = mb_xchg_combine(s->xchg, y, out);
+    enum mb_status st = mb_xchg_combine_begin(s->xchg, y, out);
 
+    (void)mb_time_into(s->pass.tally, before);
+    if (st == MB_OK)
+        compute_late(s, p, m);
+    before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
+    if (st == MB_OK)
+        st = mb_xchg_await(s->xchg);
+    if (st == MB_OK)
+        st = mb_xchg_combine_end(s->xchg);
     (void)mb_time_into(s->pass.tally, before);
     s->lost |= mb_xchg_broken(s->xchg);
     return st;
 }
 
 /* A dispatch: of the first round, or of the next one (v NULL). *over: what was said in it ends the step. */
-static enum mb_status dispatch(struct mb_step *s, struct meeting *m, const struct mb_serve *v, const struct mb_xchg_rows *in,
-                               bool *over)
+static enum mb_status dispatch(struct mb_step *s, struct mb_pass *p, struct meeting *m, const struct mb_serve *v,
+                               const struct mb_xchg_rows *in, bool *over)
 {
     struct mb_xchg_head mine = mb_step_head(s, m->layer);
     enum mb_time before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
-    enum mb_status st = v != NULL ? mb_xchg_dispatch(s->xchg, v, &mine, in, &m->d) : mb_xchg_again(s->xchg, &mine, &m->d);
+    enum mb_status st = v != NULL ? mb_xchg_dispatch_begin(s->xchg, v, &mine, in) : mb_xchg_again_begin(s->xchg, &mine);
 
+    (void)mb_time_into(s->pass.tally, before);
+    m->split = st == MB_OK && v != NULL && wants_split(s, in->x.rows);
+    if (m->split)
+        compute_early(s, p, m);
+    before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
+    if (st == MB_OK)
+        st = mb_xchg_await(s->xchg);
+    if (st == MB_OK)
+        st = mb_xchg_dispatch_end(s->xchg, &m->d);
     (void)mb_time_into(s->pass.tally, before);
     s->lost |= st != MB_OK;
     MB_TRY(st);
@@ -135,20 +228,30 @@ static enum mb_status dispatch(struct mb_step *s, struct meeting *m, const struc
 
 /* The experts' work and the way back. What fails here is told by the combine, in which the peers wait; all then carry it into the
  * next dispatch, behind which they leave together. */
-static enum mb_status serve(struct mb_step *s, struct mb_pass *p, const struct meeting *m, struct mb_view out)
+static enum mb_status serve(struct mb_step *s, struct mb_pass *p, struct meeting *m, struct mb_view out)
 {
-    const struct mb_served *here = s->zero != NULL ? mb_zero_served(s->zero) : &s->c->served[m->j];
-    struct mb_view y;
+    struct mb_view y = MB_NO_VIEW;
+    enum mb_status st = m->st;
 
     if (s->zero != NULL)
         mb_zero_round(s->zero, m->d.begin);
-    enum mb_status st = mb_experts_run(p, here, s->zero, &m->d, &y);
+    if (m->split)
+        y = mb_xchg_outputs(s->xchg, m->d.first + m->d.rows);
+    if (st == MB_OK && m->split)
+        st = mb_experts_some(p, served_here(s, m), &m->d, 0, m->d.n_experts, y);
+    else if (st == MB_OK)
+        st = mb_experts_run(p, served_here(s, m), s->zero, &m->d, &y);
     mb_engine_must(s->c, st);
+    m->st = st;
     if (st != MB_OK) {
         mb_xchg_fail(s->xchg, st);
         y = MB_NO_VIEW;
     }
-    return combine(s, y, out);
+    MB_TRY(combine(s, p, m, y, out));
+    mb_engine_must(s->c, m->st);
+    if (m->st != MB_OK) /* too late for this combine: the next dispatch tells */
+        s->status = m->st;
+    return MB_OK;
 }
 
 /* The rounds of an exchange whose first dispatch is over: one unless routing is much hotter than planned. */
@@ -158,12 +261,12 @@ static enum mb_status serve_rounds(struct mb_step *s, struct mb_pass *p, struct 
 
     MB_TRY(serve(s, p, m, out));
     while (m->d.round + 1 < m->d.rounds) {
-        MB_TRY(dispatch(s, m, NULL, NULL, &over));
+        MB_TRY(dispatch(s, p, m, NULL, NULL, &over));
         if (over)
             return s->status;
         MB_TRY(serve(s, p, m, out));
     }
-    return MB_OK;
+    return m->st;
 }
 
 static void note_served(const struct mb_step *s, struct mb_pass *p, int32_t moe_index, int64_t rows)
@@ -205,9 +308,10 @@ static enum mb_status rows_out(struct mb_pass *p, int32_t l, struct mb_view h, s
 }
 
 /* What went wrong here before the exchange travels with it (and no rows do), so that no peer waits for this rank. */
-static enum mb_status routed(struct mb_step *s, struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view out)
+static enum mb_status routed(struct mb_step *s, struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view raw, struct mb_view out,
+                             struct shared *shared)
 {
-    struct meeting m = {.j = s->exchange++, .layer = l};
+    struct meeting m = {.j = s->exchange++, .layer = l, .shared = shared};
     struct mb_xchg_rows in = {.x = mb_view_rows(h, 0, 0)};
     const struct mb_serve *v;
     bool over;
@@ -221,7 +325,7 @@ static enum mb_status routed(struct mb_step *s, struct mb_pass *p, int32_t l, st
         in.x = mb_view_rows(h, 0, 0);
     }
     mb_engine_must(s->c, st);
-    MB_TRY(dispatch(s, &m, v, &in, &over));
+    MB_TRY(dispatch(s, p, &m, v, &in, &over));
     if (over)
         return s->status;
     note_served(s, p, s->c->w.layer[l].moe_index, in.x.rows);
@@ -251,7 +355,7 @@ enum mb_status mb_moe_serve(struct mb_step *s)
     enum mb_status fetched = servers(s, m.j, NULL, 0, &v);
     if (s->status == MB_OK)
         s->status = fetched;
-    MB_TRY(dispatch(s, &m, v, &in, &over));
+    MB_TRY(dispatch(s, p, &m, v, &in, &over));
     if (over)
         return MB_OK;
     enum mb_status served = serve_rounds(s, p, &m, out);
@@ -270,11 +374,13 @@ enum mb_status mb_ffn_run(struct mb_step *s, struct mb_pass *p, int32_t l, struc
         return gated(p, l, MB_LORA_GATE, &y->dense, t, all);
     }
     if (y->shared.gate_up == NULL)
-        return routed(s, p, l, h, raw, t);
+        return routed(s, p, l, h, raw, t, NULL);
     struct mb_view r = mb_rows(p, MB_SB_ROUTED, h.rows, s->c->o.model->hidden, MB_F32);
-    MB_TRY(routed(s, p, l, h, raw, r));
+    struct shared shared = {.h = h, .raw = raw, .t = t};
+    MB_TRY(routed(s, p, l, h, raw, r, wants_shared(s) ? &shared : NULL));
     if (mb_step_over(s))
         return s->status;
-    MB_TRY(shared_expert(p, l, h, raw, t));
+    if (!shared.done)
+        MB_TRY(shared_expert(p, l, h, raw, t));
     return h.rows > 0 ? s->c->o.ops->add(s->c->stream, t, r, t) : MB_OK;
 }

@@ -180,6 +180,10 @@ struct mb_attn_args mb_attn_args_of(const struct mb_pass *p, int32_t l, const st
  * where they come on demand, else NULL. */
 enum mb_status mb_experts_run(struct mb_pass *p, const struct mb_served *s, struct mb_zero *zero,
                               const struct mb_dispatched *d, struct mb_view *y);
+/* The same of experts [from, to) of those here, whole and resident ones without adapters, into rows of y from
+ * d->first on. Each of a dispatch's experts once, the first ones first. */
+enum mb_status mb_experts_some(struct mb_pass *p, const struct mb_served *s, const struct mb_dispatched *d,
+                               int32_t from, int32_t to, struct mb_view y);
 /* head.c: logits of the rows that need them, scores, draws: into found of the rank that samples */
 enum mb_status mb_head_run(struct mb_pass *p, struct mb_sink *sink);
 /* The same head behind the MTP module's norm: logits of its rows x [own rows, hidden], to the results. */
