@@ -26,6 +26,7 @@ static struct ranks *make(int32_t members, int32_t pp, bool lane)
     assert_non_null(r);
     for (int32_t i = 0; i < members; i++) {
         int32_t per = members / pp;
+        static const struct mb_plan plan; /* without experts */
         struct mb_context *c = &r->c[i];
         c->t.l = (struct mb_layout){.world = members,
                                     .dp = 1,
@@ -40,6 +41,7 @@ static struct ranks *make(int32_t members, int32_t pp, bool lane)
         c->t.g =
             (struct mb_groups){.dp_size = 1, .pp_rank = i / per, .pp_size = pp, .tp_size = 1, .sp_size = 1};
         c->o.segment = 64;
+        c->o.plan = &plan;
         const struct mb_batch_limits limits = {NULL, 8, 4, 2};
         assert_int_equal(mb_batch_create(&limits, 1, &r->b[i]), MB_OK);
         r->s[i] =

@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/numerics.h"
 #include "comm/route.h"
 #include "comm/xchg.h"
@@ -129,7 +130,7 @@ static void make_shape(struct group *g, int32_t m)
     g->quota[m] = room.quota;
 }
 
-static void make_group(struct group *g, const struct kase *q)
+static void make_group_with(struct group *g, const struct kase *q, const struct mb_ops *ops)
 {
     int32_t n = q->n, nodes = (n + q->per_node - 1) / q->per_node;
 
@@ -156,7 +157,7 @@ static void make_group(struct group *g, const struct kase *q)
     for (int32_t m = 0; m < n; m++)
         make_shape(g, m);
     for (int32_t m = 0; m < n; m++) {
-        struct mb_xchg_options o = {.ops = &plain_ops,
+        struct mb_xchg_options o = {.ops = ops,
                                     .node = g->v.node,
                                     .algorithm = q->hier ? MB_A2A_HIER : MB_A2A_FLAT,
                                     .hidden = HIDDEN,
@@ -175,6 +176,11 @@ static void make_group(struct group *g, const struct kase *q)
         plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)q->rows * HIDDEN * 4 + 4, &g->in[m]);
         plain_ops.buf_alloc(NULL, MB_MEM_OTHER, (uint64_t)q->rows * HIDDEN * 4 + 4, &g->out[m]);
     }
+}
+
+static void make_group(struct group *g, const struct kase *q)
+{
+    make_group_with(g, q, &plain_ops);
 }
 
 static void free_group(struct group *g)
@@ -347,7 +353,8 @@ static void end_dispatch(struct group *g, int32_t m, int32_t round)
 
     assert_int_equal(mb_xchg_dispatch_end(g->x[m], d), MB_OK);
     assert_true(d->round == round && d->rounds == g->d[0].rounds &&
-                d->heads[g->q.n - 1].rows == g->m[g->q.n - 1]);
+                d->heads[g->q.n - 1].rows == g->m[g->q.n - 1] && d->heads[0].revision == 7 &&
+                d->heads[0].epoch == 3);
     assert_int_equal(d->first, g->split[m] ? g->own[m].rows : 0);
     struct mb_view y = outputs(g, m, d->first + d->rows);
     serve(g, m, d, y);
@@ -360,7 +367,7 @@ static void end_dispatch(struct group *g, int32_t m, int32_t round)
 static int32_t one_exchange(struct group *g, int64_t step)
 {
     const struct kase *q = &g->q;
-    struct mb_xchg_head mine = {.step = step, .layer = 1};
+    struct mb_xchg_head mine = {.step = step, .layer = 1, .revision = 7, .epoch = 3};
 
     draw_rows(g);
     memset(g->seen, 0, (size_t)q->n * (size_t)q->rows * (size_t)q->k * sizeof *g->seen);
@@ -460,6 +467,53 @@ static void test_many_members(void **state)
     run(&q, 1);
 }
 
+static bool gathers_fail;
+static enum mb_status failing_gather(struct mb_stream *s, struct mb_view out, struct mb_view src,
+                                     struct mb_view idx)
+{
+    return gathers_fail ? MB_DEVICE : plain_gather(s, out, src, idx);
+}
+
+/* A device that fails inside an exchange is the status of the operation, of every later one, and nothing is
+ * sent: the others find nothing to go on with. And a member that goes by another placement is out of step. */
+static void test_failures(void **state)
+{
+    (void)state;
+    struct kase q = {.n = 2, .per_node = 1, .experts = 8, .k = 2, .rows = 8, .copies = 1, .eager = 1024};
+    struct mb_ops ops = plain_ops;
+    struct mb_xchg_head mine = {.step = 1};
+    struct group g;
+
+    ops.gather = failing_gather;
+    make_group_with(&g, &q, &ops);
+    draw_rows(&g);
+    for (int32_t m = 0; m < 2; m++) {
+        struct mb_xchg_rows own = {view(g.in[m], q.rows), g.experts + m * q.rows * q.k,
+                                   g.weights + m * q.rows * q.k, NULL};
+        gathers_fail = m == 1;
+        assert_int_equal(mb_xchg_dispatch_begin(g.x[m], &g.v, &mine, &own), MB_OK);
+    }
+    assert_true(mb_xchg_test(g.x[1]) && !mb_xchg_test(g.x[0]));
+    assert_int_equal(mb_xchg_dispatch_end(g.x[1], &g.d[1]), MB_DEVICE);
+    assert_true(mb_xchg_broken(g.x[1]) && !mb_xchg_broken(g.x[0]));
+    assert_int_equal(mb_xchg_dispatch_begin(g.x[1], &g.v, &mine, &(struct mb_xchg_rows){0}), MB_DEVICE);
+    gathers_fail = false;
+    free_group(&g);
+
+    make_group(&g, &q);
+    for (int32_t m = 0; m < 2; m++) {
+        struct mb_xchg_rows none = {.x = view(g.in[m], 0)};
+        mine.revision = (uint32_t)m;
+        assert_int_equal(mb_xchg_dispatch_begin(g.x[m], &g.v, &mine, &none), MB_OK);
+    }
+    all_ready(&g);
+    mb_log_set_quiet(true);
+    for (int32_t m = 0; m < 2; m++)
+        assert_int_equal(mb_xchg_dispatch_end(g.x[m], &g.d[m]), MB_BUG);
+    mb_log_set_quiet(false);
+    free_group(&g);
+}
+
 /* Nodes of the tree against the recursive form, for any holders. */
 static void test_tree_nodes(void **state)
 {
@@ -547,9 +601,10 @@ static void test_owners(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tree_nodes), cmocka_unit_test(test_owners),
-                                       cmocka_unit_test(test_any_group), cmocka_unit_test(test_hot_member),
-                                       cmocka_unit_test(test_many_members)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tree_nodes), cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_any_group),  cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_hot_member), cmocka_unit_test(test_many_members)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@ static const struct {
     [MB_IO] = {"io", 74},
     [MB_DEVICE] = {"device", 71},
     [MB_PEER] = {"peer", 75},
+    [MB_LOST] = {"lost", 75},
     [MB_DEADLINE] = {"deadline", 75},
     [MB_CORRUPT] = {"corrupt", 70},
     [MB_BUG] = {"bug", 70},

@@ -17,6 +17,7 @@ enum mb_status {
     MB_IO,        /*                                          -> exit 74 */
     MB_DEVICE,    /*                                          -> exit 71 */
     MB_PEER,      /* another rank died or told us of an error */
+    MB_LOST,      /* a communicator is of no more use: a peer or the network is gone */
     MB_DEADLINE,  /* another rank did not answer in time */
     MB_CORRUPT,   /* records differ, a forced token was not reproduced -> exit 70 */
     MB_BUG,       /* -> exit 70 */

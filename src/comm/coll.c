@@ -11,7 +11,7 @@
 
 static struct mb_wait_for about(const char *op, const char *what)
 {
-    return (struct mb_wait_for){op, what, -1, -1};
+    return (struct mb_wait_for){op, what, -1, -1, false};
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)

@@ -177,7 +177,7 @@ static bool all_left(void *arg)
 
 enum mb_status mb_ctl_flush(struct mb_comm *c)
 {
-    struct mb_wait_for w = {"sending control messages", NULL, -1, -1};
+    struct mb_wait_for w = {"sending control messages", NULL, -1, -1, false};
 
     return mb_wait_until(c, &w, all_left, c);
 }

@@ -63,7 +63,7 @@ enum mb_status mb_comm_swap(struct mb_comm *c, const struct mb_piece *send, cons
 enum mb_status mb_comm_swap_some(struct mb_comm *c, const struct mb_piece *send, const struct mb_piece *recv,
                                  const struct mb_where *at)
 {
-    struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer};
+    struct mb_wait_for w = {"exchange in a group", at->what, at->step, at->layer, false};
     int n;
 
     for (uint64_t from = 0; (n = post_pieces(c, send, recv, from)) > 0; from += c->piece)
@@ -120,7 +120,7 @@ enum mb_status mb_comm_post(struct mb_comm *c, int to, int tag, const void *data
 
 void mb_comm_posted_flush(struct mb_comm *c)
 {
-    struct mb_wait_for w = {"sending messages", NULL, -1, -1};
+    struct mb_wait_for w = {"sending messages", NULL, -1, -1, false};
 
     (void)mb_wait_until(c, &w, all_left, c);
 }
@@ -145,7 +145,7 @@ static bool arrived(void *arg)
 enum mb_status mb_comm_take(struct mb_comm *c, int from, int tag, struct mb_bytes *out,
                             const struct mb_where *at)
 {
-    struct mb_wait_for w = {"a message from another rank", at->what, at->step, at->layer};
+    struct mb_wait_for w = {"a message from another rank", at->what, at->step, at->layer, false};
     struct probe p = {.c = c, .from = from, .tag = tag};
     int n;
 

@@ -150,7 +150,7 @@ static void half_time(struct waiting *v)
     }
 }
 
-static void time_up(struct waiting *v)
+static enum mb_status time_up(struct waiting *v)
 {
     char text[640];
 
@@ -158,7 +158,9 @@ static void time_up(struct waiting *v)
     if (first_arrived(v->c))
         mb_error(MB_DEADLINE, "%s; the deadline of %.0f s is over, the job ends with exit 75 and can be resumed", text,
                  v->c->deadline);
-    mb_comm_end(v->c, MB_DEADLINE);
+    if (!v->w->latch)
+        mb_comm_end(v->c, MB_DEADLINE);
+    return MB_DEADLINE;
 }
 
 static void pause_a_little(struct waiting *v)
@@ -174,7 +176,7 @@ static void pause_a_little(struct waiting *v)
     v->sleep = v->sleep * 1.5 < SLEEP_MAX ? v->sleep * 1.5 : SLEEP_MAX;
 }
 
-static void count(struct waiting *v)
+static enum mb_status count(struct waiting *v)
 {
     double now = mb_now(), step = now - v->last;
 
@@ -192,7 +194,8 @@ static void count(struct waiting *v)
     if (v->counted >= 0.5 * v->c->deadline)
         half_time(v);
     if (v->counted >= v->c->deadline)
-        time_up(v);
+        return time_up(v);
+    return MB_OK;
 }
 
 enum mb_status mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, bool (*ready)(void *arg), void *arg)
@@ -206,7 +209,7 @@ enum mb_status mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, boo
         if (v.looks++ >= SPINS)
             mb_ctl_progress(c);
         pause_a_little(&v);
-        count(&v);
+        MB_TRY(count(&v));
     }
     return MB_OK;
 }

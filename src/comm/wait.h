@@ -16,10 +16,11 @@ struct mb_wait_for {
     const char *what; /* what is broadcast ...; NULL: none */
     int64_t step;     /* negative: none */
     int32_t layer;    /* negative: none */
+    bool latch;       /* the end of the deadline is MB_DEADLINE, and the caller ends the job */
 };
 
 /* Returns MB_OK once ready(arg) says true. ready is called again and again and may do work (receive, unpack, publish), but
- * must not block. Does not return when the deadline passes. Local (what is waited for may not be). */
+ * must not block. When the deadline passes: MB_DEADLINE, logged, with w->latch, else it does not return. Local (what is waited for may not be). */
 enum mb_status mb_wait_until(struct mb_comm *c, const struct mb_wait_for *w, bool (*ready)(void *arg), void *arg);
 /* Waits for all n requests (MPI_REQUEST_NULL allowed) and frees them. */
 enum mb_status mb_wait_all(struct mb_comm *c, const struct mb_wait_for *w, MPI_Request *rq, int n);

@@ -6,22 +6,23 @@
 #include "comm/xport.h"
 #include "plan/plan.h"
 
-#define XCHG_VERSION 2
+#define XCHG_VERSION 3
 enum xop { XOP_DISPATCH = 1, XOP_COMBINE, XOP_STEP };
 
 /* The header on the wire and in shared memory. */
 struct xhead {
     uint16_t version, round;
-    int32_t op;
+    uint8_t op, status;
+    uint16_t from; /* index of the member whose words these are */
     int64_t step;
     int32_t layer;
-    uint32_t status, flags;
-    int32_t from;   /* index of the member whose words these are */
-    int64_t rows;   /* of a dispatch: rows in this message; of a combine: values */
-    uint64_t bytes; /* behind this header, or in the second message */
-    int64_t total;  /* rows the member dispatches to all (mb_xchg_head.rows) */
-    int32_t here;   /* in shared memory: rows or values of this piece */
-    int32_t rounds; /* that the member's rows need */
+    uint32_t flags;
+    uint32_t revision, epoch; /* of the placement; of the group */
+    int64_t rows;             /* of a dispatch: rows in this message; of a combine: values */
+    uint64_t bytes;           /* behind this header, or in the second message */
+    int64_t total;            /* rows the member dispatches to all (mb_xchg_head.rows) */
+    int32_t here;             /* in shared memory: rows or values of this piece */
+    int32_t rounds;           /* that the member's rows need */
 };
 _Static_assert(sizeof(struct xhead) == MB_XCHG_HEADER, "the header has 64 bytes");
 

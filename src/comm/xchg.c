@@ -9,9 +9,9 @@ void mb_xchg_must(struct mb_xchg *x, enum mb_status st)
 {
     if (st == MB_OK)
         return;
-    if (x->c != NULL)
-        mb_comm_end(x->c, st);
-    x->st.failed = st; /* members of one process: nobody is waiting elsewhere */
+    if (!x->st.stuck)
+        x->st.failed = st;
+    x->st.stuck = true;
 }
 
 /* ---------------------------------------------------------------- one operation */
@@ -24,8 +24,14 @@ static const char *op_name(int32_t op)
 
 static void set_head(struct mb_xchg *x, const struct xhead *h)
 {
-    x->heads[h->from] =
-        (struct mb_xchg_head){h->step, h->layer, h->op, (enum mb_status)h->status, h->flags, h->total, 0};
+    x->heads[h->from] = (struct mb_xchg_head){.step = h->step,
+                                              .layer = h->layer,
+                                              .op = h->op,
+                                              .status = (enum mb_status)h->status,
+                                              .flags = h->flags,
+                                              .revision = h->revision,
+                                              .epoch = h->epoch,
+                                              .rows = h->total};
     x->rounds = h->rounds > x->rounds ? h->rounds : x->rounds;
 }
 
@@ -36,12 +42,14 @@ void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mi
     x->st.failed = MB_OK;
     x->st.stuck = false;
     x->mine = (struct xhead){.version = XCHG_VERSION,
-                             .op = (int32_t)op,
+                             .op = (uint8_t)op,
                              .step = mine->step,
                              .layer = mine->layer,
-                             .status = (uint32_t)mine->status,
+                             .status = (uint8_t)mine->status,
                              .flags = mine->flags,
-                             .from = x->rt.cut.me,
+                             .revision = mine->revision,
+                             .epoch = mine->epoch,
+                             .from = (uint16_t)x->rt.cut.me,
                              .total = rows,
                              .round = (uint16_t)x->rt.own.round,
                              .rounds = x->rt.own.rounds};
@@ -61,11 +69,13 @@ static void out_of_step(struct mb_xchg *x, const struct xhead *h)
         return;
     x->st.failed = h->status != MB_OK || own->status != MB_OK ? MB_PEER : MB_BUG;
     if (x->st.failed == MB_BUG)
-        mb_error(MB_BUG,
-                 "ranks are out of step: rank %d is in %s, step %lld, layer %d; rank %d in %s, step %lld, "
-                 "layer %d",
-                 mb_xchg_rank(x, h->from), op_name(h->op), (long long)h->step, h->layer,
-                 mb_xchg_rank(x, x->rt.cut.me), op_name(own->op), (long long)own->step, own->layer);
+        mb_error(
+            MB_BUG,
+            "ranks are out of step: rank %d is in %s, step %lld, layer %d, placement %u.%u; rank %d in %s, "
+            "step %lld, layer %d, placement %u.%u",
+            mb_xchg_rank(x, h->from), op_name(h->op), (long long)h->step, h->layer, h->epoch, h->revision,
+            mb_xchg_rank(x, x->rt.cut.me), op_name(own->op), (long long)own->step, own->layer, own->epoch,
+            own->revision);
     else if (h->status != MB_OK && (x->rt.cut.me == 0 || h->op != own->op))
         mb_error(MB_PEER, "rank %d left %s, step %lld, layer %d, with \"%s\"; its own message says why",
                  mb_xchg_rank(x, h->from), op_name(own->op), (long long)own->step, own->layer,
@@ -82,7 +92,7 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
 {
     const struct xhead *own = &x->mine;
 
-    if (h->version != XCHG_VERSION || h->from < 0 || h->from >= x->rt.cut.n) {
+    if (h->version != XCHG_VERSION || h->from >= x->rt.cut.n) {
         x->st.failed =
             mb_error(MB_BUG,
                      "an exchange header of version %u from member %d was received in %s, step %lld: all "
@@ -90,7 +100,8 @@ bool mb_xchg_check(struct mb_xchg *x, const struct xhead *h)
                      h->version, h->from, op_name(own->op), (long long)own->step);
         return false;
     }
-    if (h->op != own->op || h->step != own->step || h->layer != own->layer || h->round != own->round) {
+    if (h->op != own->op || h->step != own->step || h->layer != own->layer || h->round != own->round ||
+        (h->op != XOP_COMBINE && (h->revision != own->revision || h->epoch != own->epoch))) {
         out_of_step(x, h);
         if (h->op != own->op)
             return false;
@@ -107,14 +118,13 @@ static bool ready(void *arg)
     return mb_xchg_test(arg);
 }
 
-enum mb_status mb_xchg_await(struct mb_xchg *x)
+void mb_xchg_await(struct mb_xchg *x)
 {
-    struct mb_wait_for w = {op_name(x->mine.op), NULL, x->mine.step, x->mine.layer};
+    struct mb_wait_for w = {op_name(x->mine.op), NULL, x->mine.step, x->mine.layer, true};
     double t = mb_now();
-    enum mb_status st = mb_wait_until(x->c, &w, ready, x);
 
+    mb_xchg_must(x, mb_wait_until(x->c, &w, ready, x));
     x->counts.seconds_wait += mb_now() - t;
-    return st;
 }
 
 void mb_xchg_fail(struct mb_xchg *x, enum mb_status st)

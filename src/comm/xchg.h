@@ -50,6 +50,8 @@ struct mb_xchg_head {
     int32_t layer, op;
     enum mb_status status; /* its worst so far */
     uint32_t flags;        /* engine's bits (idle, exhausted, stop ...) */
+    uint32_t revision;     /* of the placement that it goes by */
+    uint32_t epoch;        /* of the group: how often its members have changed */
     int64_t rows;
     int64_t share;         /* of the own one: rows in this step of all members that share a part of what is planned (a
                               sequence group's parts); 0: own rows are all */
@@ -103,7 +105,9 @@ struct mb_xchg_rows {
  * the same heads, and may leave together without the combine. A member that fails between dispatch and combine says so with
  * mb_xchg_fail and still calls combine, for the others are waiting in it.
  *
- * What fails inside an exchange under way (the device) ends the job with the status' exit code, after on_lost. */
+ * What fails inside an exchange under way is its status: of the device, MB_LOST where a peer or the network is gone, MB_DEADLINE.
+ * Nothing more is sent, so that no member goes on with what is not right; the exchange is of no more use, others may be waiting in
+ * it, and the caller ends the job. */
 enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, const struct mb_xchg_head *mine,
                                 const struct mb_xchg_rows *in, struct mb_dispatched *out);
 /* The dispatch of the next round, after a combine and while out->round + 1 < out->rounds: the rows of the first one are used
@@ -124,7 +128,7 @@ enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out
 enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out);
 enum mb_status mb_xchg_combine_end(struct mb_xchg *x);
 bool mb_xchg_test(struct mb_xchg *x);
-enum mb_status mb_xchg_await(struct mb_xchg *x); /* waits until test says yes */
+void mb_xchg_await(struct mb_xchg *x); /* waits until test says yes; what fails is end's status */
 /* Moves what is under way as far as it goes without the device: to be called about every millisecond while the device is busy
  * (device/ops.h, meanwhile). arg: the exchange, between begin and end. */
 void mb_xchg_poll(void *arg);

@@ -203,7 +203,7 @@ static struct mb_view no_outputs(struct mb_xchg *x)
 static void begin_replies(struct mb_xchg *x)
 {
     x->phase = XP_REPLIES;
-    x->mine.status = (uint32_t)x->st.told; /* of the whole node: the replies carry it to the homes */
+    x->mine.status = (uint8_t)x->st.told; /* of the whole node: the replies carry it to the homes */
     mb_route_reply(&x->rt, x->comb.n_out);
     mb_sum_make(x, MB_NO_VIEW);
     send_values(x);
@@ -241,6 +241,8 @@ void mb_xchg_poll(void *arg)
 
 bool mb_xchg_test(struct mb_xchg *x)
 {
+    if (x->st.stuck)
+        x->phase = XP_DONE;
     return x->phase == XP_ROWS ? mb_xchg_rows_test(x) : combine_test(x);
 }
 
@@ -257,8 +259,12 @@ static enum mb_status somebody_failed(struct mb_xchg *x)
 
 enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
-    struct mb_xchg_head again = {
-        .step = x->mine.step, .layer = x->mine.layer, .status = x->st.fail, .flags = x->mine.flags};
+    struct mb_xchg_head again = {.step = x->mine.step,
+                                 .layer = x->mine.layer,
+                                 .status = x->st.fail,
+                                 .flags = x->mine.flags,
+                                 .revision = x->mine.revision,
+                                 .epoch = x->mine.epoch};
 
     MB_TRY(mb_xchg_usable(x, "combine"));
     if (x->st.fail != MB_OK)
@@ -293,12 +299,13 @@ enum mb_status mb_xchg_combine_end(struct mb_xchg *x)
     }
     mb_route_final(&x->rt);
     mb_sum_make(x, mb_view_rows(x->out, o->r0, o->r1 - o->r0));
-    return somebody_failed(x);
+    x->st.broken = x->st.failed;
+    return x->st.failed != MB_OK ? x->st.failed : somebody_failed(x);
 }
 
 enum mb_status mb_xchg_combine(struct mb_xchg *x, struct mb_view y, struct mb_view out)
 {
     MB_TRY(mb_xchg_combine_begin(x, y, out));
-    MB_TRY(mb_xchg_await(x));
+    mb_xchg_await(x);
     return mb_xchg_combine_end(x);
 }

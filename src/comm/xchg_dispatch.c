@@ -346,6 +346,8 @@ enum mb_status mb_xchg_dispatch_end(struct mb_xchg *x, struct mb_dispatched *out
     MB_TRY(end_rows(x));
     int64_t first = x->rt.take.first, rows = mb_route_sort(&x->rt, idx);
     gather_rows(x, first, rows, idx);
+    x->st.broken = x->st.failed;
+    MB_TRY(x->st.failed);
     x->dispatched = true;
     x->st.fail = MB_OK;
     *out = dispatched(x, first, rows);
@@ -356,14 +358,14 @@ enum mb_status mb_xchg_dispatch(struct mb_xchg *x, const struct mb_serve *v, con
                                 const struct mb_xchg_rows *in, struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_dispatch_begin(x, v, mine, in));
-    MB_TRY(mb_xchg_await(x));
+    mb_xchg_await(x);
     return mb_xchg_dispatch_end(x, out);
 }
 
 enum mb_status mb_xchg_again(struct mb_xchg *x, const struct mb_xchg_head *mine, struct mb_dispatched *out)
 {
     MB_TRY(mb_xchg_again_begin(x, mine));
-    MB_TRY(mb_xchg_await(x));
+    mb_xchg_await(x);
     return mb_xchg_dispatch_end(x, out);
 }
 
@@ -376,7 +378,7 @@ enum mb_status mb_xchg_step(struct mb_xchg *x, const struct mb_xchg_head *mine,
     x->rounds = 1;
     mb_xchg_begin(x, XOP_STEP, mine, mine->rows);
     begin_rows(x);
-    MB_TRY(mb_xchg_await(x));
+    mb_xchg_await(x);
     MB_TRY(end_rows(x));
     *heads = x->heads;
     return MB_OK;

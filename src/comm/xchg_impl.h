@@ -3,9 +3,9 @@
  * route.h has the integers, wire.h what travels, xport.h how; here they meet the device: sums are made by
  * mb_sum_*.
  *
- * An exchange under way cannot be left: the others wait for it. So what fails in the middle (the device) ends
- * the job by mb_comm_end, after on_lost, with the exit code of the status; functions here return no such
- * statuses. */
+ * An exchange under way cannot be left: the others wait for it. What fails in the middle (the device, a peer
+ * that is gone) is latched: nothing more is sent, the operation may be ended at once, and its end returns the
+ * status. The exchange is then of no more use, and who made it ends the job. */
 #ifndef MB_COMM_XCHG_IMPL_H
 #define MB_COMM_XCHG_IMPL_H
 #include <string.h>
@@ -95,7 +95,7 @@ static inline uint8_t *mb_xchg_host(struct mb_xchg *x, enum mb_xbuf id)
 struct mb_buf *mb_xchg_dev(struct mb_xchg *x, enum mb_xbuf id, int64_t bytes);
 
 /* xchg.c */
-/* Ends the job unless MB_OK. */
+/* Latches a failure of the operation under way, the first one. */
 void mb_xchg_must(struct mb_xchg *x, enum mb_status st);
 void mb_xchg_begin(struct mb_xchg *x, enum xop op, const struct mb_xchg_head *mine, int64_t rows);
 /* Compares a header with the own operation and keeps it for the heads. False: x->st.failed is set, and the

@@ -44,6 +44,8 @@ void mb_net_send(struct mb_xchg *x, struct net *net, int32_t i, int64_t *bytes, 
     struct xhead h;
     enum mb_link link = x->link[m->to];
 
+    if (x->st.stuck)
+        return;
     memcpy(&h, at, sizeof h);
     bool second = h.bytes > x->size.eager;
     net->port.kind->post_send(&net->port, 2 * net->n_in + i, m->to, FIRST,
@@ -83,7 +85,7 @@ bool mb_net_poll(struct mb_xchg *x, struct net *net)
     int32_t n = net->port.left > 0 ? net->port.kind->test(&net->port) : 0;
 
     if (net->port.failed != MB_OK) {
-        x->st.failed = net->port.failed;
+        mb_xchg_must(x, net->port.failed);
         return false;
     }
     for (int32_t j = 0; j < n; j++) {

@@ -125,6 +125,8 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
                            .status = x->mine.status,
                            .bytes = bytes};
 
+    if (x->st.stuck)
+        return;
     memcpy(slot_of(x, nd->me), &h, sizeof h);
     nd->filled++;
     nd->published = last;
@@ -135,11 +137,11 @@ void mb_node_publish(struct mb_xchg *x, int32_t pieces, uint64_t bytes, bool las
 static bool same_place(struct mb_xchg *x, int32_t q, const struct round_head *r)
 {
     struct xhead h = {.version = XCHG_VERSION,
-                      .op = r->op,
+                      .op = (uint8_t)r->op,
                       .step = r->step,
                       .layer = r->layer,
-                      .status = r->status,
-                      .from = x->rt.cut.first[x->rt.cut.mine] + q};
+                      .status = (uint8_t)r->status,
+                      .from = (uint16_t)(x->rt.cut.first[x->rt.cut.mine] + q)};
 
     if (r->op == x->mine.op && r->step == x->mine.step && r->layer == x->mine.layer)
         return true;

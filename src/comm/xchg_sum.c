@@ -101,7 +101,7 @@ void mb_sum_make(struct mb_xchg *x, struct mb_view out)
 
     if (x->rt.full)
         mb_xchg_must(x, mb_error(MB_BUG, "more values of an exchange than were planned for"));
-    if (e->lone + e->inner == 0)
+    if (x->st.stuck || e->lone + e->inner == 0)
         return;
     struct mb_view lists = upload_lists(x);
     if (e->lone > 0)

@@ -1,4 +1,5 @@
 /* The transport over MPI. */
+#include "base/log.h"
 #include "comm/impl.h"
 #include "comm/xport.h"
 
@@ -11,24 +12,38 @@ struct over_mpi {
     int *done;
 };
 
+/* What fails here fails for good: the caller sees it in the transport. */
+static bool went_well(struct mb_xport *t, int rc, const char *call)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int n = 0;
+
+    if (rc == MPI_SUCCESS)
+        return true;
+    MPI_Error_string(rc, text, &n);
+    if (t->failed == MB_OK)
+        t->failed = mb_error(MB_LOST, "%s: %s; a rank or the network is gone", call, text);
+    return false;
+}
+
 static void post_recv(struct mb_xport *t, int32_t slot, int32_t peer, int32_t channel, struct mb_span to)
 {
     struct over_mpi *m = t->state;
 
-    mb_mpi_check(m->c,
-                 MPI_Irecv(to.p, (int)to.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
-                 "MPI_Irecv");
     t->left++;
+    (void)went_well(t,
+                    MPI_Irecv(to.p, (int)to.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
+                    "MPI_Irecv");
 }
 
 static void post_send(struct mb_xport *t, int32_t slot, int32_t peer, int32_t channel, struct mb_span from)
 {
     struct over_mpi *m = t->state;
 
-    mb_mpi_check(m->c,
-                 MPI_Isend(from.p, (int)from.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
-                 "MPI_Isend");
     t->left++;
+    (void)went_well(
+        t, MPI_Isend(from.p, (int)from.n, MPI_BYTE, peer, TAG_FIRST + channel, m->c->mpi, &m->rq[slot]),
+        "MPI_Isend");
 }
 
 static int32_t test(struct mb_xport *t)
@@ -38,8 +53,8 @@ static int32_t test(struct mb_xport *t)
 
     if (t->left == 0)
         return 0;
-    mb_mpi_check(m->c, MPI_Testsome(t->slots, m->rq, &n, m->done, MPI_STATUSES_IGNORE), "MPI_Testsome");
-    if (n == MPI_UNDEFINED)
+    if (!went_well(t, MPI_Testsome(t->slots, m->rq, &n, m->done, MPI_STATUSES_IGNORE), "MPI_Testsome") ||
+        n == MPI_UNDEFINED)
         return 0; /* nothing is under way */
     for (int i = 0; i < n; i++)
         t->done[i] = m->done[i];

@@ -193,10 +193,10 @@ static enum mb_status combine(struct mb_step *s, struct mb_pass *p, struct meeti
     if (st == MB_OK)
         compute_late(s, p, m);
     before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
-    if (st == MB_OK)
-        st = mb_xchg_await(s->xchg);
-    if (st == MB_OK)
+    if (st == MB_OK) {
+        mb_xchg_await(s->xchg);
         st = mb_xchg_combine_end(s->xchg);
+    }
     (void)mb_time_into(s->pass.tally, before);
     s->lost |= mb_xchg_broken(s->xchg);
     return st;
@@ -215,10 +215,10 @@ static enum mb_status dispatch(struct mb_step *s, struct mb_pass *p, struct meet
     if (m->split)
         compute_early(s, p, m);
     before = mb_time_into(s->pass.tally, MB_TIME_EXCHANGE);
-    if (st == MB_OK)
-        st = mb_xchg_await(s->xchg);
-    if (st == MB_OK)
+    if (st == MB_OK) {
+        mb_xchg_await(s->xchg);
         st = mb_xchg_dispatch_end(s->xchg, &m->d);
+    }
     (void)mb_time_into(s->pass.tally, before);
     s->lost |= st != MB_OK;
     MB_TRY(st);

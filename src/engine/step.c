@@ -38,6 +38,8 @@ struct mb_xchg_head mb_step_head(const struct mb_step *s, int32_t layer)
                                  .layer = lane ? s->exchange : layer,
                                  .status = s->status,
                                  .flags = s->flags,
+                                 .revision =
+                                     s->c->o.plan->placement != NULL ? s->c->o.plan->placement->revision : 0,
                                  .share = shared_rows(s)};
 }
 
