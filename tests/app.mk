@@ -34,7 +34,7 @@ EXTRA_DIST += tests/long_fuzz.sh tests/fuzz/libfuzzer.c tests/fuzz/files_memory.
 # a rank whose exchange fails while the others wait in it
 check_PROGRAMS += tests/moebatch_apart
 tests_moebatch_apart_SOURCES = $(moebatch_SOURCES) tests/apart_xchg.c
-tests_moebatch_apart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mb_xchg_dispatch
+tests_moebatch_apart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mb_xchg_dispatch_begin
 tests_moebatch_apart_LDADD = $(moebatch_LDADD)
 
 # benchmarks
