@@ -1,7 +1,6 @@
 #include "ranks.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,12 +32,29 @@ struct mb_comm {
     int me;
 };
 
+/* Ranks take turns, one after the other. */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t called[MOST];
+static bool here[MOST]; /* not yet at its end */
+static int whose, all;
+static _Thread_local int self;
 
 void ranks_fail(const char *what, const char *file, int line)
 {
     fprintf(stderr, "%s:%d: %s does not hold\n", file, line, what);
     abort();
+}
+
+static void call_next(void)
+{
+    for (int i = 1; i <= all; i++) {
+        int next = (self + i) % all;
+        if (!here[next])
+            continue;
+        whose = next;
+        pthread_cond_signal(&called[next]);
+        return;
+    }
 }
 
 static void give_way(double *since)
@@ -47,9 +63,9 @@ static void give_way(double *since)
         *since = mb_now();
     else if (mb_now() - *since > PATIENCE)
         ranks_fail("the other ranks come", __FILE__, __LINE__);
-    pthread_mutex_unlock(&turn);
-    sched_yield();
-    pthread_mutex_lock(&turn);
+    call_next();
+    while (whose != self)
+        pthread_cond_wait(&called[self], &turn);
 }
 
 /* ---------------------------------------------------------------- together */
@@ -416,9 +432,14 @@ static void *run(void *arg)
 {
     struct rank *r = arg;
 
+    self = r->world->me;
     pthread_mutex_lock(&turn);
+    while (whose != self)
+        pthread_cond_wait(&called[self], &turn);
     r->body(r->world, r->arg);
     leave(r->world);
+    here[self] = false;
+    call_next();
     pthread_mutex_unlock(&turn);
     return NULL;
 }
@@ -430,15 +451,19 @@ void ranks_run(int n, void (*body)(struct mb_comm *world, void *arg), void *arg)
     pthread_t thread[MOST];
 
     MUST(g != NULL && n <= MOST);
-    g->n = g->users = n;
+    g->n = g->users = all = n;
+    whose = 0;
     for (int r = 0; r < n; r++) {
         g->world[r] = r;
+        here[r] = pthread_cond_init(&called[r], NULL) == 0;
         ranks[r] = (struct rank){calloc(1, sizeof(struct mb_comm)), body, arg};
-        MUST(ranks[r].world != NULL);
+        MUST(here[r] && ranks[r].world != NULL);
         *ranks[r].world = (struct mb_comm){g, r};
     }
     for (int r = 0; r < n; r++)
         MUST(pthread_create(&thread[r], NULL, run, &ranks[r]) == 0);
     for (int r = 0; r < n; r++)
         pthread_join(thread[r], NULL);
+    for (int r = 0; r < n; r++)
+        pthread_cond_destroy(&called[r]);
 }
