@@ -153,15 +153,19 @@ static void data_path(char *out, size_t n, const char *kind, const char *name)
     snprintf(out, n, "%s/tests/data/%s/%s", top != NULL ? top : ".", kind, name);
 }
 
+/* This machine, as often as there are ranks. */
 static struct mb_topo *topology(int32_t ranks)
 {
-    struct mb_topo_local mine[16];
+    static struct mb_topo_local mine[16];
+    static bool known;
     const int32_t node[16] = {0};
     struct mb_topo *t = NULL;
 
-    memset(mine, 0, sizeof mine);
-    for (int32_t r = 0; r < ranks; r++)
-        MUST(mb_topo_discover(NULL, &mine[r], NULL) == MB_OK);
+    if (!known)
+        MUST(mb_topo_discover(NULL, &mine[0], NULL) == MB_OK);
+    known = true;
+    for (int32_t r = 1; r < ranks; r++)
+        mine[r] = mine[0];
     MUST(mb_topo_create(mine, node, ranks, 1, &t) == MB_OK);
     return t;
 }
