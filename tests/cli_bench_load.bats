@@ -134,6 +134,11 @@ END
         grep -qF -- "$text" "$work/err" || { cat "$work/err"; return 1; }
     }
     refused 1 "needs a model (-m) or --random-weights" "$MOEBATCH" bench throughput
+    refused 1 "--expect-digest 'x' is not" "$MOEBATCH" bench latency -m "$demo" --expect-digest x
+    "$MOEBATCH" bench latency -m "$demo" --workload 1x4+2 $quick -o "$work/d.json" >/dev/null
+    "$MOEBATCH" bench latency -m "$demo" --workload 1x4+2 $quick --expect-digest "$(fact "$work/d.json" digest)" >/dev/null
+    refused 70 "not 0123456789abcdef" "$MOEBATCH" bench latency -m "$demo" --workload 1x4+2 $quick --expect-digest 0123456789abcdef -o "$work/e.json"
+    [ ! -s "$work/out" ] && [ ! -e "$work/e.json" ]
     refused 1 "--model and --random-weights contradict" "$MOEBATCH" bench latency -m "$demo" --random-weights "$demo"
     refused 1 "--rows is no option of bench throughput" "$MOEBATCH" bench throughput -m "$demo" --rows 1
     refused 1 "--concurrency is no option of bench throughput" "$MOEBATCH" bench throughput -m "$demo" --concurrency 2

@@ -260,6 +260,8 @@ static enum mb_status check_bench_load(struct mb_conf *c)
         return contradict("--model", "--random-weights");
     if (!given(c->model) && !given(c->random_weights))
         return mb_error(MB_USAGE, "bench %s needs a model (-m) or --random-weights config.json", c->args[0]);
+    if (given(c->expect_digest) && (strlen(c->expect_digest) != 16 || strspn(c->expect_digest, "0123456789abcdef") != 16))
+        return mb_error(MB_USAGE, "--expect-digest '%s' is not the digest of a benchmark: 16 digits of 0 to 9 and a to f", c->expect_digest);
     return check_engine(c);
 }
 

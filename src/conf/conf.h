@@ -76,6 +76,7 @@ struct mb_conf {
     char *random_weights;      /* "" or a config.json, or a directory with one */
     char *decode_batches;      /* numbers of sequences, "1,8,32" */
     int64_t num_requests, concurrency;
+    char *expect_digest;       /* "" or 16 hexadecimal digits */
     char *hidden, *experts, *topk, *tokens; /* lists of sizes */
     char *routes;              /* uniform, zipf:S */
     double threshold;          /* of a difference, as a part */

@@ -269,6 +269,9 @@ const struct mb_opt mb_opts[] = {
     {INT("concurrency", concurrency, "1", 1, 1048576), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_LATENCY,
      .help = "requests under way at once"},
 
+    {STRING("expect-digest", expect_digest, ""), .metavar = "HEX", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
+     .help = "throughput, latency: refuse the result (exit 70) if the digest of its tokens and log-probabilities is another one: speed "
+             "counts only where the answers are right"},
     {STRING("hidden", hidden, "4096"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
      .help = "alltoall: lengths of rows, where there is no -m"},
     {STRING("experts", experts, "64"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
