@@ -1,10 +1,5 @@
-# Calls that fail: a sample of tests/long_fail.sh, an fsync that fails once, a limit on file sizes.
+# An fsync that fails once, a limit on file sizes, failures that come again.
 load common.bash
-
-@test "writes, syncs, renames and directories that fail: no wrong result, none lost, never 0" {
-    no_sanitizers
-    TMPDIR=$work bash "$top/tests/long_fail.sh" 12
-}
 
 shim() {
     no_sanitizers

@@ -35,7 +35,7 @@ tests_bench_assemble_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_decide
 tests_unit_decide_SOURCES = tests/unit_decide.c
 tests_unit_decide_LDADD = $(TEST_LIBS)
-TESTS_CLI += tests/cli_openai.bats tests/cli_fail.bats tests/cli_start.bats
+TESTS_CLI += tests/cli_openai.bats tests/cli_calls.bats tests/cli_fail.bats tests/cli_start.bats
 TESTS_LONG += tests/long_fail.sh
 EXTRA_DIST += tests/cli_openai.bats tests/openai_types.py tests/data/openai/make.py tests/data/openai/types.json \
-	tests/cli_fail.bats tests/cli_start.bats tests/long_fail.sh tests/fail_calls.c tests/fail_calls.py
+	tests/cli_calls.bats tests/cli_fail.bats tests/cli_start.bats tests/long_fail.sh tests/fail_calls.c tests/fail_calls.py
