@@ -13,7 +13,7 @@ APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh test
 	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh tests/long_twelve.sh tests/long_hybrids.sh tests/long_memory.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
-EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/demo.py \
+EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/resume.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/demo.py \
 	tests/jobs.py tests/tool_signals.py tests/alerts_test.yml tests/check_spread.py tests/check_split.py tests/kill.py tests/power.py tests/sync_log.c tests/stop.py tests/lora.py tests/lora_merged.py tests/adapters.py tests/long_million.py tests/long_memory.py \
 	tests/contract.py tests/windows.py tests/lm_eval_compare.py tests/lm_eval_tasks.py tests/bf16.py tests/e2e.py \
 	tests/lsan.supp tests/valgrind.supp tests/data/demo/expected.json

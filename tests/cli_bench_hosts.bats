@@ -1,15 +1,8 @@
 # moebatch bench alltoall on several hosts (namespaces of this machine): what crosses between them is what the formulas say.
 load hosts.bash
 
-setup() {
-    why=$(hosts_need)
-    [ -z "$why" ] || skip "$why"
-    hosts_up 2 || skip "no network namespaces here"
-}
-
-teardown() {
-    [ -z "${work:-}" ] || hosts_down
-}
+setup() { hosts_or_skip 2; }
+teardown() { hosts_end; }
 
 @test "2 hosts of 2 ranks: flat and hier send what the formulas say, hier less" {
     on_hosts 2 2 "$work/moebatch" bench alltoall --hidden 256 --experts 16 --topk 4 --tokens 2,24 --repeats 1 --threads 1 -o a.json --csv >"$work/a.csv"

@@ -1,10 +1,11 @@
 # Commands for a running job, and what monitoring sees of it.
 load common.bash
 
-# begin OUT: a job of 2 ranks in the background, once it computes; $job is its process
+# begin OUT: a job of 2 ranks in the background, once it computes; $job is its process. Portable arithmetic takes it half a minute
+# at least on any machine, so that it lives when a command reaches it.
 begin() {
-    for i in $(seq 300); do echo "{\"id\":\"r$i\",\"prompt\":\"The package $i is\",\"max_tokens\":40,\"seed\":$i}"; done >"$work/in.jsonl"
-    ranks 2 run -m "$demo" -i "$work/in.jsonl" -o "$1" --max-num-seqs 4 "${@:2}" >"$work/log" 2>&1 &
+    for i in $(seq 300); do echo "{\"id\":\"r$i\",\"prompt\":\"The package $i is\",\"max_tokens\":16,\"seed\":$i}"; done >"$work/in.jsonl"
+    ranks 2 run -m "$demo" -i "$work/in.jsonl" -o "$1" --max-num-seqs 4 --isa portable "${@:2}" >"$work/log" 2>&1 &
     job=$!
     for k in $(seq 300); do
         ! "$MOEBATCH" status "$1" 2>/dev/null | grep -q "begun with [1-9]" || return 0
@@ -47,6 +48,24 @@ e = [json.loads(x) for x in h5py.File(sys.argv[1])["health/events"][()]]
 assert [(x["command"], x["event"], x["run"]) for x in e] == [("status", "answered", 1), ("drain", "accepted", 1), ("stop", "accepted", 2)], e
 assert all(x["uid"] == os.getuid() and x["pid"] > 0 for x in e), e
 END
+}
+
+@test "stop while the results are assembled" {
+    "$PYTHON3" -c "
+import json
+for i in range(30):
+    print(json.dumps({'prompt_ids': [(7 * i + k) % 4000 for k in range(150)], 'max_tokens': 1}))" >"$work/in.jsonl"
+    "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --save-logits=all >"$work/log" 2>&1 &
+    job=$!
+    for k in $(seq 600); do
+        ! grep -q '"state": "assembling"' "$work/r.h5.d/status.json" 2>/dev/null || break
+        sleep 0.05
+    done
+    "$MOEBATCH" ctl "$work/r.h5" stop
+    ended
+    [ ! -e "$work/r.h5" ]
+    "$MOEBATCH" assemble "$work/r.h5"
+    "$MOEBATCH" status "$work/r.h5"
 }
 
 @test "files in ctl/ that are no commands, or for another run, do nothing" {

@@ -1,15 +1,8 @@
 # A network that is cut (namespaces of this machine, joined by TCP).
 load hosts.bash
 
-setup() {
-    why=$(hosts_need)
-    [ -z "$why" ] || skip "$why"
-    hosts_up 2 || skip "no network namespaces here"
-}
-
-teardown() {
-    [ -z "${work:-}" ] || hosts_down
-}
+setup() { hosts_or_skip 2; }
+teardown() { hosts_end; }
 
 # In Open MPI 5 the daemons have other switches.
 @test "a host that is cut off: ranks and mpirun end soon, and a resume gives the results" {
@@ -17,7 +10,7 @@ teardown() {
     for i in $(seq 160); do echo "{\"id\":\"r$i\",\"prompt\":\"Package $i is\",\"max_tokens\":30,\"seed\":$i}"; done >"$work/in.jsonl"
     go() { on_hosts "$1" 1 "$work/moebatch" run -m inputs/models/demo -i in.jsonl -o "$2" "${@:3}"; }
     export OMPI_MCA_oob_tcp_keepalive_time=2 OMPI_MCA_oob_tcp_keepalive_intvl=1 OMPI_MCA_oob_tcp_keepalive_probes=2
-    go 2 c.h5 --deadline 5 --sync-interval 0.1 --overwrite >"$work/log" 2>&1 &
+    go 2 c.h5 --deadline 5 --sync-interval 0.1 --overwrite --isa portable --max-num-seqs 4 >"$work/log" 2>&1 &
     job=$!
     for k in $(seq 300); do
         ! grep -q '"acknowledged": *[1-9]' "$work/c.h5.d/status.json" 2>/dev/null || break

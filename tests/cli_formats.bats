@@ -56,6 +56,18 @@ for x, y in zip(a, b):
 PY
 }
 
+@test "--weights auto: as stored but for int8 and groups that are not runs of columns" {
+    requests
+    for m in mixtral_gptq_a mixtral_w4_a qwen3moe_awq_a; do
+        ranks 1 run -m "$models/$m" -i "$work/in" -o "$work/r.h5" --overwrite --dtype bf16 2>"$work/err"
+        grep -q '^weights   : .*as stored' "$work/err" || { cat "$work/err"; return 1; }
+    done
+    for m in qwen3moe_gptq_a mixtral_w4_gidx_a qwen3moe_int8_a; do
+        ranks 1 run -m "$models/$m" -i "$work/in" -o "$work/r.h5" --overwrite --dtype bf16 2>"$work/err"
+        grep -q '^weights   : bf16$' "$work/err" || { cat "$work/err"; return 1; }
+    done
+}
+
 @test "experts travel between ranks as they are stored" {
     for m in gptoss_mxfp4_a qwen3moe_gptq_a; do
         "$PYTHON3" - "$models/$m" "$work" <<'PY'
@@ -70,7 +82,7 @@ with open(sys.argv[2] + "/in.jsonl", "w") as f:
 PY
         o="--max-model-len 1024 --kv-pages 48 --max-batch-rows 900 --overwrite --dtype bf16"
         # shellcheck disable=SC2086
-        ranks 2 run -m "$models/$m" -i "$work/in.jsonl" -o "$work/z.h5" $o --placement "$work/owners.json" --zero-inference 200
+        ranks 2 run -m "$models/$m" -i "$work/in.jsonl" -o "$work/z.h5" $o --placement "$work/owners.json" --zero-inference 200 --weights stored
         # shellcheck disable=SC2086
         ranks 1 run -m "$models/$m" -i "$work/in.jsonl" -o "$work/a.h5" $o --weights wide
         [ "$(digest "$work/z.h5")" = "$(digest "$work/a.h5")" ] || { echo "$m"; return 1; }

@@ -2,15 +2,8 @@
 # the formulas say.
 load hosts.bash
 
-setup() {
-    why=$(hosts_need)
-    [ -z "$why" ] || skip "$why"
-    hosts_up 3 || skip "no network namespaces here"
-}
-
-teardown() {
-    [ -z "${work:-}" ] || hosts_down
-}
+setup() { hosts_or_skip 3; }
+teardown() { hosts_end; }
 
 # job HOSTS EACH OPTION...: the demo job; its digest must be the constant of cli_layouts. Sets traffic.
 job() {

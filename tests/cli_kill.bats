@@ -14,7 +14,7 @@ load common.bash
         sed "s/\"id\": *\"/&$i-/" "$top/inputs/prompts.jsonl"
     done >"$work/in.jsonl"
     for index in 3 1 2; do # the second rank of lane 2, of lane 1, the first of lane 2
-        ranks 4 run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --overwrite --data-parallel-size 2 --tensor-parallel-size 2 \
+        ranks 4 run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --overwrite --isa portable --data-parallel-size 2 --tensor-parallel-size 2 \
             >"$work/log" 2>&1 &
         job=$!
         until grep -q "^output " "$work/log"; do sleep 0.05; done

@@ -1,16 +1,5 @@
-# Stop, kill, resume, shards: nothing is lost and nothing changes.
-load common.bash
-
-job() {
-    local n=$1
-    shift
-    ranks "$n" run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --dtype bf16 "$@"
-}
-
-reference() {
-    ranks 2 run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/ref.h5" --dtype bf16
-    ref=$(digest "$work/ref.h5")
-}
+# Stop, kill, resume: nothing is lost and nothing changes.
+load resume.bash
 
 @test "results are not overwritten unasked, complete ones are not computed again" {
     job 1

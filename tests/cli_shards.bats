@@ -1,16 +1,5 @@
 # Shards, partial files, inputs and models that change under a job: nothing is lost and nothing is mixed.
-load common.bash
-
-job() {
-    local n=$1
-    shift
-    ranks "$n" run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --dtype bf16 "$@"
-}
-
-reference() {
-    ranks 2 run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/ref.h5" --dtype bf16
-    ref=$(digest "$work/ref.h5")
-}
+load resume.bash
 
 @test "shards joined have the digest of the whole" {
     reference

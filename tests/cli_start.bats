@@ -6,7 +6,7 @@ job() { "$MOEBATCH" run -m "$demo" "$@"; }
 
 # Starts a job that takes long, and waits until it has rows.
 begin() { # options
-    "$MOEBATCH" run -m "$demo" "$@" --max-num-seqs 1 --sync-interval 0.05 >"$work/log" 2>&1 3>&- &
+    "$MOEBATCH" run -m "$demo" "$@" --max-num-seqs 1 --isa portable --sync-interval 0.05 >"$work/log" 2>&1 3>&- &
     pid=$!
     for _ in $(seq 300); do
         sleep 0.1

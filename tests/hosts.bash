@@ -30,6 +30,19 @@ hosts_down() {
     rm -rf "$work"
 }
 
+# For setup: N hosts, or the test is skipped
+hosts_or_skip() {
+    local why
+    why=$(hosts_need)
+    [ -z "$why" ] || skip "$why"
+    hosts_up "$1" || skip "no network namespaces here"
+}
+
+# For teardown
+hosts_end() {
+    [ -z "${work:-}" ] || hosts_down
+}
+
 # The switches that start ranks on the hosts, in mca
 hosts_mca() {
     case $(mpirun --version | head -n 1) in

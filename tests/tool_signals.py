@@ -16,6 +16,12 @@ for sig in (signal.SIGINT, signal.SIGTERM):
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as a shell's background jobs
     p.send_signal(signal.SIGINT)
     assert p.communicate(b'"hello"\n', timeout=30)[0].startswith(b"[") and p.returncode == 0
+# after MPI_Init, too: a benchmark of about a minute
+p = subprocess.Popen([moebatch, "bench", "latency", "-m", model, "--workload", "500x64+64"], stdout=subprocess.DEVNULL)
+time.sleep(3)
+assert p.poll() is None
+p.send_signal(signal.SIGTERM)
+assert p.wait(timeout=30) == -signal.SIGTERM, p.returncode
 
 
 def stopped(args, out):

@@ -92,27 +92,10 @@ static void watch_time(const struct mb_job_state *j, double now)
     mb_signals_ask(0);
 }
 
-/* What `moebatch ctl` asked for. */
-static void obey(struct mb_job_state *j)
-{
-    unsigned wanted = mb_orders_wanted(j->orders);
-
-    if ((wanted & 1u << MB_ORDER_STOP) != 0 && !*mb_signals_stop()) {
-        mb_info("asked to stop by moebatch ctl");
-        mb_signals_ask(0);
-    }
-    if ((wanted & 1u << MB_ORDER_DRAIN) == 0 || j->lease == NULL || j->drained)
-        return;
-    uint64_t left = mb_lease_close(j->lease);
-    j->drained = left > 0;
-    mb_info("asked to drain by moebatch ctl: what is under way is finished, %llu requests are left for a resume", (unsigned long long)left);
-}
-
 static enum mb_status tick_first(struct mb_job_state *j, double now)
 {
     struct mb_progress p;
 
-    obey(j);
     MB_TRY(collect(j));
     mb_job_own_tick(j, &j->ticks[0]);
     mb_job_progress(j, &p);
@@ -124,6 +107,22 @@ static enum mb_status tick_first(struct mb_job_state *j, double now)
     }
     mb_job_write_status(j, "running", -1);
     return MB_OK;
+}
+
+/* What `moebatch ctl` asked for. */
+static void obey(struct mb_job_state *j)
+{
+    unsigned wanted = mb_orders_wanted(j->orders); /* none but on rank 0 */
+
+    if ((wanted & 1u << MB_ORDER_STOP) != 0 && !*mb_signals_stop()) {
+        mb_info("asked to stop by moebatch ctl");
+        mb_signals_ask(0);
+    }
+    if ((wanted & 1u << MB_ORDER_DRAIN) == 0 || j->drained)
+        return;
+    uint64_t left = mb_lease_close(j->lease);
+    j->drained = left > 0;
+    mb_info("asked to drain by moebatch ctl: what is under way is finished, %llu requests are left for a resume", (unsigned long long)left);
 }
 
 /* A stop that was asked for on one rank is one for all: it goes to rank 0, and from there to everybody. */
@@ -156,6 +155,7 @@ static enum mb_status spread_stop(struct mb_job_state *j)
 
 void mb_job_idle(void *arg)
 {
+    obey(arg);
     (void)spread_stop(arg); /* tried again */
 }
 
@@ -167,6 +167,7 @@ enum mb_status mb_job_tick(void *arg)
     if (j->lease != NULL)
         MB_TRY(mb_lease_serve(j->lease));
     watch_time(j, now);
+    obey(j);
     MB_TRY(spread_stop(j));
     if (now - j->last_tick < TICK_SECONDS)
         return MB_OK;

@@ -25,7 +25,7 @@ static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &a->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &a->size);
     mb_log_set_rank(a->rank, a->size);
-    mb_signals_install();
+    mb_signals_again();
     return MB_OK;
 }
 

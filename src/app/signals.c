@@ -12,7 +12,8 @@ static void on_signal(int sig)
     stop_asked = 1;
 }
 
-/* The signals that ask for an end, and what they did when the process began (a shell's background jobs ignore INT). */
+/* The signals that ask for an end, and what they did when the process began (a shell's background jobs ignore
+ * INT). */
 enum { ASKS = 4 };
 static const int asks[ASKS] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
 static struct sigaction before[ASKS];
@@ -26,20 +27,23 @@ static void handle(int flags, struct sigaction *old)
         sigaction(asks[i], &sa, old != NULL ? old + i : NULL);
 }
 
+/* What signals do: stop a job; end a command that writes nothing; stop one that writes, then end it. */
+static enum { NOTHING, JOB, SHOWS, WRITES } way;
+
 void mb_signals_install(void)
 {
-    static bool installed;
-
-    handle(SA_RESTART, installed ? NULL : before);
-    installed = true;
+    handle(SA_RESTART, way == NOTHING ? before : NULL);
+    way = JOB;
     struct sigaction ign = {.sa_handler = SIG_IGN};
     sigemptyset(&ign.sa_mask);
     sigaction(SIGPIPE, &ign, NULL);
-    sigaction(SIGXFSZ, &ign, NULL); /* a file that may not grow is an error of its write, which knows its name */
+    sigaction(SIGXFSZ, &ign,
+              NULL); /* a file that may not grow is an error of its write, which knows its name */
 }
 
 void mb_signals_tool(bool writes)
 {
+    way = writes ? WRITES : SHOWS;
     if (writes) {
         handle(SA_RESTART | (int)SA_RESETHAND, NULL);
         return;
@@ -49,6 +53,14 @@ void mb_signals_tool(bool writes)
     signal(SIGPIPE, SIG_DFL);
     if (stop_asked)
         raise(stop_signal); /* it came while the command line was read */
+}
+
+void mb_signals_again(void)
+{
+    if (way == JOB)
+        mb_signals_install();
+    else
+        mb_signals_tool(way == WRITES);
 }
 
 const volatile sig_atomic_t *mb_signals_stop(void)

@@ -180,7 +180,7 @@ const struct mb_opt mb_opts[] = {
      .bench = MEASURED,
      .help = "how quantised matrices are kept in memory: stored: in the file's bits and scales, of which the kernels make the values "
              "as they read; wide: as values of the path's type, two to four times as large (with one or two rows at a time, faster on AVX2 where a core reads more than "
-             "15 GB/s); auto: stored but for int8. Results are the same"},
+             "15 GB/s); auto: stored but for int8 and act-order. Results are the same"},
     {INT("k", k, "0", 0, 1024), .section = MB_SEC_NUMBERS, .commands = PLANNED,
      .bench = BOTH,
      .help = "experts per token, in place of the model's; 0: the model's"},

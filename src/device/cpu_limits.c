@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <string.h>
 #include "base/clock.h"
+#include "device/cpu_amx.h"
 #include "device/cpu.h"
 #include "device/cpu_isa.h"
 #include "device/limits.h"
@@ -62,19 +63,7 @@ __attribute__((target("avx512f,avx512vnni"))) static void chains_vnni(void)
 #define AMX static __attribute__((target("amx-tile,amx-bf16,amx-int8")))
 AMX void tiles_begin(void)
 {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config;
-    memset(&config, 0, sizeof config);
-    config.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = 16;
-    }
-    __asm__ volatile("" ::"m"(config) : "memory");
-    _tile_loadconfig(&config);
+    mb_amx_begin();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

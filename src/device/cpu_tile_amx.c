@@ -1,32 +1,14 @@
 /* Dot-rule kernels on AMX tiles: TDPBF16PS adds exactly as the rule says (an FMA chain over the even k of 32,
  * one over the odd k, then c + (e + o), subnormals as zero), which the self-test confirms before it is used.
  * bf16 rows by bf16 weights only. */
-#include <immintrin.h>
-#include <string.h>
+#include "device/cpu_amx.h"
 #include "device/cpu_tile.h"
 
 #define AMX static __attribute__((target("amx-tile,amx-bf16")))
-enum { ROWS = 16, ROW_BYTES = 64, TILE_BYTES = ROWS * ROW_BYTES };
+enum { ROWS = MB_AMX_ROWS, ROW_BYTES = MB_AMX_ROW_BYTES, TILE_BYTES = ROWS * ROW_BYTES };
 
 /* Tiles 0..3: results of row half i / 2 and panel i % 2; 4, 5: rows; 6, 7: weights. All 16 rows of 64 bytes.
  */
-AMX void begin(void)
-{
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config;
-    memset(&config, 0, sizeof config);
-    config.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = ROW_BYTES;
-        config.rows[i] = ROWS;
-    }
-    __asm__ volatile("" ::"m"(config) : "memory");
-    _tile_loadconfig(&config);
-}
-
 AMX void end(void)
 {
     _tile_release();
@@ -95,4 +77,4 @@ AMX void tile_bf16(const struct mb_tile *t)
 }
 
 const struct mb_tile_kernels mb_tile_amx = {MB_ISA_AMX, 2 * ROWS,          ROWS,  2,
-                                            true,       {NULL, tile_bf16}, begin, end};
+                                            true,       {NULL, tile_bf16}, mb_amx_begin, end};

@@ -4,111 +4,9 @@
  * half byte, whose exponent the upper one raises: rounding does not depend on the exponent, as long as
  * nothing over- or underflows. What does not fit these rules (scales that are not finite, NaN codes, groups
  * that end inside a half block) goes the portable way. Also used with AVX-512 and AMX. */
-#include <immintrin.h>
-#include <string.h>
-#include "device/cpu_weight.h"
+#include "device/cpu_unpack_avx2.h"
 
-#define FN static inline __attribute__((always_inline, target("avx2,fma,f16c")))
-/* Arrays of vectors must become registers. */
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 enum { AHEAD = 2048 }; /* bytes of codes that are fetched ahead: hardware stops at the end of a page */
-#define BIG static __attribute__((target("avx2,fma,f16c")))
-
-/* Tables of a group, as bytes of bf16, for the 16 columns in the order of mb_code_slot. FP8: low and high are
- * of ordinary numbers, sub_low and sub_high of those whose upper exponent bits are 0. */
-struct tables {
-    uint8_t low[MB_PANEL * 16], high[MB_PANEL * 16], sub_low[MB_PANEL * 16], sub_high[MB_PANEL * 16];
-    float s[MB_PANEL]; /* scales */
-    int64_t group;
-    bool sub; /* sub_low, sub_high are made */
-} __attribute__((aligned(64)));
-
-/* Codes whose numbers are 0 and eight sizes with a sign: only those are multiplied. Of a code, at is 2 * its
- * size's place, or 128 for 0; sign is 128 where it is negative. */
-struct sizes {
-    __m256 q;
-    __m256i at, sign;
-};
-
-struct unpack {
-    struct sizes sizes;
-    __m256 q[2]; /* numbers of the 16 half bytes: even ones, odd ones */
-    bool by_size;
-    const struct mb_weight *w;
-    const unsigned char *panel;
-    struct tables t[2];
-    int last; /* of t, that was asked for last */
-    int real; /* bits: columns that the weight has */
-    int32_t list;
-    bool one_list;            /* of all columns */
-    const struct mb_run *run; /* of that list */
-};
-
-/* ---------------------------------------------------------------- scales */
-FN __m256 widen8(__m128i bytes) /* of 8 E4M3 bytes: as f16 with another bias */
-{
-    __m128i h = _mm_and_si128(_mm_slli_epi16(_mm_cvtepi8_epi16(bytes), 7), _mm_set1_epi16((short)0xbfff));
-    return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(256));
-}
-
-/* Scales of 16 columns. Returns bits: columns whose scale is not of a size between least and most, or all of
- * them for a type that is not read here. */
-FN int load_scales(const struct mb_weight *w, const unsigned char *panel, int64_t group, float least,
-                   float most, __m256 s[2])
-{
-    const struct mb_form *f = &w->desc.form;
-    const unsigned char *p = panel + w->scale_at + group * MB_PANEL * mb_form_scale_size(f);
-    __m256 sign = _mm256_set1_ps(-0.0f);
-    int bad = 0;
-
-    s[0] = s[1] = _mm256_setzero_ps();
-    if (f->scale == MB_STORE_F8E4M3) {
-        __m128i b = _mm_load_si128((const void *)p), nan = _mm_set1_epi8(0x7f);
-        bad = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_and_si128(b, nan), nan));
-        s[0] = widen8(b);
-        s[1] = widen8(_mm_unpackhi_epi64(b, b));
-    } else {
-        for (int h = 0; h < 2; h++) {
-            if (f->scale == MB_STORE_F32)
-                s[h] = _mm256_load_ps((const float *)(const void *)p + 8 * h);
-            else if (f->scale == MB_STORE_F16)
-                s[h] = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)p + h));
-            else if (f->scale == MB_STORE_BF16)
-                s[h] = _mm256_castsi256_ps(_mm256_slli_epi32(
-                    _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)(const void *)p + h)), 16));
-            else
-                return 0xffff;
-        }
-    }
-    UNROLL for (int h = 0; h < 2; h++)
-    {
-        __m256 whole = _mm256_setzero_ps();
-        if (f->whole)
-            whole = _mm256_load_ps((const float *)(const void *)(panel + w->whole_at) + 8 * h);
-        s[h] = f->whole == MB_WHOLE_TIMES  ? _mm256_mul_ps(s[h], whole)
-               : f->whole == MB_WHOLE_OVER ? _mm256_div_ps(s[h], whole)
-                                           : s[h];
-        __m256 size = _mm256_andnot_ps(sign, s[h]);
-        s[h] = _mm256_and_ps(s[h], _mm256_cmp_ps(size, _mm256_set1_ps(0x1p-126f), _CMP_NLT_UQ));
-        size = _mm256_andnot_ps(sign, s[h]);
-        bad |= _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(size, _mm256_set1_ps(least), _CMP_NGE_UQ),
-                                               _mm256_cmp_ps(size, _mm256_set1_ps(most), _CMP_NLE_UQ)))
-               << (8 * h);
-    }
-    return bad;
-}
-
-/* f32 to bf16 in the upper half of 32 bits, whose lower half is rubbish. Finite values and infinities. */
-FN __m256i rounded(__m256 v)
-{
-    __m256i u = _mm256_castps_si256(v),
-            odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-    return _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-}
 
 /* ---------------------------------------------------------------- tables */
 /* Columns a and b (= a + 4) of a pair side by side: the lower bytes of 16 values of each, and the upper ones.
@@ -348,95 +246,6 @@ FN void look_up(const struct unpack *u, const unsigned char *codes, int half, in
         look_up4(codes, h, true, t, row);
 }
 
-/* ---------------------------------------------------------------- one by one */
-/* Scales and zero points of 16 columns. */
-struct wide {
-    __m256 s[2], z[2];
-    int64_t group;
-};
-
-FN bool widen(const struct unpack *u, int64_t group, struct wide *v)
-{
-    const struct mb_form *f = &u->w->desc.form;
-    const unsigned char *p = u->panel + u->w->zero_at + group * MB_PANEL;
-
-    if (v->group == group)
-        return true;
-    if (load_scales(u->w, u->panel, group, 0, 0x1.fffffep127f, v->s) & u->real)
-        return false;
-    UNROLL for (int h = 0; h < 2; h++)
-    {
-        __m256i z = _mm256_set1_epi32(f->zero_add);
-        if (f->zeros)
-            z = _mm256_add_epi32(z, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + 8 * h))));
-        v->z[h] = _mm256_cvtepi32_ps(z);
-    }
-    v->group = group;
-    return true;
-}
-
-FN __m256i value(const uint8_t *codes, int h, const struct wide *v)
-{
-    __m256 q = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(codes + 8 * h))));
-    return rounded(_mm256_mul_ps(_mm256_sub_ps(q, v->z[h]), v->s[h]));
-}
-
-/* 16 columns of bytes to 16 rows. */
-FN void transpose(const unsigned char *codes, uint8_t *dst)
-{
-    __m128i a[16], b[16];
-    UNROLL for (int c = 0; c < 16; c++) a[c] = _mm_load_si128((const void *)(codes + mb_code_slot(c) * 16));
-    UNROLL for (int round = 0; round < 2; round++)
-    {
-        UNROLL for (int i = 0; i < 8; i++)
-        {
-            b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
-            b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
-        }
-        UNROLL for (int i = 0; i < 8; i++)
-        {
-            a[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]);
-            a[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
-        }
-    }
-    UNROLL for (int k = 0; k < 16; k++)
-    {
-        __m128i low4 = _mm_set1_epi8(15);
-        _mm_store_si128((void *)(dst + 16 * k), _mm_and_si128(a[k], low4));
-        _mm_store_si128((void *)(dst + 256 + 16 * k), _mm_and_si128(_mm_srli_epi16(a[k], 4), low4));
-    }
-}
-
-/* Integers whose groups may change with every k. False: a scale that is not finite. */
-BIG bool block_of_ints(struct unpack *u, int64_t block, uint16_t *dst)
-{
-    const struct mb_weight *w = u->w;
-    const struct mb_run *r = &u->run[block];
-    const unsigned char *codes = u->panel + block * w->code_block;
-    uint8_t rows[MB_BLOCK * MB_PANEL] __attribute__((aligned(32)));
-    struct wide v[2] = {{.group = -1}, {.group = -1}};
-
-    if (w->desc.form.bits == 4) {
-        transpose(codes, rows);
-        codes = rows;
-    }
-    for (int64_t k = 0; k < MB_BLOCK; k += 2) {
-        for (int64_t i = 0; i < 2; i++) {
-            int64_t at = k + i < r->valid ? k + i : r->valid - 1;
-            if (!widen(u, r->group[at / 16] >= 0 ? r->group[at / 16] : mb_stored_group(w, u->list, r->k + at),
-                       &v[i]))
-                return false;
-        }
-        UNROLL for (int h = 0; h < 2; h++)
-        {
-            __m256i even = _mm256_srli_epi32(value(codes + k * MB_PANEL, h, &v[0]), 16),
-                    odd = value(codes + (k + 1) * MB_PANEL, h, &v[1]);
-            _mm256_store_si256((void *)(dst + k * MB_PANEL + 16 * h), _mm256_blend_epi16(even, odd, 0xaa));
-        }
-    }
-    return true;
-}
-
 /* ---------------------------------------------------------------- blocks */
 /* The tables of both halves; false: a half has none. */
 FN bool tables_of_block(struct unpack *u, int64_t block, struct tables *t[2])
@@ -580,7 +389,7 @@ BIG void widen_block(struct unpack *u, int64_t b, uint16_t *dst)
 {
     bool done = has_tables(u, b)
                     ? block_of_tables(u, b, dst)
-                    : u->one_list && u->w->desc.form.code == MB_CODE_INT && block_of_ints(u, b, dst);
+                    : u->one_list && u->w->desc.form.code == MB_CODE_INT && mb_widen_ints_avx2(u, b, dst);
 
     if (!done)
         mb_widen_portable(u->w, u->panel, b, dst);

@@ -20,7 +20,10 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/form.h \
 	src/device/cpu_stored.c \
 	src/device/cpu_unpack.c \
+	src/device/cpu_amx.h \
+	src/device/cpu_unpack_avx2.h \
 	src/device/cpu_unpack_avx2.c \
+	src/device/cpu_unpack_ints_avx2.c \
 	src/device/cpu_gemm.c \
 	src/device/cpu_kv.h \
 	src/device/cpu_kv.c \

@@ -37,7 +37,8 @@ static struct mb_form stored_form(const struct mb_model *m, const struct mb_tens
                              .group = t->block_k,
                              .groups = t->scale_stride,
                              .k0 = t->scale_k0};
-    if (m->keep == MB_KEEP_AUTO && f.code == MB_CODE_INT && f.bits == 8)
+    /* what costs more time than its memory is worth */
+    if (m->keep == MB_KEEP_AUTO && ((f.code == MB_CODE_INT && f.bits == 8) || (t->packed > 0 && m->packed[t->packed - 1].shuffled)))
         return (struct mb_form){0};
     return f;
 }

@@ -19,6 +19,7 @@ struct mb_quant {
     enum mb_quant_method method; /* of packed formats */
     int32_t group_size[MB_QUANT_SIZES], n_sizes;
     bool fp8, by_row;
+    bool desc_act; /* GPTQ: columns are in the order in which they were quantised */
     int32_t block_n, block_k;
     enum mb_storage storage;
 };

@@ -46,6 +46,7 @@ struct mb_packed {
     uint8_t zero_add;      /* added to stored zero points */
     uint8_t scale_storage; /* enum mb_storage of scales; MXFP4: none */
     bool divides;          /* the tensor's scale divides */
+    bool shuffled;         /* groups are not runs of columns (act-order) */
     int32_t n, k;
     int32_t groups, group;  /* columns of a group: all but the last have as many (without g_idx) */
     int32_t row0, row_step; /* stored row of logical row i: row0 + i * row_step (MXFP4's gate and up) */

@@ -145,6 +145,7 @@ static enum mb_status bind_ints(const struct mb_packed_want *w, const struct mb_
     MB_TRY(take_scales(w, ".weight_scale", p));
     if (part(w, ".weight_g_idx") != NULL)
         MB_TRY(need(w, ".weight_g_idx", "I32", w->k, 0, &p->g_idx));
+    p->shuffled = p->g_idx.bytes > 0;
     if (part(w, ".weight_zero_point") != NULL)
         MB_TRY(need(w, ".weight_zero_point", "I32", up(w->n, mb_packed_word(p)), p->groups, &p->zero));
     optional(w, ".weight_shape");
@@ -201,6 +202,7 @@ static enum mb_status bind_by_columns(const struct mb_packed_want *w, const stru
     MB_TRY(need(w, ".qzeros", "I32", p->groups, up(w->n, f), &p->zero));
     if (!awq && part(w, ".g_idx") != NULL)
         MB_TRY(need(w, ".g_idx", "I32", w->k, 0, &p->g_idx));
+    p->shuffled = p->g_idx.bytes > 0 && w->q->desc_act; /* without it g_idx counts groups as they come */
     return check_group(w, p);
 }
 

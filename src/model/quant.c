@@ -154,6 +154,7 @@ static enum mb_status load_gptq(const struct mb_cfg *c, struct mb_quant *q)
         return mb_error(MB_MODEL, "%s: quantization_config.bits: expected 4 or 8, found %lld", c->path,
                         (long long)bits);
     q->method = strcmp(format, "gptq") == 0 ? MB_QUANT_GPTQ : MB_QUANT_GPTQ_V2;
+    MB_TRY(mb_cfg_bool(c, KEY("desc_act"), &q->desc_act));
     return group_size(c, KEY("group_size"), q);
 }
 
