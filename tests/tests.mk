@@ -18,7 +18,7 @@ AM_TESTS_ENVIRONMENT = top_srcdir='$(top_srcdir)' top_builddir='$(top_builddir)'
 	MOEBATCH='$(abs_top_builddir)/moebatch' BATS='$(BATS)' export top_srcdir top_builddir PYTHON3 MOEBATCH MB_TEST_FLAGS BATS;
 
 check-long: all $(check_PROGRAMS)
-	TEST_LIMIT=$${TEST_LIMIT:-7200} $(MAKE) check TESTS='$(TESTS_LONG)'
+	TEST_LIMIT=$${TEST_LIMIT:-7200} $(MAKE) -j1 check TESTS='$(TESTS_LONG)'
 .PHONY: check-long
 
 include tests/base.mk
