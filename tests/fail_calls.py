@@ -1,10 +1,11 @@
-"""fail_calls.py MOEBATCH MODEL SHIM WORK SAMPLE: every call of write, fsync, rename and mkdir of a short job fails once with EIO, and
+"""fail_calls.py MOEBATCH MODEL SHIM WORK SAMPLE [PART...]: every call of write, fsync, rename and mkdir of a short job fails once with EIO, and
 from there on with ENOSPC (SAMPLE > 0: that many of them, drawn evenly). The job must not end with 0 unless only status.json was
 hit; what lies at the place of the results is never wrong; a resume without failures gives the reference, and leaves nothing.
-Three kinds of job: a fresh one, one that replaces complete results, one that resumes."""
+Three kinds of job: a fresh one, one that replaces complete results, one that resumes. PART: fresh, replacing:fsync ...: only these."""
 import errno, json, os, shutil, subprocess, sys
 
 moebatch, model, shim, work, sample = sys.argv[1:5] + [int(sys.argv[5])]
+parts = sys.argv[6:]
 work = os.path.realpath(work)
 CALLS = ("write", "fsync", "rename", "mkdir")
 os.makedirs(work, exist_ok=True)
@@ -115,6 +116,8 @@ def attempt(kind, call, at, sticky):
 tried = 0
 for kind in (fresh, replacing, resuming):
     for call in CALLS:
+        if parts and not {kind.__name__, f"{kind.__name__}:{call}"} & set(parts):
+            continue
         calls = attempt(kind, call, 0, False)[0]
         n = len(calls)
         assert n > 0 or (call == "mkdir"), f"{kind.__name__}: no {call} was seen"

@@ -4,8 +4,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -214,6 +217,41 @@ static void test_thread_acknowledges(void **state)
     tmpdir_remove(dir);
 }
 
+/* In place of the library's: while `slow` holds, the journal's thread takes its time and gets an error; the caller's own fsync, which
+ * comes and goes meanwhile, does not. */
+static atomic_int slow, under_way;
+static pthread_t self;
+
+int fdatasync(int fd)
+{
+    if (!slow || pthread_equal(pthread_self(), self))
+        return fsync(fd);
+    under_way = 1;
+    usleep(300000);
+    errno = EIO;
+    return -1;
+}
+
+/* The error of an fsync that the thread has under way at the end is not lost. */
+static void test_thread_fails_late(void **state)
+{
+    (void)state;
+    char *dir = tmpdir_make();
+    struct mb_journal *j = make(dir, 0, 0.01);
+    self = pthread_self();
+    slow = 1;
+    fill(j);
+    for (int i = 0; i < 1000 && !under_way; i++)
+        usleep(1000);
+    assert_true(under_way);
+    mb_log_set_quiet(true);
+    assert_int_equal(mb_journal_settle(j), MB_IO);
+    slow = 0;
+    mb_journal_destroy(j);
+    mb_log_set_quiet(false);
+    tmpdir_remove(dir);
+}
+
 /* A full disk: the file keeps ending with a whole frame, and nothing is ever appended behind the failure. */
 static void test_failed_write_is_final(void **state)
 {
@@ -308,7 +346,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),          cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_flipped_bits),        cmocka_unit_test(test_second_writer_refused),
-        cmocka_unit_test(test_thread_acknowledges), cmocka_unit_test(test_failed_write_is_final),
+        cmocka_unit_test(test_thread_acknowledges),
+        cmocka_unit_test(test_thread_fails_late), cmocka_unit_test(test_failed_write_is_final),
         cmocka_unit_test(test_bulk),                cmocka_unit_test(test_identity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,7 +207,7 @@ enum mb_status mb_job_finish(struct mb_job_state *j, enum mb_status st, int *exi
     mb_job_keep_counts(j, false);
     if (j->app.engine != NULL && !mb_engine_agreed(j->app.engine))
         end_alone(j, st);
-    enum mb_status sync = mb_journal_sync_now(j->journal);
+    enum mb_status sync = mb_journal_settle(j->journal);
     if (st == MB_OK && j->drained)
         st = MB_STOP;
 

@@ -257,17 +257,29 @@ enum mb_status mb_journal_create(const struct mb_journal_options *o, struct mb_j
     return st;
 }
 
+static void end_thread(struct mb_journal *j)
+{
+    if (!j->has_thread)
+        return;
+    pthread_mutex_lock(&j->lock);
+    j->leaving = true;
+    pthread_cond_signal(&j->wake);
+    pthread_mutex_unlock(&j->lock);
+    pthread_join(j->thread, NULL);
+    j->has_thread = false;
+}
+
+enum mb_status mb_journal_settle(struct mb_journal *j)
+{
+    end_thread(j);
+    return mb_journal_sync_now(j);
+}
+
 void mb_journal_destroy(struct mb_journal *j)
 {
     if (j == NULL)
         return;
-    if (j->has_thread) {
-        pthread_mutex_lock(&j->lock);
-        j->leaving = true;
-        pthread_cond_signal(&j->wake);
-        pthread_mutex_unlock(&j->lock);
-        pthread_join(j->thread, NULL);
-    }
+    end_thread(j);
     if (j->fd >= 0) {
         (void)mb_journal_sync_now(j);
         close(j->fd);

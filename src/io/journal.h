@@ -57,6 +57,9 @@ enum mb_status mb_journal_flush(struct mb_journal *j);
 /* Flush and fsync in this thread. Safe from any thread while another is inside any other function of this file, and from
  * comm's on_lost (calls no MPI; waits for the other thread 2 s at most). Local. */
 enum mb_status mb_journal_sync_now(struct mb_journal *j);
+/* The last word on a journal to which nothing will be added: waits for what the thread has under way, ends it, then flush and fsync.
+ * (An fsync of sync_now may succeed while the thread's, which the kernel tells of the same failed write, has not yet returned.) Local. */
+enum mb_status mb_journal_settle(struct mb_journal *j);
 /* Rows written and rows acknowledged (= fsynced), bytes written. Local. */
 void mb_journal_counts(struct mb_journal *j, int64_t *written, int64_t *acknowledged, int64_t *bytes);
 
