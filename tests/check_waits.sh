@@ -39,6 +39,7 @@ allow() { # what, pattern, allowed places
 allow "waiting for time, threads or the kernel" "nanosleep|usleep|sleep|sched_yield|poll|ppoll|select|epoll_wait|pause|sem_wait|pthread_cond_wait|pthread_cond_timedwait|waitpid|sigwait|syscall" \
     app/apart.c:mb_app_apart \
     app/main.c:parse \
+    app/quantize_text.c:wait_for \
     base/fault.c:mb_fault \
     base/publish.c:mb_lock_take \
     io/life.c:beat \

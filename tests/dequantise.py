@@ -85,6 +85,16 @@ def mxfp4(name, t):
     v = v.astype(f32).reshape(v.shape[0], v.shape[1], -1)
     return np.swapaxes(v, 1, 2)  # [E, in, out]
 
+def modules_mx(m, t):
+    v = fp4(t[m + ".weight_packed"]).astype(np.float64)
+    v = v * np.repeat(2.0 ** (t[m + ".weight_scale"].astype(np.float64) - 127), 32, axis=1)
+    v[np.abs(v) < 2.0 ** -126] = 0
+    return v.astype(f32)
+
+def blocks_fp8(w, s):
+    b, c = quant["weight_block_size"]
+    return scaled(w, np.repeat(np.repeat(s, b, axis=0), c, axis=1)[:w.shape[0], :w.shape[1]])
+
 stored = {}
 for name in sorted(os.listdir(src)):
     if name.endswith(".safetensors"):
@@ -92,7 +102,11 @@ for name in sorted(os.listdir(src)):
 plain = {}
 for name, a in stored.items():
     m = name.rsplit(".", 1)[0]
-    if name.endswith(".weight_packed") and a.dtype == np.uint8:
+    if name.endswith(".weight_packed") and a.dtype == np.uint8 and m + ".weight_global_scale" not in stored:
+        plain[m + ".weight"] = modules_mx(m, stored)
+    elif name + "_scale_inv" in stored:
+        plain[name] = blocks_fp8(a, stored[name + "_scale_inv"])
+    elif name.endswith(".weight_packed") and a.dtype == np.uint8:
         plain[m + ".weight"] = nvfp4(a, (stored[m + ".weight_scale"] / stored[m + ".weight_global_scale"].reshape(())).astype(f32))
     elif name.endswith(".weight_packed"):
         plain[m + ".weight"] = compressed(m, stored)
@@ -102,7 +116,7 @@ for name, a in stored.items():
         plain[name] = nvfp4(a, (stored[m + ".weight_scale"] * stored[m + ".weight_scale_2"].reshape(())).astype(f32))
     elif name.endswith("_blocks"):
         plain[name[:-7]] = mxfp4(name[:-7], stored)
-    elif a.dtype in (np.float32, np.float16) and not name.endswith(("_scale", "_scales", "_scale_2", ".scales")):
+    elif a.dtype in (np.float32, np.float16) and not name.endswith(("_scale", "_scale_inv", "_scales", "_scale_2", ".scales")):
         plain[name] = a.astype(f32)
 head, at, body = {}, 0, []
 for name, a in plain.items():

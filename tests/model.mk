@@ -30,3 +30,6 @@ TESTS_LONG += tests/long_index.sh
 EXTRA_DIST += tests/long_index.sh tests/long_index.py
 TESTS_CLI += tests/cli_models3.bats tests/cli_hub.bats
 EXTRA_DIST += tests/cli_models3.bats tests/cli_hub.bats tests/lora_fused.py
+TESTS_UNIT += tests/unit_quantise
+tests_unit_quantise_SOURCES = tests/unit_quantise.c
+tests_unit_quantise_LDADD = $(TEST_LIBS)

@@ -96,6 +96,8 @@ static enum mb_status dispatch(const struct mb_conf *c, int *argc, char ***argv,
         return mb_verify(c, argc, argv, exit_code);
     case MB_CMD_BENCH:
         return mb_bench_command(c, argc, argv, exit_code);
+    case MB_CMD_QUANTIZE:
+        return mb_tool_quantize(c);
     case MB_CMD_HELP:
         mb_conf_help(stdout, c->help_for);
         return MB_OK;
@@ -113,7 +115,7 @@ static bool writes(const struct mb_conf *conf)
     enum mb_command c = conf->command;
     if (c == MB_CMD_EXPORT)
         return conf->output[0] != 0 && strcmp(conf->output, "-") != 0;
-    return c == MB_CMD_ASSEMBLE || c == MB_CMD_MERGE;
+    return c == MB_CMD_ASSEMBLE || c == MB_CMD_MERGE || c == MB_CMD_QUANTIZE;
 }
 
 int main(int argc, char **argv)

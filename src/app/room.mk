@@ -33,6 +33,9 @@ moebatch_SOURCES += \
 	src/app/signals.c \
 	src/app/tools.h \
 	src/app/tools.c \
+	src/app/quantize.c \
+	src/app/quantize_text.h \
+	src/app/quantize_text.c \
 	src/app/auto.c \
 	src/app/plan.c \
 	src/app/plan_print.h \

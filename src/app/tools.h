@@ -17,5 +17,7 @@ enum mb_status mb_tool_ctl(const struct mb_conf *c);
 enum mb_status mb_tool_export(const struct mb_conf *c);
 enum mb_status mb_tool_plan(const struct mb_conf *c);
 enum mb_status mb_tool_check(const struct mb_conf *c);
+/* app/quantize.c */
+enum mb_status mb_tool_quantize(const struct mb_conf *c);
 void mb_tool_version(void);
 #endif

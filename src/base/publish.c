@@ -337,6 +337,125 @@ enum mb_status mb_publish_symlink(const char *target, const char *path)
     return st == MB_OK ? mb_dir_sync_of(path) : st;
 }
 
+/* ---------------------------------------------------------------- directories */
+/* One that a killed process was filling. A very young and empty one may not have its lock yet. */
+static bool abandoned_dir(const char *path)
+{
+    struct stat sb;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool gone = fd >= 0 && fstat(fd, &sb) == 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && time(NULL) - sb.st_mtime > 2;
+    if (fd >= 0)
+        close(fd);
+    return gone;
+}
+
+static void sweep_dirs(const char *path)
+{
+    const char *base = strrchr(path, '/');
+    base = base == NULL ? path : base + 1;
+    size_t n = strlen(base), t = strlen(LOCKED);
+    char *dir = dir_of(path);
+    DIR *d = dir == NULL ? NULL : opendir(dir);
+    for (struct dirent *e = d == NULL ? NULL : readdir(d); e != NULL; e = readdir(d)) {
+        if (strncmp(e->d_name, base, n) != 0 || strncmp(e->d_name + n, LOCKED, t) != 0 || !random_tail(e->d_name + n + t))
+            continue;
+        char *whole = mb_path_join(dir, e->d_name);
+        if (whole != NULL && abandoned_dir(whole))
+            (void)mb_remove_tree(whole);
+        free(whole);
+    }
+    if (d != NULL)
+        closedir(d);
+    free(dir);
+}
+
+static void dir_free(struct mb_publish_dir *d)
+{
+    if (d->fd >= 0)
+        close(d->fd);
+    free(d->path);
+    free(d->tmp);
+    free(d);
+}
+
+void mb_publish_dir_drop(struct mb_publish_dir *d)
+{
+    if (d == NULL)
+        return;
+    if (d->fd >= 0)
+        (void)mb_remove_tree(d->tmp);
+    dir_free(d);
+}
+
+static enum mb_status taken(const char *path)
+{
+    return mb_error(MB_INPUT, "%s exists and stays as it is: move it away, or name another directory", path);
+}
+
+static enum mb_status make_dir(struct mb_publish_dir *d)
+{
+    struct stat sb;
+    if (lstat(d->path, &sb) == 0)
+        return taken(d->path);
+    sweep_dirs(d->path);
+    d->tmp = random_name(d->path, LOCKED);
+    if (d->tmp == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for a path");
+    if (mkdir(d->tmp, 0777) != 0)
+        return mb_file_error(errno, d->path, "a temporary directory beside it can't be made");
+    d->fd = open(d->tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (d->fd < 0) {
+        enum mb_status st = mb_file_error(errno, d->tmp, "open");
+        (void)mb_remove_tree(d->tmp);
+        return st;
+    }
+    (void)flock(d->fd, LOCK_EX | LOCK_NB); /* without locks a leftover stays, that is all */
+    return MB_OK;
+}
+
+enum mb_status mb_publish_dir_open(const char *path, struct mb_publish_dir **out)
+{
+    struct mb_publish_dir *d = calloc(1, sizeof *d);
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    if (d != NULL) {
+        d->fd = -1;
+        d->path = strndup(path, n);
+    }
+    enum mb_status st = d == NULL || d->path == NULL ? mb_error(MB_NO_MEMORY, "no memory to write %s", path) : make_dir(d);
+    if (st == MB_OK)
+        *out = d;
+    else if (d != NULL)
+        dir_free(d);
+    return st;
+}
+
+/* Where the file system cannot refuse a name that is taken, a directory with files in it is not replaced either. */
+static enum mb_status take_dir_name(const struct mb_publish_dir *d)
+{
+    int r = renameat2(AT_FDCWD, d->tmp, AT_FDCWD, d->path, RENAME_NOREPLACE);
+    if (r != 0 && (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP))
+        r = rename(d->tmp, d->path);
+    if (r == 0)
+        return MB_OK;
+    return errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR ? taken(d->path) : mb_file_error(errno, d->path, "rename");
+}
+
+enum mb_status mb_publish_dir_commit(struct mb_publish_dir *d)
+{
+    enum mb_status st = mb_sync_file(d->fd, d->tmp);
+    if (st == MB_OK)
+        st = take_dir_name(d);
+    if (st != MB_OK) {
+        mb_publish_dir_drop(d);
+        return st;
+    }
+    st = mb_dir_sync_of(d->path);
+    dir_free(d);
+    return st;
+}
+
 /* ---------------------------------------------------------------- locks */
 static bool no_locks(int err)
 {

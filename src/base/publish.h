@@ -52,6 +52,18 @@ enum mb_status mb_publish_symlink(const char *target, const char *path);
 /* path.tmp-*, path.part-* of processes that are gone. */
 void mb_publish_sweep(const char *path);
 
+/* A directory that appears whole or not at all: it is filled under a temporary name beside its own (PATH.tmp-..., held by a lock as
+ * above; what killed processes left is removed by the next one), with files that who writes them syncs, and takes its name in one step.
+ * open: MB_INPUT if there is anything of that name. commit: syncs the directory, renames it unless the name is taken by now (MB_INPUT),
+ * and frees d in any case; without success nothing of it is left. tmp: where to write. */
+struct mb_publish_dir {
+    char *path, *tmp;
+    int fd; /* of tmp */
+};
+enum mb_status mb_publish_dir_open(const char *path, struct mb_publish_dir **out);
+enum mb_status mb_publish_dir_commit(struct mb_publish_dir *d);
+void mb_publish_dir_drop(struct mb_publish_dir *d); /* removes tmp, frees; NULL ok */
+
 /* Data of an open file to disk (fdatasync); fd < 0: nothing to do. */
 enum mb_status mb_sync_data(int fd, const char *path);
 /* File and size (fsync). */

@@ -281,6 +281,33 @@ static enum mb_status check_bench(struct mb_conf *c)
     return bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY) ? check_bench_load(c) : MB_OK;
 }
 
+/* One option says what both export and quantize make. */
+static enum mb_status check_format(const struct mb_conf *c)
+{
+    static const char *const quantised[] = {"int8", "fp8", "mxfp4", "int4"};
+    bool is = false;
+
+    for (size_t i = 0; i < sizeof quantised / sizeof quantised[0]; i++)
+        is = is || strcmp(c->format, quantised[i]) == 0;
+    if (is == (c->command == MB_CMD_QUANTIZE))
+        return MB_OK;
+    if (c->command == MB_CMD_QUANTIZE)
+        return mb_error(MB_USAGE, "quantize needs --format int8, fp8, mxfp4 or int4");
+    return mb_error(MB_USAGE, "--format %s is a form of weights; %s knows jsonl, openai and csv", c->format, mb_cmds[c->command].name);
+}
+
+static enum mb_status check_quantize(struct mb_conf *c)
+{
+    MB_TRY(need(c, c->model, "a model (-m)"));
+    MB_TRY(need(c, c->output, "a directory to make (-o)"));
+    MB_TRY(check_format(c));
+    if (c->group_size != 0 && strcmp(c->format, "int4") != 0)
+        return mb_error(MB_USAGE, "--group-size belongs to --format int4; %s has groups of its own", c->format);
+    if (c->group_size != 0 && c->group_size != 32 && c->group_size != 64 && c->group_size != 128)
+        return mb_error(MB_USAGE, "--group-size %" PRId64 " is none of 32, 64 and 128", c->group_size);
+    return same_file(c->model, "--model", c->output, "--output");
+}
+
 enum mb_status mb_conf_check(struct mb_conf *c)
 {
     MB_TRY(check_args(c));
@@ -299,6 +326,10 @@ enum mb_status mb_conf_check(struct mb_conf *c)
         return check_engine(c);
     case MB_CMD_BENCH:
         return check_bench(c);
+    case MB_CMD_QUANTIZE:
+        return check_quantize(c);
+    case MB_CMD_EXPORT:
+        return check_format(c);
     case MB_CMD_CHECK:
     case MB_CMD_TOKENIZE:
         return need(c, c->model, "a model (-m)");

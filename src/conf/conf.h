@@ -10,7 +10,7 @@
 
 enum mb_command {
     MB_CMD_RUN, MB_CMD_SCORE, MB_CMD_PLAN, MB_CMD_INSPECT, MB_CMD_STATUS, MB_CMD_ASSEMBLE, MB_CMD_MERGE, MB_CMD_COMPARE,
-    MB_CMD_TOKENIZE, MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_BENCH, MB_CMD_VERIFY, MB_CMD_CTL, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
+    MB_CMD_TOKENIZE, MB_CMD_CHECK, MB_CMD_EXPORT, MB_CMD_BENCH, MB_CMD_VERIFY, MB_CMD_CTL, MB_CMD_QUANTIZE, MB_CMD_HELP, MB_CMD_VERSION, MB_CMD_COUNT
 };
 
 /* Strings are never NULL: "" where an option is not given. */
@@ -81,7 +81,9 @@ struct mb_conf {
     char *routes;              /* uniform, zipf:S */
     double threshold;          /* of a difference, as a part */
     /* inspect, status, assemble, tokenize, export */
-    char *format; /* export: openai, jsonl, csv */
+    char *format; /* export: openai, jsonl, csv; quantize: int8, fp8, mxfp4, int4 */
+    int64_t group_size; /* quantize: 0: the form's own */
+    char *calibration;  /* quantize: "" or requests */
     bool digest, check, in_order, requests, text, errors, routing, json, partial, decode, no_special;
 };
 

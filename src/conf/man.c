@@ -193,6 +193,8 @@ static void examples(FILE *f)
         {"After exit 75, on other nodes:", "srun moebatch run -c job.yaml --resume"},
         {"Are two results equal?", "moebatch inspect results.h5 --digest"},
         {"Results as CSV, packed:", "moebatch export results.h5 --format csv -o results.csv.gz"},
+        {"A model in a quarter of the bits, and what that costs:",
+         "moebatch quantize -m MODEL -o MODEL-int4 --format int4 --calibration lines.jsonl"},
         {"Text to ids:", "echo '\"Hello\"' | moebatch tokenize -m MODEL"},
     };
 

@@ -28,16 +28,17 @@
 const struct mb_opt mb_opts[] = {
     /* ---- files */
     {STRING("model", model, ""), .letter = 'm', .metavar = "DIR", .section = MB_SEC_FILES,
-     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT),
+     .commands = PLANNED | C(INSPECT) | C(CHECK) | C(TOKENIZE) | C(EXPORT) | C(QUANTIZE),
      .bench = MEASURED,
      .help = "model directory: config.json, *.safetensors and tokenizer files as Hugging Face stores them"},
     {STRING("input", input, ""), .letter = 'i', .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "requests: JSON lines, *.txt with one prompt a line, or *.json (ShareGPT), also packed by gzip or zstd; - is "
              "standard input"},
     {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
-     .commands = JOBS | C(MERGE) | C(EXPORT) | C(BENCH),
+     .commands = JOBS | C(MERGE) | C(EXPORT) | C(BENCH) | C(QUANTIZE),
      .help = "results file; while the job runs RESULTS.h5.d holds its journal and status. For export: the file of the lines, "
-             "packed by gzip if its name ends in .gz; left out, or -: standard output. For bench: gets the JSON, beside what is printed"},
+             "packed by gzip if its name ends in .gz; left out, or -: standard output. For bench: gets the JSON, beside what is printed. For quantize: the "
+             "directory to be made"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
     {STRING("openai-output", openai_output, ""), .metavar = "FILE", .section = MB_SEC_FILES, .commands = JOBS | C(ASSEMBLE),
@@ -287,9 +288,16 @@ const struct mb_opt mb_opts[] = {
      .help = "compare: differences up to this part count as none; nodes: what lies further below the median is named"},
 
     /* ---- what to show */
-    {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv", .section = MB_SEC_SHOW, .commands = C(EXPORT),
-     .help = "jsonl: an object for each row with all its fields; openai: the lines of --openai-output; csv: a record for each row (RFC "
-             "4180), without token ids and log-probabilities of tokens"},
+    {STRING("format", format, "jsonl"), .metavar = "FORM", .choices = "jsonl|openai|csv|int8|fp8|mxfp4|int4", .section = MB_SEC_SHOW,
+     .commands = C(EXPORT) | C(QUANTIZE),
+     .help = "export: jsonl, openai or csv; jsonl: an object for each row with all its fields; openai: the lines of --openai-output; csv: a record for each row (RFC "
+             "4180), without token ids and log-probabilities of tokens. quantize: int8 (a scale for each row), fp8 (E4M3, a scale for 128 x 128), "
+             "mxfp4 (experts only, a power of two for 32 columns) or int4 (--group-size)"},
+    {INT("group-size", group_size, "0", 0, 128), .section = MB_SEC_SHOW, .commands = C(QUANTIZE),
+     .help = "int4: columns that share a scale, 32, 64 or 128; 0: 128"},
+    {STRING("calibration", calibration, ""), .metavar = "FILE", .section = MB_SEC_SHOW, .commands = C(QUANTIZE),
+     .help = "requests, as for score: both models compute them, and the divergence of their distributions is printed and kept in the "
+             "manifest"},
     {SWITCH("digest", digest), .section = MB_SEC_SHOW, .commands = C(INSPECT),
      .help = "print the digest of the results as the last line: equal results have equal digests"},
     {SWITCH("check", check), .section = MB_SEC_SHOW, .commands = C(INSPECT),
@@ -301,7 +309,7 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("text", text), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the generated texts"},
     {SWITCH("errors", errors), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print the error rows alone, with their reasons"},
     {SWITCH("routing", routing), .section = MB_SEC_SHOW, .commands = C(INSPECT), .help = "print how often experts were used"},
-    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(INSPECT) | C(STATUS) | C(PLAN) | C(BENCH) | C(VERIFY), .help = "print JSON"},
+    {SWITCH("json", json), .section = MB_SEC_SHOW, .commands = C(QUANTIZE) | C(INSPECT) | C(STATUS) | C(PLAN) | C(BENCH) | C(VERIFY), .help = "print JSON"},
     {REAL("fraction", fraction, "0.05", 1e-9, 1, "X"), .section = MB_SEC_SHOW, .commands = C(VERIFY),
      .help = "part of the rows that is computed again; 1: all"},
     {SWITCH("csv", csv), .section = MB_SEC_SHOW, .commands = C(BENCH), .help = "print CSV (RFC 4180)"},
@@ -391,6 +399,14 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                     "left, and --resume goes on); stop ends it at the end of its step (75). Works from any machine that sees RESULTS.h5.d, for the "
                     "job's own user; what was asked is kept in /health/events of the results. Needs no mpirun.",
                     2, 2},
+    [MB_CMD_QUANTIZE] = {"quantize", "-m MODEL -o DIR --format int8|fp8|mxfp4|int4 [--group-size N] [--calibration FILE] [--json]",
+                         "store a model's weights in fewer bits",
+                         "Writes a directory with the weights of a model in a published form that other programs read as well "
+                         "(quantization_config of config.json), its tokenizer and other texts, and a manifest (moebatch_quantize.json) with the "
+                         "hashes of what it was made from and the error of each matrix and expert. Reads every directory that run reads, some "
+                         "rows at a time. Embedding, norms, router and head stay as they are. With --calibration: how far the results of "
+                         "the new model are from those of the old one. The directory appears whole or not at all. Needs no mpirun.",
+                         0, 0},
     [MB_CMD_HELP] = {"help", "[COMMAND]", "this text, or the options of a command", NULL, 0, 1},
     [MB_CMD_VERSION] = {"version", "", "version and libraries", NULL, 0, 0},
 };

@@ -7,6 +7,7 @@
  * are zero. Groups count from column 0 of the whole matrix. Layouts: doc/formats in the words of those who
  * publish them:
  *  - MXFP4 (gpt-oss): blocks U8 [E, rows, k/32, 16], low nibble first; scales U8 [E, rows, k/32], 2^(s - 127)
+ *  - MXFP4 with a tensor for each expert (compressed-tensors): weight_packed U8 [n, k/2], weight_scale U8 [n, k/32]
  *  - packed integers (compressed-tensors): I32 [n, ceil(k/f)], f codes of 32/f bits a word along k, offset
  * 2^(bits-1); scales [n, groups]; zero points I32 [ceil(n/f), groups] packed along n; g_idx I32 [k]: group of
  * a column

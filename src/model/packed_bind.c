@@ -182,6 +182,22 @@ static enum mb_status bind_nvfp4(const struct mb_packed_want *w, const char *cod
     return MB_OK;
 }
 
+/* MXFP4 with a tensor for each expert: two codes a byte, exponents as bytes. */
+static enum mb_status bind_mx(const struct mb_packed_want *w, struct mb_packed *p)
+{
+    struct mb_st_entry *e = part(w, ".weight_scale");
+
+    if (w->k % MX_GROUP != 0)
+        return mb_error(MB_MODEL, "%s: %.*s.weight_packed: expected a width of whole blocks of 32, found %d", w->s->dir, w->module,
+                        w->name, w->k);
+    p->packing = MB_PACK_MXFP4;
+    MB_TRY(need(w, ".weight_packed", "U8", w->n, w->k / 2, &p->code));
+    MB_TRY(need(w, ".weight_scale", is(e, "F8_E8M0") ? "F8_E8M0" : "U8", w->n, w->k / MX_GROUP, &p->scale));
+    p->group = MX_GROUP;
+    p->groups = w->k / MX_GROUP;
+    return MB_OK;
+}
+
 static enum mb_status bind_by_columns(const struct mb_packed_want *w, const struct mb_st_entry *e,
                                       struct mb_packed *p)
 {
@@ -222,8 +238,11 @@ enum mb_status mb_packed_bind(const struct mb_packed_want *w, struct mb_packed *
     if (w->stacked)
         st = part(w, "_blocks") != NULL ? bind_mxfp4(w, &p) : (*found = false, MB_OK);
     else if ((e = part(w, ".weight_packed")) != NULL)
-        st = is(e, "U8") ? bind_nvfp4(w, ".weight_packed", ".weight_global_scale", true, &p)
-                         : bind_ints(w, e, &p);
+        st = !is(e, "U8")                                       ? bind_ints(w, e, &p)
+             : part(w, ".weight_global_scale") == NULL &&
+                     (is(part(w, ".weight_scale"), "U8") ||
+                      is(part(w, ".weight_scale"), "F8_E8M0")) ? bind_mx(w, &p)
+                                                                : bind_nvfp4(w, ".weight_packed", ".weight_global_scale", true, &p);
     else if ((e = part(w, ".qweight")) != NULL)
         st = bind_by_columns(w, e, &p);
     else if (is(e = part(w, ".weight"), "U8"))

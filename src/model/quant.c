@@ -125,7 +125,7 @@ static enum mb_status load_compressed(const struct mb_cfg *c, struct mb_quant *q
     const char *format = "pack-quantized";
 
     MB_TRY(text(c, KEY("format"),
-                "pack-quantized|int-quantized|nvfp4-pack-quantized|mixed-precision|float-quantized|naive-quantized", &format));
+                "pack-quantized|int-quantized|nvfp4-pack-quantized|mxfp4-pack-quantized|mixed-precision|float-quantized|naive-quantized", &format));
     if (mb_arch_lists("float-quantized|naive-quantized", format))
         return load_floats(c, q);
     q->method = MB_QUANT_COMPRESSED;

@@ -34,6 +34,13 @@ libmoebatch_a_SOURCES += \
 	src/model/packed_bind.h \
 	src/model/packed_bind.c \
 	src/model/quant.c \
+	src/model/quantise.h \
+	src/model/quantise.c \
+	src/model/quantise_dir.h \
+	src/model/quantise_impl.h \
+	src/model/quantise_plan.c \
+	src/model/quantise_write.c \
+	src/model/quantise_files.c \
 	src/model/print.c \
 	src/model/print_json.c \
 	src/model/reader.c \
