@@ -49,17 +49,15 @@ static inline void mb_cut_make(struct mb_cut *c, const int32_t *machine, bool fl
 /* The bit in which two ids differ first: the height at which the tree parts them. */
 static inline int32_t mb_cut_height(uint16_t a, uint16_t b)
 {
-    return 31 - __builtin_clz((uint32_t)a ^ (uint32_t)b);
+    return 31 ^ __builtin_clz((uint32_t)a ^ (uint32_t)b); /* one instruction */
 }
 /* Of k ascending ids, [a, b] belong together: the last place of the largest node of the tree that begins at a
  * and ends at b or before. Ids [a, i] are a node if the tree parts them from both neighbours above all that
  * it parts among them. */
-static inline int32_t mb_cut_node(const uint16_t *id, int32_t k, int32_t a, int32_t b)
+static inline int32_t mb_cut_part(const uint16_t *id, int32_t k, int32_t a, int32_t b)
 {
     int32_t left = a > 0 ? mb_cut_height(id[a - 1], id[a]) : 32, within = -1, end = a;
 
-    if (a == b)
-        return a;
     for (int32_t i = a; i <= b && within < left; i++) {
         int32_t next = i + 1 < k ? mb_cut_height(id[i], id[i + 1]) : 32;
         if (within < next)
@@ -67,5 +65,17 @@ static inline int32_t mb_cut_node(const uint16_t *id, int32_t k, int32_t a, int3
         within = next > within ? next : within;
     }
     return end;
+}
+/* Whether [a, b], several, are one node: what they have in common, their neighbours have not. */
+static inline bool mb_cut_whole(const uint16_t *id, int64_t k, int64_t a, int64_t b)
+{
+    int32_t above = mb_cut_height(id[a], id[b]) + 1, node = id[a] >> above;
+
+    return (a == 0 || id[a - 1] >> above != node) && (b + 1 == k || id[b + 1] >> above != node);
+}
+/* mb_cut_part; where experts lie in aligned ranges, it is mostly all of [a, b]. */
+static inline int32_t mb_cut_node(const uint16_t *id, int32_t k, int32_t a, int32_t b)
+{
+    return a == b || mb_cut_whole(id, k, a, b) ? b : mb_cut_part(id, k, a, b);
 }
 #endif

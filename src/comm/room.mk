@@ -32,6 +32,9 @@ libmoebatch_a_SOURCES += \
 	src/comm/rooms.c \
 	src/comm/route.h \
 	src/comm/route_back.c \
+	src/comm/route_sort.c \
+	src/comm/route_take.c \
+	src/comm/route_walk.c \
 	src/comm/wire.h \
 	src/comm/xport.h \
 	src/comm/xport_loop.c \

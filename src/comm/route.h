@@ -1,17 +1,23 @@
 /* The integers of an exchange: who gets which row, and which nodes of the trees come back. No messages, no
  * values, no memory of its own. Pure, Local.
  *
- * Words. Member: a rank of the group, by its number. Home: the member whose row it is. Agent of a row on a
- * node: the member of that node that received it; on its own node a row's home is its agent. Held rows: those
- * this member is the agent of, in blocks: its own rows of the round, then what each source sent. Taken rows:
- * those (held, or published by another agent of the node) that have an expert here. Hit: a taken row and one
- * of its experts here.
+ * Words. Member: a rank of the group, by its number. Domain: what the algorithm takes for a node (cut.h).
+ * Home: the member whose row it is. Agent of a row in a domain: the member of it that received the row; in
+ * its own domain a row's home is its agent. Held rows: those this member is the agent of, in blocks: its own
+ * rows of the round, then what each source sent. Taken rows: those (held, or published by another agent of
+ * the domain) that have an expert here. Hit: a taken row and one of its experts here. Term: what a sum over a
+ * held row takes from one place: a hit, or a value that another member makes. Value: what is made of
+ * neighbouring terms of a held row: of an own row its sum, of others' rows each largest node of the tree that
+ * is known here.
+ *
+ * Each row is looked at once on its way there, and each of its ids is looked up then (route_walk.c,
+ * route_take.c); the way back goes through lists.
  *
  * Meta: the integers of a row as they travel: k weights (f32), k ids (u16) ascending, the tag (u16) if rows
  * have one, padded to 4 bytes.
  *
- * Region: where a term comes from: 0 from here, 1 + q from member q of the node, and of an own row 1 + near +
- * b from the agent in node b. */
+ * Region: where a term comes from: 0 from here, 1 + q from member q of the domain, and of an own row 1 + near
+ * + b from the agent in domain b. */
 #ifndef MB_COMM_ROUTE_H
 #define MB_COMM_ROUTE_H
 #include "base/status.h"
@@ -32,6 +38,9 @@ struct mb_own_rows {
     int32_t *send;             /* rows for each node, ascending, node by node */
     int64_t *send_at;          /* [nodes + 1] */
     int32_t *mark;             /* [nodes] */
+    int32_t *domain;           /* [regions] in which the row is that a region gives terms of */
+    uint32_t *weight;          /* [ids] of a row's choices, while they are put in order */
+    uint64_t *chosen;          /* [ids / 64 + 1] bits of these; none is set between rows */
     struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent of each one's node */
     int64_t *pairs, *rows, *terms; /* [members] [nodes] [nodes] counted in a round */
     int64_t back;                  /* terms of a node that one reply has room for */
@@ -49,9 +58,11 @@ struct mb_takes {
     int64_t *begin_own;   /* those of own rows, where these were sorted first */
     int64_t first, first_row, first_run; /* hits, taken rows and runs that were */
     int64_t *fill;                       /* [own ids] */
-    int32_t *order, *by_tag;             /* runs in an order, or rows */
-    uint16_t *tag;                       /* [hits] */
-    int64_t *home;                       /* [members + 1] scratch */
+    int32_t *order;  /* while rows arrive: of each taken row its number in its block or piece. Then runs, or
+                      * rows, in an order */
+    int32_t *by_tag; /* rows in an order */
+    uint16_t *tag;   /* [hits] */
+    int64_t *home;   /* [members + 1] scratch */
 };
 
 /* A block of held rows. */
@@ -59,7 +70,8 @@ struct mb_block {
     int32_t home;
     int64_t rows, at; /* at: number of its first held row */
     const uint8_t *meta;
-    int64_t taken, taken_end; /* those of its rows that have experts here */
+    int64_t taken, taken_end;        /* those of its rows that have experts here */
+    int64_t value, value_end, inner; /* values of its rows; how many are sums */
 };
 
 /* Held rows, and what arrives for them. */
@@ -68,7 +80,11 @@ struct mb_helds {
     struct mb_block *block; /* [1 + sources] */
     int32_t *source;        /* [sources] block of each, once it is here */
     int64_t rows, room;
-    struct mb_ref *ref;           /* [rows][k] */
+    struct mb_term *term;
+    int32_t *value; /* [values + 1] its first term; -1 - it: the value is that term, as it is. Behind the last
+                     * one: the number of terms */
+    uint8_t *wanted; /* [rows] whether another member of the domain has an expert of the row */
+    int64_t terms, values;
     int32_t *region, *region_own; /* [members] of other members' rows (-1: none), of own ones */
     int32_t regions;
     int64_t *lone_n, *inner_n;       /* [regions] values that come */
@@ -109,32 +125,30 @@ void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_
  * rounds. MB_BUG, logged: tables that are not this exchange's, ids that are not distinct or have nobody. */
 enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of,
                              const int32_t *experts, const float *weights, const uint16_t *tags);
-/* Begins a round: its own rows, their lists for each node (the own one if another member of it has an
- * expert), and no held or taken rows. From `rounds` on there are none. */
+/* Begins a round: its own rows are held, those of them with experts here taken (take.n; take.order: their
+ * numbers in the round), and listed for each domain, for the own one if another member of it has an expert.
+ * From `rounds` on there are none. route_walk.c */
 void mb_route_round(struct mb_route *r, int32_t round);
 /* An exchange without rows, for headers only. */
 void mb_route_none(struct mb_route *r);
-/* Takes in own rows. Returns how many have an expert here; list: [that many] their numbers in the round. */
-int64_t mb_route_take_own(struct mb_route *r, int32_t *list);
-/* Rows that source j sent become held rows; those with experts here are to be taken next. False: there is no
- * room, or an id is none. */
-bool mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, const uint8_t *meta);
-/* Takes in the next run of rows with experts here of `rows` rows that begin at *at, and moves *at behind it;
- * held: they are held rows, else metas are copied. Returns its length, *first where it begins; 0: none is
- * left. */
-int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows,
-                      bool held, int64_t *at, int64_t *first);
+/* Rows that source j sent are held, and those with experts here taken. Returns how many these are; their
+ * numbers among the rows: take.order, the last so many of take.n. -1: there is no room, or an id is none. */
+int64_t mb_route_hold(struct mb_route *r, int32_t j, int32_t home, int64_t rows, const uint8_t *meta);
+/* The same for rows that agent `agent` of the domain published: they are taken, and metas copied as far as
+ * they are needed. */
+int64_t mb_route_take(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows);
 /* Dispatched rows in their order: by expert, tag, home, row. take.begin, take.tag; idx[n]: the taken row of
- * each. Returns n. */
+ * each. Returns n. route_sort.c */
 int64_t mb_route_sort(struct mb_route *r, int32_t *idx);
-/* Behind mb_route_take_own, before any other row is taken: those rows for themselves, take.begin_own. What
+/* Behind mb_route_round, before any other row is taken: own rows for themselves, take.begin_own. What
  * mb_route_sort then sorts are the rows behind them. */
 int64_t mb_route_sort_own(struct mb_route *r, int32_t *idx);
 
-/* --- the way back: each fills r->emit --- */
-/* What comes for held rows, and from where; bases are set. rows: dispatched ones, which come first. */
-void mb_route_refs(struct mb_route *r);
-/* Values for the other members of the node, by its number: terms from here of rows they are the agents of. */
+/* --- the way back, once rows are sorted: each fills r->emit --- */
+/* Where the values of others are kept: lone_base, inner_base. */
+void mb_route_bases(struct mb_route *r);
+/* Values for the other members of the domain, by its number: terms from here of rows they are the agents of.
+ */
 void mb_route_local(struct mb_route *r);
 /* Values for each source's home. source: n of them. */
 void mb_route_reply(struct mb_route *r, int32_t sources);
@@ -158,8 +172,32 @@ static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t node)
 {
     return r->own.send_at[node + 1] - r->own.send_at[node];
 }
-/* Whether a member of the node other than this one has an expert of the row. */
-bool mb_route_wanted(struct mb_route *r, int32_t home, const uint8_t *meta);
-/* Runs of taken rows ordered by their agents: take.order, take.home[near + 1]. */
-void mb_route_bucket_agents(struct mb_route *r);
+/* Whether a member of the domain other than this one has an expert of row i of the rows of source j. */
+static inline bool mb_route_wanted(const struct mb_route *r, int32_t j, int64_t i)
+{
+    return r->held.wanted[r->held.block[r->held.source[j]].at + i] != 0;
+}
+/* What the files of route share: taken rows as they come. */
+/* Rows from number `from` on were taken: they are a run, or belong to the last one. */
+static inline void mb_route_end_run(struct mb_takes *t, int32_t home, int32_t agent, int64_t from)
+{
+    struct mb_run *last = t->run + t->runs;
+
+    if (t->n == from)
+        return;
+    t->row[t->n].hit = t->hits;
+    if (t->runs == 0 || last[-1].home != home || last[-1].agent != agent) {
+        *last = (struct mb_run){home, agent, (int32_t)from};
+        t->runs++;
+    }
+    t->run[t->runs].first = (int32_t)t->n;
+}
+/* Rows of a block that this member alone looks at: those with experts here are taken, no terms listed. False:
+ * an id is none, or there is no room (full). */
+bool mb_route_take_rows(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows);
+/* Rows of another home in a domain of several, their terms and values. False: an id is none. */
+bool mb_route_walk(struct mb_route *r, struct mb_block *b);
+/* Runs of taken rows from number `from` on ordered by home, or by agent, of `keys`: take.order,
+ * take.home[keys + 1]. */
+void mb_route_bucket(struct mb_route *r, int32_t keys, bool by_agent, int64_t from);
 #endif

@@ -1,55 +1,11 @@
-/* The way back: which values travel, by the tree rule, and how they are made and put together. */
+/* The way back: which values are made, of what. */
 #include "comm/route.h"
 
 #include <string.h>
 #include "base/log.h"
 
-/* ---------------------------------------------------------------- where terms come from */
-/* The values that a region sends for places [i, j] of a row; it sends them in the order of rows, so counting
- * is enough. */
-static void ref_run(struct mb_helds *h, const uint16_t *id, int32_t k, int32_t i, int32_t j, uint16_t region,
-                    struct mb_ref *ref)
-{
-    while (i <= j) {
-        int32_t end = mb_cut_node(id, k, i, j);
-        int64_t *n = end > i ? &h->inner_n[region] : &h->lone_n[region];
-        ref[i] = (struct mb_ref){(int32_t)(*n)++, region, (uint16_t)(end - i + 1)};
-        i = end + 1;
-    }
-}
-
-/* Returns the hit behind those of the row. */
-static inline const struct mb_hit *ref_row(struct mb_helds *h, int32_t k, const uint16_t *id,
-                                           const uint16_t *region, const struct mb_hit *hit,
-                                           struct mb_ref *ref)
-{
-    for (int32_t i = 0, j, next, g = k > 0 ? region[id[0]] : 0; i < k; i = j, g = next) {
-        next = -1;
-        for (j = i + 1; j < k && (next = region[id[j]]) == g; j++)
-            continue;
-        if (g == 0)
-            for (; i < j; i++)
-                ref[i] = (struct mb_ref){(hit++)->row, 0, 1};
-        else if (j == i + 1 && g != MB_NOBODY)
-            ref[i] = (struct mb_ref){(int32_t)h->lone_n[g]++, (uint16_t)g, 1};
-        else if (g != MB_NOBODY)
-            ref_run(h, id, k, i, j - 1, (uint16_t)g, ref);
-    }
-    return hit;
-}
-
-static void ref_block(struct mb_route *r, const struct mb_block *b)
-{
-    const uint16_t *region = mb_owners_of(&r->owners, b->home);
-    const struct mb_hit *hit = r->take.hit + r->take.row[b->taken].hit;
-    struct mb_ref *ref = r->held.ref + b->at * r->k;
-
-    for (int64_t i = 0; i < b->rows; i++, ref += r->k)
-        hit = ref_row(&r->held, r->k, mb_meta_id(r, b->meta + i * r->meta_bytes), region, hit, ref);
-}
-
-/* Places of the regions among the outputs and among inner nodes, from the counts. */
-static void place_regions(struct mb_route *r)
+/* From the counts: places of the regions among the outputs, behind own ones, and among inner nodes. */
+void mb_route_bases(struct mb_route *r)
 {
     struct mb_helds *h = &r->held;
     int64_t lone = r->take.hits, inner = 0;
@@ -61,19 +17,6 @@ static void place_regions(struct mb_route *r)
         lone += h->lone_n[g];
         inner += h->inner_n[g];
     }
-}
-
-void mb_route_refs(struct mb_route *r)
-{
-    struct mb_helds *h = &r->held;
-    int32_t blocks = mb_cut_near(&r->cut) > 1 ? h->n : 1; /* alone in its node, what is here says all */
-
-    memset(h->lone_n, 0, (size_t)h->regions * sizeof *h->lone_n);
-    memset(h->inner_n, 0, (size_t)h->regions * sizeof *h->inner_n);
-    for (int32_t b = 0; b < blocks; b++)
-        if (h->block[b].rows > 0)
-            ref_block(r, &h->block[b]);
-    place_regions(r);
 }
 
 /* ---------------------------------------------------------------- values to be made */
@@ -89,59 +32,67 @@ static bool room_for(struct mb_route *r, int64_t lone, int64_t inner, int64_t it
     return false;
 }
 
-static inline void emit_item(struct mb_emit *e, int32_t src, int32_t pos, float w)
+/* The sum of hits [a, end) of a row. */
+static inline void emit_sum(struct mb_emit *e, const float *w, const uint16_t *id, const struct mb_hit *a,
+                            const struct mb_hit *end)
 {
-    int64_t at = e->items++;
+    int32_t *src = e->src, *pos = e->pos;
+    float *to = e->w;
+    int64_t at = e->items;
 
-    e->src[at] = src;
-    e->pos[at] = pos;
-    e->w[at] = w;
+    e->off[e->inner++] = (int32_t)at;
+    for (; a < end; a++, at++) {
+        src[at] = a->row;
+        pos[at] = id[a->place];
+        to[at] = w[a->place];
+    }
+    e->items = at;
 }
 
-/* Hits [a, b) of a row: one node of its tree. */
-static inline void emit_node(struct mb_emit *e, const struct mb_hit *a, const struct mb_hit *b,
-                             const uint16_t *id, const float *w)
+/* The terms that are here of one taken row, n of them, several: the largest nodes of its tree. */
+static void emit_hits(struct mb_route *r, const uint8_t *meta, const struct mb_hit *a, int32_t n)
 {
-    if (b == a + 1) {
-        e->idx[e->lone++] = a->row;
+    const float *w = (const float *)meta;
+    const uint16_t *id = (const uint16_t *)(w + r->k);
+    const struct mb_hit *end = a + n, *next;
+    int32_t last = end[-1].place;
+
+    if (last - a->place == n - 1 && mb_cut_whole(id, r->k, a->place, last)) {
+        emit_sum(&r->emit, w, id, a, end);
         return;
     }
-    e->off[e->inner++] = (int32_t)e->items;
-    for (; a < b; a++)
-        emit_item(e, a->row, id[a->place], w[a->place]);
-}
-
-/* The terms that are here of one taken row, as the largest nodes of its tree. */
-static inline void emit_hits(struct mb_route *r, const struct mb_taken *row)
-{
-    const struct mb_hit *a = r->take.hit + row[0].hit, *end = r->take.hit + row[1].hit;
-    const uint16_t *id = mb_meta_id(r, row->meta);
-    const float *w = (const float *)row->meta;
-
-    if (a + 1 == end) {
-        r->emit.idx[r->emit.lone++] = a->row;
-        return;
-    }
-    while (a < end) {
-        const struct mb_hit *b = a + 1;
-        while (b < end && b->place == b[-1].place + 1)
-            b++;
-        if (b > a + 1)
-            b = a + mb_cut_node(id, r->k, a->place, b[-1].place) - a->place + 1;
-        emit_node(&r->emit, a, b, id, w);
-        a = b;
+    for (; a < end; a = next) {
+        for (next = a + 1; next < end && next->place == next[-1].place + 1; next++)
+            continue;
+        next = a + mb_cut_node(id, r->k, a->place, next[-1].place) - a->place + 1;
+        if (next == a + 1)
+            r->emit.idx[r->emit.lone++] = a->row;
+        else
+            emit_sum(&r->emit, w, id, a, next);
     }
 }
 
 /* The same of taken rows [i, end). */
 static void emit_taken(struct mb_route *r, int64_t i, int64_t end)
 {
-    const struct mb_taken *row = r->take.row;
-    int64_t n = i < end ? row[end].hit - row[i].hit : 0;
+    const struct mb_taken *row = r->take.row + i, *last = r->take.row + end;
+    const struct mb_hit *hit = r->take.hit;
+    int64_t n = i < end ? last->hit - row->hit : 0, lone = r->emit.lone;
+    int32_t *idx = r->emit.idx;
 
-    if (n > 0 && room_for(r, n, n / 2, n))
-        for (; i < end; i++)
-            emit_hits(r, &row[i]);
+    if (n == 0 || !room_for(r, n, n / 2, n))
+        return;
+    for (int64_t at = row->hit, next; row < last; row++, at = next) {
+        next = row[1].hit;
+        if (next == at + 1) {
+            idx[lone++] = hit[at].row;
+            continue;
+        }
+        r->emit.lone = lone;
+        emit_hits(r, row->meta, hit + at, (int32_t)(next - at));
+        lone = r->emit.lone;
+    }
+    r->emit.lone = lone;
 }
 
 static void begin_lists(struct mb_route *r)
@@ -160,7 +111,7 @@ void mb_route_local(struct mb_route *r)
     struct mb_takes *t = &r->take;
     int32_t near = mb_cut_near(&r->cut), place = mb_cut_place(&r->cut);
 
-    mb_route_bucket_agents(r);
+    mb_route_bucket(r, near, true, 0);
     begin_lists(r);
     for (int32_t q = 0; q < near; q++) {
         end_destination(r, q);
@@ -170,62 +121,49 @@ void mb_route_local(struct mb_route *r)
     end_destination(r, near);
 }
 
-/* A sum's source: row of the outputs, or -1 - row of the inner nodes. */
-static inline int32_t source_of(const struct mb_helds *h, const struct mb_ref *ref)
+/* Where the value of a term lies: row of the outputs, or -1 - row of the inner nodes. */
+static inline int32_t source_of(const struct mb_hit *hit, const int64_t *lone, const int64_t *inner,
+                                const struct mb_term *t)
 {
-    return (int32_t)(ref->count > 1 ? -1 - (h->inner_base[ref->region] + ref->src)
-                                    : h->lone_base[ref->region] + ref->src);
+    if (t->region == 0)
+        return hit[t->src].row;
+    return t->src + (int32_t)(t->src >= 0 ? lone[t->region] : -inner[t->region]);
 }
 
-/* Items of places [i, j] of a row. */
-static inline void emit_refs(struct mb_route *r, const uint8_t *meta, const struct mb_ref *ref, int32_t i,
-                             int32_t j)
+static inline int32_t first_term(int32_t value)
 {
-    const uint16_t *id = mb_meta_id(r, meta);
-    const float *w = (const float *)meta;
-    const struct mb_helds *h = &r->held;
-    int64_t at = r->emit.items;
-    int32_t *src = r->emit.src, *pos = r->emit.pos;
-    float *to = r->emit.w;
-
-    for (; i <= j; i += ref[i].count, at++) {
-        src[at] = source_of(h, &ref[i]);
-        pos[at] = id[i];
-        to[at] = w[i];
-    }
-    r->emit.items = at;
+    return value < 0 ? -1 - value : value;
 }
 
-/* What this node has of a held row, for its home. */
-static void reply_row(struct mb_route *r, const struct mb_block *b, int64_t row, const uint16_t *region)
+/* Values of a block. */
+static void emit_values(struct mb_route *r, const struct mb_block *b)
 {
-    const uint8_t *meta = b->meta + row * r->meta_bytes;
-    const uint16_t *id = mb_meta_id(r, meta);
-    const struct mb_ref *ref = r->held.ref + (b->at + row) * r->k;
     struct mb_emit *e = &r->emit;
+    const int32_t *value = r->held.value + b->value, *end = r->held.value + b->value_end;
+    const int64_t *lone_base = r->held.lone_base, *inner_base = r->held.inner_base;
+    const struct mb_hit *hit = r->take.hit;
+    const struct mb_term *term = r->held.term;
+    int64_t at = e->items, lone = e->lone, inner = e->inner;
+    int32_t *src = e->src, *pos = e->pos, *off = e->off;
 
-    for (int32_t i = 0, j; i < r->k; i = j + 1) {
-        j = i;
-        if (region[id[i]] == MB_NOBODY)
-            continue;
-        while (j + 1 < r->k && region[id[j + 1]] != MB_NOBODY)
-            j++;
-        j = mb_cut_node(id, r->k, i, j);
-        if (j == i) {
-            e->idx[e->lone++] = source_of(&r->held, &ref[i]);
+    if (!room_for(r, end - value - b->inner, b->inner, first_term(*end) - first_term(*value)))
+        return;
+    for (; value < end; value++) {
+        const struct mb_term *t = term + first_term(value[0]), *last = term + first_term(value[1]);
+        if (value[0] < 0) {
+            e->idx[lone++] = source_of(hit, lone_base, inner_base, t);
             continue;
         }
-        e->off[e->inner++] = (int32_t)e->items;
-        emit_refs(r, meta, ref, i, j);
+        off[inner++] = (int32_t)at;
+        for (; t < last; t++, at++) {
+            src[at] = source_of(hit, lone_base, inner_base, t);
+            pos[at] = t->pos;
+            e->w[at] = t->w;
+        }
     }
-}
-
-static void reply_block(struct mb_route *r, const struct mb_block *b)
-{
-    const uint16_t *region = mb_owners_of(&r->owners, b->home);
-
-    for (int64_t i = 0; i < b->rows && room_for(r, r->k, r->k / 2, r->k); i++)
-        reply_row(r, b, i, region);
+    e->lone = lone;
+    e->inner = inner;
+    e->items = at;
 }
 
 void mb_route_reply(struct mb_route *r, int32_t sources)
@@ -240,21 +178,30 @@ void mb_route_reply(struct mb_route *r, int32_t sources)
         if (alone)
             emit_taken(r, b->taken, b->taken_end);
         else
-            reply_block(r, b);
+            emit_values(r, b);
     }
     end_destination(r, sources);
 }
 
+/* Own rows come first, so that their terms are the items. */
 void mb_route_final(struct mb_route *r)
 {
-    const struct mb_block *b = &r->held.block[0];
-    const struct mb_ref *ref = r->held.ref;
+    const struct mb_helds *h = &r->held;
+    const struct mb_term *t = h->term;
+    const struct mb_hit *hit = r->take.hit;
+    struct mb_emit *e = &r->emit;
+    int64_t rows = h->block[0].value_end, n = first_term(h->value[rows]);
+    int32_t *src = e->src, *pos = e->pos;
 
     begin_lists(r);
-    if (!room_for(r, 0, b->rows, b->rows * r->k))
+    if (rows == 0 || !room_for(r, 0, rows, n))
         return;
-    for (int64_t i = 0; i < b->rows; i++, ref += r->k) {
-        r->emit.off[r->emit.inner++] = (int32_t)r->emit.items;
-        emit_refs(r, b->meta + i * r->meta_bytes, ref, 0, r->k - 1);
+    memcpy(e->off, h->value, (size_t)rows * sizeof *e->off);
+    for (int64_t i = 0; i < n; i++) {
+        src[i] = source_of(hit, h->lone_base, h->inner_base, &t[i]);
+        pos[i] = t[i].pos;
+        e->w[i] = t[i].w;
     }
+    e->inner = rows;
+    e->items = n;
 }

@@ -278,7 +278,7 @@ enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct
     x->counts.combine_messages[MB_LINK_SELF] += x->rt.take.hits > 0;
     mb_xchg_begin(x, XOP_COMBINE, &again, x->rt.own.m);
     mb_net_post(x, &x->comb);
-    mb_route_refs(&x->rt);
+    mb_route_bases(&x->rt);
     mb_sum_begin(x);
     x->phase = XP_NODE;
     if (x->node.n > 1)

@@ -63,7 +63,7 @@ struct block {
     struct xhead head;
     int64_t rows;
     const uint8_t *meta, *data;
-    bool all; /* every row is wanted */
+    int32_t source; /* its number; -1: the own block, of which every row is wanted */
 };
 
 static struct block block_at_place(struct mb_xchg *x, int32_t place)
@@ -71,11 +71,12 @@ static struct block block_at_place(struct mb_xchg *x, int32_t place)
     struct block b = {.head = x->mine,
                       .rows = mb_route_rows_for(&x->rt, x->rt.cut.mine),
                       .meta = mb_xchg_host(x, MB_XB_OWN_ROWS),
-                      .all = true};
+                      .source = -1};
 
     if (place > 0) {
-        const struct inmsg *m = &x->disp.in[x->pub.order[place - 1]];
-        b = (struct block){.head = m->head, .rows = m->head.rows, .meta = m->rows};
+        int32_t j = x->pub.order[place - 1];
+        const struct inmsg *m = &x->disp.in[j];
+        b = (struct block){.head = m->head, .rows = m->head.rows, .meta = m->rows, .source = j};
     }
     b.data = b.meta != NULL ? b.meta + b.rows * x->rt.meta_bytes : NULL;
     return b;
@@ -87,7 +88,7 @@ static int64_t pick_rows(struct mb_xchg *x, const struct block *b, int64_t most,
     int64_t n = 0, look = x->pub.row;
 
     for (; look < b->rows; look++) {
-        if (!b->all && !mb_route_wanted(&x->rt, b->head.from, b->meta + look * x->rt.meta_bytes))
+        if (b->source >= 0 && !mb_route_wanted(&x->rt, b->source, look))
             continue;
         if (n == most)
             break; /* rows behind the last one that fitted may all be unwanted: then the block ends here */
@@ -149,25 +150,34 @@ static void publish(struct mb_xchg *x)
         mb_node_publish(x, pieces, used, last);
 }
 
-/* Takes in those of `rows` rows that have an expert here: each run of them is one copy to the device. */
-static void take_rows(struct mb_xchg *x, int32_t from, int32_t agent, const uint8_t *meta,
-                      const uint8_t *data, int64_t rows, bool held)
+/* Copies the n rows that were taken last to the device, of a block or piece whose rows are at data:
+ * neighbours in one copy. */
+static void copy_taken(struct mb_xchg *x, int64_t n, const uint8_t *data)
 {
-    int64_t at = 0, first = 0, n;
+    int64_t have = x->rt.take.n - n;
+    const int32_t *at = x->rt.take.order + have;
+    struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, x->rt.take.n * x->size.x);
 
-    while ((n = mb_route_take(&x->rt, from, agent, meta, rows, held, &at, &first)) > 0) {
-        int64_t have = (x->rt.take.n - n) * x->size.x;
-        struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, have + n * x->size.x);
-        mb_xchg_must(x, x->o.ops->copy_in(x->o.stream,
-                                          mb_view_of(buf, (uint64_t)have, n, x->o.hidden, x->o.x_type),
-                                          data + first * x->size.x));
+    for (int64_t i = 0, end; i < n; i = end) {
+        end = at[n - 1] - at[i] == n - 1 - i ? n : i + 1;
+        for (; end < n && at[end] == at[end - 1] + 1; end++)
+            continue;
+        struct mb_view to =
+            mb_view_of(buf, (uint64_t)((have + i) * x->size.x), end - i, x->o.hidden, x->o.x_type);
+        mb_xchg_must(x, x->o.ops->copy_in(x->o.stream, to, data + at[i] * x->size.x));
     }
 }
 
 static uint64_t read_piece(struct mb_xchg *x, int32_t q, const struct xhead *h, const uint8_t *data)
 {
-    if (mb_xchg_check(x, h))
-        take_rows(x, h->from, q, data, data + h->here * x->rt.meta_bytes, h->here, false);
+    int64_t n = mb_xchg_check(x, h) ? mb_route_take(&x->rt, h->from, q, data, h->here) : 0;
+
+    if (n > 0)
+        copy_taken(x, n, data + h->here * x->rt.meta_bytes);
+    if (n < 0 && x->st.failed == MB_OK)
+        x->st.failed =
+            mb_error(MB_BUG, "rank %d published rows of rank %d with ids that are none",
+                     mb_xchg_rank(x, x->rt.cut.first[x->rt.cut.mine] + q), mb_xchg_rank(x, h->from));
     return (uint64_t)(h->here * piece_bytes(x));
 }
 
@@ -179,15 +189,18 @@ static bool take_blocks(struct mb_xchg *x)
         int64_t rows = m->head.rows;
         if (!m->ready || m->taken)
             continue;
-        if (rows < 0 || rows > x->o.max_rows || m->head.bytes != (uint64_t)(rows * x->size.row) ||
-            !mb_route_hold(&x->rt, j, m->from, rows, m->rows)) {
+        int64_t n = rows >= 0 && rows <= x->o.max_rows && m->head.bytes == (uint64_t)(rows * x->size.row)
+                        ? mb_route_hold(&x->rt, j, m->from, rows, m->rows)
+                        : -1;
+        if (n < 0) {
             x->st.failed =
                 mb_error(MB_BUG, "rank %d sent a dispatch of %lld rows in %llu bytes that makes no sense",
                          mb_xchg_rank(x, m->from), (long long)rows, (unsigned long long)m->head.bytes);
             return false;
         }
         m->taken = true;
-        take_rows(x, m->from, x->node.me, m->rows, m->rows + rows * x->rt.meta_bytes, rows, true);
+        if (n > 0)
+            copy_taken(x, n, m->rows + rows * x->rt.meta_bytes);
         x->pub.order[x->pub.n++] = j;
     }
     return true;
@@ -228,8 +241,7 @@ bool mb_xchg_rows_test(struct mb_xchg *x)
 static void take_own(struct mb_xchg *x)
 {
     const struct mb_own_rows *o = &x->rt.own;
-    int32_t *rows = x->rt.take.order;
-    int64_t n = mb_route_take_own(&x->rt, rows);
+    int64_t n = x->rt.take.n;
 
     x->counts.dispatch_bytes[MB_LINK_SELF] += n * x->size.x;
     x->counts.dispatch_messages[MB_LINK_SELF] += n > 0;
@@ -237,7 +249,8 @@ static void take_own(struct mb_xchg *x)
         return; /* alone, every row is taken, so `in` itself is in the order of RECV */
     struct mb_buf *buf = mb_xchg_dev(x, MB_XB_RECV, n * x->size.x);
     mb_xchg_must(x, x->o.ops->gather(x->o.stream, mb_view_of(buf, 0, n, x->o.hidden, x->o.x_type),
-                                     mb_view_rows(x->in, o->r0, o->r1 - o->r0), mb_sum_upload(x, rows, n)));
+                                     mb_view_rows(x->in, o->r0, o->r1 - o->r0),
+                                     mb_sum_upload(x, x->rt.take.order, n)));
 }
 
 static void begin_rows(struct mb_xchg *x)

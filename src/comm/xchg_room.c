@@ -43,7 +43,7 @@ static void owner_tables(struct mb_xchg *x, int64_t n, int64_t ids)
     x->rt.take.home = carve(x, n + 1, 8);
 }
 
-static void own_tables(struct mb_xchg *x, int64_t n)
+static void own_tables(struct mb_xchg *x, int64_t n, int64_t ids)
 {
     struct mb_own_rows *o = &x->rt.own;
 
@@ -53,6 +53,9 @@ static void own_tables(struct mb_xchg *x, int64_t n)
     o->send = x->buf.host[MB_XB_SEND];
     o->send_at = carve(x, n + 1, 8);
     o->mark = carve(x, n, 4);
+    o->domain = carve(x, 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.nodes, 4);
+    o->weight = carve(x, ids, 4);
+    o->chosen = carve(x, ids / 64 + 1, 8);
     o->may = carve(x, n, sizeof *o->may);
     o->pairs = carve(x, n, 8);
     o->rows = carve(x, n, 8);
@@ -79,8 +82,10 @@ static void held_tables(struct mb_xchg *x, int64_t n)
     x->pub.order = carve(x, sources + 1, 4);
     x->rt.emit.out_lone = carve(x, n + 1, 8);
     x->rt.emit.out_inner = carve(x, n + 1, 8);
-    h->ref = x->buf.host[MB_XB_REF];
-    h->room = x->o.k > 0 ? x->buf.room.bytes[MB_XB_REF] / (x->o.k * (int64_t)sizeof *h->ref) : 0;
+    h->term = x->buf.host[MB_XB_TERM];
+    h->value = x->buf.host[MB_XB_VALUE];
+    h->wanted = x->buf.host[MB_XB_WANTED];
+    h->room = x->buf.room.held;
 }
 
 static int64_t items(const struct mb_xchg *x, enum mb_xbuf id, int64_t size)
@@ -140,7 +145,7 @@ static bool countable(const struct mb_xchg_room *r)
 {
     return r->bytes[MB_XB_SRC] / 4 <= INT32_MAX &&
            r->bytes[MB_XB_HIT] / (int64_t)sizeof(struct mb_hit) <= INT32_MAX &&
-           r->bytes[MB_XB_REF] / (int64_t)sizeof(struct mb_ref) <= INT32_MAX &&
+           r->bytes[MB_XB_TERM] / (int64_t)sizeof(struct mb_term) <= INT32_MAX &&
            r->bytes[MB_XB_UPLOAD] / 4 <= INT32_MAX;
 }
 
@@ -164,7 +169,7 @@ enum mb_status mb_xchg_rooms(struct mb_xchg *x, const struct mb_xchg_shape *s)
     x->link = carve(x, n, sizeof *x->link);
     x->heads = carve(x, n, sizeof *x->heads);
     owner_tables(x, n, ids);
-    own_tables(x, n);
+    own_tables(x, n, ids);
     held_tables(x, n);
     take_tables(x);
     emit_tables(x);

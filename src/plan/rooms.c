@@ -3,8 +3,8 @@
 
 #include "plan/budget.h"
 
-#define MEMBER_BYTES 320                /* integers kept for each member */
-#define ID_BYTES 40                     /* for each id */
+#define MEMBER_BYTES 328                /* integers kept for each member */
+#define ID_BYTES 48                     /* for each id */
 #define RING_BYTES 640                  /* for each member, where some share rings */
 #define PEER_BYTES 400                  /* and for each peer of both directions */
 #define MESSAGE_MOST ((int64_t)1 << 30) /* bytes of a message */
@@ -22,7 +22,9 @@ const struct mb_room_row mb_room_rows[MB_ROOM_COUNT] = {
     [MB_XB_ORDER] = {"orders of rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
     [MB_XB_BY_TAG] = {"orders by tag", MB_ROOM_HOST, MB_MEM_EXCHANGE},
     [MB_XB_TAG] = {"tags", MB_ROOM_HOST, MB_MEM_EXCHANGE},
-    [MB_XB_REF] = {"places of terms", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_TERM] = {"places of terms", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_VALUE] = {"sums of held rows", MB_ROOM_HOST, MB_MEM_EXCHANGE},
+    [MB_XB_WANTED] = {"rows wanted nearby", MB_ROOM_HOST, MB_MEM_EXCHANGE},
     [MB_XB_LONE] = {"terms that travel", MB_ROOM_HOST, MB_MEM_EXCHANGE},
     [MB_XB_OFF] = {"sums", MB_ROOM_HOST, MB_MEM_EXCHANGE},
     [MB_XB_SRC] = {"terms of sums", MB_ROOM_HOST, MB_MEM_EXCHANGE},
@@ -221,7 +223,11 @@ static void own_lists(const struct mb_xchg_shape *s, const struct counts *c, int
     b[MB_XB_ROUND] = ints(c->m + 2);
     b[MB_XB_SEND] = ints(c->sent);
     b[MB_XB_OWNER] = mb_sat_mul(mb_sat_mul(s->members, s->ids), 2);
-    b[MB_XB_REF] = mb_sat_mul(mb_sat_mul(c->held, c->k), (int64_t)sizeof(struct mb_ref));
+    /* Alone in its node, a member needs the hits of what others sent, and no more. */
+    int64_t agent = s->near > 1 ? c->held : c->m, terms = mb_sat_mul(agent, c->k);
+    b[MB_XB_TERM] = mb_sat_mul(terms, (int64_t)sizeof(struct mb_term));
+    b[MB_XB_VALUE] = ints(mb_sat_add(s->near > 1 ? terms : c->m, 1));
+    b[MB_XB_WANTED] = s->near > 1 ? c->held : 0;
 }
 
 static void lists(const struct mb_xchg_shape *s, const struct counts *c, int64_t *b)
@@ -316,6 +322,7 @@ void mb_xchg_room_of(const struct mb_xchg_shape *s, struct mb_xchg_room *r)
     if (s->nodes == s->members && r->shm > 0)
         r->shm = MB_SUM(r->shm, RING_BYTES * s->members);
     r->quota = (struct mb_xchg_quota){s->pairs_each, c.rows, c.terms};
+    r->held = c.held;
     r->back = c.back;
     r->bytes[MB_XB_TABLES] = MB_SUM(mb_sat_mul(s->members, MEMBER_BYTES), mb_sat_mul(s->ids, ID_BYTES),
                                     mb_sat_mul(c.sources + c.far, PEER_BYTES), 1024);

@@ -47,7 +47,9 @@ enum mb_xbuf {
     MB_XB_ORDER,  /* an order of rows */
     MB_XB_BY_TAG, /* and by their tags */
     MB_XB_TAG,    /* tags of dispatched rows */
-    MB_XB_REF,    /* where the terms of held rows come from */
+    MB_XB_TERM,   /* where the terms of held rows come from */
+    MB_XB_VALUE,  /* which of them are added here */
+    MB_XB_WANTED, /* which held rows others of the node need */
     MB_XB_LONE,   /* values to be made: rows that travel as they are, */
     MB_XB_OFF,    /* sums of several, */
     MB_XB_SRC,    /* their terms, */
@@ -186,6 +188,7 @@ struct mb_xchg_room {
     int64_t bytes[MB_XB_COUNT]; /* 0: not needed */
     int64_t sources;            /* members of other nodes that send here */
     int64_t body, back_body;    /* bytes of one, of BODY and BACK_BODY */
+    int64_t held;               /* rows that this member is the agent of, its own included */
     int64_t back;               /* pairs in a node for which there is room for one reply */
     int64_t shm;                /* share of the machine's segment */
     struct mb_xchg_quota quota; /* for this member as the receiver */
@@ -213,11 +216,14 @@ struct mb_run {
 };
 struct mb_hit {
     int32_t row;   /* dispatched row; until rows are sorted, the expert's number here */
+    int32_t taken; /* the taken row */
     int32_t place; /* of the id among the row's */
 };
-struct mb_ref {
-    int32_t src;            /* number among the values of its kind from the region */
-    uint16_t region, count; /* count: ids that the value covers; the others' entries mean nothing */
+struct mb_term {
+    int32_t src; /* from here: a hit; else the number among the values of its kind from the region; -1 - number: an
+                  * inner node */
+    uint16_t region, pos; /* pos: the first id that it covers */
+    float w;
 };
 
 /* All buffers of a rank. */
