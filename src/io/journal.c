@@ -372,11 +372,13 @@ enum mb_status mb_journal_flush(struct mb_journal *j)
 enum mb_status mb_journal_sync_now(struct mb_journal *j)
 {
     enum mb_status st = MB_OK;
+    bool clean = false;
     if (take(j)) {
         st = flush_locked(j);
+        clean = st == MB_OK && j->failed == MB_OK && j->bytes == j->synced;
         pthread_mutex_unlock(&j->lock);
     }
-    enum mb_status synced = sync_files(j);
+    enum mb_status synced = clean ? MB_OK : sync_files(j);
     return st != MB_OK ? st : synced;
 }
 

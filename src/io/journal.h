@@ -54,7 +54,7 @@ enum mb_status mb_journal_token(struct mb_journal *j, uint64_t line, int32_t cho
 enum mb_status mb_journal_record(struct mb_journal *j, const struct mb_record *r);
 /* End of a step: one write of all that was gathered, nothing if there is nothing. Local. */
 enum mb_status mb_journal_flush(struct mb_journal *j);
-/* Flush and fsync in this thread. Safe from any thread while another is inside any other function of this file, and from
+/* Flush and fsync in this thread; nothing where all is on the disk. Safe from any thread while another is inside any other function of this file, and from
  * comm's on_lost (calls no MPI; waits for the other thread 2 s at most). Local. */
 enum mb_status mb_journal_sync_now(struct mb_journal *j);
 /* The last word on a journal to which nothing will be added: waits for what the thread has under way, ends it, then flush and fsync.
