@@ -11,7 +11,7 @@ TESTS_LONG += tests/long_fill.sh
 EXTRA_DIST += tests/long_fill.sh
 # the scheduler without ranks, weights or a device
 TESTS_UNIT += tests/unit_sched
-tests_unit_sched_SOURCES = tests/unit_sched.c tests/draw.h
+tests_unit_sched_SOURCES = tests/unit_sched.c tests/sched_game.h tests/draw.h
 tests_unit_sched_LDADD = $(TEST_LIBS)
 # whole engines without MPI: ranks are threads, and what would call it is taken over
 TESTS_UNIT += tests/unit_engine

@@ -220,6 +220,12 @@ static enum mb_status guard_kv_append(struct mb_stream *s, struct mb_kv *kv, str
     DURING(mb_cpu_ops.kv_append(s, kv, k, v, slot), k, v, slot);
 }
 
+static enum mb_status guard_kv_copy(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to,
+                                    int32_t n)
+{
+    return mb_cpu_ops.kv_copy(s, kv, from, to, n);
+}
+
 static enum mb_status guard_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a)
 {
     DURING(mb_cpu_ops.attention(s, out, a), out, a->q, a->pos, a->seq, a->page_table, a->sinks);
@@ -349,6 +355,7 @@ const struct mb_ops guard_ops = {
     .scale_rows = guard_scale_rows,
     .rope = guard_rope,
     .kv_append = guard_kv_append,
+    .kv_copy = guard_kv_copy,
     .attention = guard_attention,
     .attention_parts = guard_attention_parts,
     .attention_join = guard_attention_join,

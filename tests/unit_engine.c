@@ -29,6 +29,7 @@ struct setting {
     enum mb_alltoall how;
     bool logits; /* all of them are kept, the MTP module's too */
     bool planes; /* routing and hidden states are kept */
+    bool share;  /* rows that are alike are computed once, and pages are few */
     bool choosy; /* requests adjust every token of the vocabulary */
 };
 
@@ -67,7 +68,7 @@ static struct mb_request *request(const struct game *g, int32_t line)
     r->adapter = g->set->adapter != NULL && line % 2 ? strdup(g->set->adapter) : NULL;
     r->prompt = mb_alloc(NULL, MB_MEM_REQUESTS, (size_t)r->n_prompt, sizeof *r->prompt);
     for (int32_t i = 0; i < r->n_prompt; i++)
-        r->prompt[i] = (i * 7 + line * 13 + 1) % g->vocab;
+        r->prompt[i] = (i * 7 + (i < 20 + 20 * (line % 2) ? 0 : line * 13) + 1) % g->vocab;
     if (g->set->choosy &&
         r->kind == MB_KIND_GENERATE) { /* as many adjustments a row as there is room for at a time */
         s->n_bias = g->vocab;
@@ -208,6 +209,7 @@ static void open_job(struct job *j, const struct setting *s, struct mb_comm *wor
                                  .max_num_seqs = s->seqs,
                                  .max_batch_rows = s->rows,
                                  .max_model_len = 100,
+                                 .kv_pages = s->share ? 3 : 0,
                                  .path = s->path,
                                  .kv_dtype = s->path,
                                  .memory_fraction = 0.9,
@@ -239,6 +241,7 @@ static void open_job(struct job *j, const struct setting *s, struct mb_comm *wor
                                   .adapters = adapters,
                                   .adapter_names = &j->name,
                                   .n_adapters = s->adapter != NULL,
+                                  .prefix_caching = s->share,
                                   .save_routing = s->planes,
                                   .save_hidden = s->planes,
                                   .save_logits = s->logits ? MB_LOGITS_ALL : MB_LOGITS_NONE};
@@ -320,6 +323,7 @@ static void same_bits(struct setting s, bool on_demand)
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         s.rows = limits[i][0];
         s.seqs = limits[i][1];
+        s.share = true;
         s.zero = on_demand && i > 0 ? 40 : 0;
         play(&s, &other);
         assert_memory_equal(first.row, other.row, sizeof first.row);
@@ -402,6 +406,7 @@ static void layouts(void **state)
         struct game first, other;
         s.rows = 24;
         s.seqs = 3;
+        s.share = true;
         one.rows = 40;
         one.seqs = 4;
         one.ranks = 1;

@@ -417,6 +417,11 @@ static void speed_rows(struct mb_report *r, double seconds, const struct mb_repo
     run = run > 1e-3 ? run : 1e-3;
     row(r, "tokens", "%" PRId64 " computed, %" PRId64 " of prompts of finished requests, %" PRId64 " generated", e->sum.rows,
         e->sum.prompt_tokens, e->sum.output_tokens);
+    const struct mb_reuse_counts *u = &e->sum.reuse;
+    if (u->cached > 0 || u->preempted > 0)
+        row(r, "shared", "%" PRId64 " tokens asked for, %" PRId64 " of them from pages of others; %" PRId64
+            " sequences gave way, %" PRId64 " tokens computed again",
+            e->sum.rows - u->again + u->cached, u->cached, u->preempted, u->again);
     row(r, "speed", "%s tokens/s, %s generated/s; without load and assembly %s and %s", mb_text_rate(all / whole, a),
         mb_text_rate(out / whole, b), mb_text_rate(all / run, c), mb_text_rate(out / run, d));
 }

@@ -214,6 +214,8 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
                 COLUMN("/physical/fetched_bytes", counters.fetch.bytes), COLUMN("/physical/rows_kept", counters.fetch.rows_kept),
                 COLUMN("/metrics/attended_rows", counters.rows), COLUMN("/metrics/steps", counters.steps),
                 COLUMN("/metrics/idle_steps", counters.idle_steps),
+                COLUMN("/metrics/cached_rows", counters.reuse.cached), COLUMN("/metrics/recomputed_rows", counters.reuse.again),
+                COLUMN("/metrics/preempted", counters.reuse.preempted),
                 COLUMN("/physical/attention_flops", counters.attention_flops), COLUMN("/physical/kv_bytes", counters.kv_bytes),
                 COLUMN("/metrics/pipeline_ticks", counters.pipeline_ticks), COLUMN("/metrics/pipeline_steps", counters.pipeline_steps),
                 COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),

@@ -25,6 +25,9 @@ void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out)
     out->prompt_tokens = s.prompt_tokens;
     out->output_tokens = s.output_tokens;
     out->rows = c.rows;
+    out->cached = c.reuse.cached;
+    out->again = c.reuse.again;
+    out->preempted = c.reuse.preempted;
     out->expert_rows = c.expert_rows;
 }
 
@@ -58,9 +61,13 @@ void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_cod
         s.acknowledged += j->ticks[r].acknowledged;
         s.prompt_tokens += j->ticks[r].prompt_tokens;
         s.output_tokens += j->ticks[r].output_tokens;
+        s.computed_tokens += j->ticks[r].rows;
+        s.cached_tokens += j->ticks[r].cached;
+        s.recomputed_tokens += j->ticks[r].again;
+        s.preempted += j->ticks[r].preempted;
     }
     mb_rundir_status(j->dir, &s);
-    struct mb_prom prom = {.job = j->dir->results, .s = &s, .computed = p.tokens, .running = p.running, .ranks = j->app.size,
+    struct mb_prom prom = {.job = j->dir->results, .s = &s, .running = p.running, .ranks = j->app.size,
                            .expert_rows = j->scratch, .imbalance = p.imbalance, .mem = &j->app.mem, .updated = mb_utc()};
     mb_prom_write(j->dir->dir, &prom);
 }

@@ -290,6 +290,7 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .topo = a->topo,
                                   .plan = a->plan,
                                   .overlap = overlap_of(c->overlap),
+                                  .prefix_caching = c->prefix_caching,
                                   .ops = a->ops,
                                   .dev = a->dev,
                                   .comm = a->comm,

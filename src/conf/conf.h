@@ -40,6 +40,7 @@ struct mb_conf {
     char *alltoall;            /* auto, flat, hier */
     char *overlap;             /* auto, on, off */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
+    bool prefix_caching;
     double gpu_memory_utilization;
     int64_t threads;
     char *backend, *isa;

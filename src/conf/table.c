@@ -165,6 +165,10 @@ const struct mb_opt mb_opts[] = {
     {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = ENGINE,
      .bench = LOADS,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
+    {.name = "enable-prefix-caching", .type = MB_OPT_BOOL, .value = "yes", .implied = "yes", .at = AT(prefix_caching),
+     .section = MB_SEC_MEMORY, .commands = ENGINE, .bench = LOADS,
+     .help = "compute what requests have in common at their beginnings once; nothing but time changes. Off under --save-routing, "
+             "--save-hidden and --save-logits"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
      .bench = JOBS_A2A,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},

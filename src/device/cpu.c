@@ -247,6 +247,7 @@ const struct mb_ops mb_cpu_ops = {
     .scale_rows = mb_cpu_scale_rows,
     .rope = mb_cpu_rope,
     .kv_append = mb_cpu_kv_append,
+    .kv_copy = mb_cpu_kv_copy,
     .attention = mb_cpu_attention,
     .attention_parts = mb_cpu_attention_parts,
     .attention_join = mb_cpu_attention_join,

@@ -2,6 +2,7 @@
 #include "device/cpu_kv.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static int64_t key_bytes(const struct mb_kv_desc *d)
 {
@@ -100,5 +101,20 @@ enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb
                             mb_at_i32(slot, r), r, d->pages);
     struct append a = {kv, k, v, slot};
     mb_cpu_run(s->dev, k.rows, 1 + 4096 / (k.cols + 1), append_rows, &a);
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- copy */
+
+enum mb_status mb_cpu_kv_copy(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n)
+{
+    uint64_t bytes = mb_cpu_kv_page_bytes(&kv->desc);
+
+    (void)s;
+    for (int32_t i = 0; i < n; i++) {
+        if (from[i] < 0 || from[i] >= kv->desc.pages || to[i] < 0 || to[i] >= kv->desc.pages || from[i] == to[i])
+            return mb_error(MB_BUG, "kv_copy: page %d to page %d of %d", from[i], to[i], kv->desc.pages);
+        memcpy(mb_kv_keys(kv, to[i], 0), mb_kv_keys(kv, from[i], 0), bytes);
+    }
     return MB_OK;
 }

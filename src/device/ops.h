@@ -310,6 +310,8 @@ struct mb_ops {
      * type here); v is MB_NO_VIEW under v_in_k */
     enum mb_status (*kv_append)(struct mb_stream *s, struct mb_kv *kv, struct mb_view k, struct mb_view v,
                                 struct mb_view slot);
+    /* page to[i] of kv becomes a copy of page from[i], in order; host memory */
+    enum mb_status (*kv_copy)(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n);
     /* out [M, heads*dv] in its own type (GEMM-input type) */
     enum mb_status (*attention)(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
     /* Attention over keys that several ranks hold, with the bits of attention: each rank computes the states

@@ -89,6 +89,26 @@ static enum mb_status append(struct mb_pass *p, int32_t l, struct mb_view k, str
     return MB_OK;
 }
 
+/* What the batch copies before its rows, of this rank's part: in the pools of every layer here. */
+enum mb_status mb_attn_copy_pages(struct mb_pass *p)
+{
+    const struct mb_batch *b = p->batch;
+    const struct mb_context *c = p->c;
+    int32_t n = 0, *from = b->copy_pages, *to = from + b->n_copies;
+
+    for (int32_t i = 0; i < b->n_copies; i++) {
+        if (b->copy[i].part != c->t.g.sp_rank)
+            continue;
+        from[n] = b->copy[i].from;
+        to[n++] = b->copy[i].to;
+    }
+    for (int32_t i = 0; n > 0 && i < c->all_layers * c->t.n_pools; i++) {
+        if (c->kv[i] != NULL)
+            MB_TRY(c->o.ops->kv_copy(c->stream, c->kv[i], from, to, n));
+    }
+    return MB_OK;
+}
+
 static enum mb_status norm_heads(const struct mb_context *c, struct mb_view out, struct mb_view raw, struct mb_view x, const struct mb_vec *w,
                                  int32_t heads)
 {

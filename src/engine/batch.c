@@ -15,12 +15,14 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     b->ids = mb_zalloc(l->mem, MB_MEM_REQUESTS, 10 * rows, sizeof(int32_t));
     b->page_table = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
     b->part.run = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs + 1, sizeof *b->part.run);
+    b->copy = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs, sizeof *b->copy);
+    b->copy_pages = mb_zalloc(l->mem, MB_MEM_REQUESTS, 2 * seqs, sizeof *b->copy_pages);
     b->tag = mb_zalloc(l->mem, MB_MEM_REQUESTS, 2 * rows, sizeof *b->tag);
     b->out = mb_zalloc(l->mem, MB_MEM_REQUESTS, rows, sizeof *b->out);
     b->sample = mb_zalloc(l->mem, MB_MEM_REQUESTS, rows, sizeof *b->sample);
     b->order.at = mb_zalloc(l->mem, MB_MEM_REQUESTS, parts + 1 + (parts > 1 ? 2 * rows : 0), sizeof(int32_t));
     if (b->ids == NULL || b->page_table == NULL || b->part.run == NULL || b->tag == NULL || b->out == NULL ||
-        b->sample == NULL || b->order.at == NULL)
+        b->sample == NULL || b->order.at == NULL || b->copy == NULL || b->copy_pages == NULL)
         return mb_error(MB_NO_MEMORY,
                         "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     int32_t **list[] = {&b->pos,      &b->rope,      &b->row_seq,   &b->part.row, &b->part.ids,
@@ -37,6 +39,8 @@ void mb_batch_destroy(struct mb_batch *b)
 {
     mb_free(b->ids);
     mb_free(b->page_table);
+    mb_free(b->copy);
+    mb_free(b->copy_pages);
     mb_free(b->part.run);
     mb_free(b->tag);
     mb_free(b->out);
@@ -49,7 +53,7 @@ void mb_batch_destroy(struct mb_batch *b)
 
 void mb_batch_clear(struct mb_batch *b)
 {
-    b->rows = b->seqs = b->n_out = b->adj.n = 0;
+    b->rows = b->seqs = b->n_out = b->n_copies = b->adj.n = 0;
     b->part.n = b->part.n_own = b->part.own0 = b->part.n_runs = 0;
 }
 

@@ -15,6 +15,11 @@ struct mb_out {
     int32_t next; /* a token may follow that has one behind it: those of the MTP module do, too */
 };
 
+/* Before the rows of a step: the ranks of a part copy a page. In order: what was copied may be copied. */
+struct mb_page_copy {
+    int32_t part, from, to;
+};
+
 /* A contiguous run of rows that share an adapter. */
 struct mb_lora_run {
     int32_t adapter;
@@ -50,8 +55,11 @@ struct mb_batch {
     uint16_t *tag;       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
     int32_t *page_table; /* [max_seqs][max_pages]; a page is one of the part that keeps its segment */
     int32_t max_pages;
+    struct mb_page_copy *copy; /* [max_seqs] */
+    int32_t n_copies;
+    int32_t *copy_pages; /* [2 * max_seqs] scratch: those of a part */
     int32_t n_out;
-    struct mb_out *out;           /* [max_rows] */
+    struct mb_out *out;           /* [max_rows] ascending by row; several may be of one */
     struct mb_sample_row *sample; /* [max_rows] */
     struct mb_adjust_list adj;
     struct mb_batch_part part;

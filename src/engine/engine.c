@@ -92,7 +92,9 @@ static enum mb_status sched_create(struct mb_engine *e)
                                        .adapter_names = o->adapter_names,
                                        .n_adapters = o->n_adapters,
                                        .save_logits = o->save_logits,
-                                       .mtp = e->c.mtp};
+                                       .mtp = e->c.mtp,
+                                       .share = o->prefix_caching && !e->c.mtp && !o->save_routing &&
+                                                !o->save_hidden && o->save_logits == MB_LOGITS_NONE};
     return e->c.t.leads ? mb_sched_create(&s, &e->tally.counters, &e->sched) : MB_OK;
 }
 

@@ -38,6 +38,7 @@ struct mb_engine_options {
     int64_t state_bytes; /* of attention states of a sequence group in transit at once; 0: MB_STATE_BYTES */
     int32_t prefetch; /* under ZeRO-inference (plan->cache) */
     enum mb_overlap overlap;
+    bool prefix_caching; /* rows with the same ids before them are computed once, where results keep no more of rows than tokens */
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */

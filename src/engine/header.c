@@ -10,7 +10,7 @@
 struct header {
     int64_t step;
     uint32_t flags;
-    int32_t status, rows, seqs, n_out, n_adj; /* n_adj < 0: without sampling parameters */
+    int32_t status, rows, seqs, copies, n_out, n_adj; /* n_adj < 0: without sampling parameters */
 };
 
 /* Pages that the rows of the next sequence of this step may look at; *row is its first row, and becomes that
@@ -28,8 +28,8 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
 {
     const struct mb_batch *b = s->pass.batch;
     size_t n = (size_t)b->rows;
-    struct header h = {s->number, s->flags, (int32_t)s->status,     b->rows,
-                       b->seqs,   b->n_out, sampler ? b->adj.n : -1};
+    struct header h = {s->number,   s->flags, (int32_t)s->status,     b->rows, b->seqs,
+                       b->n_copies, b->n_out, sampler ? b->adj.n : -1};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -44,6 +44,7 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
         mb_wire_put_i32(&o, pages);
         mb_wire_put(&o, b->page_table + (int64_t)i * b->max_pages, 4 * (size_t)pages);
     }
+    mb_wire_put(&o, b->copy, sizeof *b->copy * (size_t)b->n_copies);
     mb_wire_put(&o, b->out, sizeof *b->out * (size_t)b->n_out);
     if (sampler) {
         mb_wire_put(&o, b->sample, sizeof *b->sample * (size_t)b->n_out);
@@ -85,6 +86,7 @@ static void get_rows(struct mb_batch *b, struct mb_wire *w)
         if (!w->bad)
             mb_wire_get(w, b->page_table + (int64_t)i * b->max_pages, 4 * (size_t)pages);
     }
+    mb_wire_get(w, b->copy, sizeof *b->copy * (size_t)b->n_copies);
     mb_wire_get(w, b->out, sizeof *b->out * (size_t)b->n_out);
 }
 
@@ -116,7 +118,8 @@ enum mb_status mb_header_take(struct mb_step *s)
     struct mb_wire w = mb_wire_of(s->pass.work->msg.data, s->pass.work->msg.len);
     mb_wire_get(&w, &h, sizeof h);
     if (w.bad || h.step != s->number || h.rows < 0 || h.rows > s->c->o.plan->max_batch_rows || h.seqs < 0 ||
-        h.seqs > s->c->o.plan->max_num_seqs || h.n_out < 0 || h.n_out > h.rows)
+        h.seqs > s->c->o.plan->max_num_seqs || h.copies < 0 || h.copies > h.seqs || h.n_out < 0 ||
+        h.n_out > s->c->o.plan->max_batch_rows)
         return mb_error(MB_BUG, "step %lld got a header of step %lld with %d rows; ranks are out of step",
                         (long long)s->number, (long long)h.step, h.rows);
     s->flags = h.flags;
@@ -124,6 +127,7 @@ enum mb_status mb_header_take(struct mb_step *s)
         s->status = MB_PEER;
     b->rows = h.rows;
     b->seqs = h.seqs;
+    b->n_copies = h.copies;
     b->n_out = h.n_out;
     get_rows(b, &w);
     if (h.n_adj >= 0)

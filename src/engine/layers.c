@@ -123,6 +123,7 @@ static enum mb_status begin(struct mb_pass *p, struct mb_view x)
     if (p->batch->rows == 0)
         return MB_OK;
     MB_TRY(mb_work_upload(p));
+    MB_TRY(mb_attn_copy_pages(p));
     if (!p->c->t.first_stage)
         return take_rows(p, x);
     MB_TRY(mb_tp_embed(p, x));

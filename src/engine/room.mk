@@ -26,11 +26,19 @@ libmoebatch_a_SOURCES += \
 	src/engine/zero_create.c \
 	src/engine/zero_move.c \
 	src/engine/work.c \
+	src/engine/pages.h \
+	src/engine/pages.c \
+	src/engine/prefix.h \
+	src/engine/prefix.c \
 	src/engine/seq.h \
 	src/engine/seq.c \
 	src/engine/sched.h \
 	src/engine/sched_impl.h \
 	src/engine/sched.c \
+	src/engine/sched_admit.c \
+	src/engine/sched_fit.c \
+	src/engine/sched_pages.c \
+	src/engine/sched_share.c \
 	src/engine/sched_batch.c \
 	src/engine/sched_end.c \
 	src/engine/load.h \

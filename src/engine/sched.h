@@ -4,6 +4,8 @@
 #ifndef MB_ENGINE_SCHED_H
 #define MB_ENGINE_SCHED_H
 #include "engine/batch.h"
+#include "engine/pages.h"
+#include "engine/prefix.h"
 #include "job/counters.h"
 #include "job/sink.h"
 #include "job/source.h"
@@ -22,7 +24,10 @@ struct mb_sched_options {
     const char *const *adapter_names;
     int32_t n_adapters;
     enum mb_save_logits save_logits;
-    bool mtp; /* the MTP module's logits are results, too */
+    bool mtp;   /* the MTP module's logits are results, too */
+    bool share; /* rows with the same ids before them are computed once; not where results keep more of each
+                   row than tokens and their log-probabilities, nor under mtp, whose keys depend on the next
+                   id */
 };
 
 /* What is kept of a step until its results are back. */
@@ -30,16 +35,29 @@ struct mb_flight {
     int64_t step, tick; /* tick: when its results are there */
     int32_t rows, seqs, n_out;
     struct mb_seq **seq;         /* [max_seqs] */
-    int32_t *seq_row, *seq_rows; /* [max_seqs] first row in the batch, rows */
+    int32_t *seq_row, *seq_rows; /* [max_seqs] first row in the batch, rows, */
+    int32_t *seq_skip;           /* and how many of them, the first ones, the results have from elsewhere */
     int64_t *seq_pos;            /* [max_seqs] number of the first row (seq.h) */
     struct mb_seq **out_seq;     /* [max_rows] */
     int64_t *out_pos;            /* [max_rows] place of its id; -1: a row that is not kept */
+    struct mb_seq **ride;        /* [max_seqs] sequences that have results of others' rows alone, */
+    int64_t *ride_end;           /* up to this row of theirs */
+    int32_t n_rides;
 };
 
-/* KV pages that nobody has, of each part: stacks. */
-struct mb_free_pages {
-    int32_t **page; /* [parts] */
-    int32_t *n;     /* [parts] */
+/* A row of the batch being made that a sequence wants results of. */
+struct mb_ask {
+    struct mb_seq *seq;
+    int64_t at; /* place of its id */
+    int32_t row, order;
+    bool again; /* not kept */
+};
+
+/* Scratch of sched_fit.c. */
+struct mb_fit {
+    const struct mb_seq **q;
+    int64_t *more, *times;
+    int64_t *own; /* [parts] of each */
 };
 
 struct mb_sched {
@@ -51,7 +69,14 @@ struct mb_sched {
     int32_t n_waiting;
     struct mb_seq *held; /* the next sequence, made but not yet admitted for want of pages */
     bool source_ended;
-    struct mb_free_pages pages;
+    uint64_t admitted; /* sequences so far */
+    struct mb_pages pages;
+    struct mb_prefix prefix; /* under share */
+    struct mb_fit fit;       /* [max_seqs + 1] */
+    int64_t drawn,
+        allowed;        /* outputs of sequences that have ended, and what they could have been: both fade */
+    struct mb_ask *ask; /* [max_rows] of the batch being made */
+    int32_t n_asks;
     struct mb_flight *flight; /* ring of depth */
     int32_t first_flight, n_flights;
     int64_t *stage_tick;  /* [depth] ticks until each stage has done its last step */
@@ -63,8 +88,8 @@ enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_count
                                struct mb_sched *s);
 void mb_sched_destroy(struct mb_sched *s); /* half-made ok */
 
-/* Requests in, and as many sequences admitted as there are pages for; rows that need no computing go to the
- * sink. */
+/* Requests in, and as many sequences admitted as there will be pages for, going by how long others became;
+ * rows that need no computing go to the sink. */
 enum mb_status mb_sched_fill(struct mb_sched *s, struct mb_source *src, struct mb_sink *sink);
 /* The batch of the next step (what of it is whose is not known here), and its flight, which is not yet under
  * way. */
@@ -81,6 +106,7 @@ enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, st
 void mb_sched_land(struct mb_sched *s);
 /* No rows under way, nothing waiting, and nothing more to come. */
 bool mb_sched_idle(const struct mb_sched *s);
+/* Pages that sequences hold, each counted once; what is kept for later ones is not among them. */
 int64_t mb_sched_pages_used(const struct mb_sched *s);
 
 static inline struct mb_flight *mb_sched_oldest(struct mb_sched *s)

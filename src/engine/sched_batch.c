@@ -1,135 +1,192 @@
 /* The scheduler: which rows make up a step. */
+#include <stdlib.h>
 #include <string.h>
 #include "engine/sched_impl.h"
 
-/* A batch being made, and its flight. */
-struct making {
-    struct mb_batch *b;
-    struct mb_flight *f;
-};
+/* ---------------------------------------------------------------- rows whose logits are needed */
 
-/* A row that the results do not keep; the MTP module alone has to know the token behind it. */
-static void add_repeat(struct mb_sched *s, struct making *k, struct mb_seq *q, int32_t row, int64_t at)
+bool mb_sched_wants(const struct mb_sched *s, const struct mb_seq *q, int64_t at)
 {
-    struct mb_batch *b = k->b;
-
-    if (!s->o.mtp)
-        return;
-    int32_t i = b->n_out++;
-    k->f->out_seq[i] = q;
-    k->f->out_pos[i] = -1;
-    b->out[i] = (struct mb_out){row, q->ids[at + 1], 0, false, false};
-    b->sample[i] =
-        (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+    return s->o.save_logits == MB_LOGITS_ALL || (s->o.save_logits == MB_LOGITS_LAST && at >= q->n_fed - 1) ||
+           mb_seq_draws_at(q, at) || mb_seq_scores_at(q, at);
 }
 
-/* A row whose logits are needed: what for. A known next token (of the prompt, or forced) is the target; else
- * the drawn one. */
-static enum mb_status add_out(struct mb_sched *s, struct making *k, struct mb_seq *q, int32_t row,
-                              int64_t pos)
+void mb_sched_ask(struct mb_sched *s, struct mb_seq *q, int32_t row, int64_t at, bool again)
 {
-    struct mb_batch *b = k->b;
-    bool draws = mb_seq_draws_at(q, pos), all = s->o.save_logits == MB_LOGITS_ALL;
-    bool last = s->o.save_logits == MB_LOGITS_LAST && pos >= q->n_fed - 1;
+    int32_t i = s->n_asks++;
 
-    if (!all && !last && !draws && !mb_seq_scores_at(q, pos))
-        return MB_OK;
-    int32_t i = b->n_out++;
-    k->f->out_seq[i] = q;
-    k->f->out_pos[i] = pos;
-    b->out[i] = (struct mb_out){row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, all || last,
+    s->ask[i] = (struct mb_ask){q, at, row, i, again};
+}
+
+/* A row that the results do not keep; the MTP module alone has to know the token behind it. */
+static void put_again(struct mb_batch *b, int32_t i, const struct mb_ask *a)
+{
+    b->out[i] = (struct mb_out){a->row, a->seq->ids[a->at + 1], 0, false, false};
+}
+
+/* What a row is for. A known next token (of the prompt, or forced) is the target; else the drawn one. */
+static enum mb_status put_out(struct mb_sched *s, struct mb_batch *b, int32_t i, const struct mb_ask *a)
+{
+    struct mb_seq *q = a->seq;
+    int64_t pos = a->at;
+    bool keep =
+        s->o.save_logits == MB_LOGITS_ALL || (s->o.save_logits == MB_LOGITS_LAST && pos >= q->n_fed - 1);
+
+    b->out[i] = (struct mb_out){a->row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, keep,
                                 mb_seq_goes_on_at(q, pos)};
-    b->sample[i] =
-        (struct mb_sample_row){.repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
     if (mb_seq_scores_at(q, pos))
         b->out[i].top_n = q->got.prompt_top.n;
-    if (!draws)
+    if (!mb_seq_draws_at(q, pos))
         return MB_OK;
     b->out[i].top_n = q->job->req->top_n;
     return mb_seq_sampling(q, s->o.eos, s->o.n_eos, pos - (q->n_prompt - 1), &b->adj, &b->sample[i]);
 }
 
-static enum mb_status add_rows(struct mb_sched *s, struct making *k, struct mb_seq *q, int64_t rows)
+static int by_row(const void *a, const void *b)
+{
+    const struct mb_ask *x = a, *y = b;
+    return x->row != y->row ? (x->row > y->row) - (x->row < y->row)
+                            : (x->order > y->order) - (x->order < y->order);
+}
+
+/* What was asked for, in the order of rows; one row may serve several sequences. */
+static enum mb_status put_outs(struct mb_sched *s, struct mb_making *k)
 {
     struct mb_batch *b = k->b;
-    struct mb_flight *f = k->f;
 
-    if (rows <= 0)
-        return MB_OK;
-    memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page,
-           sizeof(int32_t) * (size_t)q->n_pages);
+    if (k->f->n_rides > 0)
+        qsort(s->ask, (size_t)s->n_asks, sizeof *s->ask, by_row);
+    for (int32_t i = 0; i < s->n_asks; i++) {
+        const struct mb_ask *a = &s->ask[i];
+        k->f->out_seq[i] = a->seq;
+        k->f->out_pos[i] = a->again ? -1 : a->at;
+        b->sample[i] = (struct mb_sample_row){
+            .repetition = 1.0f, .top_p = 1.0f, .adj_begin = b->adj.n, .adj_end = b->adj.n};
+        b->n_out++;
+        if (a->again)
+            put_again(b, i, a);
+        else
+            MB_TRY(put_out(s, b, i, a));
+    }
+    return MB_OK;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+static void open_flight(const struct mb_batch *b, struct mb_flight *f, struct mb_seq *q, int64_t rows,
+                        int64_t skip)
+{
     f->seq[b->seqs] = q;
     f->seq_row[b->seqs] = b->rows;
     f->seq_rows[b->seqs] = (int32_t)rows;
+    f->seq_skip[b->seqs] = (int32_t)skip;
     f->seq_pos[b->seqs] = q->n_sched;
-    int64_t again = mb_seq_repeats(q, q->n_sched, rows);
+}
+
+/* Rows that results have from elsewhere: of an earlier window, or from before the sequence gave way. */
+static int64_t known_rows(const struct mb_seq *q, int64_t rows)
+{
+    int64_t again = mb_seq_repeats(q, q->n_sched, rows), had = q->n_high - q->n_sched;
+
+    had = had < rows ? had : rows;
+    return again > had ? again : had;
+}
+
+static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t rows)
+{
+    struct mb_batch *b = k->b;
+    int64_t again = known_rows(q, rows), first = mb_seq_position(q, q->n_sched);
+
+    memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page,
+           sizeof(int32_t) * (size_t)q->n_pages);
+    open_flight(b, k->f, q, rows, again);
+    mb_sched_enter(s, q, first, rows, b->rows);
     for (int64_t i = 0; i < rows; i++) {
         int32_t r = b->rows++;
-        int64_t pos = mb_seq_position(q, q->n_sched + i), at = mb_seq_index(q, q->n_sched + i);
+        int64_t pos = first + i, at = mb_seq_index(q, q->n_sched + i);
         b->ids[r] = q->ids[at];
         b->pos[r] = (int32_t)pos;
         b->rope[r] = (int32_t)(pos + (q->rope_long ? s->o.rope_rows : 0));
         b->row_seq[r] = b->seqs;
         b->tag[r] = (uint16_t)(q->adapter + 1);
-        if (i < again)
-            add_repeat(s, k, q, r, at);
-        else
-            MB_TRY(add_out(s, k, q, r, at));
+        if (i < again ? s->o.mtp : mb_sched_wants(s, q, at))
+            mb_sched_ask(s, q, r, at, i < again);
     }
     b->seqs++;
+    s->counters->reuse.again += q->n_high > q->n_sched + rows ? rows : q->n_high - q->n_sched;
     q->n_sched += rows;
+    q->n_high = q->n_sched > q->n_high ? q->n_sched : q->n_high;
     q->in_flight++;
     q->picked = true;
-    return MB_OK;
+}
+
+/* A sequence gets up to `most` rows of the batch, less what others have computed or compute in it. */
+static void serve(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t most)
+{
+    if (mb_sched_share(s, k, q))
+        return;
+    int64_t rows = mb_seq_todo(q), asks = s->o.max_rows - s->n_asks;
+    rows = rows < most ? rows : most;
+    rows = rows < asks ? rows : asks;
+    if (rows > 0)
+        rows = mb_sched_room(s, k->b, q, rows);
+    if (rows > 0)
+        add_rows(s, k, q, rows);
+}
+
+static bool runs(const struct mb_seq *q)
+{
+    return !q->done && !q->paused && mb_seq_todo(q) > 0;
+}
+
+static bool decodes(const struct mb_seq *q)
+{
+    return mb_seq_todo(q) == 1 && q->n_sched >= q->n_prompt && q->max_out > 0;
 }
 
 /* Sequences that wait for nothing but this step. With several steps under way each takes its part of them, or
  * the first would have them all. */
-static enum mb_status add_decode(struct mb_sched *s, struct making *k, int32_t adapter, int32_t *left)
+static void add_decode(struct mb_sched *s, struct mb_making *k, int32_t adapter, int32_t *left)
 {
-    for (int32_t i = 0; i < s->n_running && k->b->rows<s->o.max_rows && * left> 0; i++) {
+    for (int32_t i = 0; i<s->n_running && * left> 0; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->adapter != adapter || q->done || mb_seq_todo(q) != 1 || q->n_sched < q->n_prompt ||
-            q->max_out == 0)
+        if (q->adapter != adapter || !runs(q) || !decodes(q))
             continue;
-        MB_TRY(add_rows(s, k, q, 1));
-        (*left)--;
+        serve(s, k, q, k->b->rows < s->o.max_rows);
+        *left -= q->picked;
     }
-    return MB_OK;
 }
 
-static enum mb_status add_prefill(struct mb_sched *s, struct making *k, int32_t adapter)
+/* A full batch may still serve others with its rows. */
+static void add_prefill(struct mb_sched *s, struct mb_making *k, int32_t adapter)
 {
-    int32_t max = s->o.max_rows;
-
-    for (int32_t i = 0; i < s->n_running && k->b->rows < max; i++) {
+    for (int32_t i = 0; i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
-        int64_t todo = mb_seq_todo(q), room = max - k->b->rows;
-        bool decode = todo == 1 && q->n_sched >= q->n_prompt && q->max_out > 0;
-        if (q->adapter == adapter && !q->picked && !q->done && !(decode && s->o.depth > 1))
-            MB_TRY(add_rows(s, k, q, todo < room ? todo : room));
+        if (q->adapter == adapter && runs(q) && !q->picked && !(decodes(q) && s->o.depth > 1))
+            serve(s, k, q, s->o.max_rows - k->b->rows);
     }
-    return MB_OK;
 }
 
 enum mb_status mb_sched_batch(struct mb_sched *s, struct mb_batch *b)
 {
-    struct making k = {b, mb_sched_next(s)};
+    struct mb_making k = {b, mb_sched_next(s)};
     int32_t decode = (s->n_running + s->o.depth - 1) / s->o.depth;
-    enum mb_status st = MB_OK;
 
     mb_batch_clear(b);
+    s->pages.batch++;
+    s->n_asks = k.f->n_rides = 0;
     for (int32_t i = 0; i < s->n_running; i++)
         s->running[i]->picked = false;
-    for (int32_t a = -1; st == MB_OK && a < s->o.n_adapters; a++)
-        st = add_decode(s, &k, a, &decode);
-    for (int32_t a = -1; st == MB_OK && a < s->o.n_adapters; a++)
-        st = add_prefill(s, &k, a);
+    for (int32_t a = -1; a < s->o.n_adapters; a++)
+        add_decode(s, &k, a, &decode);
+    for (int32_t a = -1; a < s->o.n_adapters; a++)
+        add_prefill(s, &k, a);
+    MB_TRY(put_outs(s, &k));
     k.f->rows = b->rows;
     k.f->seqs = b->seqs;
     k.f->n_out = b->n_out;
     s->counters->rows += b->rows;
-    return st;
+    return MB_OK;
 }
 
 /* ---------------------------------------------------------------- on its way */
@@ -157,7 +214,7 @@ struct mb_flight *mb_sched_launch(struct mb_sched *s, int64_t step, bool rows)
     struct mb_flight *f = mb_sched_next(s);
 
     if (!rows)
-        f->rows = f->seqs = f->n_out = 0;
+        f->rows = f->seqs = f->n_out = f->n_rides = 0;
     f->step = step;
     f->tick = count_tick(s, rows);
     s->n_flights++;

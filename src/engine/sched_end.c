@@ -101,17 +101,42 @@ static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, in
     return mb_seq_draws_at(q, pos) ? take_draw(s, q, pos, found, i, sink) : MB_OK;
 }
 
-/* Of several layers with a bad router the first is named, wherever the news came from. */
-static enum mb_status fail_rows(const struct mb_flight *f, const struct mb_found *found)
+/* The first layer of rows [row, row + n) with a bad router, and *at: the first such row; -1: none. Of several
+ * layers the first is named, wherever the news came from. */
+static int32_t bad_layer(const struct mb_found *found, int32_t row, int32_t n, int32_t *at)
 {
-    for (int32_t s = 0; s < f->seqs; s++) {
-        int32_t layer = -1;
-        for (int32_t r = f->seq_row[s]; r < f->seq_row[s] + f->seq_rows[s]; r++) {
-            int32_t bad = found->bad_layer[r];
-            layer = bad >= 0 && (layer < 0 || bad < layer) ? bad : layer;
+    int32_t layer = -1;
+
+    for (int32_t r = row + n - 1; r >= row; r--) {
+        int32_t bad = found->bad_layer[r];
+        *at = bad >= 0 ? r : *at;
+        layer = bad >= 0 && (layer < 0 || bad < layer) ? bad : layer;
+    }
+    return layer;
+}
+
+/* Whether q has, from wherever, the row of `of` at this position. */
+static bool has_row(const struct mb_seq *q, const struct mb_seq *of, int64_t pos)
+{
+    return q->window == 0 && of->window == 0 && q->n_high > pos && mb_sched_kind(q) == mb_sched_kind(of) &&
+           memcmp(q->ids, of->ids, sizeof *q->ids * (size_t)(pos + 1)) == 0;
+}
+
+/* Sequences whose rows have bad router logits, and those that share these rows; nobody else gets them. */
+static enum mb_status fail_rows(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found)
+{
+    for (int32_t i = 0; i < f->seqs; i++) {
+        int32_t row = -1, layer = bad_layer(found, f->seq_row[i], f->seq_rows[i], &row);
+        struct mb_seq *of = f->seq[i];
+        if (layer < 0)
+            continue;
+        int64_t pos = f->seq_pos[i] + row - f->seq_row[i];
+        for (int32_t j = 0; s->o.share && j < s->n_running; j++) {
+            if (has_row(s->running[j], of, pos))
+                MB_TRY(mb_seq_fail(s->running[j], "a router logit is not finite in layer %d", layer));
         }
-        if (layer >= 0)
-            MB_TRY(mb_seq_fail(f->seq[s], "a router logit is not finite in layer %d", layer));
+        MB_TRY(mb_seq_fail(of, "a router logit is not finite in layer %d", layer));
+        mb_sched_forget(s);
     }
     return MB_OK;
 }
@@ -119,7 +144,7 @@ static enum mb_status fail_rows(const struct mb_flight *f, const struct mb_found
 enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found,
                             struct mb_sink *sink)
 {
-    MB_TRY(fail_rows(f, found));
+    MB_TRY(fail_rows(s, f, found));
     for (int32_t i = 0; i < f->n_out; i++)
         MB_TRY(take_row(s, f, i, found, sink));
     return MB_OK;
@@ -137,15 +162,25 @@ static enum mb_status last_mtp_row(struct mb_sched *s, const struct mb_seq *q, s
     return sink->ops->bulk(sink, q->handle, MB_BULK_MTP, last, 1, s->no_logits);
 }
 
+/* What part of max_tokens a sequence draws: the last ones count most. */
+static void learn(struct mb_sched *s, const struct mb_seq *q)
+{
+    s->drawn += q->n_drawn;
+    s->allowed += q->max_out;
+    if (s->allowed > 1 << 20) {
+        s->drawn /= 2;
+        s->allowed /= 2;
+    }
+}
+
 static enum mb_status finish(struct mb_sched *s, struct mb_seq *q, struct mb_sink *sink)
 {
     struct mb_record rec = {0};
     bool failed = q->got.error != NULL;
 
-    for (int32_t i = 0; i < q->n_pages; i++) {
-        int32_t p = mb_sched_part_of(s, i);
-        s->pages.page[p][s->pages.n[p]++] = q->page[i];
-    }
+    mb_sched_release(s, q);
+    if (!failed && q->max_out > 0)
+        learn(s, q);
     enum mb_status st = last_mtp_row(s, q, sink);
     if (st == MB_OK)
         st = mb_seq_record(q, &rec);
@@ -162,15 +197,22 @@ static enum mb_status finish(struct mb_sched *s, struct mb_seq *q, struct mb_sin
     return st;
 }
 
+/* Results of a sequence's rows before `end` are back. */
+static void land(struct mb_seq *q, int64_t end)
+{
+    q->n_done = end > q->n_done ? end : q->n_done;
+    q->in_flight--;
+}
+
 enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, struct mb_sink *sink)
 {
     int32_t kept = 0;
     enum mb_status st = MB_OK;
 
-    for (int32_t i = 0; i < f->seqs; i++) {
-        f->seq[i]->n_done += f->seq_rows[i];
-        f->seq[i]->in_flight--;
-    }
+    for (int32_t i = 0; i < f->seqs; i++)
+        land(f->seq[i], f->seq_pos[i] + f->seq_rows[i]);
+    for (int32_t i = 0; i < f->n_rides; i++)
+        land(f->ride[i], f->ride_end[i]);
     for (int32_t i = 0; i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
         if (q->max_out == 0 && q->n_done == q->n_compute && !q->done) {
@@ -188,9 +230,5 @@ enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, st
 
 int64_t mb_sched_pages_used(const struct mb_sched *s)
 {
-    int64_t used = 0;
-
-    for (int32_t p = 0; s->pages.n != NULL && p < s->o.parts; p++)
-        used += s->o.kv_pages - s->pages.n[p];
-    return used;
+    return mb_pages_held(&s->pages);
 }

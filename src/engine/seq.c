@@ -126,6 +126,7 @@ enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t jo
     q->choice = job->next++;
     q->handle = -1;
     q->adapter = -1;
+    q->at.node = MB_PREFIX_NONE;
     q->got.greedy = true;
     q->key = mb_request_key(job->req, job_seed, q->choice);
     q->seen.counting = needs_counts(&job->req->sampling);
@@ -177,6 +178,18 @@ int64_t mb_seq_repeats(const struct mb_seq *q, int64_t row, int64_t n)
     int64_t again = q->window > 0 ? row - row % q->window - mb_seq_index(q, row) : 0;
 
     return again < 0 ? 0 : again < n ? again : n;
+}
+
+int64_t mb_seq_first_wanted(const struct mb_seq *q)
+{
+    const struct mb_request *r = q->job->req;
+    int64_t first = q->n_compute - 1;
+
+    if (q->got.prompt_lp != NULL) {
+        int64_t from = r->kind == MB_KIND_GENERATE ? 1 : r->score_from;
+        first = from - 1 < first ? from - 1 : first;
+    }
+    return first > 0 ? first : 0;
 }
 
 bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos)

@@ -2,6 +2,7 @@
 #ifndef MB_ENGINE_SEQ_H
 #define MB_ENGINE_SEQ_H
 #include "device/ops.h"
+#include "engine/prefix.h"
 #include "job/record.h"
 #include "job/request.h"
 
@@ -43,8 +44,10 @@ struct mb_seq {
     int64_t n_ids, cap;     /* known ids */
     int64_t n_prompt;
     /* Rows are counted as they are computed; without windows the row's number is its position and the place of its id. */
-    int64_t n_done;         /* rows whose results are known: their keys and values are in the pages */
-    int64_t n_sched;        /* rows in steps so far: n_done and those under way */
+    int64_t n_done;         /* rows whose results are back */
+    int64_t n_sched;        /* rows whose keys and values are in the pages, or are under way there */
+    int64_t n_high;         /* the most that n_sched was: results of these rows are there or under way, also where it
+                             * has given its pages back and computes them again */
     int64_t window;         /* request.h; 0: none */
     int64_t n_fed;          /* ids of the prompt that are fed: all, or under windows all but the last */
     int64_t n_compute;      /* rows of the prompt: n_fed, and those that windows compute again */
@@ -56,12 +59,15 @@ struct mb_seq {
     int32_t adapter;        /* index, -1: none */
     bool rope_long;         /* longrope: long factors, fixed for the whole request */
     uint64_t key;
+    uint64_t number;        /* in order of admission, from 1 on */
     int32_t *page;          /* KV pages, in order of position */
     int32_t n_pages;
+    struct mb_prefix_place at;     /* behind the rows of n_sched in the tree of prefixes */
     struct mb_seen seen;
     struct mb_seq_got got;
     bool done;
-    bool picked;            /* has rows in the batch being made */
+    bool picked;            /* has rows, or results, in the batch being made */
+    bool paused;            /* gave its pages back, and waits until there is room for it again */
 };
 
 /* Makes choice `job->next` of a job (advancing it). mem: accounted as requests. */
@@ -78,6 +84,8 @@ int64_t mb_seq_position(const struct mb_seq *q, int64_t row);
 int64_t mb_seq_index(const struct mb_seq *q, int64_t row);
 /* Rows of [row, row + n), which are of one window, that the results do not keep: an earlier window has predicted behind them. */
 int64_t mb_seq_repeats(const struct mb_seq *q, int64_t row, int64_t n);
+/* The first row of the prompt whose results are wanted; of none of them: its last one, which ends it. */
+int64_t mb_seq_first_wanted(const struct mb_seq *q);
 /* Does the row at this position need logits, and for what? */
 bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos);  /* the token after it is drawn (or forced) */
 bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos); /* unless it is stopped early, the next position is computed */

@@ -173,6 +173,8 @@ static inline struct mb_view mb_rows(const struct mb_pass *p, enum mb_sbuf id, i
 enum mb_status mb_segments_attend(struct mb_pass *p, int32_t l, struct mb_view out, struct mb_view q);
 /* attn.c: t [own rows] = attention of layer l over h [part rows]. */
 enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t);
+/* Pages that the batch copies before its rows. */
+enum mb_status mb_attn_copy_pages(struct mb_pass *p);
 /* One call of the attention operation for a pool of heads. */
 struct mb_attn_args mb_attn_args_of(const struct mb_pass *p, int32_t l, const struct mb_pool *pool,
                                     struct mb_view q);

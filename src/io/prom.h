@@ -8,7 +8,6 @@
 struct mb_prom {
     const char *job; /* RESULTS.h5, the label of every series */
     const struct mb_run_status *s;
-    int64_t computed; /* rows that went through the layers in this run */
     int32_t running;  /* sequences under way */
     int32_t ranks;
     const int64_t *expert_rows; /* [ranks] (row, expert) pairs that each rank's experts computed */

@@ -75,6 +75,9 @@ struct mb_run_status {
     int64_t rows, committed, acknowledged; /* of the results: total (0: not known), written, fsynced */
     int64_t errors;                            /* error rows */
     int64_t prompt_tokens, output_tokens;
+    int64_t computed_tokens, cached_tokens, recomputed_tokens; /* of this run: went through the layers; came from pages of others
+                                                                * instead; of the computed ones for a second time */
+    int64_t preempted;                                         /* sequences that gave their pages back */
     double seconds;            /* since the start */
     double tokens_per_second;  /* prompt + output, lately */
     double eta;                /* seconds; < 0: not known */
