@@ -73,3 +73,6 @@ tests_bench_gemm_LDADD = libmoebatch.a $(MB_LIBS)
 TESTS_UNIT += tests/unit_team
 tests_unit_team_SOURCES = tests/unit_team.c
 tests_unit_team_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_s8
+tests_unit_s8_SOURCES = tests/unit_s8.c tests/wide_vnni.c
+tests_unit_s8_LDADD = $(TEST_LIBS)

@@ -92,7 +92,7 @@ static struct mb_topo *topology(struct mb_comm *c)
 
 struct kase {
     const char *model;
-    enum mb_dtype path;
+    enum mb_dtype path; /* MB_U8: the int8 path */
     enum mb_alltoall how;
     bool mtp;               /* save logits, and run the MTP module */
     const char *adapter[2]; /* of tests/data/lora; loaded, and named by every request */
@@ -137,7 +137,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
         printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
                "%lld/%lld experts %lld/%lld "
                "kv %lld/%lld activations %lld/%lld exchange %lld/%lld staging %lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : "bf16",
+               k->model, k->path == MB_F32 ? "f32" : k->path == MB_U8 ? "int8" : "bf16",
                k->mtp          ? " mtp"
                : k->adapter[0] ? " adapters"
                                : "",
@@ -183,15 +183,16 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
 
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
-    mb_model_keep(m, MB_KEEP_STORED);
+    mb_model_keep(m, k->path == MB_U8 ? MB_KEEP_INT8 : MB_KEEP_STORED);
+    enum mb_dtype path = k->path == MB_U8 ? MB_F32 : k->path, kv = mb_model_narrow(m, path);
     int32_t adapters = open_adapters(k, m, adapter);
     struct mb_plan_options po = {.layout = layout != NULL ? *layout : (struct mb_layout_options){0},
                                  .segment = 64,
                                  .max_num_seqs = 4,
                                  .max_batch_rows = 32,
                                  .max_model_len = 100,
-                                 .path = k->path,
-                                 .kv_dtype = k->path,
+                                 .path = path,
+                                 .kv_dtype = kv,
                                  .memory_fraction = 0.9,
                                  .alltoall = k->how,
                                  .shm_bytes = 1 << 20,
@@ -201,7 +202,7 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                  .adapters = (const struct mb_adapter *const *)adapter,
                                  .n_adapters = adapters};
     CHECK(mb_plan_create(m, t, &po, &p) == MB_OK);
-    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = k->path};
+    struct mb_device_options d = {.threads = 1, .isa = "auto", .mem = &mem, .path = path};
     CHECK(ops->open(&d, &dev) == MB_OK);
     struct mb_engine_options o = {.model = m,
                                   .topo = t,
@@ -210,8 +211,8 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
                                   .dev = dev,
                                   .comm = c,
                                   .mem = &mem,
-                                  .path = k->path,
-                                  .kv_dtype = k->path,
+                                  .path = path,
+                                  .kv_dtype = kv,
                                   .segment = 64,
                                   .shm_bytes = 1 << 20,
                                   .eager_bytes = 4096,
@@ -268,6 +269,9 @@ int main(int argc, char **argv)
         {"qwen3moe_nvfp4_a", MB_BF16, MB_A2A_HIER, false, {0}},
         {"qwen3moe_int8_a", MB_F32, MB_A2A_FLAT, false, {0}},
         {"deepseekv3_a", MB_BF16, MB_A2A_HIER, true, {0}},
+        {"deepseekv3_a", MB_U8, MB_A2A_HIER, true, {0}},
+        {"qwen3moe_nvfp4_a", MB_U8, MB_A2A_FLAT, false, {0}},
+        {"olmoe_a", MB_U8, MB_A2A_AUTO, false, {0}},
         {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {attn, experts}},
         {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {experts, attn}},
         {"qwen3moe_b", MB_BF16, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
@@ -280,6 +284,7 @@ int main(int argc, char **argv)
         {3, "deepseekv3_fp8", MB_BF16, {.tp = 3, .etp = 3}},
         {4, "qwen3moe_gptq_a", MB_F32, {.tp = 2, .etp = 4}},
         {4, "mixtral_a", MB_BF16, {.tp = 2, .etp = 2}},
+        {4, "mixtral_a", MB_U8, {.tp = 2, .etp = 2}},
         {4, "mixtral_a", MB_F32, {.sp = 2, .edp = 2}},
         {4, "mixtral_a", MB_F32, {.dp = 2, .tp = 2}},
         {4, "mixtral_a", MB_F32, {.pp = 2, .lane_scope = true}},

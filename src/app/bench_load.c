@@ -391,7 +391,7 @@ static void make_roof(struct load *l)
     const struct mb_layout *y = &l->app.plan->layout;
     enum mb_limit which;
 
-    mb_roof_of(l->app.model, (double)mb_dtype_size(l->app.path), (double)mb_dtype_size(l->app.kv), &l->roof);
+    mb_roof_of(l->app.model, l->app.model->keep == MB_KEEP_INT8 ? 1 : (double)mb_dtype_size(l->app.path), (double)mb_dtype_size(l->app.kv), &l->roof);
     l->roof.flops = mb_limit_peak(&l->limits, l->app.path, &which);
     l->roof.read = mb_limit_best(&l->limits, MB_LIMIT_READ);
     l->roof.copies = (double)l->leaders * y->sp;

@@ -104,7 +104,7 @@ static enum mb_status prepare(struct planner *p)
 
     MB_TRY(read_cluster(p));
     MB_TRY(mb_app_open_shapes(c->model, (int32_t)c->k, &p->m)); /* planning needs no weights */
-    mb_model_keep(p->m, mb_keep_of(c->weights));
+    mb_model_keep(p->m, mb_keep_of(c->weights, c->dtype));
     p->o = mb_app_plan_options(c, p->m, mb_app_path(c, p->m));
     fill_batch(p);
     p->in = (struct mb_auto_in){.m = p->m,

@@ -59,6 +59,8 @@ static enum mb_status describe_random(struct described *d)
     free(config);
     if (st == MB_OK)
         st = mb_model_randomise(a->model, (uint64_t)a->conf->seed);
+    if (st == MB_OK)
+        mb_model_keep(a->model, mb_keep_of(a->conf->weights, a->conf->dtype));
     return st == MB_OK ? mb_model_pack(a->model, &d->flat) : st;
 }
 
@@ -73,7 +75,7 @@ static enum mb_status describe(void *arg)
     if (a->model->n_files == 0)
         return mb_error(MB_MODEL, "%s: a model's directory with its weights is needed to run it; a config.json alone will do for "
                         "`moebatch plan` and `moebatch inspect -m`", a->conf->model);
-    mb_model_keep(a->model, mb_keep_of(a->conf->weights));
+    mb_model_keep(a->model, mb_keep_of(a->conf->weights, a->conf->dtype));
     MB_TRY(mb_model_identity(a->conf->model, &a->model_id));
     return mb_model_pack(a->model, &d->flat);
 }
@@ -97,7 +99,7 @@ enum mb_dtype mb_app_path(const struct mb_conf *c, const struct mb_model *m)
 {
     if (strcmp(c->dtype, "auto") == 0)
         return m->auto_path == MB_PATH_F32 ? MB_F32 : MB_BF16;
-    return strcmp(c->dtype, "f32") == 0 ? MB_F32 : MB_BF16;
+    return strcmp(c->dtype, "bf16") == 0 ? MB_BF16 : MB_F32;
 }
 
 static enum mb_status choose_path(struct mb_app *a)
@@ -108,7 +110,7 @@ static enum mb_status choose_path(struct mb_app *a)
     if (strcmp(want, "auto") == 0)
         name = stored == MB_PATH_F32 ? "f32" : stored == MB_PATH_FP8 ? "fp8" : "bf16";
     a->path = mb_app_path(a->conf, a->model);
-    a->kv = a->path;
+    a->kv = mb_model_narrow(a->model, a->path);
     snprintf(a->path_name, sizeof a->path_name, "%s kv=%s segment=%lld k=%d", name, a->kv == MB_F32 ? "f32" : "bf16",
              (long long)a->conf->kv_segment, a->model->router.k);
     return MB_OK;
@@ -203,7 +205,7 @@ struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct
                                 .max_batch_rows = (int32_t)c->max_batch_rows,
                                 .max_model_len = c->max_model_len,
                                 .path = path,
-                                .kv_dtype = path,
+                                .kv_dtype = mb_model_narrow(m, path),
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
                                 .save_logits = c->save_logits[0] != 0,

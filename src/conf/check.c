@@ -189,9 +189,22 @@ static enum mb_status check_batch(const struct mb_conf *c)
     return MB_OK;
 }
 
+/* The int8 path makes its own weights. */
+static enum mb_status check_int8(const struct mb_conf *c)
+{
+    if (strcmp(c->dtype, "int8") != 0)
+        return MB_OK;
+    if (strcmp(c->weights, "auto") != 0)
+        return contradict("--dtype int8", "--weights");
+    if (given(c->adapter))
+        return mb_error(MB_USAGE, "--dtype int8 has no adapters; use --dtype bf16 with --adapter");
+    return MB_OK;
+}
+
 static enum mb_status check_plan(struct mb_conf *c)
 {
     MB_TRY(need(c, c->model, "a model (-m)"));
+    MB_TRY(check_int8(c));
     MB_TRY(check_disaggregate(c));
     if (c->deadline_hours > 0 && !given(c->workload))
         return mb_error(MB_USAGE, "--deadline-hours needs --workload, as in --workload '100000 x 1024+256'");
@@ -205,6 +218,7 @@ static enum mb_status check_engine(struct mb_conf *c)
 {
     if (c->max_num_seqs == 0)
         c->max_num_seqs = NUM_SEQS;
+    MB_TRY(check_int8(c));
     MB_TRY(check_disaggregate(c));
     MB_TRY(check_placement(c));
     MB_TRY(check_zero(c));
@@ -278,6 +292,8 @@ static enum mb_status check_bench(struct mb_conf *c)
         return mb_error(MB_USAGE, "bench %s takes %s", what, bit == MB_BENCH_COMPARE ? "two files of results, A.json and B.json" : "options only");
     if (c->json && c->csv)
         return contradict("--json", "--csv");
+    if (strcmp(c->dtype, "int8") == 0 && !(bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)))
+        return mb_error(MB_USAGE, "bench %s knows f32 and bf16; --dtype int8 is for bench throughput and latency", what);
     return bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY) ? check_bench_load(c) : MB_OK;
 }
 

@@ -46,7 +46,7 @@ struct mb_conf {
     char *backend, *isa;
     int64_t shm_size, a2a_eager; /* bytes; accept K, M, G */
     /* numbers */
-    char *dtype;               /* auto, f32, bf16 */
+    char *dtype;               /* auto, f32, bf16, int8 */
     char *weights;             /* auto, stored, wide */
     int64_t k, kv_segment;
     int64_t seed;

@@ -177,9 +177,10 @@ const struct mb_opt mb_opts[] = {
      .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
 
     /* ---- numbers */
-    {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16", .section = MB_SEC_NUMBERS,
+    {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16|int8", .section = MB_SEC_NUMBERS,
      .commands = PLANNED,
-     .bench = MEASURED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16"},
+     .bench = MEASURED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16. int8: weights of all matrices as signed bytes with a scale for "
+                                "each output and leaf, made at the start, rows quantised as they are read, sums exact; not with --adapter"},
     {STRING("weights", weights, "auto"), .metavar = "FORM", .choices = "auto|stored|wide", .section = MB_SEC_NUMBERS,
      .commands = PLANNED,
      .bench = MEASURED,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "device/cpu_isa.h"
+#include "device/cpu_s8.h"
 #include "device/cpu_team.h"
 
 /* ---------------------------------------------------------------- views */
@@ -113,6 +114,7 @@ static enum mb_status cpu_open(const struct mb_device_options *opt, struct mb_de
                               .threads = opt->threads > 0 ? opt->threads : 1,
                               .isa = isa,
                               .path = opt->path};
+    dev->s8 = mb_s8_choose(isa);
     dev->mx = mb_cpu_mx_tables(opt->mem);
     enum mb_status st = dev->mx == NULL ? mb_error(MB_NO_MEMORY, "no memory for the device")
                                         : mb_cpu_team_create(dev->threads, &dev->team);

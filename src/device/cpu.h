@@ -27,6 +27,7 @@ struct mb_device {
     enum mb_dtype path; /* type of GEMM inputs */
     struct mb_cpu_team *team;
     struct mb_mx_table *mx; /* [256] exponents */
+    const struct mb_s8_kernels *s8; /* of the int8 path */
 };
 struct mb_buf {
     struct mb_device *dev;

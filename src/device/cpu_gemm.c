@@ -294,12 +294,11 @@ static void run_item(const struct gemm *m, const struct job *j, int64_t i, float
     store(m, &it, sums);
 }
 
-/* The caller has a look at what else it has to do. */
-static void look(struct mb_stream *s)
+void mb_cpu_look(struct mb_stream *s)
 {
     double now = mb_now();
 
-    if (now - s->polled < POLL_SECONDS)
+    if (s->meanwhile == NULL || now - s->polled < POLL_SECONDS)
         return;
     s->meanwhile(s->meanwhile_arg);
     s->polled = now;
@@ -322,8 +321,8 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
             on->begin();
         }
         run_item(m, &m->job[j], i - m->job[j].item0, sums, unpacked);
-        if (thread == 0 && m->s->meanwhile != NULL)
-            look(m->s);
+        if (thread == 0)
+            mb_cpu_look(m->s);
     }
     if (on != NULL)
         on->end();
@@ -354,12 +353,17 @@ enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_vi
     MB_TRY(mb_cpu_want_float("gemm", "x", x, -1, -1));
     MB_TRY(mb_cpu_want_float("gemm", "out", out, -1, -1));
     int64_t products = 0;
+    int32_t s8 = 0;
     for (int32_t i = 0; i < n_groups; i++) {
         MB_TRY(check_group(&groups[i], out, x));
+        s8 += mb_weight_s8(groups[i].w);
         products += groups[i].rows * groups[i].w->desc.n * groups[i].w->desc.k;
     }
     if (n_groups < 1)
         return MB_OK;
+    if (s8 != 0)
+        return s8 == n_groups ? mb_cpu_gemm_s8(s, out, x, groups, n_groups)
+                              : mb_error(MB_BUG, "gemm: %d of %d weights are of signed bytes", s8, n_groups);
     struct gemm m = {.s = s, .out = out, .x = x};
     m.job = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)n_groups, sizeof *m.job);
     if (m.job == NULL)

@@ -33,7 +33,7 @@ enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weigh
     w->panels = (d->n - 1) / MB_PANEL + 1;
     uint64_t bytes = 0;
     if (mb_weight_stored(w)) {
-        enum mb_status st = mb_stored_create(w, &bytes);
+        enum mb_status st = mb_weight_s8(w) ? mb_s8_create(w, &bytes) : mb_stored_create(w, &bytes);
         if (st == MB_OK)
             w->data = mb_zalloc(dev->mem, d->cat, 1, (size_t)bytes);
         if (st != MB_OK) {
@@ -133,6 +133,22 @@ static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float
     }
 }
 
+void mb_host_row(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out)
+{
+    struct put p = {.m = m};
+
+    if (!mb_storage_fp8(m->storage)) {
+        read_row(&p, i, j, n, out);
+        return;
+    }
+    const uint8_t *at = (const uint8_t *)m->base + i * m->stride_n + j * m->stride_k;
+    const float *scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
+    for (int64_t e = 0; e < n; e++) {
+        uint8_t code = at[e * m->stride_k];
+        out[e] = (m->storage == MB_STORE_F8E4M3 ? mb_fp8_float(code) : mb_f8e5m2_float(code)) * scale[(j + e + m->scale_k0) / m->block_k];
+    }
+}
+
 /* n values of row `row` of the weight to places place.. of its panel */
 static void write_row(struct mb_weight *w, int64_t row, int64_t place, int64_t n, const float *v)
 {
@@ -216,6 +232,8 @@ enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, co
                         ") lies outside a weight of "
                         "%" PRId64 " x %" PRId64,
                         m->n, m->k, n0, k0, w->desc.n, w->desc.k);
+    if (mb_weight_s8(w))
+        return mb_s8_put(w, n0, k0, m);
     if (mb_weight_stored(w))
         return mb_stored_put(w, n0, k0, m);
     bool fp8 = mb_storage_fp8(m->storage);
@@ -268,7 +286,9 @@ enum mb_status mb_cpu_weight_get(const struct mb_weight *w, int64_t n0, int64_t 
         return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n,
                         w->desc.n);
     struct get g = {w, n0, dst};
-    if (n > 0 && mb_weight_stored(w))
+    if (n > 0 && mb_weight_s8(w))
+        mb_s8_get(w, n0, n, dst);
+    else if (n > 0 && mb_weight_stored(w))
         mb_stored_get(w, n0, n, dst);
     else if (n > 0)
         mb_cpu_run(w->dev, n, 16, get_rows, &g);

@@ -61,6 +61,23 @@ enum mb_status mb_stored_create(struct mb_weight *w, uint64_t *bytes);
 enum mb_status mb_stored_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
 void mb_stored_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
 
+/* cpu_s8.c: the same for weights of the int8 path. A panel: [block][8 quads of k][16 columns][4 k] signed bytes, then f32 scales
+ * [leaf][16]. put takes whole rows: numbers, which it quantises, or codes of this form. */
+static inline bool mb_weight_s8(const struct mb_weight *w)
+{
+    return w->desc.form.code == MB_CODE_S8;
+}
+enum mb_status mb_s8_create(struct mb_weight *w, uint64_t *bytes);
+enum mb_status mb_s8_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+void mb_s8_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
+/* cpu_gemm_s8.c: mb_cpu_gemm where all weights are of that kind; x is f32. */
+enum mb_status mb_cpu_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
+                              int32_t n_groups);
+/* cpu_gemm.c: the caller of a GEMM has a look at what else it has to do, once a millisecond. */
+void mb_cpu_look(struct mb_stream *s);
+/* cpu_weight.c: n elements of row i of a host matrix from column j on, as f32. */
+void mb_host_row(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out);
+
 /* cpu_unpack.c: dst[blocks e - b][32 k][16] of the weight's type, packed as the tile kernels read it. Zeros
  * where a leaf has no k; columns beyond n have unspecified finite values. In the contract's floating-point
  * mode. */

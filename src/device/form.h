@@ -5,6 +5,9 @@
  *     code * s[i][g]                      FP4 (E2M1), FP8
  *     code * 2^(scale[i][g] - 127)        scales E8M0: by the exponent; below 2^-126: zero
  *
+ * S8 (path int8): code * s[i][leaf], a signed byte and an f32 scale for each leaf of K; made on the device, not read
+ * from files. groups is the number of leaves, and the matrix is a weight of its own (group, k0 mean nothing).
+ *
  * s is the scale widened to f32, times or over the row's second scale where there is one; an s below 2^-126
  * is zero, as everywhere in the program. Groups count from column 0 of the whole matrix, of which a weight
  * may hold the columns from k0 on; with g_idx each column names its group. Pure, Local. */
@@ -35,7 +38,7 @@ static inline int64_t mb_storage_size(enum mb_storage s)
     return s == MB_STORE_F32 ? 4 : mb_storage_fp8(s) ? 1 : 2;
 }
 
-enum mb_code { MB_CODE_NONE, MB_CODE_FP4, MB_CODE_INT, MB_CODE_E4M3, MB_CODE_E5M2 };
+enum mb_code { MB_CODE_NONE, MB_CODE_FP4, MB_CODE_INT, MB_CODE_E4M3, MB_CODE_E5M2, MB_CODE_S8 };
 enum mb_whole { MB_WHOLE_NONE, MB_WHOLE_TIMES, MB_WHOLE_OVER };
 
 /* Without padding, so that two are equal if their bytes are. code NONE: a weight in its own type, all else 0.
@@ -54,6 +57,15 @@ struct mb_form {
 };
 _Static_assert(sizeof(struct mb_form) == 24, "no padding");
 
+/* Whether files hold it: what goes between file and device is codes. */
+static inline bool mb_form_stored(const struct mb_form *f)
+{
+    return f->code != MB_CODE_NONE && f->code != MB_CODE_S8;
+}
+static inline struct mb_form mb_form_s8(int32_t leaves)
+{
+    return (struct mb_form){.code = MB_CODE_S8, .bits = 8, .scale = MB_STORE_F32, .group = 1, .groups = leaves};
+}
 static inline bool mb_form_equal(const struct mb_form *a, const struct mb_form *b)
 {
     return memcmp(a, b, sizeof *a) == 0;
@@ -65,11 +77,11 @@ static inline int64_t mb_form_scale_size(const struct mb_form *f)
 /* First group of k columns, and how many a weight of them holds. */
 static inline int64_t mb_form_group0(const struct mb_form *f)
 {
-    return f->g_idx ? 0 : f->k0 / f->group;
+    return f->g_idx || f->code == MB_CODE_S8 ? 0 : f->k0 / f->group;
 }
 static inline int64_t mb_form_groups(const struct mb_form *f, int64_t k)
 {
-    return f->g_idx ? f->groups : (f->k0 + k - 1) / f->group - f->k0 / f->group + 1;
+    return f->g_idx || f->code == MB_CODE_S8 ? f->groups : (f->k0 + k - 1) / f->group - f->k0 / f->group + 1;
 }
 /* Bytes of codes of a row of k in a blob. */
 static inline int64_t mb_form_row_bytes(const struct mb_form *f, int64_t k)

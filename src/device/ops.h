@@ -265,7 +265,8 @@ struct mb_ops {
 
     /* weights: created zeroed, then filled in parts; put: w[n0 .. n0+m.n)[k0 .. k0+m.k) = m, rounded to the weight's dtype
      * (f16, bf16, fp8, codes go through f32; RNE). A weight kept as stored takes codes of its form, or FP8 with one scale for
-     * each of its groups; its padding has unspecified values. Synchronous. */
+     * each of its groups; one of S8 (path int8) whole rows of anything, which it quantises: code = RNE(w / s), s = max|w| / 127 of the
+     * column's leaf; its padding has unspecified values. Synchronous. */
     enum mb_status (*weight_create)(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
     enum mb_status (*weight_put)(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
     /* The reverse of put: rows [n0, n0 + n) as packed rows of k elements of the weight's dtype, on the host; of a weight kept as
@@ -330,7 +331,9 @@ struct mb_ops {
     enum mb_status (*attention_join)(struct mb_stream *s, struct mb_view out, struct mb_view state,
                                      const struct mb_join_args *a);
 
-    /* groups of dot-rule GEMMs over one x (GEMM-input type) and one out (f32, or bf16: rounded after tree and bias) */
+    /* groups of dot-rule GEMMs over one x (GEMM-input type) and one out (f32, or bf16: rounded after tree and bias). All weights S8,
+     * or none; then x is f32, quantised here as weights are (a scale for each leaf of a row; no finite row: NaN), and a leaf is
+     * fl(fl32(exact sum) * fl(row's scale * column's)) */
     enum mb_status (*gemm)(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
                            int32_t n_groups);
     /* out f32 [M, N] = R32 dot of x f32 [M, K] with rows of w f32 [N, K], + bias f32 [1, N] or MB_NO_VIEW */

@@ -25,6 +25,11 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_unpack_avx2.c \
 	src/device/cpu_unpack_ints_avx2.c \
 	src/device/cpu_gemm.c \
+	src/device/cpu_s8.h \
+	src/device/cpu_s8.c \
+	src/device/cpu_s8_avx2.c \
+	src/device/cpu_s8_vnni.c \
+	src/device/cpu_gemm_s8.c \
 	src/device/cpu_kv.h \
 	src/device/cpu_kv.c \
 	src/device/cpu_attn.h \

@@ -173,7 +173,7 @@ static enum mb_status run_gqa(struct mb_pass *p, int32_t l, struct mb_view h, st
     int64_t vn = (int64_t)s->kv_heads * m->v_dim;
     struct mb_view qkv = mb_rows(p, MB_SB_QKV, M, qn + kn + vn, MB_F32);
     struct mb_view q = mb_view_cols(qkv, 0, qn), k = mb_view_cols(qkv, qn, kn), v = mb_view_cols(qkv, qn + kn, vn);
-    struct mb_view qr = mb_rows(p, MB_SB_Q, M, qn, p->c->o.path);
+    struct mb_view qr = mb_rows(p, MB_SB_Q, M, qn, mb_narrow(p->c));
     struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
 
     MB_TRY(ops->gemm(p->c->stream, qkv, h, &g, 1));
@@ -269,9 +269,9 @@ static enum mb_status run_mla(struct mb_pass *p, int32_t l, struct mb_view h, st
     const struct mb_ops *ops = p->c->o.ops;
     int32_t H = p->c->t.h.heads;
     int64_t M = h.rows, qd = m->nope + m->rope_mla, kd = m->kv_lora + m->rope_mla;
-    struct mb_view qr = mb_rows(p, MB_SB_Q, M, H * qd, p->c->o.path);
-    struct mb_view ql = mb_rows(p, MB_SB_QLAT, M, H * kd, p->c->o.path);
-    struct mb_view ol = mb_rows(p, MB_SB_OLAT, M, (int64_t)H * m->kv_lora, p->c->o.path);
+    struct mb_view qr = mb_rows(p, MB_SB_Q, M, H * qd, mb_narrow(p->c));
+    struct mb_view ql = mb_rows(p, MB_SB_QLAT, M, H * kd, mb_narrow(p->c));
+    struct mb_view ol = mb_rows(p, MB_SB_OLAT, M, (int64_t)H * m->kv_lora, mb_narrow(p->c));
 
     MB_TRY(mla_queries(p, l, h, qr));
     MB_TRY(mla_keys(p, l, h));

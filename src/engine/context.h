@@ -39,6 +39,11 @@ struct mb_context {
     bool expert_lora;      /* dispatched rows carry their adapter */
 };
 
+/* The type of queries and of experts' outputs. */
+static inline enum mb_dtype mb_narrow(const struct mb_context *c)
+{
+    return mb_model_narrow(c->o.model, c->o.path);
+}
 static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t cols, enum mb_dtype t)
 {
     return mb_view_of(b, 0, rows, cols, t);

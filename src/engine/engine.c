@@ -62,7 +62,7 @@ static enum mb_status xchg_create(const struct mb_context *c, struct mb_xchg **o
                                 .k = m->router.k > 0 ? m->router.k : 1,
                                 .experts = mb_serve_ids(c->o.plan, c->t.g.pp_rank, &base),
                                 .x_type = c->o.path,
-                                .y_type = c->o.path,
+                                .y_type = mb_narrow(c),
                                 .max_rows = c->o.plan->max_batch_rows,
                                 .shm_bytes = c->o.shm_bytes,
                                 .eager_bytes = c->o.eager_bytes,

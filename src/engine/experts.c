@@ -151,7 +151,7 @@ static enum mb_status down_terms(struct mb_pass *p, const struct blocks *b, cons
 /* Whether so many rows of experts were planned for: the exchange sends no more at a time. */
 static enum mb_status fits(struct mb_pass *p, int64_t rows)
 {
-    int64_t bytes = rows * p->c->o.model->hidden * mb_dtype_size(p->c->o.path);
+    int64_t bytes = rows * p->c->o.model->hidden * mb_dtype_size(mb_narrow(p->c));
     return rows == 0 || mb_room_dev(p, MB_SB_E_Y, bytes) != NULL ? MB_OK : MB_BUG;
 }
 
@@ -202,11 +202,11 @@ static enum mb_status run_whole(struct mb_pass *p, const struct mb_dispatched *d
     int32_t n = make_groups(p, b, 0, true);
     if (!p->c->expert_lora)
         return ops->gemm(p->c->stream, y, a, p->work->groups, n);
-    struct mb_view f = p->c->o.path == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, m->hidden, MB_F32);
+    struct mb_view f = mb_narrow(p->c) == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, m->hidden, MB_F32);
     MB_TRY(ops->gemm(p->c->stream, f, a, p->work->groups, n));
     struct mb_split alone = {NULL, 1, 0, b->at};
     MB_TRY(down_terms(p, b, &alone, d->tag, f, a));
-    return p->c->o.path == MB_F32 ? MB_OK : round_rows(p->c, d, b->s, y, f);
+    return mb_narrow(p->c) == MB_F32 ? MB_OK : round_rows(p->c, d, b->s, y, f);
 }
 
 /* Experts that are read on demand are computed as they come. */
@@ -315,9 +315,9 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
     if (xb == NULL)
         return MB_BUG;
     struct mb_view all = mb_rows_of(xb, at[n], d->x.cols, d->x.dtype),
-                   y = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, p->c->o.path);
+                   y = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, mb_narrow(p->c));
     struct mb_view f =
-        p->c->o.path == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, p->c->o.model->hidden, MB_F32);
+        mb_narrow(p->c) == MB_F32 ? y : mb_rows(p, MB_SB_E_YF, d->rows, p->c->o.model->hidden, MB_F32);
     MB_TRY(mb_allgather_rows(p, &split, all, d->x, -1));
     if (p->c->expert_lora)
         MB_TRY(gather_tags(p, &split, d->tag, &tag));
@@ -331,7 +331,7 @@ static enum mb_status run_slices(struct mb_pass *p, const struct mb_dispatched *
     }
     if (tag != NULL)
         MB_TRY(down_terms(p, &b, &split, tag, f, mb_rows(p, MB_SB_E_ACT, at[n], b.width, p->c->o.path)));
-    return p->c->o.path == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(p->c->stream, y, f);
+    return mb_narrow(p->c) == MB_F32 || d->rows == 0 ? MB_OK : ops->copy(p->c->stream, y, f);
 }
 
 static void note_rows(struct mb_pass *p, const struct mb_served *s, const struct mb_dispatched *d)
@@ -355,7 +355,7 @@ enum mb_status mb_experts_run(struct mb_pass *p, const struct mb_served *s, stru
 
     MB_TRY(same_experts(s, d));
     MB_TRY(fits(p, d->rows));
-    *out = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, p->c->o.path);
+    *out = mb_rows(p, MB_SB_E_Y, d->rows, p->c->o.model->hidden, mb_narrow(p->c));
     note_rows(p, s, d);
     if (p->c->t.g.etp != NULL)
         return run_slices(p, d, s);

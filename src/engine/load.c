@@ -69,7 +69,7 @@ static enum mb_status read_shared(struct mb_loader *L, const struct mb_tensor *t
                                   struct mb_host_matrix *out)
 {
     struct mb_form form = mb_model_form(L->o->model, t, 0);
-    bool stored = form.code != MB_CODE_NONE;
+    bool stored = mb_form_stored(&form);
     enum mb_storage type = mb_storage_fp8((enum mb_storage)t->storage) ? MB_STORE_F32 : (enum mb_storage)t->storage;
     uint64_t bytes = stored ? (uint64_t)mb_form_blob(&form, n, t->k).bytes : (uint64_t)(n * t->k * mb_storage_size(type));
     int32_t st = MB_OK;
@@ -259,6 +259,8 @@ enum mb_status mb_load_mat_create_as(struct mb_loader *L, int64_t n, int64_t k, 
                                      struct mb_weight **out)
 {
     struct mb_weight_desc d = {.n = n, .k = k, .dtype = L->o->path, .leaves = 1, .cat = cat, .form = form};
+    if (form.code == MB_CODE_NONE)
+        d.dtype = mb_model_narrow(L->o->model, L->o->path);
     d.leaf[1] = k;
     return create(L, &d, out);
 }
@@ -279,7 +281,7 @@ static int64_t stack_rows(const struct mb_stack *p, const struct mb_tensor *t, i
 enum mb_status mb_load_mat_stack(struct mb_loader *L, int32_t layer, const struct mb_stack *part, int32_t count, bool has_bias,
                                  struct mb_weight **w, struct mb_vec *b)
 {
-    const struct mb_tensor *all[3];
+    const struct mb_tensor *all[3] = {NULL};
     int64_t n = 0, k = 0, n0 = 0, from;
     bool bias = false;
 
@@ -346,6 +348,8 @@ enum mb_status mb_load_rowpar_create(struct mb_loader *L, const struct mb_tensor
         int64_t a = leaf[first[i]], b = leaf[first[i] + count[i]];
         struct mb_weight_desc d = {.n = t->n, .k = b - a, .dtype = L->o->path, .leaves = count[i], .cat = cat,
                                    .form = mb_model_form(L->o->model, t, a)};
+        if (d.form.code == MB_CODE_S8)
+            d.form.groups = count[i];
         for (int32_t j = 0; j <= count[i]; j++)
             d.leaf[j] = leaf[first[i] + j] - a;
         out->pos[i] = first[i];

@@ -82,7 +82,7 @@ static void sort_said(struct mb_zero *z)
 static void plan(struct mb_zero *z, int32_t j)
 {
     const struct mb_model *m = z->c->o.model;
-    int64_t es = mb_dtype_size(z->c->o.path), I = m->expert_ffn, H = m->hidden;
+    int64_t I = m->expert_ffn, H = m->hidden;
     struct mb_fetch_in in = {
         .owners = z->c->t.serve[j],
         .said = z->said,
@@ -90,7 +90,7 @@ static void plan(struct mb_zero *z, int32_t j)
         .by_node = z->by_node,
         .slots = z->slots,
         .room = z->room,
-        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora) + H * es,
+        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora) + H * mb_dtype_size(mb_narrow(z->c)),
         .expert_bytes = mb_zero_rows_bytes(z, &m->expert_form[0], 2 * I, H) +
                         mb_zero_rows_bytes(z, &m->expert_form[1], H, I) + (m->expert_bias ? 4 * (2 * I + H) : 0),
         .copies = !z->c->expert_lora}; /* the owner alone has adapters' terms */

@@ -1,6 +1,7 @@
 /* In which form weights are kept in memory. */
 #include <stdio.h>
 #include <string.h>
+#include "base/numerics.h"
 #include "model/model.h"
 
 /* 0: a routed expert's gate or up, 1: down, -1: neither */
@@ -22,11 +23,30 @@ static bool gemm_role(enum mb_role r)
     return false;
 }
 
+/* Leaves of K: of one that tensor ranks share. */
+static int32_t leaves_of(const struct mb_model *m, const struct mb_tensor *t)
+{
+    int64_t begin[MB_MAX_LEAVES + 1];
+
+    switch ((enum mb_role)t->role) {
+    case MB_T_O:
+        return mb_k_leaves(t->k, m->v_dim, begin);
+    case MB_T_DOWN:
+    case MB_T_SH_DOWN:
+    case MB_T_E_DOWN:
+        return mb_k_leaves(t->k, mb_k_unit(t->k), begin);
+    default:
+        return 1;
+    }
+}
+
 static struct mb_form stored_form(const struct mb_model *m, const struct mb_tensor *t)
 {
     struct mb_form f = {0};
 
-    if (m->keep == MB_KEEP_WIDE || (expert_part(t) < 0 && !gemm_role((enum mb_role)t->role)))
+    if (m->keep == MB_KEEP_INT8 && (expert_part(t) >= 0 || gemm_role((enum mb_role)t->role) || t->role == MB_T_EMBED))
+        return mb_form_s8(leaves_of(m, t)); /* the embedding: as a head */
+    if (m->keep == MB_KEEP_INT8 || m->keep == MB_KEEP_WIDE || (expert_part(t) < 0 && !gemm_role((enum mb_role)t->role)))
         return f;
     if (t->packed > 0)
         mb_packed_form(&m->packed[t->packed - 1], &f);
@@ -43,8 +63,10 @@ static struct mb_form stored_form(const struct mb_model *m, const struct mb_tens
     return f;
 }
 
-enum mb_keep mb_keep_of(const char *name)
+enum mb_keep mb_keep_of(const char *name, const char *dtype)
 {
+    if (strcmp(dtype, "int8") == 0)
+        return MB_KEEP_INT8;
     return strcmp(name, "wide") == 0     ? MB_KEEP_WIDE
            : strcmp(name, "stored") == 0 ? MB_KEEP_STORED
                                          : MB_KEEP_AUTO;
@@ -75,7 +97,7 @@ struct mb_form mb_model_form(const struct mb_model *m, const struct mb_tensor *t
     struct mb_form f = {0};
 
     f = part >= 0 ? m->expert_form[part] : stored_form(m, t);
-    if (f.code != MB_CODE_NONE)
+    if (mb_form_stored(&f))
         f.k0 += k0;
     return f;
 }
@@ -126,6 +148,10 @@ void mb_model_kept(const struct mb_model *m, enum mb_dtype type, char *text, siz
     char experts[64], rest[64];
     const char *wide = type == MB_F32 ? "f32" : "bf16";
 
+    if (m->keep == MB_KEEP_INT8) {
+        snprintf(text, size, "int8, a scale for each column and leaf%s", m->mla ? "; kv_b bf16" : "");
+        return;
+    }
     names_of(m, true, experts, sizeof experts);
     names_of(m, false, rest, sizeof rest);
     if (experts[0] == 0 && rest[0] == 0)

@@ -58,7 +58,7 @@ static inline bool mb_qknorm_by_head(enum mb_qknorm k)
 }
 /* Which weights are kept as stored: those whose kernels are made for it (not int8, of which the values are made one by one), all
  * that can be, or none. */
-enum mb_keep { MB_KEEP_AUTO, MB_KEEP_STORED, MB_KEEP_WIDE };
+enum mb_keep { MB_KEEP_AUTO, MB_KEEP_STORED, MB_KEEP_WIDE, MB_KEEP_INT8 /* path int8: all GEMM weights but kv_b as signed bytes */ };
 enum mb_model_dtype { MB_PATH_F32, MB_PATH_BF16, MB_PATH_FP8, MB_PATH_INT8 };
 
 #define MB_MAX_EOS 16
@@ -154,9 +154,14 @@ struct mb_form mb_model_form(const struct mb_model *m, const struct mb_tensor *t
 /* The form of a weight of n matrices one below the other: theirs if it is one, else NONE. */
 struct mb_form mb_model_form_of(const struct mb_model *m, const struct mb_tensor *const *t, int n);
 /* Sets what is kept as stored; mb_model_open says MB_KEEP_AUTO. For the start of a job, before anybody else holds the model.
- * mb_keep_of: of --weights. */
+ * mb_keep_of: of --weights and --dtype. */
 void mb_model_keep(struct mb_model *m, enum mb_keep keep);
-enum mb_keep mb_keep_of(const char *name);
+enum mb_keep mb_keep_of(const char *weights, const char *dtype);
+/* The type of queries, of experts' outputs and of matrices that the int8 path leaves wide; path: of GEMM inputs. */
+static inline enum mb_dtype mb_model_narrow(const struct mb_model *m, enum mb_dtype path)
+{
+    return m->keep == MB_KEEP_INT8 ? MB_BF16 : path;
+}
 /* What is kept in which form, for people: "bf16", "bf16; experts mxfp4 as stored". type: of the path. */
 void mb_model_kept(const struct mb_model *m, enum mb_dtype type, char *text, size_t size);
 /* Bytes from the first to the last byte of the tensor in its file (what a reader reads). */

@@ -203,7 +203,7 @@ static int64_t largest_blob(const struct mb_model *m, int64_t elements)
     for (int64_t i = 0; i < m->n_tensors; i++) {
         const struct mb_tensor *t = m->tensors + i;
         struct mb_form f = mb_model_form(m, t, 0);
-        if (f.code != MB_CODE_NONE)
+        if (mb_form_stored(&f))
             bytes = most(bytes, mb_form_blob(&f, least(t->n, most(1, elements / t->k)), t->k).bytes);
     }
     return bytes;
@@ -220,7 +220,7 @@ void mb_load_sizes_of(const struct mb_model *m, struct mb_load_sizes *out)
     bool wide_rows = fp8 || m->n_packed > 0; /* arrive as f32 */
     struct packed_sizes z;
     packed_sizes_of(m, n, &z);
-    int64_t pack = most(n * (half && !wide_rows ? 2 : 4), wide_rows ? largest_blob(m, n) : 0);
+    int64_t pack = most(n * (half && !wide_rows ? 2 : 4), wide_rows && m->keep != MB_KEEP_INT8 ? largest_blob(m, n) : 0);
     int64_t window = most(most(n * (half ? 2 : 4) + 2 * (int64_t)ALIGN, WINDOW_MIN), z.code), vectors = most(m->router.experts, 2) * most(H, wide);
 
     *out = (struct mb_load_sizes){.elements = n,

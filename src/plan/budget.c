@@ -57,6 +57,8 @@ static int64_t stored_bytes(int64_t n, int64_t k, int64_t unit, struct mb_part_o
         for (int32_t l = first[i]; l < first[i] + count[i]; l++)
             blocks += (begin[l + 1] - begin[l] + BLOCK - 1) / BLOCK;
         g.k0 += a;
+        if (g.code == MB_CODE_S8)
+            g.groups = count[i];
         int64_t panel = mb_form_panel_bytes(&g, blocks, mb_form_groups(&g, b - a));
         sum = MB_SUM(sum, mb_sat_mul(round_up(n, PANEL) / PANEL, panel), mb_form_extra_bytes(&g, n, b - a));
     }
@@ -138,8 +140,9 @@ static int64_t mla_bytes(const struct mb_model *m, int32_t layer, struct mb_part
     int64_t heads = mb_part_heads(m, s.r, s.of).heads, latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t q_in = m->q_lora > 0 ? m->q_lora : m->hidden;
     /* absorbed: W_UK^T and W_UV, one small weight per head each */
-    int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, t),
-                              mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, t));
+    enum mb_dtype wide = mb_model_narrow(m, t);
+    int64_t head = mb_sat_add(mb_budget_weight(m->kv_lora, m->nope, 0, MB_WHOLE, wide),
+                              mb_budget_weight(m->v_dim, m->kv_lora, 0, MB_WHOLE, wide));
 
     return MB_SUM(m->q_lora > 0 ? kept_bytes(m->q_lora, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_Q_A)) : 0,
                   kept_bytes(mb_sat_mul(heads, m->head_dim), q_in, 0, MB_WHOLE, t,
@@ -269,6 +272,7 @@ static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_p
                                .r = r,
                                .attends = attends,
                                .es = mb_dtype_size(o->path),
+                               .ys = mb_dtype_size(mb_model_narrow(m, o->path)),
                                .tensor = attends ? (struct mb_part_of){r->at.t, l->tp}
                                                  : (struct mb_part_of){0, l->tp},
                                .slice = {r->at.e >= 0 ? r->at.x : 0, l->etp},
@@ -306,7 +310,7 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
                               .k = moe ? v->m->router.k : 1,
                               .hidden = v->m->hidden,
                               .x_size = v->es,
-                              .y_size = v->es,
+                              .y_size = v->ys,
                               .tagged = mb_budget_tagged(v->o),
                               .own = moe ? v->own : 0,
                               .each = moe ? member_rows(p) : 0,

@@ -81,6 +81,7 @@ struct mb_budget_view {
     struct mb_part_of tensor, slice;
     bool attends, last, sampler, leads;
     int64_t es;         /* bytes of an element of the path */
+    int64_t ys; /* of queries and of what experts return */
     int64_t R, own;     /* rows of a step; those whose residual stream is kept here */
     int64_t pairs;      /* (row, expert) pairs computed here at a time */
     int64_t pairs_each; /* that one member may send of them */

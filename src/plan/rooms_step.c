@@ -24,14 +24,14 @@ static void attention(const struct mb_budget_view *v, int64_t *b)
     int64_t qkv = m->mla ? q : mb_sat_add(q, mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
 
     b[MB_SB_QKV] = mul(R, mul(qkv, 4));
-    b[MB_SB_Q] = mul(R, mul(q, es));
+    b[MB_SB_Q] = mul(R, mul(q, v->ys));
     b[MB_SB_ATTN] = mul(R, mul(mul(h.heads, m->v_dim), es));
     if (!m->mla)
         return;
     b[MB_SB_QA] = mul(R, (int64_t)m->q_lora * 4);
     b[MB_SB_QA_H] = mul(R, m->q_lora * es);
-    b[MB_SB_QLAT] = mul(R, mul(mul(h.heads, latent), es));
-    b[MB_SB_OLAT] = mul(R, mul(mul(h.heads, m->kv_lora), es));
+    b[MB_SB_QLAT] = mul(R, mul(mul(h.heads, latent), v->ys));
+    b[MB_SB_OLAT] = mul(R, mul(mul(h.heads, m->kv_lora), v->ys));
     b[MB_SB_KVA] = mul(R, latent * 4);
     if (v->o->n_adapters > 0)
         b[MB_SB_HEAD_F] = mul(R, mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)));
@@ -73,11 +73,11 @@ static void expert_rows(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_model *m = v->m;
     int64_t f = mb_part_width(m->expert_ffn, v->slice.r, v->slice.of), ids = m->router.experts;
-    bool unrounded = (mb_budget_tagged(v->o) || v->p->layout.etp > 1) && v->o->path != MB_F32;
+    bool unrounded = (mb_budget_tagged(v->o) || v->p->layout.etp > 1) && mb_model_narrow(m, v->o->path) != MB_F32;
 
     b[MB_SB_E_GU] = mul(v->pairs, mul(f, 8));
     b[MB_SB_E_ACT] = mul(v->pairs, mul(f, v->es));
-    b[MB_SB_E_Y] = mul(v->pairs, m->hidden * v->es);
+    b[MB_SB_E_Y] = mul(v->pairs, m->hidden * v->ys);
     b[MB_SB_E_YF] = unrounded ? mul(v->pairs, (int64_t)m->hidden * 4) : 0;
     ids = mul(ids, (int64_t)v->p->layout.etp * (v->p->layout.lane_scope ? v->p->layout.pp : 1));
     b[MB_SB_GROUPS] = mul(mb_most(m->heads, ids) + 1, (int64_t)sizeof(struct mb_gemm_group));
@@ -258,7 +258,7 @@ static void segments(const struct mb_budget_view *v, int64_t *b)
     int64_t seg = v->o->segment > 0 ? v->o->segment : MB_KV_SEGMENT, all = (v->p->max_len + seg - 1) / seg;
     int64_t mine = mb_most(1, mb_layout_part_most(v->p->layout.sp, all)),
             heads = mb_part_heads(m, v->tensor.r, v->tensor.of).heads;
-    int64_t q = mul(mul(v->R, mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim)), v->es);
+    int64_t q = mul(mul(v->R, mul(heads, m->mla ? (int64_t)m->kv_lora + m->rope_mla : m->head_dim)), v->ys);
     int64_t state = mul(mul(heads, (int64_t)(m->mla ? m->kv_lora : m->v_dim) + 2), 4);
     int64_t cells = mb_least(mul(v->R, all), mb_most(all, mb_state_cells(0, state))),
             rows = mb_least(v->R, cells), items = mb_least(cells, mul(v->R, mine));
