@@ -1,5 +1,5 @@
 # tests of src/plan
-TESTS_UNIT += tests/unit_fetch tests/unit_plan tests/unit_layouts tests/unit_makers tests/unit_split tests/unit_parts
+TESTS_UNIT += tests/unit_fetch tests/unit_plan tests/unit_alltoall tests/unit_layouts tests/unit_makers tests/unit_split tests/unit_parts
 tests_unit_parts_SOURCES = tests/unit_parts.c
 tests_unit_parts_LDADD = $(TEST_LIBS)
 tests_unit_split_SOURCES = tests/unit_split.c tests/draw.h
@@ -11,6 +11,8 @@ tests_unit_fetch_LDADD = $(TEST_LIBS)
 tests_unit_layouts_SOURCES = tests/unit_layouts.c
 tests_unit_layouts_LDADD = $(TEST_LIBS)
 tests_unit_plan_SOURCES = tests/unit_plan.c
+tests_unit_alltoall_SOURCES = tests/unit_alltoall.c tests/draw.h
+tests_unit_alltoall_LDADD = $(TEST_LIBS)
 tests_unit_plan_LDADD = $(TEST_LIBS)
 # the prediction of memory against engines that run
 TESTS_MPI += tests/mpi1_budget tests/mpi3_budget tests/mpi4_budget tests/mpi8_budget

@@ -216,6 +216,7 @@ static void test_traffic(void **state)
     struct mb_plan_options o = {.max_num_seqs = 1,
                                 .path = MB_BF16,
                                 .kv_dtype = MB_BF16,
+                                .alltoall = MB_A2A_HIER,
                                 .memory_fraction = 1,
                                 .kv_pages = 8,
                                 .max_model_len = 64};

@@ -191,6 +191,7 @@ static void test_alltoall_auto(void **state)
     mb_plan_destroy(p);
     mb_topo_destroy(t);
     t = cluster(3, uneven, 0);
+    o.alltoall = MB_A2A_HIER;
     p = plan_of(&m, t, &o);
     assert_int_equal(p->alltoall, MB_A2A_HIER);
     assert_int_equal(p->nodes, 3);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "comm/plain.h"
+#include "plan/alltoall.h"
 
 #define SAMPLE_SECONDS 0.002 /* a sample is as many calls as take this long */
 #define MOST_CALLS 10000
@@ -253,7 +254,7 @@ static enum mb_status algorithm(struct mb_a2a *a, struct mb_a2a_case *q, enum mb
                                 .eager_bytes = o.eager_bytes,
                                 .shape = &rooms.shape};
     MB_TRY(mb_xchg_create(a->group, &x, &s.x));
-    const char *name = mb_xchg_algorithm(s.x) == MB_A2A_HIER ? "hier" : "flat";
+    const char *name = mb_alltoall_rows[mb_xchg_algorithm(s.x)].name;
     enum mb_status st = MB_OK;
     if (kind == MB_A2A_HIER && mb_xchg_algorithm(s.x) != kind)
         kind = MB_A2A_AUTO; /* it fell back: flat is measured by itself */

@@ -106,6 +106,7 @@ static enum mb_status prepare(struct planner *p)
     MB_TRY(mb_app_open_shapes(c->model, (int32_t)c->k, &p->m)); /* planning needs no weights */
     mb_model_keep(p->m, mb_keep_of(c->weights, c->dtype));
     p->o = mb_app_plan_options(c, p->m, mb_app_path(c, p->m));
+    p->o.speeds = &p->cluster;
     fill_batch(p);
     p->in = (struct mb_auto_in){.m = p->m,
                                 .o = &p->o,

@@ -1,6 +1,7 @@
 /* Header block, progress line, result block. */
 #include "app/report.h"
 #include "app/nodes.h"
+#include "plan/alltoall.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -184,7 +185,7 @@ void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
     row(r, "layout",
         "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s%s%s",
         (int)l->dp, (int)l->pp, (int)l->tp, (int)l->sp, (int)l->adp, (int)l->ep, (int)l->etp, (int)l->edp,
-        p->alltoall == MB_A2A_HIER ? "hier" : "flat", l->lane_scope ? ", experts of a lane on all its ranks" : "",
+        mb_alltoall_rows[p->alltoall].name, l->lane_scope ? ", experts of a lane on all its ranks" : "",
         l->attn > 0 ? ", attention and experts on ranks of their own" : "");
     if (h->chosen != NULL)
         row(r, "chosen", "%s", h->chosen);

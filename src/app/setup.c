@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "io/h5.h"
 #include "model/random.h"
+#include "plan/alltoall.h"
 
 static enum mb_status mpi_up(struct mb_app *a, int *argc, char ***argv)
 {
@@ -183,7 +184,7 @@ enum mb_status mb_app_topology(struct mb_app *a)
 
 static enum mb_alltoall alltoall_of(const char *name)
 {
-    return strcmp(name, "flat") == 0 ? MB_A2A_FLAT : strcmp(name, "hier") == 0 ? MB_A2A_HIER : MB_A2A_AUTO;
+    return mb_alltoall_named(name); /* one of the choices of the option */
 }
 
 struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path)

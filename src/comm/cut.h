@@ -4,6 +4,7 @@
 #define MB_COMM_CUT_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "plan/alltoall.h"
 
 struct mb_cut {
     int32_t n, me;       /* members; own number */
@@ -33,15 +34,12 @@ static inline int32_t mb_cut_agent(const struct mb_cut *c, int32_t s, int32_t no
 
     return c->first[node] + (s - c->first[a] + a) % mb_cut_count(c, node);
 }
-/* Flat, or by the machine's nodes: machine[n] ascending. */
-static inline void mb_cut_make(struct mb_cut *c, const int32_t *machine, bool flat)
+/* As an algorithm takes the members; machine[n]: the machine's node of each, ascending. */
+static inline void mb_cut_make(struct mb_cut *c, const int32_t *machine, const struct mb_alltoall_row *how)
 {
-    c->nodes = 0;
-    for (int32_t i = 0; i < c->n; i++) {
-        if (i == 0 || flat || machine[i] != machine[i - 1])
-            c->first[c->nodes++] = i;
-        c->of[i] = c->nodes - 1;
-    }
+    c->nodes = how->partition(machine, c->n, c->of);
+    for (int32_t i = c->n - 1; i >= 0; i--)
+        c->first[c->of[i]] = i;
     c->first[c->nodes] = c->n;
     c->mine = c->of[c->me];
 }

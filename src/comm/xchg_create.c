@@ -91,7 +91,7 @@ static enum mb_status init_cut(struct mb_xchg *x, int32_t n, int32_t me)
 static void partition(struct mb_xchg *x, enum mb_alltoall algorithm)
 {
     x->algorithm = algorithm;
-    mb_cut_make(&x->rt.cut, x->machine, algorithm == MB_A2A_FLAT);
+    mb_cut_make(&x->rt.cut, x->machine, &mb_alltoall_rows[algorithm]);
 }
 
 static void set_links(struct mb_xchg *x)

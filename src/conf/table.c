@@ -130,8 +130,8 @@ const struct mb_opt mb_opts[] = {
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = JOBS_A2A,
-     .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes hier on several "
-             "nodes with several ranks each"},
+     .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes the one that is "
+             "expected to be faster for a full step and a step of one row for each sequence"},
     {STRING("overlap", overlap, "auto"), .metavar = "HOW", .choices = "auto|on|off", .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .bench = LOADS,
      .help = "compute the experts of a rank's own rows, and the shared one, while rows of others travel: on, off, or auto, where "

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include "base/log.h"
+#include "plan/alltoall.h"
 #include "plan/budget.h"
 
 #define KINDS 3 /* of stages */
@@ -229,16 +230,21 @@ static void rate_memory(const struct mb_auto_in *in, struct mb_auto_sizes *z, st
 {
     const struct mb_layout *l = &c->l;
     int64_t fullest = -1;
-    int32_t nodes = in->c->nodes, per_node = in->c->per_node;
-    bool hier =
-        in->o->alltoall == MB_A2A_HIER || (in->o->alltoall == MB_A2A_AUTO && nodes > 1 && per_node > 1);
+    const struct mb_alltoall_case exchange = {
+        .m = in->m,
+        .l = l,
+        .c = in->c,
+        .nodes = mb_alltoall_nodes(z->node_of, l->world, mb_layout_group(l)),
+        .path = in->o->path,
+        .rows = z->rows,
+        .seqs = in->o->max_num_seqs};
     struct mb_plan p = {.layout = *l,
-                        .nodes = nodes,
+                        .nodes = in->c->nodes,
                         .node_of = z->node_of,
                         .first_layer = s->first_layer,
                         .zero = in->o->zero,
                         .min_experts = in->o->min_experts,
-                        .alltoall = hier ? MB_A2A_HIER : MB_A2A_FLAT,
+                        .alltoall = mb_alltoall_rows[in->o->alltoall].resolve(&exchange),
                         .max_num_seqs = in->o->max_num_seqs,
                         .max_batch_rows = z->rows,
                         .max_len = z->max_len,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "plan/alltoall.h"
 #include "plan/budget.h"
 #include "plan/enumerate.h"
 #include "plan/makers.h"
@@ -86,13 +87,24 @@ void mb_plan_stages(const struct mb_model *m, int32_t pp, int32_t *first_layer)
     first_layer[pp] = m->layers;
 }
 
-/* hier pays where a row's copies to one node can be merged: more than one node, and one of them with several
- * ranks. */
-static enum mb_alltoall resolve_alltoall(const struct mb_topo *t, enum mb_alltoall asked)
+static enum mb_alltoall resolve_alltoall(const struct mb_model *m, const struct mb_topo *t,
+                                         const struct mb_plan_options *o, const struct mb_plan *p)
 {
-    if (asked != MB_A2A_AUTO)
-        return asked;
-    return t->nodes > 1 && t->ranks > t->nodes ? MB_A2A_HIER : MB_A2A_FLAT;
+    const struct mb_layout *l = &p->layout;
+    struct mb_cluster speeds;
+
+    if (o->speeds != NULL)
+        speeds = *o->speeds;
+    else
+        mb_cluster_of_job(t, &speeds);
+    struct mb_alltoall_case c = {.m = m,
+                                 .l = l,
+                                 .c = &speeds,
+                                 .nodes = mb_alltoall_nodes(p->node_of, l->world, mb_layout_group(l)),
+                                 .path = o->path,
+                                 .rows = p->max_batch_rows,
+                                 .seqs = p->max_num_seqs};
+    return mb_alltoall_rows[o->alltoall].resolve(&c);
 }
 
 int32_t mb_plan_batch_rows(const struct mb_plan_options *o)
@@ -207,9 +219,9 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
         if (p->cache == NULL)
             return mb_error(MB_NO_MEMORY, "no memory for the plan of %d ranks", (int)p->layout.world);
     }
-    p->alltoall = resolve_alltoall(t, o->alltoall);
     mb_plan_stages(m, p->layout.pp, p->first_layer);
     MB_TRY(plan_sequences(m, o, p));
+    p->alltoall = resolve_alltoall(m, t, o, p);
     MB_TRY(plan_placement(m, t, o, p, why));
     return mb_plan_memory(m, t, o, p, why);
 }

@@ -13,7 +13,8 @@
 #include "plan/grid.h"
 #include "topo/topo.h"
 
-enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER };
+struct mb_cluster;
+enum mb_alltoall { MB_A2A_AUTO, MB_A2A_FLAT, MB_A2A_HIER, MB_A2A_COUNT }; /* alltoall.h */
 
 struct mb_plan_options {
     struct mb_layout_options layout; /* experts: filled in from the model */
@@ -26,6 +27,7 @@ struct mb_plan_options {
     double memory_fraction; /* --gpu-memory-utilization */
     int64_t kv_pages;       /* 0: sized from memory */
     enum mb_alltoall alltoall;
+    const struct mb_cluster *speeds; /* by which `auto` chooses it; NULL: of the job's machines. Borrowed */
     bool mtp; /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
     const char *placement; /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas),
                               "usage", "capacity" (plan/makers.h), or a file */

@@ -1,5 +1,6 @@
 /* The plan as JSON, for provenance. */
 #include "plan/plan.h"
+#include "plan/alltoall.h"
 
 #include <jansson.h>
 
@@ -62,7 +63,7 @@ char *mb_plan_json(const struct mb_plan *p)
     json_t *doc = json_pack(
         "{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:i, s:o}", "sizes",
         sizes(&p->layout), "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of",
-        ints(p->node_of, p->layout.world), "alltoall", p->alltoall == MB_A2A_HIER ? "hier" : "flat",
+        ints(p->node_of, p->layout.world), "alltoall", mb_alltoall_rows[p->alltoall].name,
         "max_num_seqs", p->max_num_seqs, "max_batch_rows", p->max_batch_rows, "max_len",
         (json_int_t)p->max_len, "kv_pages", (json_int_t)p->kv_pages, "max_pages_per_seq",
         p->max_pages_per_seq, "budget", budget(&p->budget), "weight_bytes",

@@ -1,4 +1,6 @@
 libmoebatch_a_SOURCES += \
+	src/plan/alltoall.c \
+	src/plan/alltoall.h \
 	src/plan/grid.h \
 	src/plan/grid.c \
 	src/plan/parts.h \

@@ -1,4 +1,5 @@
 /* What an exchange sends, from routing and placement: the formulas of the exchange's messages. */
+#include "plan/alltoall.h"
 #include "plan/serve.h"
 
 #include <stdlib.h>
@@ -7,16 +8,18 @@
 
 #define MAX_K 128
 
-/* The other side of messages: one node (hier) or one rank (flat). */
+/* The other side of messages: a domain (alltoall.h). */
 struct peer {
     int64_t rows;        /* rows that go there */
     int64_t value_bytes; /* values that come back */
 };
 
-static int32_t peer_of(const struct mb_plan *p, int32_t index)
-{
-    return p->alltoall == MB_A2A_HIER ? p->node_of[index] : index;
-}
+/* All of them, and whose is whose. */
+struct peers {
+    int32_t n;
+    int32_t *of; /* [world] the peer of each rank */
+    struct peer *at;
+};
 
 static int int_cmp(const void *a, const void *b)
 {
@@ -41,8 +44,7 @@ static int64_t values_of(const struct mb_exchange_shape *s, const int32_t *ids, 
 }
 
 static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v, int32_t index,
-                              const struct mb_exchange_shape *s, const int32_t *experts, int32_t self,
-                              struct peer *peers)
+                              const struct mb_exchange_shape *s, const int32_t *experts, struct peers *q)
 {
     int32_t ids[MAX_K], at[MAX_K], n = 0;
 
@@ -55,16 +57,16 @@ static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v,
         if (n > 0 && ids[i] == ids[n - 1])
             continue;
         ids[n] = ids[i];
-        at[n++] = peer_of(p, mb_serve_pick(v, ids[i], index));
+        at[n++] = q->of[mb_serve_pick(v, ids[i], index)];
     }
     for (int32_t i = 0; i < n; i++) {
-        bool seen = at[i] == self;
+        bool seen = at[i] == q->of[index];
         for (int32_t j = 0; j < i && !seen; j++)
             seen = at[j] == at[i];
         if (seen)
             continue;
-        peers[at[i]].rows++;
-        peers[at[i]].value_bytes += values_of(s, ids, at, n, at[i]);
+        q->at[at[i]].rows++;
+        q->at[at[i]].value_bytes += values_of(s, ids, at, n, at[i]);
     }
     return MB_OK;
 }
@@ -75,10 +77,10 @@ static void add_message(struct mb_traffic *t, enum mb_link link, int64_t bytes, 
     t->messages[link] += (uint64_t)bytes > eager ? 2 : 1;
 }
 
-/* Fills peers[n] for one rank's rows. */
+/* Counts one rank's rows. */
 static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int32_t index,
                                  const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
-                                 struct peer *peers)
+                                 struct peers *q)
 {
     struct mb_serve *v = NULL;
 
@@ -86,45 +88,52 @@ static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int
         return mb_error(MB_BUG, "%d experts a row", (int)s->k);
     enum mb_status st = mb_serve_create_layer(p, moe_layer, &v);
     for (int64_t r = 0; r < rows && st == MB_OK; r++)
-        st = add_row(p, v, index, s, experts + r * s->k, peer_of(p, index), peers);
+        st = add_row(p, v, index, s, experts + r * s->k, q);
     mb_serve_destroy(v);
     return st;
 }
 
-static int32_t peers_of(const struct mb_plan *p)
+static void free_peers(struct peers *q)
 {
-    return p->alltoall == MB_A2A_HIER ? p->nodes : p->layout.world;
+    free(q->of);
+    free(q->at);
 }
 
-static enum mb_status make_peers(const struct mb_plan *p, struct peer **out)
+static enum mb_status make_peers(const struct mb_plan *p, struct peers *q)
 {
-    int32_t n = peers_of(p);
+    size_t world = (size_t)p->layout.world;
 
-    *out = calloc((size_t)n, sizeof **out);
-    return *out != NULL ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)n);
+    *q = (struct peers){.of = calloc(world, sizeof *q->of), .at = calloc(world, sizeof *q->at)};
+    if (q->of == NULL || q->at == NULL) {
+        free_peers(q);
+        return mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)world);
+    }
+    q->n = mb_alltoall_rows[p->alltoall].partition(p->node_of, (int32_t)world, q->of);
+    return MB_OK;
 }
 
 enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32_t index,
                                const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
                                struct mb_traffic *dispatch, struct mb_traffic *combine)
 {
-    int32_t n = peers_of(p), self = peer_of(p, index);
-    struct peer *peers = NULL;
+    struct peers q;
     struct mb_traffic d = {{0}, {0}}, c = {{0}, {0}};
 
-    MB_TRY(make_peers(p, &peers));
-    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, peers);
-    for (int32_t i = 0; i < n && st == MB_OK; i++) {
-        if (i == self)
+    MB_TRY(make_peers(p, &q));
+    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, &q);
+    for (int32_t i = 0, first = 0; i < q.n && st == MB_OK; i++) {
+        while (q.of[first] != i)
+            first++;
+        if (i == q.of[index])
             continue;
-        bool near = p->alltoall != MB_A2A_HIER && p->node_of[i] == p->node_of[index];
+        bool near = p->node_of[first] == p->node_of[index];
         enum mb_link link = !near ? MB_LINK_INTER : s->shm ? MB_LINK_SHM : MB_LINK_INTRA;
         add_message(&d, link,
-                    peers[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged),
+                    q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged),
                     s->eager_bytes);
-        add_message(&c, link, peers[i].value_bytes, s->eager_bytes);
+        add_message(&c, link, q.at[i].value_bytes, s->eager_bytes);
     }
-    free(peers);
+    free_peers(&q);
     if (st != MB_OK)
         return st;
     *dispatch = d;
@@ -136,14 +145,14 @@ enum mb_status mb_plan_traffic_to(const struct mb_plan *p, int32_t moe_layer, in
                                   const struct mb_exchange_shape *s, const int32_t *experts, int64_t rows,
                                   int64_t *row_bytes, int64_t *value_bytes)
 {
-    struct peer *peers = NULL;
+    struct peers q;
 
-    MB_TRY(make_peers(p, &peers));
-    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, peers);
-    for (int32_t i = 0; i < peers_of(p) && st == MB_OK; i++) {
-        row_bytes[i] = peers[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged);
-        value_bytes[i] = peers[i].value_bytes;
+    MB_TRY(make_peers(p, &q));
+    enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, &q);
+    for (int32_t i = 0; i < q.n && st == MB_OK; i++) {
+        row_bytes[i] = q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged);
+        value_bytes[i] = q.at[i].value_bytes;
     }
-    free(peers);
+    free_peers(&q);
     return st;
 }
