@@ -19,7 +19,7 @@ tests_unit_engine_SOURCES = tests/unit_engine.c tests/ranks.c tests/ranks.h
 tests_unit_engine_LDADD = $(TEST_LIBS)
 tests_unit_engine_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mb_comm_agree,--wrap=mb_comm_max_i64,--wrap=mb_comm_allgather,--wrap=mb_comm_bcast \
 	-Wl,--wrap=mb_comm_rank,--wrap=mb_comm_size,--wrap=mb_comm_world_rank,--wrap=mb_comm_begin,--wrap=mb_comm_alive \
-	-Wl,--wrap=mb_comm_split,--wrap=mb_comm_destroy,--wrap=mb_comm_end,--wrap=mb_comm_moved,--wrap=mb_comm_meet \
+	-Wl,--wrap=mb_comm_split,--wrap=mb_comm_destroy,--wrap=mb_comm_destroy_parts,--wrap=mb_comm_end,--wrap=mb_comm_moved,--wrap=mb_comm_meet \
 	-Wl,--wrap=mb_comm_swap,--wrap=mb_comm_swap_some,--wrap=mb_comm_post,--wrap=mb_comm_take,--wrap=mb_ctl_counts \
 	-Wl,--wrap=mb_wait_until,--wrap=mb_xchg_create
 # what a step says and hears

@@ -3,8 +3,8 @@
 
 #include "comm/group.h"
 
-static struct mb_comm *c;
-static int rank, size;
+static _Thread_local struct mb_comm *c; /* ranks may be threads (mpi_threads.c) */
+static _Thread_local int rank, size;
 
 static void test_bcast(void)
 {
@@ -196,6 +196,32 @@ static void test_pieces(struct mb_comm *cut)
     free(in);
 }
 
+/* Parts of world are known by name in one place until they are destroyed. */
+static void test_parts(void)
+{
+    struct mb_comm *halves = NULL, *first = NULL, *inner = NULL;
+    int64_t sum = rank;
+
+    CHECK(mb_comm_part(c, 0) == NULL && strcmp(mb_comm_name(c), "world") == 0);
+    CHECK(mb_comm_split(c, "a half", rank % 2, -rank, &halves) == MB_OK && halves != NULL);
+    CHECK(mb_comm_split(c, "the first", rank == 0 ? 0 : -1, 0, &first) == MB_OK && (first != NULL) == (rank == 0));
+    CHECK(mb_comm_split(halves, "all of a half", 3, rank, &inner) == MB_OK);
+    CHECK(mb_comm_part(c, 0) == inner && mb_comm_part(c, 1) == (rank == 0 ? first : halves));
+    CHECK(strcmp(mb_comm_name(inner), "all of a half") == 0 && mb_comm_part(c, rank == 0 ? 3 : 2) == NULL);
+    for (int r = 0; r < mb_comm_size(halves); r++) { /* by keys: downwards, and upwards */
+        CHECK(mb_comm_world_rank(halves, r) % 2 == rank % 2);
+        CHECK(mb_comm_world_rank(halves, r) == mb_comm_world_rank(inner, mb_comm_size(halves) - 1 - r));
+        CHECK(r == 0 || mb_comm_world_rank(halves, r) < mb_comm_world_rank(halves, r - 1));
+    }
+    CHECK(mb_comm_sum_i64(halves, &sum, 1, "ranks") == MB_OK);
+    int64_t half = (size - rank % 2 + 1) / 2;
+    CHECK(sum == half * (half - 1) + half * (rank % 2));
+    mb_comm_destroy(first);
+    CHECK(mb_comm_part(c, 1) == halves && mb_comm_part(c, 2) == NULL);
+    mb_comm_destroy_parts(c);
+    CHECK(mb_comm_part(c, 0) == NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct mb_mem mem = {0};
@@ -212,6 +238,7 @@ int main(int argc, char **argv)
     test_bcast();
     test_bcast_bytes();
     test_gather_reduce();
+    test_parts();
     test_agree();
     test_alltoallv(false);
     test_alltoallv(true);

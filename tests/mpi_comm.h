@@ -11,6 +11,10 @@
 #include "base/log.h"
 #include "comm/comm.h"
 
+#ifdef main /* another name for it where ranks are threads (mpi_threads.c) */
+int main(int argc, char **argv);
+#endif
+
 /* A failed check ends the whole job: the other ranks may already be waiting for this one. */
 #define CHECK(cond)                                                                                                    \
     do {                                                                                                               \

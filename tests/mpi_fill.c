@@ -270,7 +270,7 @@ static void one_fill(int32_t number, bool hang)
     snprintf(now, sizeof now, "fill %d: %d requests, %s, %s, placement %s and %d copies, steps of %d and %d",
              (int)number, (int)f.n, text, f.o.alltoall == MB_A2A_HIER ? "hier" : "flat", f.o.placement,
              (int)f.o.redundant, (int)f.o.max_num_seqs, (int)f.o.max_batch_rows);
-    CHECK(mb_comm_split(world, mb_comm_rank(world) < f.ranks ? 0 : -1, mb_comm_rank(world), &c) == MB_OK);
+    CHECK(mb_comm_split(world, "part", mb_comm_rank(world) < f.ranks ? 0 : -1, mb_comm_rank(world), &c) == MB_OK);
     if (hang && number == 1 && mb_comm_rank(world) == 1)
         pause();
     if (c != NULL) {
@@ -299,7 +299,7 @@ static void reference(void)
     for (int32_t i = 0; i < POOL; i++)
         f.id[i] = i;
     CHECK(mb_topo_synthetic(1, one, &f.t) == MB_OK);
-    CHECK(mb_comm_split(world, mb_comm_rank(world) == 0 ? 0 : -1, 0, &c) == MB_OK);
+    CHECK(mb_comm_split(world, "part", mb_comm_rank(world) == 0 ? 0 : -1, 0, &c) == MB_OK);
     if (c != NULL) {
         run(c, &f, &s);
         CHECK(s.rows == POOL);

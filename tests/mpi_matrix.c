@@ -347,7 +347,7 @@ static int64_t reference(void)
     struct mb_comm *c = NULL;
     struct walk w = {.stride = 1, .ranks = 1};
 
-    CHECK(mb_comm_split(world, mb_comm_rank(world) == 0 ? 0 : -1, 0, &c) == MB_OK);
+    CHECK(mb_comm_split(world, "part", mb_comm_rank(world) == 0 ? 0 : -1, 0, &c) == MB_OK);
     w.c = c;
     layouts(&w, 1);
     mb_comm_destroy(c);
@@ -381,7 +381,7 @@ int main(int argc, char **argv)
         CHECK(n <= mb_comm_size(world));
         w.c = NULL;
         w.ranks = n;
-        CHECK(mb_comm_split(world, mb_comm_rank(world) < n ? 0 : -1, mb_comm_rank(world), &w.c) == MB_OK);
+        CHECK(mb_comm_split(world, "part", mb_comm_rank(world) < n ? 0 : -1, mb_comm_rank(world), &w.c) == MB_OK);
         layouts(&w, n);
         mb_comm_destroy(w.c);
         CHECK(mb_comm_barrier(world, "layouts of a number of ranks") == MB_OK);

@@ -6,14 +6,14 @@
 #include "plain_ops.h"
 #include "xchg_expect.h"
 
-static struct mb_comm *c;
-static int rank, size;
-static struct mb_mem mem;
+static _Thread_local struct mb_comm *c; /* ranks may be threads (mpi_threads.c) */
+static _Thread_local int rank, size;
+static _Thread_local struct mb_mem mem;
 
 /* The table under the exchange: the tests' own, or the CPU backend. */
-static const struct mb_ops *ops;
-static struct mb_device *dev;
-static struct mb_stream *stream;
+static _Thread_local const struct mb_ops *ops;
+static _Thread_local struct mb_device *dev;
+static _Thread_local struct mb_stream *stream;
 
 static void put(enum mb_dtype t, uint8_t *base, int64_t i, float v)
 {

@@ -4,10 +4,10 @@
 #include "comm/xchg.h"
 #include "plain_ops.h"
 
-static struct mb_comm *c;
-static int rank, size;
-static int32_t first[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8}, member[8], node[64]; /* rank 0 has all experts */
-static struct mb_serve tables = {8, 0, first, member, node};
+static _Thread_local struct mb_comm *c; /* ranks may be threads (mpi_threads.c) */
+static _Thread_local int rank, size;
+static _Thread_local int32_t first[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8}, member[8], node[64]; /* rank 0 has all experts */
+static _Thread_local struct mb_serve tables;
 
 static struct mb_xchg *make(enum mb_alltoall algorithm, const int32_t *nodes, int32_t n_nodes, uint64_t shm, struct mb_topo **t)
 {
@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     c = test_comm(20, NULL);
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
-    tables.members = size;
+    tables = (struct mb_serve){8, size, first, member, node};
     int32_t one[] = {size}, two[] = {1, size - 1};
     wrong_use();
     disagreement();

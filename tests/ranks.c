@@ -30,6 +30,7 @@ struct group {
 struct mb_comm {
     struct group *g;
     int me;
+    struct mb_comm *made; /* split off from it */
 };
 
 /* Ranks take turns, one after the other. */
@@ -97,8 +98,9 @@ enum mb_status __wrap_mb_comm_max_i64(struct mb_comm *c, int64_t *v, int32_t n, 
 enum mb_status __wrap_mb_comm_allgather(struct mb_comm *c, const void *in, uint64_t n, void *out,
                                         const char *what);
 enum mb_status __wrap_mb_comm_bcast(struct mb_comm *c, void *data, uint64_t n, int root, const char *what);
-enum mb_status __wrap_mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out);
+enum mb_status __wrap_mb_comm_split(struct mb_comm *c, const char *name, int color, int key, struct mb_comm **out);
 void __wrap_mb_comm_destroy(struct mb_comm *c);
+void __wrap_mb_comm_destroy_parts(struct mb_comm *c);
 int __wrap_mb_comm_rank(const struct mb_comm *c);
 int __wrap_mb_comm_size(const struct mb_comm *c);
 int __wrap_mb_comm_world_rank(const struct mb_comm *c, int rank);
@@ -233,11 +235,12 @@ static struct group *new_group(const struct mb_comm *c, const void *const *said,
     return g;
 }
 
-enum mb_status __wrap_mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out)
+enum mb_status __wrap_mb_comm_split(struct mb_comm *c, const char *name, int color, int key, struct mb_comm **out)
 {
     struct wish mine = {color, key, c->me, NULL};
     const void *const *said = say(c, &mine);
 
+    (void)name;
     *out = NULL;
     for (int r = 0; r < c->g->n && color >= 0; r++) {
         const struct wish *w = said[r];
@@ -257,6 +260,8 @@ enum mb_status __wrap_mb_comm_split(struct mb_comm *c, int color, int key, struc
         n->g = w->made;
         while (n->g->world[n->me] != c->g->world[c->me])
             n->me++;
+        n->made = c->made;
+        c->made = n;
         *out = n;
         break;
     }
@@ -273,6 +278,15 @@ static void leave(struct mb_comm *c)
         free(c->g);
     }
     free(c);
+}
+
+void __wrap_mb_comm_destroy_parts(struct mb_comm *c)
+{
+    while (c->made != NULL) {
+        struct mb_comm *next = c->made->made;
+        leave(c->made);
+        c->made = next;
+    }
 }
 
 void __wrap_mb_comm_destroy(struct mb_comm *c)
@@ -458,7 +472,7 @@ void ranks_run(int n, void (*body)(struct mb_comm *world, void *arg), void *arg)
         here[r] = pthread_cond_init(&called[r], NULL) == 0;
         ranks[r] = (struct rank){calloc(1, sizeof(struct mb_comm)), body, arg};
         MUST(here[r] && ranks[r].world != NULL);
-        *ranks[r].world = (struct mb_comm){g, r};
+        *ranks[r].world = (struct mb_comm){.g = g, .me = r};
     }
     for (int r = 0; r < n; r++)
         MUST(pthread_create(&thread[r], NULL, run, &ranks[r]) == 0);

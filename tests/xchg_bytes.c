@@ -126,7 +126,7 @@ int main(int argc, char **argv)
     want = (int64_t)(1e6 * atof(argv[2]));
     struct mb_topo *t = machine(argc > 3 ? atoi(argv[3]) : 0);
     CHECK(t->nodes > 1); /* else nothing ever crosses */
-    CHECK(mb_comm_split(world, 0, t->index_of[rank], &c) == MB_OK); /* members in topology order */
+    CHECK(mb_comm_split(world, "part", 0, t->index_of[rank], &c) == MB_OK); /* members in topology order */
     for (int32_t m = 0; m < size; m++)
         node[m] = t->node_of[t->order[m]];
     for (int32_t e = 0; e < EXPERTS; e++) {

@@ -268,7 +268,7 @@ static enum mb_status prepare(struct mb_a2a *a)
     if (st == MB_OK && a->app.rank == 0)
         st = mb_bench_create("alltoall", &a->out);
     MB_TRY(mb_comm_agree(a->app.comm, st, "preparing a benchmark"));
-    MB_TRY(mb_comm_split(a->app.comm, 0, a->index, &a->group));
+    MB_TRY(mb_comm_split(a->app.comm, "the exchange", 0, a->index, &a->group));
     mb_log_set_quiet(false);
     if (a->out != NULL)
         add_facts(a);

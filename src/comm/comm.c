@@ -116,6 +116,7 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
     mb_ctl_init(c);
     c->deadline = opt->deadline > 0 ? opt->deadline : DEADLINE_DEFAULT;
     c->mem = opt->mem;
+    c->name = "world";
     c->piece = opt->piece > 0 && opt->piece < PIECE ? opt->piece : PIECE;
     MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &c->size);
@@ -134,10 +135,49 @@ enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm 
     return MB_OK;
 }
 
+/* ---------------------------------------------------------------- the registry */
+static void enter(struct mb_comm *s)
+{
+    s->older = s->root->made;
+    s->root->made = s;
+}
+
+static void strike_out(struct mb_comm *s)
+{
+    struct mb_comm **at = &s->root->made;
+
+    while (*at != s)
+        at = &(*at)->older;
+    *at = s->older;
+}
+
+const struct mb_comm *mb_comm_part(const struct mb_comm *world, int i)
+{
+    const struct mb_comm *s = world->made;
+
+    for (; i > 0 && s != NULL; i--)
+        s = s->older;
+    return s;
+}
+
+const char *mb_comm_name(const struct mb_comm *c)
+{
+    return c->name;
+}
+
+/* Those that two ranks share were made in one order. */
+void mb_comm_destroy_parts(struct mb_comm *world)
+{
+    while (world->made != NULL)
+        mb_comm_destroy(world->made);
+}
+
 void mb_comm_destroy(struct mb_comm *c)
 {
     if (c == NULL)
         return;
+    if (c->sub)
+        strike_out(c);
     /* Whoever waits here also takes in what others still send, so all messages leave. */
     mb_ctl_flush(c);
     mb_comm_posted_flush(c);
@@ -163,7 +203,7 @@ static enum mb_status adopt(struct mb_comm *c, struct mb_comm *s)
     return MB_OK;
 }
 
-enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out)
+enum mb_status mb_comm_split(struct mb_comm *c, const char *name, int color, int key, struct mb_comm **out)
 {
     struct mb_comm *s = calloc(1, sizeof *s);
     enum mb_status st = s == NULL ? mb_error(MB_NO_MEMORY, "no memory for a communicator") : MB_OK;
@@ -172,6 +212,7 @@ enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_co
     MB_TRY(mb_comm_agree(c, st, "communicators"));
     mb_ctl_init(s);
     s->sub = true;
+    s->name = name;
     s->host = c->host; /* by world ranks: the root's */
     s->root = c->root != NULL ? c->root : c;
     s->dog = c->dog;
@@ -192,6 +233,8 @@ enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_co
         free_parts(s);
         s = NULL;
     }
+    if (s != NULL)
+        enter(s);
     if (st == MB_OK)
         *out = s;
     return st;

@@ -29,8 +29,15 @@ struct mb_comm;
 enum mb_status mb_comm_create(const struct mb_comm_options *opt, struct mb_comm **out);
 void mb_comm_destroy(struct mb_comm *c); /* Collective over c; NULL ok; one that was split off goes first */
 /* A communicator of the ranks that give the same color (>= 0), in the order of key; color < 0: this rank is in none, *out is NULL.
+ * name: for messages and the registry, a word that stays.
  * Everything below works on it as on world, with its own ranks. Collective over c. */
-enum mb_status mb_comm_split(struct mb_comm *c, int color, int key, struct mb_comm **out);
+enum mb_status mb_comm_split(struct mb_comm *c, const char *name, int color, int key, struct mb_comm **out);
+/* Destroys what has been split off from a world and is still there, the newest first: all of them have a place in world's registry.
+ * Collective over world. */
+void mb_comm_destroy_parts(struct mb_comm *world);
+/* The registry: communicator i of those that are there, the newest first, and its name; NULL: there are no more. Local. */
+const struct mb_comm *mb_comm_part(const struct mb_comm *world, int i);
+const char *mb_comm_name(const struct mb_comm *c);
 int mb_comm_rank(const struct mb_comm *c); /* own rank in it. Local */
 int mb_comm_size(const struct mb_comm *c);
 int mb_comm_world_rank(const struct mb_comm *c, int rank); /* of a rank of c. Local */

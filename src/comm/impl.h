@@ -37,6 +37,9 @@ struct mb_comm {
     struct mb_watchdog *dog; /* one for all communicators of the job: world's */
     bool sub;                /* split off from another */
     struct mb_comm *root;    /* of a split one: world's */
+    const char *name;        /* of it, for messages */
+    struct mb_comm *made;    /* world: those that were split off, the newest first */
+    struct mb_comm *older;   /* the next of these */
     int *world;              /* [size] world rank of each rank */
     char (*host)[MB_HOST_NAME]; /* [world size] by world rank; world's */
     MPI_Request *swap;       /* [2 size] of a swap (group.c) */

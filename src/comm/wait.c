@@ -119,6 +119,9 @@ static void describe(const struct waiting *v, char *text, size_t cap)
     const struct mb_wait_for *w = v->w;
     int n = snprintf(place, sizeof place, "%s", w->op);
 
+    if (v->c->sub)
+        n += snprintf(place + n, sizeof place - (size_t)n, " of %.30s", v->c->name);
+
     if (w->what != NULL)
         n += snprintf(place + n, sizeof place - (size_t)n, " (%.60s)", w->what);
     if (w->step >= 0)

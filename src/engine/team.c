@@ -44,9 +44,9 @@ static enum mb_status make_serve(struct mb_team *t, const struct mb_engine_optio
 }
 
 /* Group g of `size` ranks, or nothing where groups have one rank. color < 0: not in one. */
-static enum mb_status split(struct mb_team *t, int32_t size, int32_t color, int32_t key, struct mb_comm **out)
+static enum mb_status split(struct mb_team *t, const char *name, int32_t size, int32_t color, int32_t key, struct mb_comm **out)
 {
-    return size > 1 ? mb_comm_split(t->world, color, key, out) : MB_OK;
+    return size > 1 ? mb_comm_split(t->world, name, color, key, out) : MB_OK;
 }
 
 /* All groups come from one world: their colors are places of the grids. */
@@ -58,22 +58,20 @@ static enum mb_status make_groups(struct mb_team *t)
     int32_t stage = p->lane * l->pp + p->stage, att = stage * l->adp + p->a, per = l->tp * l->sp,
             at = p->q * l->tp + p->t;
 
-    MB_TRY(split(t, per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->g.line));
-    MB_TRY(split(t, per, in ? att : -1, at, &t->g.att));
-    MB_TRY(split(t, l->tp, in ? att * l->sp + p->q : -1, p->t, &t->g.tp));
-    MB_TRY(split(t, l->sp, in ? att * l->tp + p->t : -1, p->q, &t->g.sp));
-    MB_TRY(split(t, l->etp, p->e >= 0 ? (p->group * l->edp + p->c) * l->ep + p->e : -1, p->x, &t->g.etp));
+    MB_TRY(split(t, "a pipeline", per * l->pp, in ? p->lane * l->adp + p->a : -1, p->stage * per + at, &t->g.line));
+    MB_TRY(split(t, "an attention group", per, in ? att : -1, at, &t->g.att));
+    MB_TRY(split(t, "a tensor group", l->tp, in ? att * l->sp + p->q : -1, p->t, &t->g.tp));
+    MB_TRY(split(t, "a sequence group", l->sp, in ? att * l->tp + p->t : -1, p->q, &t->g.sp));
+    MB_TRY(split(t, "the slices of an expert", l->etp, p->e >= 0 ? (p->group * l->edp + p->c) * l->ep + p->e : -1, p->x, &t->g.etp));
     t->g.peers = t->world;
-    t->g.peers_owned = l->pp > 1 || l->attn > 0;
-    if (t->g.peers_owned)
-        MB_TRY(mb_comm_split(t->world, in ? p->stage : -1, p->index, &t->g.peers));
+    if (l->pp > 1 || l->attn > 0)
+        MB_TRY(mb_comm_split(t->world, "the ranks of a stage that attend", in ? p->stage : -1, p->index, &t->g.peers));
     t->g.xchg = t->world;
     int64_t other = mb_comm_rank(t->world) != p->member || mb_comm_size(t->world) != mb_layout_group(l);
     MB_TRY(mb_comm_max_i64(t->world, &other, 1, "groups"));
     if (other == 0)
         return MB_OK;
-    t->g.xchg_owned = true;
-    return mb_comm_split(t->world, p->group, p->member, &t->g.xchg);
+    return mb_comm_split(t->world, "an exchange", p->group, p->member, &t->g.xchg);
 }
 
 enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team *t)
@@ -104,12 +102,8 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
 
 void mb_team_fini(struct mb_team *t, bool together)
 {
-    /* in the order in which all ranks made them: destroying is collective in each */
-    struct mb_comm *c[] = {
-        t->g.etp, t->g.sp, t->g.tp, t->g.att, t->g.line, t->g.xchg_owned ? t->g.xchg : NULL, t->g.peers_owned ? t->g.peers : NULL};
-
-    for (size_t i = 0; together && i < sizeof c / sizeof c[0]; i++)
-        mb_comm_destroy(c[i]);
+    if (together)
+        mb_comm_destroy_parts(t->world);
     for (int32_t j = 0; j < t->n_exchanges && t->serve != NULL; j++)
         mb_serve_destroy(t->serve[j]);
     free(t->serve);

@@ -27,7 +27,6 @@ struct mb_groups {
     struct mb_comm *tp, *sp, *etp, *xchg, *line, *att;
     struct mb_comm *peers; /* ranks of all replicas that hold the dense weights of this stage; NULL: this rank
                               does not attend */
-    bool xchg_owned, peers_owned;
 };
 
 struct mb_team {
