@@ -76,3 +76,6 @@ tests_unit_team_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_s8
 tests_unit_s8_SOURCES = tests/unit_s8.c tests/wide_vnni.c
 tests_unit_s8_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_kv8
+tests_unit_kv8_SOURCES = tests/unit_kv8.c
+tests_unit_kv8_LDADD = $(TEST_LIBS)

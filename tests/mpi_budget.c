@@ -92,7 +92,7 @@ static struct mb_topo *topology(struct mb_comm *c)
 
 struct kase {
     const char *model;
-    enum mb_dtype path; /* MB_U8: the int8 path */
+    enum mb_dtype path; /* MB_U8: the int8 path; MB_I32: bf16 with pages of bytes */
     enum mb_alltoall how;
     bool mtp;               /* save logits, and run the MTP module */
     const char *adapter[2]; /* of tests/data/lora; loaded, and named by every request */
@@ -137,7 +137,7 @@ static void compare(struct mb_comm *c, const struct kase *k, const struct mb_bud
         printf("%-16s %s%s dp %d pp %d tp %d sp %d adp %d ep %d etp %d edp %d%s %d:%d, index %d: weights "
                "%lld/%lld experts %lld/%lld "
                "kv %lld/%lld activations %lld/%lld exchange %lld/%lld staging %lld/%lld\n",
-               k->model, k->path == MB_F32 ? "f32" : k->path == MB_U8 ? "int8" : "bf16",
+               k->model, k->path == MB_F32 ? "f32" : k->path == MB_U8 ? "int8" : k->path == MB_I32 ? "bf16 kv int8" : "bf16",
                k->mtp          ? " mtp"
                : k->adapter[0] ? " adapters"
                                : "",
@@ -184,7 +184,8 @@ static void run_case(struct mb_comm *c, const struct mb_topo *t, const struct ka
     snprintf(dir, sizeof dir, "%s/tests/data/models/%s", getenv("top_srcdir"), k->model);
     CHECK(mb_model_open(dir, 0, &m) == MB_OK);
     mb_model_keep(m, k->path == MB_U8 ? MB_KEEP_INT8 : MB_KEEP_STORED);
-    enum mb_dtype path = k->path == MB_U8 ? MB_F32 : k->path, kv = mb_model_narrow(m, path);
+    enum mb_dtype path = k->path == MB_U8 ? MB_F32 : k->path == MB_I32 ? MB_BF16 : k->path,
+                  kv = k->path == MB_I32 ? MB_U8 : mb_model_narrow(m, path);
     int32_t adapters = open_adapters(k, m, adapter);
     struct mb_plan_options po = {.layout = layout != NULL ? *layout : (struct mb_layout_options){0},
                                  .segment = 64,
@@ -272,6 +273,7 @@ int main(int argc, char **argv)
         {"deepseekv3_a", MB_U8, MB_A2A_HIER, true, {0}},
         {"qwen3moe_nvfp4_a", MB_U8, MB_A2A_FLAT, false, {0}},
         {"olmoe_a", MB_U8, MB_A2A_AUTO, false, {0}},
+        {"deepseekv3_a", MB_I32, MB_A2A_FLAT, true, {0}},
         {"mixtral_a", MB_F32, MB_A2A_FLAT, false, {attn, experts}},
         {"mixtral_a", MB_BF16, MB_A2A_HIER, false, {experts, attn}},
         {"qwen3moe_b", MB_BF16, MB_A2A_FLAT, false, {"qwen3moe_b__qv_r3_rslora"}},
@@ -285,6 +287,7 @@ int main(int argc, char **argv)
         {4, "qwen3moe_gptq_a", MB_F32, {.tp = 2, .etp = 4}},
         {4, "mixtral_a", MB_BF16, {.tp = 2, .etp = 2}},
         {4, "mixtral_a", MB_U8, {.tp = 2, .etp = 2}},
+        {4, "mixtral_a", MB_I32, {.tp = 2, .sp = 2}},
         {4, "mixtral_a", MB_F32, {.sp = 2, .edp = 2}},
         {4, "mixtral_a", MB_F32, {.dp = 2, .tp = 2}},
         {4, "mixtral_a", MB_F32, {.pp = 2, .lane_scope = true}},

@@ -103,6 +103,11 @@ enum mb_dtype mb_app_path(const struct mb_conf *c, const struct mb_model *m)
     return strcmp(c->dtype, "bf16") == 0 ? MB_BF16 : MB_F32;
 }
 
+enum mb_dtype mb_app_kv(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path)
+{
+    return strcmp(c->kv_dtype, "int8") == 0 ? MB_U8 : mb_model_narrow(m, path);
+}
+
 static enum mb_status choose_path(struct mb_app *a)
 {
     const char *want = a->conf->dtype, *name = want;
@@ -111,8 +116,10 @@ static enum mb_status choose_path(struct mb_app *a)
     if (strcmp(want, "auto") == 0)
         name = stored == MB_PATH_F32 ? "f32" : stored == MB_PATH_FP8 ? "fp8" : "bf16";
     a->path = mb_app_path(a->conf, a->model);
-    a->kv = mb_model_narrow(a->model, a->path);
-    snprintf(a->path_name, sizeof a->path_name, "%s kv=%s segment=%lld k=%d", name, a->kv == MB_F32 ? "f32" : "bf16",
+    a->kv = mb_app_kv(a->conf, a->model, a->path);
+    if (a->kv == MB_U8 && mb_model_narrow(a->model, a->path) != MB_BF16)
+        return mb_error(MB_LAYOUT, "--kv-dtype int8 is read as bf16: it needs --dtype bf16 or int8, and this is %s", name);
+    snprintf(a->path_name, sizeof a->path_name, "%s kv=%s segment=%lld k=%d", name, a->kv == MB_F32 ? "f32" : a->kv == MB_U8 ? "int8" : "bf16",
              (long long)a->conf->kv_segment, a->model->router.k);
     return MB_OK;
 }
@@ -206,7 +213,7 @@ struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct
                                 .max_batch_rows = (int32_t)c->max_batch_rows,
                                 .max_model_len = c->max_model_len,
                                 .path = path,
-                                .kv_dtype = mb_model_narrow(m, path),
+                                .kv_dtype = mb_app_kv(c, m, path),
                                 .memory_fraction = c->gpu_memory_utilization,
                                 .kv_pages = c->kv_pages,
                                 .save_logits = c->save_logits[0] != 0,

@@ -58,6 +58,8 @@ enum mb_status mb_app_adapters(struct mb_app *a);
 void mb_app_adapters_free(struct mb_app *a);
 /* The type of GEMM inputs that --dtype means for this model. Local. */
 enum mb_dtype mb_app_path(const struct mb_conf *c, const struct mb_model *m);
+/* Of pages of keys and values. */
+enum mb_dtype mb_app_kv(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path);
 /* What the options say of the plan; usage and adapters are left to the caller. Local. */
 struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path);
 /* --layout auto: rank 0 chooses the sizes that o leaves open, all get them in o->layout. MB_LAYOUT where nothing fits.

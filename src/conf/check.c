@@ -192,6 +192,8 @@ static enum mb_status check_batch(const struct mb_conf *c)
 /* The int8 path makes its own weights. */
 static enum mb_status check_int8(const struct mb_conf *c)
 {
+    if (strcmp(c->kv_dtype, "int8") == 0 && strcmp(c->dtype, "f32") == 0)
+        return mb_error(MB_USAGE, "--kv-dtype int8 is read as bf16: it needs --dtype bf16 or int8");
     if (strcmp(c->dtype, "int8") != 0)
         return MB_OK;
     if (strcmp(c->weights, "auto") != 0)

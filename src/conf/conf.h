@@ -48,6 +48,7 @@ struct mb_conf {
     /* numbers */
     char *dtype;               /* auto, f32, bf16, int8 */
     char *weights;             /* auto, stored, wide */
+    char *kv_dtype;            /* auto, int8 */
     int64_t k, kv_segment;
     int64_t seed;
     /* requests */

@@ -181,6 +181,10 @@ const struct mb_opt mb_opts[] = {
      .commands = PLANNED,
      .bench = MEASURED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16. int8: weights of all matrices as signed bytes with a scale for "
                                 "each output and leaf, made at the start, rows quantised as they are read, sums exact; not with --adapter"},
+    {STRING("kv-dtype", kv_dtype, "auto"), .metavar = "TYPE", .choices = "auto|int8", .section = MB_SEC_NUMBERS, .commands = PLANNED,
+     .bench = LOADS,
+     .help = "type of keys and values in pages: auto: that of --dtype (f32, else bf16); int8: signed bytes with a scale for each position and head, "
+             "half the memory, part of the numeric path; with --dtype bf16 or int8"},
     {STRING("weights", weights, "auto"), .metavar = "FORM", .choices = "auto|stored|wide", .section = MB_SEC_NUMBERS,
      .commands = PLANNED,
      .bench = MEASURED,

@@ -41,9 +41,9 @@ static void values_of_keys(const struct mb_kv *kv, void *to, const void *keys)
 {
     for (int64_t p = 0; p < kv->v_panels; p++)
         for (int64_t key = 0; key < MB_KV_BLOCK; key += MB_PANEL) {
-            int64_t at = mb_packed_at(kv->desc.dtype, MB_KV_BLOCK / MB_BLOCK, key, p * MB_PANEL);
-            int64_t from = mb_packed_at(kv->desc.dtype, kv->k_blocks, p * MB_PANEL, key);
-            if (kv->desc.dtype == MB_F32)
+            int64_t at = mb_packed_at(kv->type, MB_KV_BLOCK / MB_BLOCK, key, p * MB_PANEL);
+            int64_t from = mb_packed_at(kv->type, kv->k_blocks, p * MB_PANEL, key);
+            if (kv->type == MB_F32)
                 transpose_f32((float *)to + at, (const float *)keys + from);
             else
                 transpose_bf16((uint32_t *)to + at / 2, (const uint32_t *)keys + from / 2);
@@ -64,12 +64,14 @@ static const void *block_values(const struct mb_attn_item *it, int32_t page, int
 {
     const struct mb_kv *kv = it->t->kv;
     if (kv->desc.v_in_k)
-        values_of_keys(kv, it->values, mb_kv_keys(kv, page, it->kv_head));
+        values_of_keys(kv, it->values, mb_kv_bytes(kv) ? it->keys : (const void *)mb_kv_keys(kv, page, it->kv_head));
+    else if (mb_kv_bytes(kv))
+        mb_kv_widen_values(kv, mb_kv_values(kv, page, it->kv_head), it->values);
     else if (first == 0 && last == MB_KV_BLOCK - 1)
         return mb_kv_values(kv, page, it->kv_head);
     else
         memcpy(it->values, mb_kv_values(kv, page, it->kv_head), (size_t)kv->v_bytes);
-    zero_keys(it->values, kv->desc.dtype, kv->v_panels, first, last);
+    zero_keys(it->values, kv->type, kv->v_panels, first, last);
     return it->values;
 }
 
@@ -142,7 +144,7 @@ static void soften(struct mb_attn_item *it, struct mb_osm *state)
         it->fresh[v] = !b.present;
         it->alpha[v] = t->vec->softmax(&b, s);
         state[v] = (struct mb_osm){b.m, b.l, true};
-        if (t->kv->desc.dtype == MB_BF16)
+        if (t->kv->type == MB_BF16)
             t->vec->round(s);
         int64_t step, at = packed_row(it, v, MB_KV_BLOCK, &step);
         for (int32_t k = 0; k < MB_KV_BLOCK; k++)
@@ -154,7 +156,7 @@ static void soften(struct mb_attn_item *it, struct mb_osm *state)
  * zero. */
 static void weigh_one_by_one(const struct mb_attn_item *it, const void *values)
 {
-    enum mb_dtype t = it->t->kv->desc.dtype;
+    enum mb_dtype t = it->t->kv->type;
     for (int32_t v = 0; v < it->n; v++) {
         float p[MB_KV_BLOCK], x[MB_KV_BLOCK];
         int64_t step, at = packed_row(it, v, MB_KV_BLOCK, &step);
@@ -180,10 +182,10 @@ static void weigh(const struct mb_attn_item *it, int32_t page, int32_t first, in
     bool same = true;
     for (int32_t v = 0; v < it->n; v++)
         same = same && it->first[v] == first && it->last[v] == last;
-    if (!same && !all_finite(values, kv->desc.dtype, kv->v_panels * MB_PANEL * MB_KV_BLOCK))
+    if (!same && !all_finite(values, kv->type, kv->v_panels * MB_PANEL * MB_KV_BLOCK))
         weigh_one_by_one(it, values);
     else
-        run_tiles(it, it->p, MB_KV_BLOCK, kv->desc.dtype, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels,
+        run_tiles(it, it->p, MB_KV_BLOCK, kv->type, values, MB_KV_BLOCK / MB_BLOCK, kv->v_panels,
                   it->pv, next);
 }
 
@@ -195,10 +197,14 @@ void mb_attn_fold_block(struct mb_attn_item *it, int32_t block, int32_t next, st
     int32_t first, last, page = pages[block];
     if (!see(it, (int64_t)block * MB_KV_BLOCK, &first, &last))
         return;
-    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->desc.dtype, mb_kv_keys(kv, page, it->kv_head),
-              kv->k_blocks, MB_KV_PANELS, it->s, mb_kv_values(kv, page, it->kv_head));
+    const void *keys = mb_kv_keys(kv, page, it->kv_head), *then = mb_kv_values(kv, page, it->kv_head);
+    if (mb_kv_bytes(kv)) { /* what is multiplied lies in the cache */
+        mb_kv_widen_keys(kv, keys, it->keys);
+        keys = then = it->keys;
+    }
+    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->type, keys, kv->k_blocks, MB_KV_PANELS, it->s, then);
     soften(it, state);
-    weigh(it, page, first, last, mb_kv_keys(kv, pages[next], it->kv_head));
+    weigh(it, page, first, last, mb_kv_bytes(kv) ? it->values : mb_kv_keys(kv, pages[next], it->kv_head));
     for (int64_t p = 0; p < kv->v_panels; p++)
         for (int32_t v = 0; v < it->n; v++) {
             int64_t at = (p * it->n + v) * MB_PANEL;
@@ -232,7 +238,7 @@ static uint64_t lay_out(const struct mb_attn *t, struct mb_attn_item *it, float 
     int64_t o = kv->v_panels * n * MB_PANEL,
             states = mb_ceil_div(t->depth * n * (int64_t)sizeof(struct mb_osm), 64) * 16;
     int64_t q = n * kv->k_blocks * MB_BLOCK, s = n * MB_KV_BLOCK,
-            values = kv->v_panels * MB_PANEL * MB_KV_BLOCK;
+            values = kv->v_panels * MB_PANEL * MB_KV_BLOCK, keys = mb_kv_bytes(kv) ? kv->k_blocks * MB_BLOCK * MB_KV_BLOCK / 2 : 0;
     if (base != NULL) {
         it->q = base;
         it->s = it->q + q;
@@ -240,9 +246,10 @@ static uint64_t lay_out(const struct mb_attn *t, struct mb_attn_item *it, float 
         it->pv = it->p + s;
         it->o = it->pv + o;
         it->values = it->o + t->depth * o;
-        it->state = (struct mb_osm *)(void *)((float *)it->values + values);
+        it->keys = (float *)it->values + values;
+        it->state = (struct mb_osm *)(void *)((float *)it->keys + keys);
     }
-    return (uint64_t)(q + 2 * s + o + t->depth * o + values + states);
+    return (uint64_t)(q + 2 * s + o + t->depth * o + values + keys + states);
 }
 
 enum mb_status mb_attn_scratch(struct mb_attn *t, struct mb_stream *s)

@@ -36,6 +36,7 @@ struct mb_attn_item {
     float *q, *s, *p, *pv,
         *o;               /* packed q; scores [4][n][16]; packed p; pv [panels][n][16]; o: depth of those */
     void *values;         /* a block's values where they can't be read in place */
+    void *keys;           /* its keys as bf16, where pages are bytes */
     struct mb_osm *state; /* [depth][n] */
     int32_t first[MB_ATTN_VECTORS], last[MB_ATTN_VECTORS];
     float alpha[MB_ATTN_VECTORS]; /* < 0: the block has nothing for this vector */

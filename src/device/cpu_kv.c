@@ -3,14 +3,27 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include "device/cpu_s8.h"
 
+static int64_t scale_bytes(const struct mb_kv_desc *d)
+{
+    return d->dtype == MB_U8 ? MB_KV_BLOCK * (int64_t)sizeof(float) : 0;
+}
+static int64_t key_codes(const struct mb_kv_desc *d)
+{
+    return MB_KV_PANELS * mb_ceil_div(d->d, MB_BLOCK) * MB_BLOCK * MB_PANEL;
+}
+static int64_t value_codes(const struct mb_kv_desc *d)
+{
+    return mb_ceil_div(d->dv, MB_PANEL) * MB_PANEL * MB_KV_BLOCK;
+}
 static int64_t key_bytes(const struct mb_kv_desc *d)
 {
-    return MB_KV_PANELS * mb_ceil_div(d->d, MB_BLOCK) * MB_BLOCK * MB_PANEL * mb_dtype_size(d->dtype);
+    return key_codes(d) * mb_dtype_size(d->dtype) + scale_bytes(d);
 }
 static int64_t value_bytes(const struct mb_kv_desc *d)
 {
-    return d->v_in_k ? 0 : mb_ceil_div(d->dv, MB_PANEL) * MB_PANEL * MB_KV_BLOCK * mb_dtype_size(d->dtype);
+    return d->v_in_k ? 0 : value_codes(d) * mb_dtype_size(d->dtype) + scale_bytes(d);
 }
 
 uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d)
@@ -21,13 +34,14 @@ uint64_t mb_cpu_kv_page_bytes(const struct mb_kv_desc *d)
 enum mb_status mb_cpu_kv_create(struct mb_device *dev, const struct mb_kv_desc *d, struct mb_kv **out)
 {
     if (d->pages < 0 || d->heads < 1 || d->d < 1 || d->dv < 1 ||
-        (d->dtype != MB_F32 && d->dtype != MB_BF16) || (d->v_in_k && d->dv > d->d))
+        (d->dtype != MB_F32 && d->dtype != MB_BF16 && d->dtype != MB_U8) || (d->v_in_k && d->dv > d->d))
         return mb_error(MB_BUG, "kv_create: %d pages, %d heads of %d and %d are no page pool", d->pages,
                         d->heads, d->d, d->dv);
     struct mb_kv *kv = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *kv);
     if (kv == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a page pool");
     *kv = (struct mb_kv){.dev = dev, .desc = *d, .k_bytes = key_bytes(d), .v_bytes = value_bytes(d)};
+    kv->type = d->dtype == MB_U8 ? MB_BF16 : d->dtype;
     kv->k_blocks = mb_ceil_div(d->d, MB_BLOCK);
     kv->v_panels = mb_ceil_div(d->dv, MB_PANEL);
     kv->data = mb_zalloc(dev->mem, MB_MEM_KV, (size_t)d->pages, mb_cpu_kv_page_bytes(d));
@@ -49,6 +63,59 @@ void mb_cpu_kv_free(struct mb_kv *kv)
     mb_free(kv);
 }
 
+/* ---------------------------------------------------------------- pages of bytes */
+/* Pairs of (k, k + 1) of 16 positions: a scale for each position. */
+static inline __attribute__((always_inline)) void widen_pairs(const int8_t *code, const float *scale, uint16_t *out, int64_t pairs)
+{
+    for (int64_t p = 0; p < pairs; p++, code += 2 * MB_PANEL, out += 2 * MB_PANEL)
+        for (int i = 0; i < 2 * MB_PANEL; i++)
+            out[i] = mb_bf16_of((float)code[i] * scale[i / 2]);
+}
+
+/* Pairs of positions (p, p + 1) of 16 columns: a scale for each position. */
+static inline __attribute__((always_inline)) void widen_columns(const int8_t *code, const float *scale, uint16_t *out)
+{
+    for (int p = 0; p < MB_KV_BLOCK; p += 2, code += 2 * MB_PANEL, out += 2 * MB_PANEL)
+        for (int i = 0; i < 2 * MB_PANEL; i++)
+            out[i] = mb_bf16_of((float)code[i] * scale[p + i % 2]);
+}
+
+static __attribute__((target("avx2"))) void pairs_avx2(const int8_t *code, const float *scale, uint16_t *out, int64_t n)
+{
+    widen_pairs(code, scale, out, n);
+}
+static __attribute__((target("avx2"))) void columns_avx2(const int8_t *code, const float *scale, uint16_t *out)
+{
+    widen_columns(code, scale, out);
+}
+
+void mb_kv_widen_keys(const struct mb_kv *kv, const unsigned char *page, uint16_t *out)
+{
+    const float *scale = (const float *)(const void *)(page + key_codes(&kv->desc));
+    int64_t panel = kv->k_blocks * MB_BLOCK * MB_PANEL;
+
+    for (int64_t p = 0; p < MB_KV_PANELS; p++) {
+        const int8_t *code = (const int8_t *)page + p * panel;
+        if (kv->dev->isa >= MB_ISA_AVX2)
+            pairs_avx2(code, scale + p * MB_PANEL, out + p * panel, kv->k_blocks * MB_BLOCK / 2);
+        else
+            widen_pairs(code, scale + p * MB_PANEL, out + p * panel, kv->k_blocks * MB_BLOCK / 2);
+    }
+}
+
+void mb_kv_widen_values(const struct mb_kv *kv, const unsigned char *page, uint16_t *out)
+{
+    const float *scale = (const float *)(const void *)(page + value_codes(&kv->desc));
+
+    for (int64_t p = 0; p < kv->v_panels; p++) {
+        const int8_t *code = (const int8_t *)page + p * MB_PANEL * MB_KV_BLOCK;
+        if (kv->dev->isa >= MB_ISA_AVX2)
+            columns_avx2(code, scale, out + p * MB_PANEL * MB_KV_BLOCK);
+        else
+            widen_columns(code, scale, out + p * MB_PANEL * MB_KV_BLOCK);
+    }
+}
+
 /* ---------------------------------------------------------------- append */
 struct append {
     struct mb_kv *kv;
@@ -63,6 +130,46 @@ static void put(enum mb_dtype t, void *packed, int64_t at, float value)
         ((uint16_t *)packed)[at] = mb_bf16_of(value);
 }
 
+/* n numbers of position `offset` as codes, whose place and step in the page's codes the caller knows by `at`. */
+static void put_bytes(const struct mb_s8_kernels *q, const float *x, int64_t n, unsigned char *codes, float *scale,
+                      int64_t (*at)(const struct mb_kv *kv, int64_t i, int64_t offset), const struct mb_kv *kv, int64_t offset)
+{
+    int16_t code[256];
+
+    *scale = mb_s8_scale(q->largest(x, n));
+    for (int64_t i = 0; i < n; i += 256) {
+        int64_t part = n - i < 256 ? n - i : 256;
+        q->codes(x + i, part, *scale, code);
+        for (int64_t e = 0; e < part; e++)
+            codes[at(kv, i + e, offset)] = (unsigned char)code[e];
+    }
+}
+
+static int64_t key_at(const struct mb_kv *kv, int64_t i, int64_t offset)
+{
+    return mb_packed_at(MB_BF16, kv->k_blocks, i, offset);
+}
+static int64_t value_at(const struct mb_kv *kv, int64_t i, int64_t offset)
+{
+    (void)kv;
+    return mb_packed_at(MB_BF16, MB_KV_BLOCK / MB_BLOCK, offset, i);
+}
+
+static float *scales_of(unsigned char *page, int64_t codes)
+{
+    return (float *)(void *)(page + codes);
+}
+
+static void append_bytes(const struct mb_kv *kv, const float *k, const float *v, int64_t page, int64_t head, int64_t offset)
+{
+    const struct mb_kv_desc *d = &kv->desc;
+    unsigned char *keys = mb_kv_keys(kv, page, head), *values = mb_kv_values(kv, page, head);
+
+    put_bytes(kv->dev->s8, k, d->d, keys, scales_of(keys, key_codes(d)) + offset, key_at, kv, offset);
+    if (!d->v_in_k)
+        put_bytes(kv->dev->s8, v, d->dv, values, scales_of(values, value_codes(d)) + offset, value_at, kv, offset);
+}
+
 static void append_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     (void)thread;
@@ -72,6 +179,10 @@ static void append_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         int64_t page = mb_at_i32(a->slot, r) / MB_KV_BLOCK, offset = mb_at_i32(a->slot, r) % MB_KV_BLOCK;
         for (int64_t h = 0; h < d->heads; h++) {
             const float *k = mb_row_f32(a->k, r) + h * d->d;
+            if (mb_kv_bytes(a->kv)) {
+                append_bytes(a->kv, k, d->v_in_k ? NULL : mb_row_f32(a->v, r) + h * d->dv, page, h, offset);
+                continue;
+            }
             for (int64_t i = 0; i < d->d; i++)
                 put(d->dtype, mb_kv_keys(a->kv, page, h), mb_packed_at(d->dtype, a->kv->k_blocks, i, offset),
                     k[i]);

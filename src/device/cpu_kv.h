@@ -10,11 +10,21 @@
 struct mb_kv {
     struct mb_device *dev;
     struct mb_kv_desc desc;
+    enum mb_dtype type;       /* in which attention computes: MB_BF16 for pages of bytes */
     int64_t k_blocks;         /* blocks of 32 in d */
     int64_t v_panels;         /* panels of 16 in dv */
     int64_t k_bytes, v_bytes; /* of one head of one page; v_bytes is 0 under v_in_k */
     unsigned char *data;      /* [page][head][k_bytes + v_bytes] */
 };
+
+/* Pages of bytes: the codes in the order of bf16 values, then f32 scales of the 64 positions. */
+static inline bool mb_kv_bytes(const struct mb_kv *kv)
+{
+    return kv->desc.dtype == MB_U8;
+}
+/* A head's keys, or values, of a page of bytes as packed bf16. */
+void mb_kv_widen_keys(const struct mb_kv *kv, const unsigned char *page, uint16_t *out);
+void mb_kv_widen_values(const struct mb_kv *kv, const unsigned char *page, uint16_t *out);
 
 static inline unsigned char *mb_kv_keys(const struct mb_kv *kv, int64_t page, int64_t head)
 {

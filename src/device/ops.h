@@ -146,7 +146,8 @@ struct mb_kv_desc {
     int32_t heads;         /* KV heads (MLA: 1) */
     int32_t d, dv;         /* key and value width per head */
     bool v_in_k;           /* MLA: the value is the first dv columns of the key; kv_append gets no v */
-    enum mb_dtype dtype;   /* MB_F32 or MB_BF16 */
+    enum mb_dtype dtype;   /* MB_F32, MB_BF16, or MB_U8: signed bytes with a scale for each position and head (one of its key, one of its
+                            * value), made from the f32 values as a GEMM's rows are; read as bf16(fl32(code * scale)) */
 };
 
 /* One group of a GEMM: out[rows row0.., out_col..] = x[rows row0.., x_col..] w^T. */

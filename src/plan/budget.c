@@ -132,7 +132,9 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
                                         mb_sat_add(keys, round_up(m->v_dim, PANEL)));
     int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0);
 
-    return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, width), mb_sat_mul(mb_dtype_size(o->kv_dtype), layers));
+    int64_t scales = o->kv_dtype != MB_U8 ? 0 : m->mla ? 4 : 8 * (int64_t)mb_part_heads(m, s.r, s.of).kv_heads; /* of a position */
+
+    return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, layers), mb_sat_add(mb_sat_mul(width, mb_dtype_size(o->kv_dtype)), scales));
 }
 
 static int64_t mla_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
