@@ -153,7 +153,7 @@ static void test_header(void **state)
                          .router = {.experts = 4, .k = 2},
                          .params_total = 46700000000,
                          .params_active = 12900000000};
-    struct mb_plan_options o = {.max_num_seqs = 2, .memory_fraction = 0.9};
+    struct mb_plan_options o = {.alltoall = MB_A2A_HIER, .max_num_seqs = 2, .memory_fraction = 0.9};
     struct mb_conf c = {.model = (char *)"DIR", .input = (char *)"in.jsonl", .output = (char *)"R.h5"};
     struct mb_report_head h = {.version = "1.2",
                                .conf = &c,
@@ -182,7 +182,7 @@ static void test_header(void **state)
         "nodes     : node0: 2 ranks x 1 thread on CPUs 0 | 1\n",
         "          : node1: 1 rank x 1 thread on CPUs 0\n",
         "device    : cpu: avx2\n",
-        "layout    : lanes 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
+        "layout    : DP replicas 1 x stages 1 x (tp 1 x sp 1 x adp 3 | ep 3 x etp 1 x edp 1), all-to-all hier\n",
         "numbers   : bf16\n",
         "weights   : experts mxfp4 as stored, others bf16\n",
         "input     : in.jsonl (7 requests)\n",
@@ -303,7 +303,7 @@ static void test_groups(void **state)
                            "pipeline  : a stage idled in 14 of 30 ticks (46.7 %; (S-1)/(m+S-1) is 20.0 %), a "
                            "rank waited 0.5 s for rows of the stage before\n"));
     assert_non_null(
-        strstr(s.text, "lanes     : a rank idled 0.8 s (7.5 %) at the end, when the other lanes still had "
+        strstr(s.text, "DP        : a rank idled 0.8 s (7.5 %) at the end, when the other DP replicas still had "
                        "requests\n"));
 }
 

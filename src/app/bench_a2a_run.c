@@ -226,7 +226,23 @@ static enum mb_status one_size(struct subject *s, const char *name, bool chosen)
     return report(s, &mine, &f, true);
 }
 
-static enum mb_status algorithm(struct mb_a2a *a, struct mb_a2a_case *q, enum mb_alltoall kind, bool chosen)
+/* What auto takes where all steps have so many tokens of each rank. */
+static enum mb_alltoall by_auto(const struct mb_a2a *a, const struct mb_a2a_case *q, int64_t tokens)
+{
+    struct mb_cluster speeds;
+
+    mb_cluster_of_job(a->app.topo, &speeds);
+    const struct mb_alltoall_case c = {.m = &q->m,
+                                       .l = &q->p.layout,
+                                       .c = &speeds,
+                                       .nodes = a->app.topo->nodes,
+                                       .path = a->type,
+                                       .rows = (int32_t)tokens,
+                                       .seqs = (int32_t)tokens};
+    return mb_alltoall_rows[MB_A2A_AUTO].resolve(&c);
+}
+
+static enum mb_status algorithm(struct mb_a2a *a, struct mb_a2a_case *q, enum mb_alltoall kind)
 {
     struct subject s = {.a = a, .q = q, .call = exchange};
     const struct mb_plan_options o = {.path = a->type,
@@ -260,7 +276,7 @@ static enum mb_status algorithm(struct mb_a2a *a, struct mb_a2a_case *q, enum mb
         kind = MB_A2A_AUTO; /* it fell back: flat is measured by itself */
     for (int i = 0; i < a->tokens.n && st == MB_OK && kind != MB_A2A_AUTO; i++) {
         s.tokens = a->tokens.v[i];
-        st = one_size(&s, name, chosen);
+        st = one_size(&s, name, kind == by_auto(a, q, s.tokens));
     }
     mb_xchg_destroy(s.x);
     return st;
@@ -367,15 +383,13 @@ static enum mb_status plain_size(struct subject *s)
 
 enum mb_status mb_a2a_measure(struct mb_a2a *a, struct mb_a2a_case *q)
 {
-    const struct mb_topo *t = a->app.topo;
-    bool hier = t->nodes > 1 && t->ranks > t->nodes; /* what auto takes */
     const char *asked = a->app.conf->alltoall;
     enum mb_status st = MB_OK;
 
     if (strcmp(asked, "hier") != 0)
-        st = algorithm(a, q, MB_A2A_FLAT, !hier);
+        st = algorithm(a, q, MB_A2A_FLAT);
     if (st == MB_OK && strcmp(asked, "flat") != 0)
-        st = algorithm(a, q, MB_A2A_HIER, hier);
+        st = algorithm(a, q, MB_A2A_HIER);
     q->p.alltoall = MB_A2A_FLAT;
     for (int i = 0; i < a->tokens.n && st == MB_OK; i++) {
         struct subject s = {.a = a, .q = q, .tokens = a->tokens.v[i], .call = plain};

@@ -183,9 +183,9 @@ void mb_report_header(struct mb_report *r, const struct mb_report_head *h)
     tokens_row(r, h->model);
     machine_rows(r, h);
     row(r, "layout",
-        "lanes %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s%s%s",
+        "DP replicas %d x stages %d x (tp %d x sp %d x adp %d | ep %d x etp %d x edp %d), all-to-all %s%s%s",
         (int)l->dp, (int)l->pp, (int)l->tp, (int)l->sp, (int)l->adp, (int)l->ep, (int)l->etp, (int)l->edp,
-        mb_alltoall_rows[p->alltoall].name, l->lane_scope ? ", experts of a lane on all its ranks" : "",
+        mb_alltoall_rows[p->alltoall].name, l->lane_scope ? ", experts of a DP replica on all its ranks" : "",
         l->attn > 0 ? ", attention and experts on ranks of their own" : "");
     if (h->chosen != NULL)
         row(r, "chosen", "%s", h->chosen);
@@ -438,7 +438,7 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
     if (e->stages > 1)
         pipeline_row(r, e);
     if (e->lanes > 1)
-        row(r, "lanes", "a rank idled %.1f s (%.1f %%) at the end, when the other lanes still had requests",
+        row(r, "DP", "a rank idled %.1f s (%.1f %%) at the end, when the other DP replicas still had requests",
             c->seconds_tail * per, c->seconds_run > 0 ? 100 * c->seconds_tail / c->seconds_run : 0.0);
     speed_rows(r, seconds, e);
 }

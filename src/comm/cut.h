@@ -1,5 +1,6 @@
-/* How an exchange cuts its group into nodes: flat takes every member for one, hier takes the machine's nodes.
- * And how the ids of one row are cut into nodes of the tree. Integers only. Pure, Local. */
+/* How an exchange cuts its group into domains, by its algorithm (plan/alltoall.h): flat takes every member
+ * for one, hier the nodes of the machine. And how the ids of one row are cut into nodes of the tree. Integers
+ * only. Pure, Local. */
 #ifndef MB_COMM_CUT_H
 #define MB_COMM_CUT_H
 #include <stdbool.h>
@@ -7,17 +8,17 @@
 #include "plan/alltoall.h"
 
 struct mb_cut {
-    int32_t n, me;       /* members; own number */
-    int32_t nodes, mine; /* nodes; own one */
-    int32_t *first;      /* [nodes + 1] members of each node, which are consecutive */
-    int32_t *of;         /* [n] node of each member */
+    int32_t n, me;         /* members; own number */
+    int32_t domains, mine; /* domains; own one */
+    int32_t *first;        /* [nodes + 1] members of each domain, which are consecutive */
+    int32_t *of;           /* [n] domain of each member */
 };
 
-static inline int32_t mb_cut_count(const struct mb_cut *c, int32_t node)
+static inline int32_t mb_cut_count(const struct mb_cut *c, int32_t domain)
 {
-    return c->first[node + 1] - c->first[node];
+    return c->first[domain + 1] - c->first[domain];
 }
-/* Members of the own node, and the own number among them. */
+/* Members of the own domain, and the own number among them. */
 static inline int32_t mb_cut_near(const struct mb_cut *c)
 {
     return mb_cut_count(c, c->mine);
@@ -26,21 +27,21 @@ static inline int32_t mb_cut_place(const struct mb_cut *c)
 {
     return c->me - c->first[c->mine];
 }
-/* Who talks to whom: member i of node a to member (i + a) mod n_b of node b. The member of a node that is the
- * agent of member s. */
-static inline int32_t mb_cut_agent(const struct mb_cut *c, int32_t s, int32_t node)
+/* Who talks to whom: member i of domain a to member (i + a) mod n_b of domain b. The member of a domain that
+ * is the agent of member s. */
+static inline int32_t mb_cut_agent(const struct mb_cut *c, int32_t s, int32_t domain)
 {
     int32_t a = c->of[s];
 
-    return c->first[node] + (s - c->first[a] + a) % mb_cut_count(c, node);
+    return c->first[domain] + (s - c->first[a] + a) % mb_cut_count(c, domain);
 }
 /* As an algorithm takes the members; machine[n]: the machine's node of each, ascending. */
 static inline void mb_cut_make(struct mb_cut *c, const int32_t *machine, const struct mb_alltoall_row *how)
 {
-    c->nodes = how->partition(machine, c->n, c->of);
+    c->domains = how->partition(machine, c->n, c->of);
     for (int32_t i = c->n - 1; i >= 0; i--)
         c->first[c->of[i]] = i;
-    c->first[c->nodes] = c->n;
+    c->first[c->domains] = c->n;
     c->mine = c->of[c->me];
 }
 

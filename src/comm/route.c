@@ -10,7 +10,7 @@ void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_
     struct mb_helds *h = &r->held;
     int32_t near = mb_cut_near(c);
 
-    h->regions = 1 + near + c->nodes;
+    h->regions = 1 + near + c->domains;
     r->own.back = back;
     for (int32_t g = 0; g < h->regions; g++)
         r->own.domain[g] = g > near ? g - 1 - near : c->mine;
@@ -159,15 +159,15 @@ static bool count_row(struct mb_route *r, const uint16_t *id, const uint16_t *ow
 static void clear_counts(struct mb_route *r)
 {
     memset(r->own.pairs, 0, (size_t)r->cut.n * sizeof *r->own.pairs);
-    memset(r->own.rows, 0, (size_t)r->cut.nodes * sizeof *r->own.rows);
-    memset(r->own.terms, 0, (size_t)r->cut.nodes * sizeof *r->own.terms);
+    memset(r->own.rows, 0, (size_t)r->cut.domains * sizeof *r->own.rows);
+    memset(r->own.terms, 0, (size_t)r->cut.domains * sizeof *r->own.terms);
 }
 
 /* No limit can be met by so few rows. */
 static bool few(const struct mb_route *r, int64_t m, int64_t of)
 {
     int64_t pairs = m * r->k;
-    bool ok = pairs <= r->own.back || r->cut.nodes == 1;
+    bool ok = pairs <= r->own.back || r->cut.domains == 1;
 
     for (int32_t d = 0; ok && d < r->cut.n; d++) {
         const struct mb_xchg_quota *q = &r->own.may[d];

@@ -35,15 +35,15 @@ struct mb_own_rows {
     int64_t r0, r1;            /* rows of the round under way */
     uint8_t *meta;             /* [m] */
     int32_t *served;           /* [m][k] in the caller's order */
-    int32_t *send;             /* rows for each node, ascending, node by node */
-    int64_t *send_at;          /* [nodes + 1] */
-    int32_t *mark;             /* [nodes] */
+    int32_t *send;             /* rows for each domain, ascending, one after another */
+    int64_t *send_at;          /* [domains + 1] */
+    int32_t *mark;             /* [domains] */
     int32_t *domain;           /* [regions] in which the row is that a region gives terms of */
     uint32_t *weight;          /* [ids] of a row's choices, while they are put in order */
     uint64_t *chosen;          /* [ids / 64 + 1] bits of these; none is set between rows */
-    struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent of each one's node */
-    int64_t *pairs, *rows, *terms; /* [members] [nodes] [nodes] counted in a round */
-    int64_t back;                  /* terms of a node that one reply has room for */
+    struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent in each one's domain */
+    int64_t *pairs, *rows, *terms; /* [members] [domains] [domains] counted in a round */
+    int64_t back;                  /* terms of a domain that one reply has room for */
     int64_t most;                  /* pairs that need no counting */
 };
 
@@ -53,7 +53,7 @@ struct mb_takes {
     struct mb_taken *row; /* [n + 1] */
     struct mb_hit *hit;   /* [hits] */
     struct mb_run *run;   /* [runs + 1] rows of one home from one agent that follow one another */
-    uint8_t *copied;      /* metas of rows that others of the node published */
+    uint8_t *copied;      /* metas of rows that others of the domain published */
     int64_t *begin;       /* [own ids + 1] dispatched rows of each, of those sorted last */
     int64_t *begin_own;   /* those of own rows, where these were sorted first */
     int64_t first, first_row, first_run; /* hits, taken rows and runs that were */
@@ -167,10 +167,10 @@ static inline int64_t mb_route_meta_bytes(int32_t k, bool tagged)
 {
     return (2 * (int64_t)(k + tagged) + 3) / 4 * 4 + 4 * (int64_t)k;
 }
-/* Rows for a node. */
-static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t node)
+/* Rows for a domain. */
+static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t domain)
 {
-    return r->own.send_at[node + 1] - r->own.send_at[node];
+    return r->own.send_at[domain + 1] - r->own.send_at[domain];
 }
 /* Whether a member of the domain other than this one has an expert of row i of the rows of source j. */
 static inline bool mb_route_wanted(const struct mb_route *r, int32_t j, int64_t i)

@@ -158,7 +158,7 @@ static void walk_own(struct mb_route *r)
 {
     struct mb_own_rows *o = &r->own;
     struct reach *list = (struct reach *)r->scratch, *to = list;
-    int32_t domains = r->cut.nodes;
+    int32_t domains = r->cut.domains;
 
     memset(o->mark, 0xff, (size_t)domains * sizeof *o->mark);
     memset(o->send_at, 0, ((size_t)domains + 1) * sizeof *o->send_at);

@@ -219,7 +219,7 @@ static bool combine_test(struct mb_xchg *x)
             check_node(x);
         }
         x->phase = XP_DONE;
-        if (x->st.failed == MB_OK && x->rt.cut.nodes > 1)
+        if (x->st.failed == MB_OK && x->rt.cut.domains > 1)
             begin_replies(x);
     }
     if (x->phase == XP_REPLIES && replies_ready(x))
@@ -283,7 +283,7 @@ enum mb_status mb_xchg_combine_begin(struct mb_xchg *x, struct mb_view y, struct
     x->phase = XP_NODE;
     if (x->node.n > 1)
         begin_node(x);
-    else if (x->rt.cut.nodes > 1)
+    else if (x->rt.cut.domains > 1)
         begin_replies(x);
     return MB_OK;
 }

@@ -118,7 +118,7 @@ static void count_peers(struct mb_xchg *x)
     x->disp.n_in = 0;
     for (int32_t s = 0; s < c->n; s++)
         x->disp.n_in += sends_here(c, s);
-    x->disp.n_out = x->comb.n_in = c->nodes - 1;
+    x->disp.n_out = x->comb.n_in = c->domains - 1;
     x->comb.n_out = x->disp.n_in;
 }
 
@@ -134,15 +134,15 @@ static void set_peers(struct mb_xchg *x)
         x->disp.in[n].from = s;
         x->comb.out[n++].to = s;
     }
-    for (int32_t d = 1; d < c->nodes; d++)
-        x->disp.out[d - 1].to = x->comb.in[d - 1].from = mb_cut_agent(c, c->me, (c->mine + d) % c->nodes);
+    for (int32_t d = 1; d < c->domains; d++)
+        x->disp.out[d - 1].to = x->comb.in[d - 1].from = mb_cut_agent(c, c->me, (c->mine + d) % c->domains);
 }
 
 static int64_t widest(const struct mb_cut *c)
 {
     int32_t most = 1;
 
-    for (int32_t b = 0; b < c->nodes; b++)
+    for (int32_t b = 0; b < c->domains; b++)
         most = mb_cut_count(c, b) > most ? mb_cut_count(c, b) : most;
     return most;
 }
@@ -160,11 +160,11 @@ static struct mb_xchg_shape shape_of(const struct mb_xchg *x)
     s.pairs_each = rows * o->k;
     if (o->shape != NULL)
         s = *o->shape;
-    if (o->shape != NULL && c->nodes != s.nodes)
-        s.holders = c->nodes; /* went flat */
+    if (o->shape != NULL && c->domains != s.nodes)
+        s.holders = c->domains; /* went flat */
     s.members = c->n;
     s.ids = o->experts;
-    s.nodes = c->nodes;
+    s.nodes = c->domains;
     s.near = mb_cut_near(c);
     s.widest = widest(c);
     s.together = x->near.n;

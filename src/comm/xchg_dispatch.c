@@ -26,7 +26,7 @@ static void pack_rows(struct mb_xchg *x, int32_t node, uint8_t *to)
 
 static void gather_send_rows(struct mb_xchg *x)
 {
-    int64_t n = x->rt.own.send_at[x->rt.cut.nodes];
+    int64_t n = x->rt.own.send_at[x->rt.cut.domains];
 
     if (n == 0)
         return;

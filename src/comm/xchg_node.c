@@ -33,7 +33,7 @@ static bool slots_suffice(const struct mb_xchg *x)
     uint64_t need = sizeof(struct round_head) + MB_XCHG_HEADER + (row > value ? row : value);
     int32_t most = 1;
 
-    for (int32_t b = 0; b < x->rt.cut.nodes; b++)
+    for (int32_t b = 0; b < x->rt.cut.domains; b++)
         if (mb_cut_count(&x->rt.cut, b) > most)
             most = mb_cut_count(&x->rt.cut, b);
     return most == 1 || slot_bytes(x->o.shm_bytes, most) >= need;

@@ -53,7 +53,7 @@ static void own_tables(struct mb_xchg *x, int64_t n, int64_t ids)
     o->send = x->buf.host[MB_XB_SEND];
     o->send_at = carve(x, n + 1, 8);
     o->mark = carve(x, n, 4);
-    o->domain = carve(x, 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.nodes, 4);
+    o->domain = carve(x, 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.domains, 4);
     o->weight = carve(x, ids, 4);
     o->chosen = carve(x, ids / 64 + 1, 8);
     o->may = carve(x, n, sizeof *o->may);
@@ -65,7 +65,7 @@ static void own_tables(struct mb_xchg *x, int64_t n, int64_t ids)
 static void held_tables(struct mb_xchg *x, int64_t n)
 {
     struct mb_helds *h = &x->rt.held;
-    int64_t sources = x->buf.room.sources, regions = 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.nodes;
+    int64_t sources = x->buf.room.sources, regions = 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.domains;
 
     h->block = carve(x, 1 + sources, sizeof *h->block);
     h->source = carve(x, sources, 4);

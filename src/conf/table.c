@@ -68,11 +68,11 @@ const struct mb_opt mb_opts[] = {
      .help = "print only a job script for the chosen layout, to be given to sbatch"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
-     .help = "independent copies of the model (DP replicas, lanes) that share one queue of requests; 0: 1, as for the next three. Not "
+     .help = "independent copies of the model (DP replicas) that share one queue of requests; 0: 1, as for the next three. Not "
              "what vLLM calls so: its data parallel ranks, which share the experts, are --attention-data-parallel-size here"},
     {INT("pipeline-parallel-size", pipeline_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
-     .help = "stages of a lane: each has a range of layers, and several steps are under way at once"},
+     .help = "stages of a DP replica: each has a range of layers, and several steps are under way at once"},
     {INT("tensor-parallel-size", tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
      .help = "ranks that share the heads, dense layers and vocabulary of a stage"},
@@ -94,7 +94,7 @@ const struct mb_opt mb_opts[] = {
     {STRING("expert-scope", expert_scope, "stage"), .metavar = "SCOPE", .choices = "stage|lane", .section = MB_SEC_LAYOUT,
      .commands = PLANNED,
      .bench = LOADS,
-     .help = "stage: a pipeline stage keeps the experts of its layers; lane: all ranks of a lane share the experts of all layers"},
+     .help = "stage: a pipeline stage keeps the experts of its layers; lane: all ranks of a DP replica share the experts of all layers"},
     {STRING("disaggregate", disaggregate, ""), .metavar = "A:X", .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
      .help = "of the ranks of each stage A attend and X hold experts, instead of doing both"},

@@ -95,7 +95,7 @@ void mb_auto_reason(const struct mb_auto *a, const struct mb_auto_in *in, int64_
     say_simpler(&t, a, in, c);
     say_experts(&t, in, c);
     if (c->l.dp > 1)
-        say(&t, "; %d lanes share the requests", (int)c->l.dp);
+        say(&t, "; %d DP replicas share the requests", (int)c->l.dp);
     if (c->l.sp > 1)
         say(&t, "; sequences of more than %d positions are asked for, and %d ranks share each",
             MB_AUTO_CONTEXT, (int)c->l.sp);
