@@ -52,6 +52,20 @@ END
     done
 }
 
+@test "lines that begin alike come together, or the longest first: the same results in the order of the input" {
+    "$PYTHON3" "$top/tests/prefix_input.py" make 8 100 | shuf --random-source="$top/COPYING" >"$work/in.jsonl"
+    alone
+    first=$("$MOEBATCH" inspect "$work/r.h5" --digest --in-order | tail -n 1)
+    for order in prefix length; do
+        job 3 --order $order --max-num-seqs 4
+        [ "$("$MOEBATCH" inspect "$work/r.h5" --digest --in-order | tail -n 1)" = "$first" ]
+        [ $order = length ] && continue
+        read -r computed asked trie < <("$PYTHON3" "$top/tests/prefix_input.py" trie "$work/r.h5")
+        echo "$computed computed, $asked asked for, $trie in the trie"
+        [ $((computed * 100)) -le $((trie * 110)) ]
+    done
+}
+
 @test "a prompt with sixteen choices is computed once" {
     model=$demo
     printf '%s\n' '{"prompt_ids": [5,6,7,8,9,10,11,12,13,14,15,16,17], "n": 16, "max_tokens": 4, "temperature": 1, "ignore_eos": true, "seed": 3}' >"$work/in.jsonl"

@@ -13,6 +13,12 @@ EXTRA_DIST += tests/long_fill.sh
 TESTS_UNIT += tests/unit_sched
 tests_unit_sched_SOURCES = tests/unit_sched.c tests/sched_game.h tests/draw.h
 tests_unit_sched_LDADD = $(TEST_LIBS)
+# pages and the tree of prefixes
+TESTS_UNIT += tests/unit_prefix
+tests_unit_prefix_SOURCES = tests/unit_prefix.c tests/draw.h
+tests_unit_prefix_LDADD = $(TEST_LIBS)
+TESTS_LONG += tests/long_prefix.sh
+EXTRA_DIST += tests/long_prefix.sh
 # whole engines without MPI: ranks are threads, and what would call it is taken over
 TESTS_UNIT += tests/unit_engine
 tests_unit_engine_SOURCES = tests/unit_engine.c tests/ranks.c tests/ranks.h

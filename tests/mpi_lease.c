@@ -91,7 +91,7 @@ static void open_source(struct setup *s, const char *path, int lines, int capaci
         write_input(path, lines);
         struct mb_index_options io = {.path = path, .parse = &parse, .shards = 1, .mem = &mem};
         CHECK(mb_index_create(&io, &s->index) == MB_OK);
-        struct mb_lease_options lo = {c, s->index, resume, size, size, capacity, 0, &mem};
+        struct mb_lease_options lo = {c, s->index, resume, size, size, capacity, 0, &mem, MB_LINES_INPUT};
         CHECK(mb_lease_create(&lo, &s->lease) == MB_OK);
         s->info = *mb_index_info(s->index);
     }

@@ -21,8 +21,9 @@
 #define VOCAB 50
 #define EOS 7   /* ends a row */
 #define STOPS 9 /* the sink finds a stop string behind it */
-#define MOST 64 /* requests of a game */
-#define MAX_OUT 200
+#define MOST 2000 /* requests of a game */
+#define PAGES 1536 /* of a part */
+#define MAX_OUT 1000
 
 static struct mb_mem mem;
 
@@ -40,6 +41,7 @@ struct wish {
     int64_t common; /* the first ids of its prompt are those of other requests with this stem */
     uint64_t stem;
     int64_t score_from; /* 0: 1 */
+    int64_t stop_at;    /* a stop string ends it behind so many tokens; 0: none */
 };
 
 struct game {
@@ -53,10 +55,10 @@ struct game {
     struct mb_counters counters;
     int32_t begun, rows, errors;          /* records */
     int32_t tokens[MOST][MB_MAX_CHOICES]; /* told to the sink, by row */
-    int32_t row_of[1024];                 /* handle -> line * MB_MAX_CHOICES + choice */
-    uint64_t mark[4][256][MB_KV_BLOCK];   /* [part][page] what a row's keys and values stand for */
+    int32_t row_of[MOST * 8];                 /* handle -> line * MB_MAX_CHOICES + choice */
+    uint64_t mark[4][PAGES][MB_KV_BLOCK];   /* [part][page] what a row's keys and values stand for */
     struct {
-        int32_t drawn[256];
+        int32_t drawn[1024];
         int64_t step;
     } under_way[8]; /* results of flights, by step */
     int64_t step;
@@ -87,7 +89,7 @@ static int64_t expected(const struct wish *w, uint64_t line, int32_t *ids, enum 
             *finish = MB_FINISH_EOS;
             return n;
         }
-        if (id == STOPS && !w->endless) {
+        if ((id == STOPS && !w->endless) || n == w->stop_at) {
             *finish = MB_FINISH_STOP;
             return n;
         }
@@ -171,7 +173,7 @@ static enum mb_status token(struct mb_sink *k, int32_t handle, int64_t index, in
 
     assert_int_equal(index, g->tokens[line][choice]++); /* each once, in order */
     assert_true(journal == (choice > 0 || index >= abs(w->forced)));
-    *stop = id == STOPS && !w->endless;
+    *stop = (id == STOPS && !w->endless) || index + 1 == w->stop_at;
     return MB_OK;
 }
 
@@ -269,7 +271,7 @@ static void close_game(struct game *g)
 static void check_pages(struct game *g)
 {
     const struct mb_sched *s = &g->s;
-    int32_t held = 0, seqs[4][256] = {{0}}, nodes[4][256] = {{0}};
+    int32_t held = 0, seqs[4][PAGES] = {{0}}, nodes[4][PAGES] = {{0}};
 
     assert_in_range(s->n_running, 0, s->o.max_seqs);
     for (int32_t i = 0; i < s->n_running; i++) {
@@ -282,7 +284,7 @@ static void check_pages(struct game *g)
             seqs[mb_layout_part(s->o.parts, k * MB_KV_BLOCK / s->o.segment)][q->page[k]]++;
         }
     }
-    bool unused[4096] = {false};
+    bool unused[4 * PAGES + 256] = {false};
     for (int32_t i = s->prefix.unused; s->prefix.pages != NULL && i >= 0; i = s->prefix.node[i].next)
         unused[i] = true;
     for (int32_t i = 0; s->prefix.pages != NULL && i < s->prefix.n; i++) {
@@ -427,13 +429,13 @@ static void check_part(const struct game *g)
 /* The results of the oldest flight. */
 static enum mb_status land(struct game *g)
 {
-    static int32_t ints[(4 + MB_MAX_TOP) * 256];
-    static float floats[(1 + MB_MAX_TOP) * 256];
+    static int32_t ints[(4 + MB_MAX_TOP) * 1024];
+    static float floats[(1 + MB_MAX_TOP) * 1024];
     const struct mb_flight *f = mb_sched_oldest(&g->s);
     struct mb_found found;
     enum mb_status st = MB_OK;
 
-    mb_found_over(ints, floats, 256, &found);
+    mb_found_over(ints, floats, 1024, &found);
     mb_found_reset(&found, f->rows);
     assert_true(f->rows == 0 || g->under_way[f->step % 8].step == f->step);
     for (int32_t i = 0; i < f->n_out; i++) {

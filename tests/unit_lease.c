@@ -69,7 +69,7 @@ struct game {
 static struct game begin(int lines, int ranks, int capacity, const struct mb_resume *resume)
 {
     struct game g = {.x = make_index(lines)};
-    struct mb_lease_options o = {NULL, g.x, resume, ranks, ranks, capacity, 0, &mem};
+    struct mb_lease_options o = {.index = g.x, .resume = resume, .ranks = ranks, .leasers = ranks, .capacity = capacity, .mem = &mem};
     assert_int_equal(mb_lease_create(&o, &g.l), MB_OK);
     g.seen = calloc((size_t)lines + 1, 1);
     g.got = calloc((size_t)ranks, sizeof *g.got);
@@ -221,11 +221,76 @@ static void test_message_size(void **state)
     finish(&g);
 }
 
+/* Lines whose prompts begin with one of seven texts, of lengths that differ. */
+static struct mb_index *make_mixed(char *path, int lines)
+{
+    FILE *f = fdopen(mkstemp(path), "w");
+    struct mb_parse_options parse;
+    struct mb_index *x;
+
+    assert_non_null(f);
+    for (int i = 0; i < lines; i++) {
+        const char *key = i % 7 < 3 ? "prompt" : i % 7 < 5 ? "context" : "messages";
+        fprintf(f, "{\"id\": %d, \"%s\": %s", i, key, i % 7 < 5 ? "\"" : "[{\"role\": \"user\", \"content\": \"");
+        for (int k = 0; k < 60; k++)
+            fprintf(f, "\\\"%c]", 'a' + i % 7); /* 240 bytes that all of a group have */
+        fprintf(f, "%*d", 30 + i * 13 % 40, i);
+        fputs(i % 7 < 5 ? "\"" : "\"}]", f);
+        fputs(i % 7 == 3 || i % 7 == 4 ? ", \"continuation\": \" x\"}\n" : "}\n", f);
+    }
+    fclose(f);
+    mb_parse_options_init(&parse);
+    parse.vocab = FAKE_VOCAB;
+    struct mb_index_options o = {.path = path, .parse = &parse, .shards = 1, .mem = &mem};
+    assert_int_equal(mb_index_create(&o, &x), MB_OK);
+    return x;
+}
+
+/* Every line once; those that begin alike together, or the longest first; and whole groups in a block. */
+static void test_orders(void **state)
+{
+    char path[] = "/tmp/unit_lease.XXXXXX";
+    struct mb_index *x = make_mixed(path, 210);
+    uint64_t *by = NULL;
+    struct mb_line line, before = {.len = UINT32_MAX};
+    int seen[210] = {0}, groups = 0;
+
+    (void)state;
+    assert_int_equal(mb_line_order_make(x, MB_LINES_INPUT, &mem, &by), MB_OK);
+    assert_null(by);
+    assert_int_equal(mb_line_order_make(x, MB_LINES_LENGTH, &mem, &by), MB_OK);
+    for (int i = 0; i < 210; i++) {
+        mb_index_line(x, by[i] & ~MB_LINES_NEW, &line);
+        assert_true(line.len <= before.len && seen[by[i] & ~MB_LINES_NEW]++ == 0);
+        before = line;
+    }
+    mb_free(by);
+    assert_int_equal(mb_line_order_make(x, MB_LINES_PREFIX, &mem, &by), MB_OK);
+    for (int i = 0; i < 210; i++) {
+        uint64_t at = by[i] & ~MB_LINES_NEW;
+        assert_int_equal(seen[at]++, 1);
+        assert_true(i == 0 || (at % 7 != (by[i - 1] & ~MB_LINES_NEW) % 7) <= ((by[i] & MB_LINES_NEW) != 0));
+        groups += i == 0 || at % 7 != (by[i - 1] & ~MB_LINES_NEW) % 7;
+    }
+    assert_int_equal(groups, 7);
+    mb_free(by);
+    struct game g = {.x = x, .seen = calloc(210, 1), .got = calloc(4, sizeof(int64_t)), .end = calloc(4, 1)};
+    struct mb_lease_options o = {.index = x, .ranks = 4, .leasers = 4, .capacity = 20, .mem = &mem, .order = MB_LINES_PREFIX};
+    assert_int_equal(mb_lease_create(&o, &g.l), MB_OK);
+    for (int r = 0; mb_lease_left(g.l) > 0; r = (r + 1) % 4)
+        (void)ask(&g, r, 0);
+    for (int i = 0; i < 210; i++)
+        assert_int_equal(g.seen[i], 1);
+    finish(&g);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small_inputs_are_spread), cmocka_unit_test(test_silent_rank), cmocka_unit_test(test_stealing),
         cmocka_unit_test(test_resume),                  cmocka_unit_test(test_message_size),
+        cmocka_unit_test(test_orders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,8 +163,9 @@ static void many_games(void **state)
 {
     (void)state;
     state_of_draw = 2026;
+    const char *rounds = getenv("MB_SCHED_ROUNDS");
     int64_t cached = 0, preempted = 0, recomputed = 0;
-    for (int round = 0; round < 600; round++) {
+    for (int round = 0, n = rounds != NULL ? atoi(rounds) : 600; round < n; round++) {
         struct game *g = new_game();
         struct mb_sched_options o = usual();
         o.max_seqs = 1 + draw(9);
@@ -191,6 +192,60 @@ static void many_games(void **state)
         free(g);
     }
     assert_true(cached > 1000 && preempted > 100 && recomputed > 1000);
+}
+
+/* 2,000 requests of mixed lengths in a pool that holds a tenth of their pages. stops: they end anywhere before their
+ * max_tokens. The pages are in use as long as there are requests, little is computed again, and half a page of a
+ * sequence is not filled. */
+static void small_pool(bool stops)
+{
+    struct game *g = new_game();
+    struct mb_sched_options o = usual();
+    int64_t all = 0, steps = 0;
+    double used = 0, waste = 0;
+
+    state_of_draw = 5;
+    g->n = 2000;
+    for (int i = 0; i < g->n; i++) {
+        g->wish[i] = (struct wish){
+            .n_prompt = 20 + draw(300), .max_tokens = 20 + draw(400), .choices = 1, .endless = true};
+        g->wish[i].stop_at = stops ? 1 + draw((int)g->wish[i].max_tokens) : 0;
+        int64_t out = stops ? g->wish[i].stop_at : g->wish[i].max_tokens;
+        all += (g->wish[i].n_prompt + out - 1 + MB_KV_BLOCK - 1) / MB_KV_BLOCK;
+    }
+    o.max_seqs = 500;
+    o.max_rows = 1000;
+    o.max_pages = 16;
+    o.kv_pages = all / 10;
+    assert_in_range(o.kv_pages, 100, PAGES);
+    open_game(g, &o);
+    while (g->begun < g->n) {
+        assert_int_equal(one_step(g), MB_OK);
+        if (steps == 0 && g->s.held == NULL)
+            continue; /* the first prompts: pages are not what anybody waits for */
+        steps++;
+        used += (double)mb_sched_pages_used(&g->s) / (double)o.kv_pages;
+        int64_t rows = 0;
+        for (int32_t i = 0; i < g->s.n_running; i++)
+            rows += g->s.running[i]->n_sched;
+        waste += (double)(mb_sched_pages_used(&g->s) * MB_KV_BLOCK - rows) / g->s.n_running;
+    }
+    play(g);
+    double again = (double)g->counters.reuse.again / (double)g->counters.rows;
+    fprintf(stderr, "pages in use %.3f, not filled %.1f a sequence, computed again %.4f, gave way %ld\n", used / (double)steps,
+           waste / (double)steps, again, (long)g->counters.reuse.preempted);
+    assert_true(used / (double)steps >= 0.9);
+    assert_true(waste / (double)steps <= MB_KV_BLOCK / 2 + 1);
+    assert_true(again <= 0.03);
+    close_game(g);
+    free(g);
+}
+
+static void small_pools(void **state)
+{
+    (void)state;
+    small_pool(false);
+    small_pool(true);
 }
 
 /* Each rank's share of a batch: parts by their segments, own rows by even shares; together all rows once. */
@@ -239,6 +294,7 @@ int main(void)
         cmocka_unit_test(long_texts_turn_otherwise),
         cmocka_unit_test(batches_are_divided),
         cmocka_unit_test(many_games),
+        cmocka_unit_test(small_pools),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

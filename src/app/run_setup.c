@@ -241,11 +241,18 @@ static bool leads(const struct mb_job_state *j)
     return mb_place_leads(&at);
 }
 
+static enum mb_line_order order_of(const char *name)
+{
+    return strcmp(name, "prefix") == 0   ? MB_LINES_PREFIX
+           : strcmp(name, "length") == 0 ? MB_LINES_LENGTH
+                                         : MB_LINES_INPUT;
+}
+
 static enum mb_status open_input(struct mb_job_state *j)
 {
     struct mb_lease_options lo = {.comm = j->app.comm, .index = j->index, .resume = j->resume, .ranks = j->app.size,
                                   .leasers = mb_layout_leaders(&j->app.plan->layout), .capacity = j->app.plan->max_num_seqs,
-                                  .mem = &j->app.mem};
+                                  .order = order_of(j->app.conf->order), .mem = &j->app.mem};
     if (j->app.rank == 0)
         MB_TRY(mb_lease_create(&lo, &j->lease));
     if (!leads(j))

@@ -62,6 +62,7 @@ struct mb_conf {
     char *now;                 /* "", a date, or a time of RFC 3339 */
     int64_t now_time;          /* the same: seconds since 1970, UTC */
     bool strict;
+    char *order;               /* input, prefix, length */
     char *shard;               /* "" or I/N, 1 <= I <= N */
     int32_t shard_index, shard_count; /* the same as numbers, from 0; 0 of 1 where not given */
     /* results */

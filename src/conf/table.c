@@ -230,6 +230,9 @@ const struct mb_opt mb_opts[] = {
      .help = "what chat templates take for the time (strftime_now, in UTC): a date, 2026-11-28, or a time as RFC 3339 writes it, "
              "2026-11-28T09:30:00Z; left out: when the job was first started"},
     {SWITCH("strict", strict), .section = MB_SEC_REQUESTS, .commands = JOBS, .help = "exit 3 if there are error rows"},
+    {STRING("order", order, "input"), .metavar = "HOW", .choices = "input|prefix|length", .section = MB_SEC_REQUESTS, .commands = JOBS,
+     .help = "in which order requests are computed: as they stand, those whose prompts begin alike together (the input is read once "
+             "more), or the longest lines first, so that the end of a job is short. Results stay in the order of the input"},
     {STRING("shard", shard, ""), .metavar = "I/N", .section = MB_SEC_REQUESTS, .commands = JOBS,
      .help = "run part I of N of the input only (I from 1); moebatch merge joins the results"},
 

@@ -55,11 +55,12 @@ enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_count
     s->waiting = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     s->ask = mb_zalloc(o->mem, MB_MEM_REQUESTS, (size_t)o->max_rows, sizeof *s->ask);
     s->fit.q = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs + 1, sizeof(void *));
-    s->fit.more =
-        mb_zalloc(o->mem, MB_MEM_REQUESTS, (2 + (size_t)o->parts) * (seqs + 1), sizeof *s->fit.more);
-    if (!s->running || !s->waiting || !s->ask || !s->fit.q || !s->fit.more)
+    s->fit.begin = mb_zalloc(o->mem, MB_MEM_REQUESTS, (4 + (size_t)o->parts) * (seqs + 1), sizeof(int64_t));
+    if (!s->running || !s->waiting || !s->ask || !s->fit.q || !s->fit.begin)
         return mb_error(MB_NO_MEMORY, "no memory for %zu sequences; use a smaller --max-num-seqs", seqs);
-    s->fit.times = s->fit.more + seqs + 1;
+    s->fit.draw = s->fit.begin + seqs + 1;
+    s->fit.end = s->fit.draw + seqs + 1;
+    s->fit.times = s->fit.end + seqs + 1;
     s->fit.own = s->fit.times + seqs + 1;
     MB_TRY(mb_pages_create(o->mem, o->parts, o->kv_pages, o->share, &s->pages));
     if (o->share)
@@ -79,7 +80,7 @@ void mb_sched_destroy(struct mb_sched *s)
     mb_free(s->waiting);
     mb_free(s->ask);
     mb_free(s->fit.q);
-    mb_free(s->fit.more);
+    mb_free(s->fit.begin);
     mb_prefix_destroy(&s->prefix);
     mb_pages_destroy(&s->pages);
     mb_free(s->no_logits);

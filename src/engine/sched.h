@@ -56,7 +56,8 @@ struct mb_ask {
 /* Scratch of sched_fit.c. */
 struct mb_fit {
     const struct mb_seq **q;
-    int64_t *more, *times;
+    int64_t *begin, *draw, *end; /* steps until each begins its prompt, draws, and ends */
+    int64_t *times;
     int64_t *own; /* [parts] of each */
 };
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "engine/sched_impl.h"
 
-#define TIMES 12        /* looked at */
+#define TIMES 64        /* looked at */
 #define TRUST (1 << 10) /* tokens that have to be drawn before what was seen outweighs max_tokens */
 
 int64_t mb_sched_pages_of(const struct mb_sched *s, int32_t part, int64_t n)
@@ -31,14 +31,6 @@ static int64_t to_come(const struct mb_sched *s, const struct mb_seq *q)
     return q->done || left <= 0 ? 0 : (int64_t)((double)left * part) + 1;
 }
 
-/* Pages of q in a part when it has drawn `more` further tokens. */
-static int64_t pages_then(const struct mb_sched *s, const struct mb_seq *q, int32_t part, int64_t more)
-{
-    int64_t n = q->n_ids + more, most = mb_seq_positions(q);
-
-    return mb_sched_pages_of(s, part, mb_sched_pages_for(n < most && q->window == 0 ? n : most));
-}
-
 /* Pages of a part that come back when q ends: those nobody else has. */
 static int64_t own_pages(const struct mb_sched *s, const struct mb_seq *q, int32_t part)
 {
@@ -49,40 +41,52 @@ static int64_t own_pages(const struct mb_sched *s, const struct mb_seq *q, int32
     return n;
 }
 
-/* Who would run, the one that comes last. */
+/* Who would run, the one that comes last. Prompts are computed one after the other, in the rows of a step
+ * that are not those of sequences that draw. */
 struct company {
     const struct mb_fit *f;
     int32_t n;
-    int64_t common; /* pages that the one that comes has from others */
+    int64_t common;  /* pages that the one that comes has from others */
+    int64_t backlog; /* rows of prompts so far */
+    int64_t rate;    /* of them in a step */
 };
 
 static void join(const struct mb_sched *s, struct company *c, const struct mb_seq *q)
 {
     int32_t i = c->n++;
+    int64_t todo = mb_seq_todo(q);
 
     c->f->q[i] = q;
-    c->f->more[i] = to_come(s, q);
+    c->f->begin[i] = c->backlog / c->rate;
+    c->backlog += q->done || todo <= 1 ? 0 : todo;
+    c->f->draw[i] = c->backlog / c->rate;
+    c->f->end[i] = c->f->draw[i] + to_come(s, q);
     for (int32_t p = 0; p < s->o.parts; p++)
         c->f->own[i * s->o.parts + p] = own_pages(s, q, p);
 }
 
-/* Pages of a part by which sequence i grows while it draws `more` tokens. */
+/* Pages of a part by which sequence i has grown after so many steps. */
 static int64_t growth(const struct mb_sched *s, const struct company *c, int32_t i, int32_t part,
-                      int64_t more)
+                      int64_t step)
 {
-    int64_t has = mb_sched_pages_of(s, part, i == c->n - 1 ? c->common : c->f->q[i]->n_pages);
-    int64_t then = pages_then(s, c->f->q[i], part, more);
+    const struct mb_seq *q = c->f->q[i];
+    int64_t has = mb_sched_pages_of(s, part, i == c->n - 1 ? c->common : q->n_pages),
+            most = mb_seq_positions(q);
+    int64_t n = q->n_ids + (step > c->f->draw[i] ? step - c->f->draw[i] : 0);
 
+    if (step < c->f->begin[i])
+        return 0;
+    int64_t then = mb_sched_pages_of(s, part, mb_sched_pages_for(n < most && q->window == 0 ? n : most));
     return then > has ? then - has : 0;
 }
 
-/* Pages of a part in use when everybody has drawn `more` tokens or has ended before. */
-static int64_t in_use(const struct mb_sched *s, const struct company *c, int32_t part, int64_t more)
+/* Pages of a part in use after so many steps, when some have ended. */
+static int64_t in_use(const struct mb_sched *s, const struct company *c, int32_t part, int64_t step)
 {
     int64_t n = s->pages.n_held[part];
 
     for (int32_t i = 0; i < c->n; i++)
-        n += c->f->more[i] >= more ? growth(s, c, i, part, more) : -c->f->own[i * s->o.parts + part];
+        n += c->f->end[i] >= step ? growth(s, c, i, part, step) : -c->f->own[i * s->o.parts + part];
     return n;
 }
 
@@ -92,7 +96,7 @@ static bool fits_all(const struct mb_sched *s, const struct company *c)
     for (int32_t p = 0; p < s->o.parts; p++) {
         int64_t n = s->pages.n_held[p];
         for (int32_t i = 0; i < c->n; i++)
-            n += growth(s, c, i, p, c->f->more[i]);
+            n += growth(s, c, i, p, c->f->end[i]);
         if (n > s->o.kv_pages)
             return false;
     }
@@ -110,7 +114,7 @@ static bool fits_at_all_times(const struct mb_sched *s, const struct company *c)
 {
     int64_t *times = c->f->times;
 
-    memcpy(times, c->f->more, sizeof *times * (size_t)c->n);
+    memcpy(times, c->f->end, sizeof *times * (size_t)c->n);
     qsort(times, (size_t)c->n, sizeof *times, by_number);
     for (int32_t t = 0; t < (c->n < TIMES ? c->n : TIMES); t++) {
         int64_t at = times[c->n <= TIMES ? t : (int64_t)(t + 1) * c->n / TIMES - 1];
@@ -122,9 +126,19 @@ static bool fits_at_all_times(const struct mb_sched *s, const struct company *c)
     return true;
 }
 
+/* Rows of a step that prompts have beside those who draw. */
+static int64_t prompt_rows(const struct mb_sched *s)
+{
+    int64_t n = s->o.max_rows, least = (s->o.max_rows + 3) / 4;
+
+    for (int32_t i = 0; i < s->n_running; i++)
+        n -= !s->running[i]->paused && mb_seq_todo(s->running[i]) <= 1;
+    return n > least ? n : least;
+}
+
 bool mb_sched_fits(const struct mb_sched *s, const struct mb_seq *q)
 {
-    struct company c = {&s->fit, 0, mb_sched_common(s, q) / MB_KV_BLOCK};
+    struct company c = {&s->fit, 0, mb_sched_common(s, q) / MB_KV_BLOCK, 0, prompt_rows(s)};
 
     for (int32_t i = 0; i < s->n_running; i++) {
         if (s->running[i] != q && !s->running[i]->paused)

@@ -8,7 +8,8 @@
 
 struct mb_lease {
     struct mb_lease_options o;
-    uint64_t next, end;       /* lines not looked at yet: [next, end) */
+    uint64_t next, end;       /* places of lines not looked at yet: [next, end) */
+    uint64_t *order;          /* [lines] the line at each place, of MB_LINES_NEW; NULL: as they stand */
     uint64_t left, total;     /* lines to do: not handed out, all */
     int32_t waiting_first;    /* leasers without a first block */
     int32_t untold;           /* leasers that do not know yet that nothing is left */
@@ -32,6 +33,17 @@ static bool is_idle(const struct mb_lease *l, uint64_t line, struct mb_line *inf
     return done;
 }
 
+static uint64_t line_at(const struct mb_lease *l, uint64_t place)
+{
+    return l->order != NULL ? l->order[place - mb_index_info(l->o.index)->first] & ~MB_LINES_NEW : place;
+}
+
+/* Whether the line there has nothing to do with that before it. */
+static bool is_apart(const struct mb_lease *l, uint64_t place)
+{
+    return l->order == NULL || (l->order[place - mb_index_info(l->o.index)->first] & MB_LINES_NEW) != 0;
+}
+
 static uint64_t count_todo(const struct mb_lease *l)
 {
     const struct mb_resume_entry *entries;
@@ -40,7 +52,7 @@ static uint64_t count_todo(const struct mb_lease *l)
     int32_t k;
 
     for (uint64_t i = l->next; i < l->end; i++)
-        n += !is_idle(l, i, &info, &entries, &k);
+        n += !is_idle(l, line_at(l, i), &info, &entries, &k);
     return n;
 }
 
@@ -64,9 +76,14 @@ enum mb_status mb_lease_create(const struct mb_lease_options *o, struct mb_lease
     l->served = mb_zalloc(o->mem, MB_MEM_INDEX, (size_t)o->ranks, 1);
     l->asked = mb_zalloc(o->mem, MB_MEM_INDEX, (size_t)o->ranks, 1);
     l->told = mb_zalloc(o->mem, MB_MEM_INDEX, (size_t)o->ranks, 1);
-    if (l->served == NULL || l->asked == NULL || l->told == NULL) {
+    enum mb_status st = MB_OK;
+    if (l->served == NULL || l->asked == NULL || l->told == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory to hand out the input");
+    if (st == MB_OK)
+        st = mb_line_order_make(o->index, o->order, o->mem, &l->order);
+    if (st != MB_OK) {
         mb_lease_destroy(l);
-        return mb_error(MB_NO_MEMORY, "no memory to hand out the input");
+        return st;
     }
     l->left = l->total = count_todo(l);
     *out = l;
@@ -80,6 +97,7 @@ void mb_lease_destroy(struct mb_lease *l)
     mb_free(l->served);
     mb_free(l->asked);
     mb_free(l->told);
+    mb_free(l->order);
     mb_free(l);
 }
 
@@ -127,7 +145,8 @@ static uint64_t block_size(const struct mb_lease *l, int rank, double now)
     return min_u64(min_u64(size > 0 ? size : 1, cap), spare);
 }
 
-/* Appends lines (and what is known of them) until there are `size`, or the message is full. */
+/* Appends lines (and what is known of them) until there are `size`, or the message is full; up to as many more where
+ * they go together. */
 static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_head *head, struct mb_bytes *lines,
                            struct mb_bytes *entries)
 {
@@ -135,13 +154,16 @@ static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_he
     struct mb_line info;
     int32_t k;
 
-    for (; head->n_lines < size && l->next < l->end; l->next++) {
-        if (is_idle(l, l->next, &info, &known, &k))
+    for (; l->next < l->end; l->next++) {
+        uint64_t at = line_at(l, l->next);
+        if (head->n_lines >= size && (is_apart(l, l->next) || head->n_lines >= 2 * size))
+            break;
+        if (is_idle(l, at, &info, &known, &k))
             continue;
         size_t more = sizeof(struct mb_lease_line) + (size_t)k * sizeof *known;
         if (head->n_lines > 0 && lines->len + entries->len + more > MB_LEASE_BYTES)
             break;
-        struct mb_lease_line line = {l->next, info.offset, info.len, info.hash, (uint16_t)info.flags,
+        struct mb_lease_line line = {at, info.offset, info.len, info.hash, (uint16_t)info.flags,
                                      (uint16_t)info.n, 0};
         MB_TRY(mb_bytes_put(lines, &line, sizeof line));
         MB_TRY(mb_bytes_put(entries, known, (size_t)k * sizeof *known));

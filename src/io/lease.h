@@ -1,4 +1,4 @@
-/* Rank 0 hands out the input: blocks of lines as (offset, length), in order, to the ranks that read requests. A rank asks
+/* Rank 0 hands out the input: blocks of lines as (offset, length), in order (line_order.h), to the ranks that read requests. A rank asks
  * (MB_CTL_LEASE_ASK, empty) and gets one block (MB_CTL_LEASE) per question; blocks shrink towards the end, so that a fast
  * rank takes over what a slow one has not begun. A first block of min(capacity, even share) lines is kept for every rank:
  * on a small input nobody starves because others asked earlier. Lines that are done (resume) are never handed out; what
@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "io/index.h"
+#include "io/line_order.h"
 #include "io/resume.h"
 
 #define MB_LEASE_BYTES (512u << 10)
@@ -38,6 +39,7 @@ struct mb_lease_options {
     int32_t capacity;               /* lines a rank can work on at once (--max-num-seqs); 0: 1 */
     double patience;                /* seconds we wait for a rank that does not ask, before others get its lines; 0: 10 */
     struct mb_mem *mem;
+    enum mb_line_order order; /* of the lines */
 };
 
 struct mb_lease;
