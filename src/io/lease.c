@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define MIN_CAP 16 /* lines of a block, where the input is long, are at least this */
+#define MIN_CAP 16 /* lines of a block, where the input is long, are at least this; and so many more may go with it */
 
 struct mb_lease {
     struct mb_lease_options o;
@@ -145,8 +145,7 @@ static uint64_t block_size(const struct mb_lease *l, int rank, double now)
     return min_u64(min_u64(size > 0 ? size : 1, cap), spare);
 }
 
-/* Appends lines (and what is known of them) until there are `size`, or the message is full; up to as many more where
- * they go together. */
+/* Appends lines (and what is known of them) until there are `size`, or the message is full; a few more where they go together. */
 static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_head *head, struct mb_bytes *lines,
                            struct mb_bytes *entries)
 {
@@ -156,7 +155,7 @@ static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_he
 
     for (; l->next < l->end; l->next++) {
         uint64_t at = line_at(l, l->next);
-        if (head->n_lines >= size && (is_apart(l, l->next) || head->n_lines >= 2 * size))
+        if (head->n_lines >= size && (is_apart(l, l->next) || head->n_lines >= size + MIN_CAP))
             break;
         if (is_idle(l, at, &info, &known, &k))
             continue;
