@@ -16,7 +16,7 @@ tests_unit_xport_LDADD = $(TEST_LIBS)
 tests_unit_xchg_SOURCES = tests/unit_xchg.c tests/draw.h tests/plain_ops.h
 tests_unit_xchg_LDADD = $(TEST_LIBS)
 # The same programs with their ranks as threads.
-TESTS_UNIT += tests/unit_comm tests/unit_comm_xchg tests/unit_comm_fail
+TESTS_UNIT += tests/unit_comm tests/unit_comm_xchg tests/unit_comm_fail tests/unit_comm_wait
 AS_THREADS = $(AM_CPPFLAGS) -Dmain=test_main
 tests_unit_comm_SOURCES = tests/mpi_comm.c tests/mpi_comm.h tests/mpi_threads.c
 tests_unit_comm_CPPFLAGS = $(AS_THREADS) -DRANKS=4 -DCASES="\"1\""
@@ -24,6 +24,9 @@ tests_unit_comm_LDADD = $(TEST_LIBS)
 tests_unit_comm_xchg_SOURCES = tests/mpi_xchg.c tests/xchg_case.h tests/xchg_expect.h tests/xchg_expect.c tests/mpi_comm.h tests/plain_ops.h tests/mpi_threads.c
 tests_unit_comm_xchg_CPPFLAGS = $(AS_THREADS) -DRANKS=6 -DCASES="\"3\""
 tests_unit_comm_xchg_LDADD = $(TEST_LIBS)
+tests_unit_comm_wait_SOURCES = tests/mpi_wait.c tests/mpi_comm.h tests/mpi_threads.c
+tests_unit_comm_wait_CPPFLAGS = $(AS_THREADS) -DRANKS=3 -DCASES="\"1\""
+tests_unit_comm_wait_LDADD = $(TEST_LIBS)
 tests_unit_comm_fail_SOURCES = tests/mpi_xchg_fail.c tests/mpi_comm.h tests/plain_ops.h tests/mpi_threads.c
 tests_unit_comm_fail_CPPFLAGS = $(AS_THREADS) -DRANKS=3 -DCASES="\"1\""
 tests_unit_comm_fail_LDADD = $(TEST_LIBS)
