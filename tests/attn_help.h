@@ -11,7 +11,13 @@ struct shape {
     bool v_in_k, sinks;
     float softcap;
     enum mb_dtype q, page, out;
+    const unsigned char *chosen; /* [positions]: keys that are seen; NULL: all */
 };
+
+static inline bool attn_sees(const struct shape *s, int64_t key, int64_t lo, int64_t hi)
+{
+    return key >= lo && key <= hi && (s->chosen == NULL || s->chosen[key]);
+}
 
 /* The first key that position pos sees. */
 static inline int64_t attn_first(const struct shape *s, int32_t pos)
@@ -91,12 +97,16 @@ static inline void fold_block(struct state *st, const struct shape *s, const str
     int64_t kw = (int64_t)s->kv_heads * s->d, vw = (int64_t)s->kv_heads * s->dv;
     int32_t kh = head / (s->heads / s->kv_heads);
     for (int64_t i = lo; i <= hi; i++) {
+        if (!attn_sees(s, i, lo, hi))
+            continue;
         float v = dot(query, q->k + i * kw + kh * s->d, s->d) * scale;
         sc[i - base] = s->softcap != 0 ? mb_softcap(v, s->softcap) : v;
         max = sc[i - base] > max ? sc[i - base] : max;
     }
     float m = st->present && st->m > max ? st->m : max;
     for (int64_t i = lo - base; i <= hi - base; i++) {
+        if (!attn_sees(s, base + i, lo, hi))
+            continue;
         p[i] = mb_expf(sc[i] - m);
         pr[i] = s->page == MB_BF16 ? mb_bf16_float(mb_bf16_of(p[i])) : p[i];
     }
@@ -104,7 +114,7 @@ static inline void fold_block(struct state *st, const struct shape *s, const str
     st->l = st->present ? fmaf(st->l, alpha, sum) : sum;
     for (int32_t c = 0; c < s->dv; c++) {
         for (int64_t i = 0; i < 64; i++) {
-            bool seen = base + i >= lo && base + i <= hi;
+            bool seen = attn_sees(s, base + i, lo, hi);
             x[i] = !seen       ? 0
                    : s->v_in_k ? q->k[(base + i) * kw + kh * s->d + c]
                                : q->v[(base + i) * vw + kh * s->dv + c];
@@ -134,8 +144,10 @@ static inline struct state node(const struct shape *s, const struct sequence *q,
         return st;
     }
     for (int64_t b = begin; b <= end; b += 64) {
-        int64_t from = b > lo ? b : lo, to = b + 63 < hi ? b + 63 : hi;
-        if (from <= to)
+        int64_t from = b > lo ? b : lo, to = b + 63 < hi ? b + 63 : hi, n = 0;
+        for (int64_t i = from; i <= to; i++)
+            n += attn_sees(s, i, lo, hi);
+        if (n > 0)
             fold_block(&st, s, q, query, head, b, from, to, scale);
     }
     return st;

@@ -226,9 +226,14 @@ static enum mb_status guard_kv_copy(struct mb_stream *s, struct mb_kv *kv, const
     return mb_cpu_ops.kv_copy(s, kv, from, to, n);
 }
 
+static enum mb_status guard_choose_keys(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a)
+{
+    DURING(mb_cpu_ops.choose_keys(s, out, a), out, a->q, a->w, a->pos, a->seq, a->page_table);
+}
+
 static enum mb_status guard_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a)
 {
-    DURING(mb_cpu_ops.attention(s, out, a), out, a->q, a->pos, a->seq, a->page_table, a->sinks);
+    DURING(mb_cpu_ops.attention(s, out, a), out, a->q, a->pos, a->seq, a->page_table, a->sinks, a->chosen);
 }
 
 static enum mb_status guard_attention_parts(struct mb_stream *s, struct mb_view state,
@@ -356,6 +361,7 @@ const struct mb_ops guard_ops = {
     .rope = guard_rope,
     .kv_append = guard_kv_append,
     .kv_copy = guard_kv_copy,
+    .choose_keys = guard_choose_keys,
     .attention = guard_attention,
     .attention_parts = guard_attention_parts,
     .attention_join = guard_attention_join,

@@ -191,7 +191,7 @@ static void test_mistakes(void **state)
     struct mb_view pos = rig_ints(&g, &zero, 1, 1), seq = rig_ints(&g, &zero, 1, 1),
                    page = rig_ints(&g, &zero, 1, 1);
     struct mb_view wrong = rig_ints(&g, &two, 1, 1), slots = rig_ints(&g, &slot, 1, 1);
-    struct mb_attn_args a = {q, kv, pos, seq, page, 1, 1, 0, 0, false, 64, MB_NO_VIEW};
+    struct mb_attn_args a = {q, kv, pos, seq, page, 1, 1, 0, 0, false, 64, MB_NO_VIEW, MB_NO_VIEW};
     assert_int_equal(g.ops->attention(g.s, out, &a), MB_OK);
     a.page_table = wrong; /* page 2 of 2 */
     assert_int_equal(g.ops->attention(g.s, out, &a), MB_BUG);

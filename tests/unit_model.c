@@ -379,7 +379,7 @@ static void test_published_sizes(void **state)
                 {"glm-4.5-air", 106852251264}, {"glm-4.7-flash", 29943393920}, {"minimax-m2", 228689764864},
                 {"dots.llm1", 142774381696}, {"solar-open-100b", 102651799552}, {"ernie-4.5-21b-a3b", 21825437888},
                 {"ling-mini-2.0", 16255643392}, {"granite-3.0-1b-a400m", 1334628352}, {"hunyuan-a13b", 80393183232},
-                {"hy3", 295033543488}, {"llama-4-scout", 107769861120}, {"mistral-small-4", 118972826624}};
+                {"hy3", 295033543488}, {"deepseek-v3.2", 671877944064}, {"glm-5", 743911218432}, {"llama-4-scout", 107769861120}, {"mistral-small-4", 118972826624}};
     char path[512];
 
     (void)state;

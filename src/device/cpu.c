@@ -250,6 +250,7 @@ const struct mb_ops mb_cpu_ops = {
     .rope = mb_cpu_rope,
     .kv_append = mb_cpu_kv_append,
     .kv_copy = mb_cpu_kv_copy,
+    .choose_keys = mb_cpu_choose_keys,
     .attention = mb_cpu_attention,
     .attention_parts = mb_cpu_attention_parts,
     .attention_join = mb_cpu_attention_join,

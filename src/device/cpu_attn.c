@@ -124,6 +124,24 @@ static void finish(const struct mb_attn_item *it, struct mb_view out)
 }
 
 /* ---------------------------------------------------------------- the operation */
+/* Whether row i sees less than all up to its position. */
+static bool chooses(const struct mb_attn_args *a, int64_t i)
+{
+    return mb_has_view(a->chosen) && mb_at_i32(a->chosen, i) >= 0;
+}
+
+static enum mb_status check_choice(const struct mb_attn_args *a, int64_t i)
+{
+    const int32_t *c = mb_row_i32(a->chosen, i);
+    int32_t before = -1;
+    if (c[0] < 1 || c[0] >= a->chosen.cols)
+        return mb_error(MB_BUG, "attention: row %lld chose %d keys", (long long)i, c[0]);
+    for (int32_t j = 1; j <= c[0]; before = c[j++])
+        if (c[j] <= before || c[j] > mb_at_i32(a->pos, i))
+            return mb_error(MB_BUG, "attention: row %lld chose key %d behind %d", (long long)i, c[j], before);
+    return MB_OK;
+}
+
 struct call {
     struct mb_attn t;
     struct mb_view out;
@@ -136,8 +154,13 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
     for (int64_t i = begin; i < end; i++) {
         int32_t part = (int32_t)(i % t->head_parts),
                 kv_head = (int32_t)(i / t->head_parts % t->kv->desc.heads);
+        const struct mb_attn_rows *r = &t->rows[i / t->head_parts / t->kv->desc.heads];
         struct mb_attn_item it;
-        mb_attn_item(&it, t, &t->rows[i / t->head_parts / t->kv->desc.heads], kv_head, part, thread);
+        mb_attn_item(&it, t, r, kv_head, part, thread);
+        if (chooses(t->a, r->row)) {
+            it.chosen = mb_row_i32(t->a->chosen, r->row) + 1;
+            it.chosen_end = it.chosen + it.chosen[-1];
+        }
         run_segments(&it);
         finish(&it, c->out);
     }
@@ -147,8 +170,11 @@ static enum mb_status run(struct mb_stream *s, struct call *c, int32_t most)
 {
     struct mb_attn *t = &c->t;
     int32_t segments = 1;
-    for (int64_t i = 0; i < t->a->q.rows; i++)
-        MB_TRY(mb_attn_add_row(t, i, most, false));
+    for (int64_t i = 0; i < t->a->q.rows; i++) {
+        if (chooses(t->a, i))
+            MB_TRY(check_choice(t->a, i));
+        MB_TRY(mb_attn_add_row(t, i, most, chooses(t->a, i) || (i > 0 && chooses(t->a, i - 1))));
+    }
     for (int64_t i = 0; i < t->n_rows; i++) {
         const struct mb_attn_rows *r = &t->rows[i];
         int32_t n = r->last / (t->a->segment / MB_KV_BLOCK) + 1;
@@ -156,7 +182,7 @@ static enum mb_status run(struct mb_stream *s, struct call *c, int32_t most)
         MB_TRY(mb_attn_check_pages(t, r, r->first, r->last));
     }
     t->depth = mb_tree_depth(segments);
-    MB_TRY(mb_attn_scratch(t, s));
+    MB_TRY(mb_attn_scratch(t, s, 0));
     mb_cpu_run(s->dev, t->n_rows * t->kv->desc.heads * t->head_parts, 1, run_items, c);
     return MB_OK;
 }
@@ -169,6 +195,10 @@ enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const s
     MB_TRY(mb_cpu_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
     if (mb_has_view(a->sinks))
         MB_TRY(mb_cpu_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
+    if (mb_has_view(a->chosen))
+        MB_TRY(mb_cpu_want("attention", "chosen", a->chosen, a->q.rows, -1, MB_I32));
+    if (mb_has_view(a->chosen) && a->softcap != 0.0f)
+        return mb_error(MB_BUG, "attention: a choice of keys with capped scores");
     if (a->q.rows == 0)
         return MB_OK;
     c.t.rows = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)a->q.rows, sizeof *c.t.rows);

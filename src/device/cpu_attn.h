@@ -22,6 +22,8 @@ struct mb_attn_vec {
     void (*fold)(float *o, const float *pv, float alpha);
     /* o1 = fmaf(o1, e1, o2 * e2), 16 floats */
     void (*join)(float *o1, const float *o2, float e1, float e2);
+    /* sum = fmaf(w[h], max(s[h] * scale, 0), sum) for heads h ascending; sum: 16 keys, s: [n][16] raw dots */
+    void (*index)(float *sum, const float *s, const float *w, int32_t n, float scale);
 };
 const struct mb_attn_vec *mb_attn_vec_of(enum mb_isa isa);
 extern const struct mb_attn_vec mb_attn_portable, mb_attn_avx2, mb_attn_avx512;

@@ -1,15 +1,16 @@
 /* Attention's items: their scratch, and the fold of one block of 64 keys into the states of an item's
  * vectors. Nothing here knows of segments. */
+#include <math.h>
 #include <string.h>
 #include "device/cpu_attn_item.h"
 
 /* ---------------------------------------------------------------- values of a block */
-/* keys outside [first, last] become zero */
-static void zero_keys(void *values, enum mb_dtype t, int64_t panels, int32_t first, int32_t last)
+/* keys that are not in `seen` become zero */
+static void zero_keys(void *values, enum mb_dtype t, int64_t panels, uint64_t seen)
 {
     for (int64_t p = 0; p < panels; p++)
         for (int32_t k = 0; k < MB_KV_BLOCK; k++) {
-            if (k >= first && k <= last)
+            if (seen >> k & 1)
                 continue;
             int64_t at = mb_packed_at(t, MB_KV_BLOCK / MB_BLOCK, k, p * MB_PANEL);
             if (t == MB_F32)
@@ -59,19 +60,19 @@ static bool all_finite(const void *values, enum mb_dtype t, int64_t n)
     return bad == 0;
 }
 
-/* The block's values with every key outside [first, last] zero: in place if all are seen. */
-static const void *block_values(const struct mb_attn_item *it, int32_t page, int32_t first, int32_t last)
+/* The block's values with every key that is not in `seen` zero: in place if all are seen. */
+static const void *block_values(const struct mb_attn_item *it, int32_t page, uint64_t seen)
 {
     const struct mb_kv *kv = it->t->kv;
     if (kv->desc.v_in_k)
         values_of_keys(kv, it->values, mb_kv_bytes(kv) ? it->keys : (const void *)mb_kv_keys(kv, page, it->kv_head));
     else if (mb_kv_bytes(kv))
         mb_kv_widen_values(kv, mb_kv_values(kv, page, it->kv_head), it->values);
-    else if (first == 0 && last == MB_KV_BLOCK - 1)
+    else if (seen == UINT64_MAX)
         return mb_kv_values(kv, page, it->kv_head);
     else
         memcpy(it->values, mb_kv_values(kv, page, it->kv_head), (size_t)kv->v_bytes);
-    zero_keys(it->values, kv->type, kv->v_panels, first, last);
+    zero_keys(it->values, kv->type, kv->v_panels, seen);
     return it->values;
 }
 
@@ -175,10 +176,17 @@ static void weigh_one_by_one(const struct mb_attn_item *it, const void *values)
     }
 }
 
-static void weigh(const struct mb_attn_item *it, int32_t page, int32_t first, int32_t last, const void *next)
+/* The bits first .. last. */
+static uint64_t bits_between(int32_t first, int32_t last)
+{
+    return UINT64_MAX >> (63 - (last - first)) << first;
+}
+
+/* chosen: keys of the block that the item's row chose; all without a choice */
+static void weigh(const struct mb_attn_item *it, int32_t page, int32_t first, int32_t last, uint64_t chosen, const void *next)
 {
     const struct mb_kv *kv = it->t->kv;
-    const void *values = block_values(it, page, first, last);
+    const void *values = block_values(it, page, bits_between(first, last) & chosen);
     bool same = true;
     for (int32_t v = 0; v < it->n; v++)
         same = same && it->first[v] == first && it->last[v] == last;
@@ -189,22 +197,52 @@ static void weigh(const struct mb_attn_item *it, int32_t page, int32_t first, in
                   it->pv, next);
 }
 
+/* The keys of a block that the item's row chose. */
+static uint64_t take_chosen(struct mb_attn_item *it, int32_t block)
+{
+    uint64_t seen = 0;
+    if (it->chosen == NULL)
+        return UINT64_MAX;
+    while (it->chosen < it->chosen_end && *it->chosen < block * MB_KV_BLOCK)
+        it->chosen++;
+    while (it->chosen < it->chosen_end && *it->chosen < (block + 1) * MB_KV_BLOCK)
+        seen |= (uint64_t)1 << *it->chosen++ % MB_KV_BLOCK;
+    return seen;
+}
+
+/* The scores of keys that were not chosen become -inf: no maximum, and +0 as probabilities. */
+static void hide_scores(const struct mb_attn_item *it, uint64_t seen)
+{
+    for (int32_t k = 0; k < MB_KV_BLOCK; k++)
+        for (int32_t v = 0; !(seen >> k & 1) && v < it->n; v++)
+            it->s[(k / MB_PANEL * it->n + v) * MB_PANEL + k % MB_PANEL] = -INFINITY;
+}
+
+void mb_attn_dots(const struct mb_attn_item *it, int32_t block, const void *next)
+{
+    const struct mb_kv *kv = it->t->kv;
+    const void *keys = mb_kv_keys(kv, mb_row_i32(it->t->a->page_table, it->r->seq)[block], it->kv_head);
+    if (mb_kv_bytes(kv)) { /* what is multiplied lies in the cache */
+        mb_kv_widen_keys(kv, keys, it->keys);
+        keys = next = it->keys;
+    }
+    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->type, keys, kv->k_blocks, MB_KV_PANELS, it->s, next);
+}
+
 void mb_attn_fold_block(struct mb_attn_item *it, int32_t block, int32_t next, struct mb_osm *state, float *o)
 {
     const struct mb_attn *t = it->t;
     const struct mb_kv *kv = t->kv;
     const int32_t *pages = mb_row_i32(t->a->page_table, it->r->seq);
     int32_t first, last, page = pages[block];
-    if (!see(it, (int64_t)block * MB_KV_BLOCK, &first, &last))
+    uint64_t chosen = take_chosen(it, block);
+    if (chosen == 0 || !see(it, (int64_t)block * MB_KV_BLOCK, &first, &last))
         return;
-    const void *keys = mb_kv_keys(kv, page, it->kv_head), *then = mb_kv_values(kv, page, it->kv_head);
-    if (mb_kv_bytes(kv)) { /* what is multiplied lies in the cache */
-        mb_kv_widen_keys(kv, keys, it->keys);
-        keys = then = it->keys;
-    }
-    run_tiles(it, it->q, kv->k_blocks * MB_BLOCK, kv->type, keys, kv->k_blocks, MB_KV_PANELS, it->s, then);
+    mb_attn_dots(it, block, mb_kv_values(kv, page, it->kv_head));
+    if (chosen != UINT64_MAX)
+        hide_scores(it, chosen);
     soften(it, state);
-    weigh(it, page, first, last, mb_kv_bytes(kv) ? it->values : mb_kv_keys(kv, pages[next], it->kv_head));
+    weigh(it, page, first, last, chosen, mb_kv_bytes(kv) ? it->values : mb_kv_keys(kv, pages[next], it->kv_head));
     for (int64_t p = 0; p < kv->v_panels; p++)
         for (int32_t v = 0; v < it->n; v++) {
             int64_t at = (p * it->n + v) * MB_PANEL;
@@ -252,9 +290,9 @@ static uint64_t lay_out(const struct mb_attn *t, struct mb_attn_item *it, float 
     return (uint64_t)(q + 2 * s + o + t->depth * o + values + keys + states);
 }
 
-enum mb_status mb_attn_scratch(struct mb_attn *t, struct mb_stream *s)
+enum mb_status mb_attn_scratch(struct mb_attn *t, struct mb_stream *s, uint64_t extra)
 {
-    t->floats = lay_out(t, NULL, NULL, MB_ATTN_VECTORS);
+    t->floats = lay_out(t, NULL, NULL, MB_ATTN_VECTORS) + extra;
     t->scratch = mb_cpu_scratch(s, t->floats * sizeof(float) * (uint64_t)s->dev->threads);
     return t->scratch != NULL ? MB_OK : MB_NO_MEMORY;
 }
@@ -269,6 +307,7 @@ void mb_attn_item(struct mb_attn_item *it, const struct mb_attn *t, const struct
     it->head = kv_head * t->group + h0;
     it->heads = h1 - h0;
     it->n = r->rows * it->heads;
+    it->chosen = it->chosen_end = NULL;
     it->cut = mb_cut_rows(t->k, it->n);
     lay_out(t, it, t->scratch + (uint64_t)thread * t->floats, it->n);
     pack_q(it);

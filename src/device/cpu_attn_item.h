@@ -41,6 +41,8 @@ struct mb_attn_item {
     int32_t first[MB_ATTN_VECTORS], last[MB_ATTN_VECTORS];
     float alpha[MB_ATTN_VECTORS]; /* < 0: the block has nothing for this vector */
     bool fresh[MB_ATTN_VECTORS];  /* the vector's first block of the segment */
+    const int32_t *chosen;        /* positions that its only row sees, ascending, of those not yet folded; NULL: no choice */
+    const int32_t *chosen_end;
 };
 
 /* ---------------------------------------------------------------- cpu_attn.c */
@@ -61,14 +63,20 @@ static inline int32_t mb_attn_lowest(const struct mb_attn_args *a, int32_t pos)
 }
 
 /* ---------------------------------------------------------------- cpu_attn_block.c */
-/* Scratch for t->depth states in every thread; MB_NO_MEMORY (logged). */
-enum mb_status mb_attn_scratch(struct mb_attn *t, struct mb_stream *s);
+/* Scratch for t->depth states in every thread, and `extra` floats (a multiple of 16) behind them; MB_NO_MEMORY (logged). */
+enum mb_status mb_attn_scratch(struct mb_attn *t, struct mb_stream *s, uint64_t extra);
+static inline float *mb_attn_extra(const struct mb_attn *t, int32_t thread, uint64_t extra)
+{
+    return t->scratch + (uint64_t)(thread + 1) * t->floats - extra;
+}
 /* The item of rows r, KV head kv_head and part `part` of its query heads, in the scratch of a thread; q is
  * packed. */
 void mb_attn_item(struct mb_attn_item *it, const struct mb_attn *t, const struct mb_attn_rows *r,
                   int32_t kv_head, int32_t part, int32_t thread);
 /* state[0 .. n) of the item becomes absent. */
 void mb_attn_clear(const struct mb_attn_item *it, struct mb_osm *state);
-/* Folds a block into state and o; next: the block that will be folded after it (or itself). */
+/* it->s = raw dots of every vector with the keys of a block, [4][n][16]; next: will be read after it. */
+void mb_attn_dots(const struct mb_attn_item *it, int32_t block, const void *next);
+/* Folds a block into state and o; under a choice blocks come in ascending order. next: the block that will be folded after it (or itself). */
 void mb_attn_fold_block(struct mb_attn_item *it, int32_t block, int32_t next, struct mb_osm *state, float *o);
 #endif

@@ -161,7 +161,7 @@ enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state,
         return mb_error(MB_NO_MEMORY, "no memory for attention over %lld rows", (long long)a->q.rows);
     enum mb_status st = cut_parts(&p, most, s->dev->threads);
     if (st == MB_OK)
-        st = mb_attn_scratch(&p.t, s);
+        st = mb_attn_scratch(&p.t, s, 0);
     if (st == MB_OK)
         mb_cpu_run(s->dev, p.t.n_rows * p.t.kv->desc.heads * p.t.head_parts * p.spans, 1, run_parts, &p);
     mb_free(p.t.rows);

@@ -84,4 +84,14 @@ FN void join(float *restrict o1, const float *restrict o2, float e1, float e2)
     SIMD for (int i = 0; i < MB_PANEL; i++) o1[i] = fmaf(o1[i], e1, o2[i] * e2);
 }
 
-const struct mb_attn_vec SET = {softmax, round_bf16, fold, join};
+FN void weigh_index(float *restrict sum, const float *restrict s, const float *restrict w, int32_t n, float scale)
+{
+    for (int32_t h = 0; h < n; h++)
+        SIMD for (int i = 0; i < MB_PANEL; i++)
+        {
+            float x = s[h * MB_PANEL + i] * scale;
+            sum[i] = fmaf(w[h], x > 0.0f ? x : 0.0f, sum[i]);
+        }
+}
+
+const struct mb_attn_vec SET = {softmax, round_bf16, fold, join, weigh_index};

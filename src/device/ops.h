@@ -171,6 +171,18 @@ struct mb_attn_args {
     bool chunked;              /* the window does not slide: a row sees the keys of its own run of `window` positions */
     int32_t segment;           /* positions per KV segment, a multiple of 64 */
     struct mb_view sinks;      /* f32 [1, heads] or MB_NO_VIEW */
+    struct mb_view chosen;     /* what choose_keys wrote for these rows: other keys are not seen; or MB_NO_VIEW. Not with softcap */
+};
+
+/* The choice of sparse attention (doc/numerics, Indexer): score of key s <= pos[t] for row t = sum over heads h, ascending, from +0,
+ * by fmaf(w[t, h], max(scale * (q[t, h] . k[s]), 0), sum). The topk highest are chosen; of equal ones the lower positions. */
+struct mb_choose_args {
+    struct mb_view q;  /* [M, heads*d] GEMM-input type */
+    struct mb_view w;  /* f32 [M, heads] */
+    const struct mb_kv *kv; /* one head, v_in_k */
+    struct mb_view pos, seq, page_table; /* as in mb_attn_args */
+    int32_t heads, topk;
+    float scale;
 };
 
 /* First position that a row at pos sees under a window (see mb_attn_args). */
@@ -314,6 +326,8 @@ struct mb_ops {
                                 struct mb_view slot);
     /* page to[i] of kv becomes a copy of page from[i], in order; host memory */
     enum mb_status (*kv_copy)(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n);
+    /* out I32 [M, 1 + topk]: how many keys were chosen, then their positions, ascending, then -1; or -1 first: all that the row sees */
+    enum mb_status (*choose_keys)(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a);
     /* out [M, heads*dv] in its own type (GEMM-input type) */
     enum mb_status (*attention)(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
     /* Attention over keys that several ranks hold, with the bits of attention: each rank computes the states
@@ -323,7 +337,7 @@ struct mb_ops {
      * none; item_seg ascending inside a row) holds for each head m, l, o[0 .. dv): the fold of the blocks of
      * segment item_seg[j], before any division. a->sinks is ignored. Each listed segment has a key that its
      * row sees. Only page_table entries of listed segments are read (others may hold anything). item_off I32
-     * [M+1, 1], item_seg I32 [items, 1]. */
+     * [M+1, 1], item_seg I32 [items, 1]. a->chosen must be absent. */
     enum mb_status (*attention_parts)(struct mb_stream *s, struct mb_view state, const struct mb_attn_args *a,
                                       struct mb_view item_off, struct mb_view item_seg);
     /* join: state f32 [*, heads*(dv+2)] as of parts. Finish: out [N, heads*dv] in its own type (GEMM-input

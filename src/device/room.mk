@@ -38,6 +38,7 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_attn_block.c \
 	src/device/cpu_attn.c \
 	src/device/cpu_attn_parts.c \
+	src/device/cpu_choose.c \
 	src/device/cpu_attn_join.c \
 	src/device/cpu_attn_vec.h \
 	src/device/cpu_attn_portable.c \

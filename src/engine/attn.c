@@ -9,19 +9,6 @@ static struct mb_gemm_group whole(const struct mb_weight *w, int64_t rows, struc
     return (struct mb_gemm_group){.w = w, .row0 = 0, .rows = rows, .bias = bias};
 }
 
-static struct mb_view cos_view(const struct mb_context *c)
-{
-    int64_t rows = c->tables.rows * (c->o.model->rope_switch > 0 ? 2 : 1);
-    return mb_rows_of(c->tables.cos, rows, c->o.model->rope_dim / 2, MB_F32);
-}
-
-static struct mb_view sin_view(const struct mb_context *c)
-{
-    struct mb_view v = cos_view(c);
-    v.buf = c->tables.sin;
-    return v;
-}
-
 /* Whether queries of layer l grow with the position (mb_model.q_growth). */
 static bool grows(const struct mb_model *m, int32_t l)
 {
@@ -56,6 +43,7 @@ struct mb_attn_args mb_attn_args_of(const struct mb_pass *p, int32_t l, const st
                                  .window = m->window[l],
                                  .chunked = m->chunked,
                                  .segment = p->c->o.segment,
+                                 .chosen = mb_indexer_choice(p, q.rows),
                                  .sinks = sinks.buf != NULL ? mb_view_cols(sinks, pool->head, pool->heads) : MB_NO_VIEW};
 }
 
@@ -106,6 +94,10 @@ enum mb_status mb_attn_copy_pages(struct mb_pass *p)
         if (c->kv[i] != NULL)
             MB_TRY(c->o.ops->kv_copy(c->stream, c->kv[i], from, to, n));
     }
+    for (int32_t l = 0; n > 0 && c->index_kv != NULL && l < c->all_layers; l++) {
+        if (c->index_kv[l] != NULL)
+            MB_TRY(c->o.ops->kv_copy(c->stream, c->index_kv[l], from, to, n));
+    }
     return MB_OK;
 }
 
@@ -150,7 +142,7 @@ static enum mb_status turn_qk(struct mb_pass *p, int32_t l, struct mb_view qr, s
     const struct mb_model *m = p->c->o.model;
     const struct mb_ops *ops = p->c->o.ops;
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_view cs = cos_view(p->c), sn = sin_view(p->c), pos = p->batch->dev.rope;
+    struct mb_view cs = mb_cos_view(p->c), sn = mb_sin_view(p->c), pos = p->batch->dev.rope;
     int32_t h = p->c->t.h.heads, kh = p->c->t.h.kv_heads;
 
     if (m->still[l])
@@ -209,7 +201,7 @@ static enum mb_status mla_queries(struct mb_pass *p, int32_t l, struct mb_view h
     MB_TRY(mb_lora_site(p, l, m->q_lora > 0 ? MB_LORA_Q_B : MB_LORA_Q, q, in));
     if (grows(m, l))
         MB_TRY(grow(p, q));
-    return ops->rope(p->c->stream, qr, q, cos_view(p->c), sin_view(p->c), p->batch->dev.rope, p->c->t.h.heads, m->nope, m->rope_mla, m->rope_style);
+    return ops->rope(p->c->stream, qr, q, mb_cos_view(p->c), mb_sin_view(p->c), p->batch->dev.rope, p->c->t.h.heads, m->nope, m->rope_mla, m->rope_style);
 }
 
 /* Page row = [normed latent | rotated k_pe], shared by all heads. */
@@ -225,7 +217,7 @@ static enum mb_status mla_keys(struct mb_pass *p, int32_t l, struct mb_view h)
     MB_TRY(ops->gemm(p->c->stream, kva, h, &g, 1));
     MB_TRY(mb_lora_site(p, l, MB_LORA_KV_A, kva, h));
     MB_TRY(ops->norm(p->c->stream, MB_NO_VIEW, latent, latent, y->mla.kv_a_norm.view, MB_NO_VIEW, MB_NORM_RMS, m->latent_eps, 1, 1));
-    MB_TRY(ops->rope(p->c->stream, kva, kva, cos_view(p->c), sin_view(p->c), p->batch->dev.rope, 1, m->kv_lora, m->rope_mla, m->rope_style));
+    MB_TRY(ops->rope(p->c->stream, kva, kva, mb_cos_view(p->c), mb_sin_view(p->c), p->batch->dev.rope, 1, m->kv_lora, m->rope_mla, m->rope_style));
     mb_count_append(p->tally, p->c->o.kv_dtype, kva, MB_NO_VIEW);
     return ops->kv_append(p->c->stream, p->c->kv[l * p->c->t.n_pools], kva, MB_NO_VIEW, p->batch->dev.slot);
 }
@@ -275,6 +267,7 @@ static enum mb_status run_mla(struct mb_pass *p, int32_t l, struct mb_view h, st
 
     MB_TRY(mla_queries(p, l, h, qr));
     MB_TRY(mla_keys(p, l, h));
+    MB_TRY(mb_indexer_run(p, l, h, mb_rows(p, MB_SB_QA_H, M, m->q_lora, p->c->o.path)));
     MB_TRY(heads(p, l, false, ql, kd, qr, qd));
     MB_TRY(ops->copy(p->c->stream, mb_view_cols(by_head(ql, H), m->kv_lora, m->rope_mla),
                      mb_view_cols(by_head(qr, H), m->nope, m->rope_mla)));

@@ -32,6 +32,7 @@ struct mb_context {
     struct mb_lora_set *lora; /* [n_adapters] */
     struct mb_served *served; /* [exchanges] */
     struct mb_kv **kv;        /* [all_layers][pools]; NULL where the layer is another stage's */
+    struct mb_kv **index_kv;  /* [all_layers] keys of indexers; NULL where the layer has none */
     struct mb_tables tables;
     struct mb_rooms rooms; /* the planned sizes of buffers */
     int32_t all_layers;    /* with the MTP module */
@@ -47,6 +48,17 @@ static inline enum mb_dtype mb_narrow(const struct mb_context *c)
 static inline struct mb_view mb_rows_of(struct mb_buf *b, int64_t rows, int64_t cols, enum mb_dtype t)
 {
     return mb_view_of(b, 0, rows, cols, t);
+}
+/* The tables of the rotation; long factors follow the short ones. */
+static inline struct mb_view mb_cos_view(const struct mb_context *c)
+{
+    return mb_rows_of(c->tables.cos, c->tables.rows * (c->o.model->rope_switch > 0 ? 2 : 1), c->o.model->rope_dim / 2, MB_F32);
+}
+static inline struct mb_view mb_sin_view(const struct mb_context *c)
+{
+    struct mb_view v = mb_cos_view(c);
+    v.buf = c->tables.sin;
+    return v;
 }
 /* Whether this rank runs the MTP module. */
 static inline bool mb_mtp_here(const struct mb_context *c)

@@ -8,9 +8,17 @@ void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const 
 {
     int64_t keys = 0;
 
-    for (int32_t i = 0; i < rows; i++)
-        keys += mb_count_keys(a->window, a->chunked, pos[i], 0, INT64_MAX);
+    for (int32_t i = 0; i < rows; i++) {
+        int64_t seen = mb_count_keys(a->window, a->chunked, pos[i], 0, INT64_MAX), most = a->chosen.cols - 1;
+        keys += a->chosen.buf != NULL && seen > most ? most : seen;
+    }
     n->counters.attention_flops += 2 * keys * a->heads * (d + dv);
+}
+
+void mb_count_choose(struct mb_tally *n, const struct mb_choose_args *a, const int32_t *pos, int32_t rows, int64_t d)
+{
+    for (int32_t i = 0; i < rows; i++)
+        n->counters.attention_flops += pos[i] >= a->topk ? 2 * ((int64_t)pos[i] + 1) * a->heads * (d + 1) : 0;
 }
 
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v)

@@ -30,6 +30,8 @@ static inline int64_t mb_count_keys(int32_t window, bool chunked, int32_t pos, i
  * rows on the host; d, dv: of a head. */
 void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const int32_t *pos, int32_t rows,
                         int64_t d, int64_t dv);
+/* One call of choose_keys: rows that see no more than topk keys cost nothing. */
+void mb_count_choose(struct mb_tally *n, const struct mb_choose_args *a, const int32_t *pos, int32_t rows, int64_t d);
 /* Rows of k and v (MB_NO_VIEW: none) of this type go into the pages. */
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v);
 /* From now on the rank's time goes into t; returns what it went into before, to be given back. */

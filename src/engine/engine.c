@@ -31,6 +31,25 @@ static enum mb_status kv_create(struct mb_context *c)
     return MB_OK;
 }
 
+/* Pages of index keys, beside those of their layers. */
+static enum mb_status index_kv_create(struct mb_context *c)
+{
+    const struct mb_model *m = c->o.model;
+    struct mb_kv_desc d = {.pages = (int32_t)c->o.plan->kv_pages, .heads = 1, .d = m->indexer.width, .dv = 1, .v_in_k = true,
+                           .dtype = c->o.kv_dtype};
+
+    if (m->indexer.topk == 0)
+        return MB_OK;
+    c->index_kv = mb_zalloc(c->o.mem, MB_MEM_OTHER, (size_t)c->all_layers, sizeof(void *));
+    if (c->index_kv == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %d page pools", c->all_layers);
+    for (int32_t l = 0; l < c->all_layers; l++) {
+        if (c->kv[l * c->t.n_pools] != NULL && !m->indexer.shares[l])
+            MB_TRY(c->o.ops->kv_create(c->o.dev, &d, &c->index_kv[l]));
+    }
+    return MB_OK;
+}
+
 /* What the plan says of this rank's buffers. */
 static enum mb_status rooms_of(const struct mb_context *c, struct mb_rooms *out)
 {
@@ -107,6 +126,7 @@ static enum mb_status local_parts(struct mb_engine *e)
 
     MB_TRY(rooms_of(c, &c->rooms));
     MB_TRY(kv_create(c));
+    MB_TRY(index_kv_create(c));
     MB_TRY(mb_batch_create(&limits, c->t.g.sp_size, &e->batch));
     MB_TRY(mb_work_create(c, &e->work, &e->found));
     MB_TRY(mb_tables_create(c));
@@ -183,6 +203,9 @@ void mb_engine_destroy(struct mb_engine *e)
     for (int32_t i = 0; i < c->all_layers * c->t.n_pools && c->kv != NULL; i++)
         c->o.ops->kv_free(c->kv[i]);
     mb_free(c->kv);
+    for (int32_t i = 0; i < c->all_layers && c->index_kv != NULL; i++)
+        c->o.ops->kv_free(c->index_kv[i]);
+    mb_free(c->index_kv);
     mb_experts_destroy(c);
     mb_weights_fini(c->o.ops, &c->w);
     c->o.ops->stream_destroy(c->stream);

@@ -79,6 +79,7 @@ enum mb_status mb_layer_run(struct mb_step *s, struct mb_pass *p, int32_t l, str
 /* ---------------------------------------------------------------- between stages */
 
 #define TAG_ROWS 2
+#define TAG_CHOICE 4
 
 /* The rank at the same place of another stage. */
 static int32_t in_line(const struct mb_groups *g, int32_t stage)
@@ -118,14 +119,54 @@ static enum mb_status pass_rows(struct mb_pass *p, struct mb_view x)
     return mb_comm_post(g->line, in_line(g, g->pp_rank + 1), TAG_ROWS, send, (uint64_t)(x.rows * x.cols * 4));
 }
 
+/* Layers that share a choice of keys may begin a stage: then it comes behind the rows. It is of the part's rows, on every rank. */
+static bool shares_across(const struct mb_model *m, int32_t layer)
+{
+    return m->indexer.topk > 0 && m->indexer.shares[layer];
+}
+
+static enum mb_status take_choice(struct mb_pass *p)
+{
+    const struct mb_team *t = &p->c->t;
+    struct mb_where at = {"choices of the stage before", p->step, t->first_layer};
+    struct mb_view v = mb_indexer_choice(p, p->batch->part.n);
+
+    if (v.rows == 0 || !shares_across(p->c->o.model, t->first_layer))
+        return MB_OK;
+    enum mb_time before = mb_time_into(p->tally, MB_TIME_WAIT);
+    enum mb_status st = mb_comm_take(t->g.line, in_line(&t->g, t->g.pp_rank - 1), TAG_CHOICE, &p->work->msg, &at);
+    (void)mb_time_into(p->tally, before);
+    MB_TRY(st);
+    if (p->work->msg.len != (uint64_t)(v.rows * v.cols * 4))
+        return mb_error(MB_BUG, "step %lld: %zu bytes came for choices of %lld rows; ranks are out of step", (long long)p->step,
+                        p->work->msg.len, (long long)v.rows);
+    return p->c->o.ops->copy_in(p->c->stream, v, p->work->msg.data);
+}
+
+static enum mb_status pass_choice(struct mb_pass *p)
+{
+    const struct mb_groups *g = &p->c->t.g;
+    struct mb_view v = mb_indexer_choice(p, p->batch->part.n);
+
+    if (v.rows == 0 || !shares_across(p->c->o.model, p->c->t.last_layer))
+        return MB_OK;
+    void *send = mb_room_host(p, MB_SB_SEND, v.rows * v.cols * 4);
+    if (send == NULL)
+        return MB_BUG;
+    MB_TRY(p->c->o.ops->copy_out(p->c->stream, send, v));
+    return mb_comm_post(g->line, in_line(g, g->pp_rank + 1), TAG_CHOICE, send, (uint64_t)(v.rows * v.cols * 4));
+}
+
 static enum mb_status begin(struct mb_pass *p, struct mb_view x)
 {
     if (p->batch->rows == 0)
         return MB_OK;
     MB_TRY(mb_work_upload(p));
     MB_TRY(mb_attn_copy_pages(p));
-    if (!p->c->t.first_stage)
-        return take_rows(p, x);
+    if (!p->c->t.first_stage) {
+        MB_TRY(take_rows(p, x));
+        return take_choice(p);
+    }
     MB_TRY(mb_tp_embed(p, x));
     return p->c->o.save_hidden ? mb_keep_hidden(p, 0) : MB_OK;
 }
@@ -149,5 +190,7 @@ enum mb_status mb_layers_run(struct mb_step *s)
     }
     if (s->status == MB_OK && !c->t.last_stage)
         s->status = pass_rows(p, x);
+    if (s->status == MB_OK && !c->t.last_stage)
+        s->status = pass_choice(p);
     return s->status;
 }

@@ -47,6 +47,7 @@ libmoebatch_a_SOURCES += \
 	src/engine/weights.c \
 	src/engine/layers.c \
 	src/engine/attn.c \
+	src/engine/indexer.c \
 	src/engine/moe.c \
 	src/engine/head.c \
 	src/engine/save.c \

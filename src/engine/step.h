@@ -171,6 +171,11 @@ static inline struct mb_view mb_rows(const struct mb_pass *p, enum mb_sbuf id, i
 
 /* segments.c: attention whose KV segments lie on the ranks of a sequence group */
 enum mb_status mb_segments_attend(struct mb_pass *p, int32_t l, struct mb_view out, struct mb_view q);
+/* indexer.c: what a row attends to, for layer l and those behind it that share: chosen by index scores of h [part rows] and the
+ * normed latent queries [part rows, q_lora]. Nothing where the layer has no indexer of its own. */
+enum mb_status mb_indexer_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view latent);
+/* The choice of the last indexer that ran, for mb_attn_args; MB_NO_VIEW: the model has none. */
+struct mb_view mb_indexer_choice(const struct mb_pass *p, int64_t rows);
 /* attn.c: t [own rows] = attention of layer l over h [part rows]. */
 enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t);
 /* Pages that the batch copies before its rows. */

@@ -168,6 +168,20 @@ static enum mb_status load_mla(struct mb_loader *L, int32_t layer, struct mb_lay
     return mb_load_each(L, mb_load_find(L, MB_T_KV_B, layer, -1), true, take_kv_b_any, &d);
 }
 
+/* The whole of it on every rank of a tensor-parallel group. */
+static enum mb_status load_index(struct mb_loader *L, int32_t layer, struct mb_index_weights *w)
+{
+    const struct mb_stack q = {MB_T_IX_Q, 0, 0, -1}, k = {MB_T_IX_K, 0, 0, -1}, by = {MB_T_IX_W, 0, 0, -1};
+
+    if (L->o->model->indexer.topk == 0 || L->o->model->indexer.shares[layer])
+        return MB_OK;
+    MB_TRY(mb_load_mat_stack(L, layer, &q, 1, false, &w->q, NULL));
+    MB_TRY(mb_load_mat_stack(L, layer, &k, 1, false, &w->k, NULL));
+    MB_TRY(mb_load_mat_stack(L, layer, &by, 1, false, &w->w, NULL));
+    MB_TRY(mb_load_vec(L, MB_T_IX_K_NORM, layer, &w->k_norm));
+    return mb_load_vec(L, MB_T_IX_K_NORM_B, layer, &w->k_norm_b);
+}
+
 /* A weight of ones for norms that have none. */
 static enum mb_status ones(struct mb_loader *L, int64_t n, struct mb_vec *v)
 {
@@ -218,6 +232,7 @@ static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct 
     if (o == NULL)
         return mb_error(MB_BUG, "layer %d has no output projection", layer);
     MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
+    MB_TRY(load_index(L, layer, &y->index));
     MB_TRY(mb_load_rowpar(L, o, true, m->v_dim, L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
     return mb_load_vec(L, MB_T_O_B, layer, &y->o_b);
 }
@@ -392,7 +407,8 @@ static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t hea
 {
     struct mb_vec *v[] = {&y->attn_norm, &y->attn_norm_b, &y->ffn_norm, &y->ffn_norm_b, &y->attn_post, &y->ffn_post,
                           &y->qkv_b, &y->q_norm, &y->k_norm, &y->sinks, &y->o_b, &y->mla.q_a_norm, &y->mla.kv_a_norm,
-                          &y->shared_gate, &y->router, &y->router_b, &y->router_bias};
+                          &y->shared_gate, &y->router, &y->router_b, &y->router_bias,
+                          &y->index.k_norm, &y->index.k_norm_b};
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
         free_vec(ops, v[i]);
     ops->weight_free(y->qkv);
@@ -400,6 +416,9 @@ static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t hea
     ops->weight_free(y->mla.q_a);
     ops->weight_free(y->mla.q);
     ops->weight_free(y->mla.kv_a);
+    ops->weight_free(y->index.q);
+    ops->weight_free(y->index.k);
+    ops->weight_free(y->index.w);
     for (int32_t h = 0; h < heads && y->mla.w_uk != NULL && y->mla.w_uv != NULL; h++) {
         ops->weight_free(y->mla.w_uk[h]);
         ops->weight_free(y->mla.w_uv[h]);

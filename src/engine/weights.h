@@ -35,6 +35,12 @@ struct mb_mla {
     struct mb_weight **w_uk, **w_uv; /* [own heads]: kv_b split per head; w_uk transposed (absorbed form) */
 };
 
+#define MB_INDEX_EPS 1e-6f /* of the LayerNorm of index keys (DeepSeek-V3.2, GLM-MoE-DSA: whatever rms_norm_eps) */
+struct mb_index_weights {
+    struct mb_weight *q, *k, *w; /* queries from the compressed query, the key, weights of heads */
+    struct mb_vec k_norm, k_norm_b;
+};
+
 struct mb_layer {
     struct mb_vec attn_norm, attn_norm_b, ffn_norm, ffn_norm_b, attn_post, ffn_post;
     struct mb_weight *qkv; /* [h d + 2 g d, H] of the own heads; MLA: unused */
@@ -42,6 +48,7 @@ struct mb_layer {
     struct mb_rowpar o;
     struct mb_vec o_b;
     struct mb_mla mla;
+    struct mb_index_weights index; /* where the layer has an indexer */
     /* FFN */
     bool moe;
     int32_t moe_index; /* among the MoE layers of the model */

@@ -55,6 +55,15 @@ static const struct mb_pattern mla_attn[] = {
     {MB_T_O, 0, 0, ATTN "o_proj.weight", D_HIDDEN, D_O, 0, {0}},
     END};
 
+#define INDEXER ATTN "indexer."
+static const struct mb_pattern indexer[] = {
+    {MB_T_IX_Q, 0, N_INDEX, INDEXER "wq_b.weight", D_INDEX_Q, D_QLORA, 0, {0}},
+    {MB_T_IX_K, 0, N_INDEX, INDEXER "wk.weight", D_INDEX, D_HIDDEN, 0, {0}},
+    {MB_T_IX_K_NORM, 0, N_INDEX, INDEXER "k_norm.weight", D_ONE, D_INDEX, 0, {0}},
+    {MB_T_IX_K_NORM_B, 0, N_INDEX, INDEXER "k_norm.bias", D_ONE, D_INDEX, 0, {0}},
+    {MB_T_IX_W, 0, N_INDEX, INDEXER "weights_proj.weight", D_INDEX_HEADS, D_HIDDEN, 0, {0}},
+    END};
+
 static const struct mb_pattern dense_mlp[] = {
     {MB_T_GATE, 0, N_DENSE, LAYER "mlp.gate_proj.weight", D_FFN, D_HIDDEN, 0, {0}},
     {MB_T_UP, 0, N_DENSE, LAYER "mlp.up_proj.weight", D_FFN, D_HIDDEN, 0, {0}},
@@ -272,6 +281,20 @@ static const struct mb_arch rows[] = {
      .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 2.5,
      .method = "noaux_tc", .scoring = "sigmoid", .shared_key = "n_shared_experts", .shared_count = true, .mtp = true,
      .refuse = "attention_bias", .tables = {hf_frame, mla_attn, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "DeepSeek-V3.2", .model_types = "deepseek_v32", .classes = "DeepseekV32ForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .mla = true, .indexer = true, .index_rope = MB_ROPE_HALF, .latent_eps = 1e-6,
+     .rope_style = MB_ROPE_INTERLEAVED, .theta_default = 1e4, .moe = MOE_FIRST_DENSE, .dense_default = 3,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .renorm = MB_RENORM_SUM_EPS,
+     .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 2.5, .method = "noaux_tc", .scoring = "sigmoid",
+     .shared_key = "n_shared_experts", .shared_count = true, .refuse = "attention_bias",
+     .tables = {hf_frame, mla_attn, indexer, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
+    {.name = "GLM-MoE-DSA", .model_types = "glm_moe_dsa", .classes = "GlmMoeDsaForCausalLM", .eps_default = 1e-5, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .mla = true, .indexer = true, .index_rope = MB_ROPE_INTERLEAVED, .latent_eps = 1e-6,
+     .rope_style = MB_ROPE_INTERLEAVED, .theta_default = 1e4, .moe = MOE_FIRST_DENSE, .dense_default = 3,
+     .width_key = "moe_intermediate_size", .router = MB_ROUTER_SIGMOID_GROUPED, .groups_default = 1, .renorm = MB_RENORM_SUM_EPS,
+     .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 2.5, .method = "noaux_tc", .scoring = "sigmoid",
+     .shared_key = "n_shared_experts", .shared_count = true, .shared_default = 1, .refuse = "attention_bias",
+     .tables = {hf_frame, mla_attn, indexer, dense_mlp, mlp_moe, deepseek_shared, deepseek_v3}},
     {.name = "DBRX", .model_types = "dbrx", .classes = "DbrxForCausalLM", .norm = MB_NORM_LAYER, .eps_default = 1e-5,
      .eps_fixed = true, .act = -1, .tied = {"tie_word_embeddings", false}, .clip_key = "attn_config.clip_qkv",
      .theta_default = 1e4, .moe = MOE_ALL, .width_key = "ffn_config.ffn_hidden_size", .router = MB_ROUTER_SOFTMAX,
@@ -381,7 +404,6 @@ static const struct {
     const char *model_types, *why;
 } refusals[] = {
     {"qwen3_next|qwen3_5_moe|qwen3_5_moe_text|qwen3_5|qwen3_5_text", "its gated DeltaNet layers (linear attention) are not supported"},
-    {"deepseek_v32|glm_moe_dsa", "its sparse attention by an indexer is not supported"},
     {"bailing_hybrid|kimi_linear|minimax|minimax_text_01", "its linear attention is not supported"},
     {"bailing_moe", "only the network of architectures BailingMoeV2ForCausalLM (Ling 2) is supported under this name"},
     {"granitemoeshared|granitemoehybrid", "of the Granite networks with experts only granitemoe is supported"},

@@ -17,6 +17,7 @@ enum mb_dim {
     D_FFN, D_SHARED,
     D_EXPERTS, D_WIDTH, D_WIDTH2, D_STACK, /* E, I, 2I, E*I */
     D_QLORA, D_KVLORA, D_KVA, D_KVB,       /* MLA: kv_lora + rope, heads*(nope + dv) */
+    D_INDEX, D_INDEX_HEADS, D_INDEX_Q,     /* indexer: width, heads, heads*width */
     D_ONE
 };
 
@@ -30,7 +31,8 @@ enum {
     N_QKV_B = 32, N_O_B = 64, N_MLP_B = 128,
     N_QLORA = 256, N_NO_QLORA = 512, /* MLA with or without q compression */
     N_SHARED = 1024,                 /* model with a shared expert */
-    N_QK_NORM = 2048                 /* q and k are normed with weights */
+    N_QK_NORM = 2048,                /* q and k are normed with weights */
+    N_INDEX = 4096                   /* layer with an indexer of its own */
 };
 
 /* How the logical [n, k] lies in the stored tensor. */
@@ -91,6 +93,8 @@ struct mb_arch {
     bool expert_bias;
 
     bool mla;
+    bool indexer;             /* index_topk and its kin */
+    enum mb_rope_style index_rope;
     double latent_eps;
     int32_t head_default;     /* head_dim where the key is absent (null means hidden / heads); 0: hidden / heads */
     enum mb_qknorm qk_norm;   /* if qk_norm_if holds; without a key always */

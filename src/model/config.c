@@ -227,8 +227,8 @@ static enum mb_status load_layer_types(struct mb_model *m, const struct mb_arch 
     for (int32_t l = 0; l < m->layers; l++) {
         const json_t *x = json_array_get(v, (size_t)l);
         const char *s = json_string_value(x);
-        bool slides = s != NULL && strcmp(s, name) == 0;
-        if (!slides && (s == NULL || strcmp(s, "full_attention") != 0))
+        bool slides = s != NULL && strcmp(s, name) == 0, indexed = s != NULL && a->indexer && strcmp(s, "indexed_attention") == 0;
+        if (!slides && !indexed && (s == NULL || strcmp(s, "full_attention") != 0))
             return mb_error(MB_MODEL, "%s: layer_types: expected %s or full_attention, found %s", c->path, name,
                             mb_cfg_text(x, text, sizeof text));
         if (!types_rule(a->window) && slides != (m->window[l] > 0))
@@ -310,13 +310,13 @@ static enum mb_status load_storage(const struct mb_cfg *c, struct mb_quant *q)
 }
 
 /* Mechanisms that would change every result, under whatever model_type they come. */
-static enum mb_status refuse_mechanisms(const struct mb_cfg *c)
+static enum mb_status refuse_mechanisms(const struct mb_arch *a, const struct mb_cfg *c)
 {
     static const char *const keys[] = {"index_topk", "index_n_heads", "linear_num_key_heads", "linear_num_value_heads",
                                        "linear_attn_config"};
     const json_t *v;
 
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+    for (size_t i = a->indexer ? 2 : 0; i < sizeof keys / sizeof keys[0]; i++) {
         MB_TRY(mb_cfg_get(c, keys[i], &v, NULL, 0));
         if (v != NULL)
             return mb_error(MB_MODEL, "%s: %s: expected nothing (%s is not supported), found a value", c->path, keys[i],
@@ -328,7 +328,7 @@ static enum mb_status refuse_mechanisms(const struct mb_cfg *c)
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q)
 {
     MB_TRY(load_storage(c, q));
-    MB_TRY(refuse_mechanisms(c));
+    MB_TRY(refuse_mechanisms(a, c));
     MB_TRY(want_flags(a, c, a->refuse, false));
     MB_TRY(want_flags(a, c, a->demand, true));
     MB_TRY(mb_load_quant(c, q));
@@ -343,5 +343,6 @@ enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const
     MB_TRY(load_scalars(m, a, c));
     MB_TRY(load_still(m, a, c));
     MB_TRY(load_growth(m, a, c));
-    return load_windows(m, a, c);
+    MB_TRY(load_windows(m, a, c));
+    return a->indexer ? mb_load_indexer(m, a, c) : MB_OK;
 }

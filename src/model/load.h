@@ -32,6 +32,8 @@ enum mb_status mb_load_quant(const struct mb_cfg *c, struct mb_quant *q);
 enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c);
 /* Router, shared expert, which layers have experts. After the shapes. */
 enum mb_status mb_load_moe(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, int32_t k_override);
+/* Sparse attention's indexer, of architectures that have one (config_index.c). After the shapes. */
+enum mb_status mb_load_indexer(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c);
 /* Token ids: bos and eos; then generation_config.json of dir, if there is one. */
 enum mb_status mb_load_ids(struct mb_model *m, const struct mb_cfg *c);
 enum mb_status mb_load_generation(struct mb_model *m, const char *dir);

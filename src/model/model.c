@@ -21,6 +21,7 @@ void mb_model_destroy(struct mb_model *m)
     free(m->is_moe);
     free(m->window);
     free(m->still);
+    free(m->indexer.shares);
     free(m->inv_freq);
     free(m->inv_freq_long);
     free(m->tensors);

@@ -26,6 +26,8 @@ enum mb_role {
     MB_T_E_GATE, MB_T_E_UP, MB_T_E_DOWN, MB_T_E_GATE_B, MB_T_E_UP_B, MB_T_E_DOWN_B,
     /* MTP module: its layer index is `layers`; its decoder tensors use the roles above */
     MB_T_MTP_ENORM, MB_T_MTP_HNORM, MB_T_MTP_PROJ, MB_T_MTP_NORM,
+    /* per layer: the indexer's queries, keys and weights of heads. (Random weights are drawn by role: new ones go to the end.) */
+    MB_T_IX_Q, MB_T_IX_K, MB_T_IX_K_NORM, MB_T_IX_K_NORM_B, MB_T_IX_W,
     MB_T_COUNT
 };
 
@@ -60,6 +62,14 @@ static inline bool mb_qknorm_by_head(enum mb_qknorm k)
  * that can be, or none. */
 enum mb_keep { MB_KEEP_AUTO, MB_KEEP_STORED, MB_KEEP_WIDE, MB_KEEP_INT8 /* path int8: all GEMM weights but kv_b as signed bytes */ };
 enum mb_model_dtype { MB_PATH_F32, MB_PATH_BF16, MB_PATH_FP8, MB_PATH_INT8 };
+
+/* Sparse attention: in layers with an indexer a row attends to the topk keys of the highest index scores; the layers behind it that
+ * share (up to the next one with its own) to the same keys. */
+struct mb_indexer {
+    int32_t topk, heads, width; /* topk 0: there is none, attention is dense */
+    enum mb_rope_style rope;    /* of the first rope_mla columns of its queries and keys */
+    uint8_t *shares;            /* [layers (+1)]: not 0: this layer takes the choice of the one before */
+};
 
 #define MB_MAX_EOS 16
 struct mb_model {
@@ -101,6 +111,7 @@ struct mb_model {
     int64_t rope_switch;            /* longrope: long if prompt + max_tokens exceed it; 0: never */
     bool mla;
     int32_t q_lora, kv_lora, nope, rope_mla;
+    struct mb_indexer indexer;      /* MLA with q_lora only */
     enum mb_act_kind act;
     float act_limit;
     bool mlp_bias, expert_bias;

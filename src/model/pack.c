@@ -17,6 +17,7 @@ static void clear_pointers(struct mb_model *m)
     m->is_moe = NULL;
     m->window = NULL;
     m->still = NULL;
+    m->indexer.shares = NULL;
     m->inv_freq = m->inv_freq_long = NULL;
     m->tensors = NULL;
     m->packed = NULL;
@@ -31,6 +32,8 @@ static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
     MB_TRY(mb_bytes_put(b, m->is_moe, layers));
     MB_TRY(mb_bytes_put(b, m->window, layers * sizeof *m->window));
     MB_TRY(mb_bytes_put(b, m->still, layers));
+    if (m->indexer.topk > 0)
+        MB_TRY(mb_bytes_put(b, m->indexer.shares, layers));
     MB_TRY(mb_bytes_put(b, m->inv_freq, half * sizeof *m->inv_freq));
     MB_TRY(mb_bytes_put(b, &has_long, 1));
     if (has_long)
@@ -70,6 +73,8 @@ static enum mb_status take_arrays(struct mb_flat *f, struct mb_model *m)
     MB_TRY(mb_flat_take_array(f, layers, 1, &m->is_moe));
     MB_TRY(mb_flat_take_array(f, layers, sizeof *m->window, &m->window));
     MB_TRY(mb_flat_take_array(f, layers, 1, &m->still));
+    if (m->indexer.topk > 0)
+        MB_TRY(mb_flat_take_array(f, layers, 1, &m->indexer.shares));
     MB_TRY(mb_flat_take_array(f, half, sizeof *m->inv_freq, &m->inv_freq));
     MB_TRY(mb_flat_take(f, &has_long, 1));
     if (has_long)

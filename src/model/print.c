@@ -52,6 +52,8 @@ static void print_attention(FILE *f, const struct mb_model *m)
         fprintf(f, ", %s %d in %d of %d layers", m->chunked ? "chunks of" : "window", window, sliding, m->layers);
     if (still > 0)
         fprintf(f, ", no rotation in %d layers", still);
+    if (m->indexer.topk > 0)
+        fprintf(f, ", of %d keys chosen by an indexer (%d heads of %d)", m->indexer.topk, m->indexer.heads, m->indexer.width);
     if (m->q_growth != 0)
         fprintf(f, ", queries grow by %g ln every %g positions", m->q_growth, m->q_unit);
     fprintf(f, "\nrotary    : width %d, %s, %s", m->rope_dim, m->rope_style == MB_ROPE_HALF ? "half-split" : "interleaved",

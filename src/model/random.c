@@ -48,6 +48,7 @@ static double deviation(enum mb_role role, float *fixed)
     case MB_T_MTP_ENORM:
     case MB_T_MTP_HNORM:
     case MB_T_MTP_NORM:
+    case MB_T_IX_K_NORM:
         *fixed = 1;
         return 0;
     case MB_T_FINAL_NORM_B:
@@ -67,6 +68,7 @@ static double deviation(enum mb_role role, float *fixed)
     case MB_T_E_GATE_B:
     case MB_T_E_UP_B:
     case MB_T_E_DOWN_B:
+    case MB_T_IX_K_NORM_B:
         return 0;
     default:
         return 0.02;

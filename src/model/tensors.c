@@ -67,6 +67,12 @@ int64_t mb_dim_value(const struct mb_model *m, uint8_t d)
         return (int64_t)m->kv_lora + m->rope_mla;
     case D_KVB:
         return (int64_t)m->heads * (m->nope + m->v_dim);
+    case D_INDEX:
+        return m->indexer.width;
+    case D_INDEX_HEADS:
+        return m->indexer.heads;
+    case D_INDEX_Q:
+        return (int64_t)m->indexer.heads * m->indexer.width;
     }
     return 0;
 }
@@ -78,7 +84,8 @@ static bool applies(const struct mb_model *m, const struct mb_pattern *p, int32_
                     (m->o_bias ? N_O_B : 0) | (m->mlp_bias ? N_MLP_B : 0) | (m->q_lora > 0 ? N_QLORA : N_NO_QLORA) |
                     (m->shared_ffn > 0 ? N_SHARED : 0) | (m->qk_norm != MB_QKNORM_NONE ? N_QK_NORM : 0);
     if (layer >= 0)
-        have |= (m->is_moe[layer] ? N_MOE : N_DENSE) | (layer == m->layers ? N_MTP : 0);
+        have |= (m->is_moe[layer] ? N_MOE : N_DENSE) | (layer == m->layers ? N_MTP : 0) |
+                (m->indexer.topk > 0 && !m->indexer.shares[layer] ? N_INDEX : 0);
     return (p->when & ~have) == 0;
 }
 

@@ -130,11 +130,15 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
     int64_t width = m->mla ? keys
                            : mb_sat_mul(mb_part_heads(m, s.r, s.of).kv_heads,
                                         mb_sat_add(keys, round_up(m->v_dim, PANEL)));
-    int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0);
+    int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0), indexers = 0;
 
     int64_t scales = o->kv_dtype != MB_U8 ? 0 : m->mla ? 4 : 8 * (int64_t)mb_part_heads(m, s.r, s.of).kv_heads; /* of a position */
 
-    return mb_sat_mul(mb_sat_mul(MB_KV_BLOCK, layers), mb_sat_add(mb_sat_mul(width, mb_dtype_size(o->kv_dtype)), scales));
+    for (int32_t l = g->first; m->indexer.topk > 0 && l < g->first + layers; l++)
+        indexers += !m->indexer.shares[l];
+    scales = mb_sat_add(mb_sat_mul(scales, layers), o->kv_dtype == MB_U8 ? 4 * indexers : 0);
+    width = mb_sat_add(mb_sat_mul(width, layers), mb_sat_mul(indexers, round_up(m->indexer.width, BLOCK)));
+    return mb_sat_mul(MB_KV_BLOCK, mb_sat_add(mb_sat_mul(width, mb_dtype_size(o->kv_dtype)), scales));
 }
 
 static int64_t mla_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
@@ -153,6 +157,17 @@ static int64_t mla_bytes(const struct mb_model *m, int32_t layer, struct mb_part
                   f32_bytes((int64_t)m->q_lora + m->kv_lora));
 }
 
+static int64_t indexer_bytes(const struct mb_model *m, int32_t layer, enum mb_dtype t)
+{
+    const struct mb_indexer *x = &m->indexer;
+
+    if (x->topk == 0 || x->shares[layer])
+        return 0;
+    return MB_SUM(kept_bytes(mb_sat_mul(x->heads, x->width), m->q_lora, 0, MB_WHOLE, t, FORM(m, layer, MB_T_IX_Q)),
+                  kept_bytes(x->width, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_IX_K)),
+                  kept_bytes(x->heads, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_IX_W)), 2 * f32_bytes(x->width));
+}
+
 static int64_t attention_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     struct mb_part_heads h = mb_part_heads(m, s.r, s.of);
@@ -165,7 +180,7 @@ static int64_t attention_bytes(const struct mb_model *m, int32_t layer, struct m
     return MB_SUM(kept_bytes(m->hidden, o, m->v_dim, s, t, FORM(m, layer, MB_T_O)), m->o_bias ? f32_bytes(m->hidden) : 0,
                   m->mla ? mla_bytes(m, layer, s, t)
                          : kept_bytes(qkv, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_Q, MB_T_K, MB_T_V)),
-                  m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(h.heads) : 0);
+                  m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(h.heads) : 0, indexer_bytes(m, layer, t));
 }
 
 /* The router with its biases; a model known only by its shapes has none. */

@@ -92,6 +92,11 @@ int64_t mb_budget_adapter_width(const struct mb_budget_view *v);
 /* The engine's buffers: bytes [MB_ROOM_COUNT], of which those of the exchange are left alone. rooms_step.c */
 void mb_budget_step_rooms(const struct mb_budget_view *v, int64_t *bytes);
 /* budget_step.c */
+/* The choice of keys of one row, which goes to a stage whose first layer shares it. */
+static inline int64_t mb_budget_choice(const struct mb_model *m)
+{
+    return m->indexer.topk > 0 ? 4 * ((int64_t)m->indexer.topk + 1) : 0;
+}
 /* What a rank posts on its line in one step: headers, rows between stages, results. */
 int64_t mb_budget_posts(const struct mb_budget_view *v);
 /* Its largest sum while a rank loads and runs. */

@@ -11,6 +11,7 @@ int64_t mb_budget_posts(const struct mb_budget_view *v)
     return MB_SUM(
         mb_sat_mul(v->R, v->leads ? 24 * ((int64_t)l->tp * l->sp * l->pp - 1) : 0),
         v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden),
+        v->last ? 0 : mb_sat_mul(v->R, mb_budget_choice(v->m)),
         v->sampler && v->o->save_logits ? mb_sat_mul(v->R, (1 + v->o->mtp) * 4 * (int64_t)v->m->vocab) : 0);
 }
 

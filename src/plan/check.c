@@ -77,6 +77,9 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
                             (int)m->layers);
     if (l->sp > MB_MAX_PARTS)
         return mb_layout_no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MB_MAX_PARTS);
+    if (l->sp > 1 && m->indexer.topk > 0)
+        return mb_layout_no(why, "--sequence-parallel-size %d, but the indexer of this model chooses among all keys of a sequence, which "
+                            "have to lie on one rank: needs 1", (int)l->sp);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
     MB_TRY(check_experts(m, l, why));

@@ -130,7 +130,31 @@ static double context_of(const struct mb_model *m, double context)
 
     for (int32_t l = 0; l < m->layers; l++)
         sum += m->window[l] > 0 ? least(context, m->window[l]) : context;
+    return m->indexer.topk > 0 ? least(sum / m->layers, m->indexer.topk) : sum / m->layers;
+}
+
+/* The share of layers that have an indexer of their own. */
+static double indexers(const struct mb_model *m)
+{
+    double sum = 0;
+
+    for (int32_t l = 0; m->indexer.topk > 0 && l < m->layers; l++)
+        sum += !m->indexer.shares[l];
     return sum / m->layers;
+}
+
+/* Its projections, on every rank of a tensor group; and the score of every position by every head. */
+static void indexer(struct term *t)
+{
+    const struct mb_indexer *x = &t->in->m->indexer;
+    double q = (double)x->heads * x->width, of = indexers(t->in->m),
+           p = of * (q * t->in->m->q_lora + (double)t->in->m->hidden * (x->width + x->heads));
+
+    if (of <= 0)
+        return;
+    op(t, 2 * p * t->s->rows * t->share, p * t->es);
+    if (t->s->context > x->topk)
+        op(t, of * 2 * q * t->s->rows * t->s->context, of * t->s->sequences * t->s->context * x->width * mb_dtype_size(t->in->kv));
 }
 
 /* Scores and sums of values, FLOPs of one row and position; and a position's KV in a tensor rank, elements.
@@ -154,6 +178,7 @@ static void attention(struct term *t)
     double p = attention_params(m) / l->tp, ctx = context_of(m, t->s->context);
 
     op(t, 2 * p * t->s->rows * t->share, p * t->es);
+    indexer(t);
     op(t, attend_flops(m) * t->s->rows * ctx / (l->tp * l->sp),
        t->s->sequences * ctx * kv_elements(m, l->tp) * mb_dtype_size(t->in->kv) / l->sp);
     if (l->sp >

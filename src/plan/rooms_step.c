@@ -16,6 +16,21 @@ static void grow(int64_t *b, int64_t bytes)
 
 /* ---------------------------------------------------------------- rows of the part, and own ones */
 
+/* Of a layer at a time; the choice stays for the layers that share it. */
+static void indexer(const struct mb_budget_view *v, int64_t *b)
+{
+    const struct mb_indexer *x = &v->m->indexer;
+    int64_t q = mul(x->heads, x->width);
+
+    if (x->topk == 0)
+        return;
+    b[MB_SB_INDEX_Q] = mul(v->R, mul(q, 4));
+    b[MB_SB_INDEX_QR] = mul(v->R, mul(q, v->es));
+    b[MB_SB_INDEX_K] = mul(v->R, (int64_t)x->width * 4);
+    b[MB_SB_INDEX_W] = mul(v->R, (int64_t)x->heads * 4);
+    b[MB_SB_CHOSEN] = mul(v->R, mb_budget_choice(v->m));
+}
+
 static void attention(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_model *m = v->m;
@@ -35,6 +50,7 @@ static void attention(const struct mb_budget_view *v, int64_t *b)
     b[MB_SB_KVA] = mul(R, latent * 4);
     if (v->o->n_adapters > 0)
         b[MB_SB_HEAD_F] = mul(R, mul(h.heads, 4 * mb_most(m->kv_lora, m->v_dim)));
+    indexer(v, b);
 }
 
 static void part_rows(const struct mb_budget_view *v, int64_t *b)
@@ -334,7 +350,7 @@ static void travelling(const struct mb_budget_view *v, int64_t *b)
     adapters(v, b);
     expert_pieces(v, b);
     if (l->pp > 1 && v->attends)
-        grow(&b[MB_SB_SEND], v->last ? 0 : mul(v->own, 4 * (int64_t)v->m->hidden));
+        grow(&b[MB_SB_SEND], v->last ? 0 : mb_most(mul(v->own, 4 * (int64_t)v->m->hidden), mul(v->R, mb_budget_choice(v->m))));
 }
 
 void mb_budget_step_rooms(const struct mb_budget_view *v, int64_t *b)
