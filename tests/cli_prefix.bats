@@ -40,10 +40,10 @@ END
 }
 
 @test "few-shot scoring computes what the trie of all texts has; as much with four attention groups" {
-    make_input 12 200
+    make_input 40 100
     alone
     for n in 1 4; do
-        job "$n" --max-batch-rows 300
+        job "$n" --max-batch-rows 300 --max-num-seqs 16
         [ "$(digest "$work/r.h5")" = "$ref" ]
         read -r computed asked trie < <("$PYTHON3" "$top/tests/prefix_input.py" trie "$work/r.h5")
         echo "$n ranks: $computed computed, $asked asked for, $trie in the trie"

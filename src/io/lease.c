@@ -1,6 +1,8 @@
 #include "io/lease.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -9,6 +11,7 @@
 struct mb_lease {
     struct mb_lease_options o;
     uint64_t next, end;       /* places of lines not looked at yet: [next, end) */
+    int fd;                   /* of the input, where lines are compared; -1: not open */
     uint64_t *order;          /* [lines] the line at each place, of MB_LINES_NEW; NULL: as they stand */
     uint64_t left, total;     /* lines to do: not handed out, all */
     int32_t waiting_first;    /* leasers without a first block */
@@ -38,10 +41,19 @@ static uint64_t line_at(const struct mb_lease *l, uint64_t place)
     return l->order != NULL ? l->order[place - mb_index_info(l->o.index)->first] & ~MB_LINES_NEW : place;
 }
 
-/* Whether the line there has nothing to do with that before it. */
-static bool is_apart(const struct mb_lease *l, uint64_t place)
+/* Whether the line there goes with that before it, though a block of `size` has as many already: then more are computed
+ * once. A short input is divided evenly all the same. */
+static bool goes_along(struct mb_lease *l, uint64_t place, uint64_t before, uint64_t have, uint64_t size)
 {
-    return l->order == NULL || (l->order[place - mb_index_info(l->o.index)->first] & MB_LINES_NEW) != 0;
+    const struct mb_input_info *info = mb_index_info(l->o.index);
+
+    if (l->order != NULL)
+        return have < size + MIN_CAP && (l->order[place - info->first] & MB_LINES_NEW) == 0;
+    if (have >= size + 3 + size / 8 || l->total / (uint64_t)l->o.leasers < (uint64_t)l->o.capacity)
+        return false;
+    if (l->fd < 0)
+        l->fd = open(info->path, O_RDONLY | O_CLOEXEC);
+    return mb_line_order_same(l->o.index, l->fd, before, place);
 }
 
 static uint64_t count_todo(const struct mb_lease *l)
@@ -64,6 +76,7 @@ enum mb_status mb_lease_create(const struct mb_lease_options *o, struct mb_lease
     if (l == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to hand out the input");
     l->o = *o;
+    l->fd = -1;
     if (l->o.leasers < 1)
         l->o.leasers = 1;
     if (l->o.capacity < 1)
@@ -98,6 +111,8 @@ void mb_lease_destroy(struct mb_lease *l)
     mb_free(l->asked);
     mb_free(l->told);
     mb_free(l->order);
+    if (l->fd >= 0)
+        close(l->fd);
     mb_free(l);
 }
 
@@ -151,11 +166,12 @@ static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_he
 {
     const struct mb_resume_entry *known;
     struct mb_line info;
+    uint64_t last = 0; /* line of the block */
     int32_t k;
 
     for (; l->next < l->end; l->next++) {
         uint64_t at = line_at(l, l->next);
-        if (head->n_lines >= size && (is_apart(l, l->next) || head->n_lines >= size + MIN_CAP))
+        if (head->n_lines >= size && !goes_along(l, l->next, last, head->n_lines, size))
             break;
         if (is_idle(l, at, &info, &known, &k))
             continue;
@@ -167,6 +183,7 @@ static enum mb_status fill(struct mb_lease *l, uint64_t size, struct mb_lease_he
         MB_TRY(mb_bytes_put(lines, &line, sizeof line));
         MB_TRY(mb_bytes_put(entries, known, (size_t)k * sizeof *known));
         head->n_lines++;
+        last = at;
         head->n_entries += (uint32_t)k;
     }
     l->left -= head->n_lines;

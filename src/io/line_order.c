@@ -52,11 +52,11 @@ static uint64_t hash_of(const char *p, size_t n, size_t most, int bits)
     return mb_hash64(p, n < most ? n : most) >> (64 - bits);
 }
 
-uint64_t mb_line_order_key(const char *line, size_t n)
+/* The value that stands for a line: *n bytes of it. */
+static const char *value_in(const char *line, size_t *n)
 {
-    static const char *const names[] = {"prompt",   "prompt_ids", "context", "context_ids",
-                                        "messages", "text",       "text_ids"};
-    const char *end = line + n, *value = NULL;
+    static const char *const names[] = {"prompt", "prompt_ids", "context", "context_ids", "messages", "text", "text_ids"};
+    const char *end = line + *n, *value = NULL;
 
     for (const char *p = line; value == NULL && (p = memchr(p, '"', (size_t)(end - p))) != NULL; p++) {
         for (size_t i = 0; i < sizeof names / sizeof *names && value == NULL; i++)
@@ -64,12 +64,38 @@ uint64_t mb_line_order_key(const char *line, size_t n)
     }
     while (value != NULL && value < end && *value == ' ')
         value++;
-    if (value != NULL)
-        end = value_end(value, end);
-    else
-        value = line;
-    n = (size_t)(end - value);
+    if (value == NULL)
+        return line;
+    *n = (size_t)(value_end(value, end) - value);
+    return value;
+}
+
+uint64_t mb_line_order_key(const char *line, size_t n)
+{
+    const char *value = value_in(line, &n);
+
     return hash_of(value, n, 64, 21) << 43 | hash_of(value, n, 256, 21) << 22 | hash_of(value, n, 1024, 22);
+}
+
+/* The first bytes of a line of the input into text [LOOKED_AT]. */
+static enum mb_status read_line(const struct mb_index *x, int fd, uint64_t at, char *text, size_t *n)
+{
+    struct mb_line line;
+
+    mb_index_line(x, at, &line);
+    *n = line.len < LOOKED_AT ? line.len : LOOKED_AT;
+    return *n > 0 ? mb_pread_all(fd, text, *n, line.offset, mb_index_info(x)->path, MB_INPUT) : MB_OK;
+}
+
+bool mb_line_order_same(const struct mb_index *x, int fd, uint64_t a, uint64_t b)
+{
+    char text[2][LOOKED_AT];
+    size_t n[2];
+
+    if (fd < 0 || read_line(x, fd, a, text[0], &n[0]) != MB_OK || read_line(x, fd, b, text[1], &n[1]) != MB_OK)
+        return false;
+    const char *v = value_in(text[0], &n[0]), *w = value_in(text[1], &n[1]);
+    return n[0] > 0 && n[0] == n[1] && memcmp(v, w, n[0]) == 0;
 }
 
 /* ---------------------------------------------------------------- lines in order */
@@ -104,15 +130,12 @@ static enum mb_status keys_by_prefix(const struct mb_index *x, struct keyed *k)
     const struct mb_input_info *info = mb_index_info(x);
     int fd = open(info->path, O_RDONLY | O_CLOEXEC);
     enum mb_status st = fd < 0 ? mb_file_error(errno, info->path, "opening") : MB_OK;
-    struct mb_line line;
     char text[LOOKED_AT];
+    size_t n;
 
     for (uint64_t i = 0; i < info->lines && st == MB_OK; i++) {
-        mb_index_line(x, info->first + i, &line);
-        size_t n = line.len < sizeof text ? line.len : sizeof text;
-        if (n > 0)
-            st = mb_pread_all(fd, text, n, line.offset, info->path, MB_INPUT);
-        k[i] = (struct keyed){mb_line_order_key(text, n), info->first + i};
+        st = read_line(x, fd, info->first + i, text, &n);
+        k[i] = (struct keyed){st == MB_OK ? mb_line_order_key(text, n) : 0, info->first + i};
     }
     if (fd >= 0)
         close(fd);

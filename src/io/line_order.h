@@ -18,6 +18,9 @@ enum mb_status mb_line_order_make(const struct mb_index *x, enum mb_line_order o
 /* Of a line: what its prompt, context, messages or text begins with, so that keys of the same first 64, 256
  * and 1,024 bytes lie together. Lines that have none of these are taken whole. */
 uint64_t mb_line_order_key(const char *line, size_t n);
+/* Whether two lines of the index have the same prompt, context, messages or text, as far as their first 8 KiB say; false
+ * where the input can't be read (fd: of it). */
+bool mb_line_order_same(const struct mb_index *x, int fd, uint64_t a, uint64_t b);
 /* Whether the first 256 bytes are the same, as far as a key says. */
 static inline bool mb_line_order_alike(uint64_t a, uint64_t b)
 {
