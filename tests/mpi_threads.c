@@ -68,6 +68,12 @@ static void *zeroed(size_t n)
     return p;
 }
 
+static void copy(void *to, const void *from, size_t n)
+{
+    if (n > 0)
+        memcpy(to, from, n);
+}
+
 /* ---------------------------------------------------------------- communicators */
 static struct comm *comm_of(MPI_Comm c)
 {
@@ -146,8 +152,7 @@ static struct meeting *come(struct comm *c, const void *in, size_t n)
         meetings = m;
     }
     m->in[c->me] = zeroed(n);
-    if (n > 0)
-        memcpy(m->in[c->me], in, n);
+    copy(m->in[c->me], in, n);
     m->came++;
     pthread_cond_broadcast(&came);
     return m;
@@ -188,11 +193,11 @@ static void finish(struct request *r)
     if (r->what == REDUCE)
         reduce(r);
     else if (r->what == BCAST && r->c->me != r->root)
-        memcpy(out, r->m->in[r->root], r->n);
+        copy(out, r->m->in[r->root], r->n);
     for (int q = 0; r->what == GATHER && q < r->c->n; q++)
-        memcpy(out + (size_t)q * r->n, r->m->in[q], r->n);
+        copy(out + (size_t)q * r->n, r->m->in[q], r->n);
     for (int q = 0; r->what == ALLTOALL && q < r->c->n; q++)
-        memcpy(out + (size_t)q * r->n, (uint8_t *)r->m->in[q] + (size_t)r->c->me * r->n, r->n);
+        copy(out + (size_t)q * r->n, (uint8_t *)r->m->in[q] + (size_t)r->c->me * r->n, r->n);
     leave(r->m, r->c->n);
 }
 
@@ -316,7 +321,7 @@ static void receive(struct request *r)
         return;
     if (l->n > r->n)
         abort();
-    memcpy(r->out, l->data, l->n);
+    copy(r->out, l->data, l->n);
     *at = l->next;
     free(l);
     r->done = true;
@@ -339,8 +344,7 @@ int MPI_Isend(const void *data, int n, MPI_Datatype t, int to, int tag, MPI_Comm
     struct letter *l = zeroed(sizeof *l + bytes_of(t, n)), **at = &letters;
 
     *l = (struct letter){.context = k->context, .from = k->me, .to = to, .tag = tag, .n = bytes_of(t, n)};
-    if (l->n > 0)
-        memcpy(l->data, data, l->n);
+    copy(l->data, data, l->n);
     pthread_mutex_lock(&lock);
     while (*at != NULL)
         at = &(*at)->next;
@@ -404,7 +408,7 @@ int MPI_Imrecv(void *out, int n, MPI_Datatype t, MPI_Message *m, MPI_Request *rq
 
     (void)n;
     (void)t;
-    memcpy(out, l->data, l->n);
+    copy(out, l->data, l->n);
     free(l);
     *rq = request(&(struct request){.done = true});
     return MPI_SUCCESS;

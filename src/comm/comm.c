@@ -183,6 +183,7 @@ void mb_comm_destroy(struct mb_comm *c)
     mb_comm_posted_flush(c);
     mb_comm_barrier(c, "end");
     mb_ctl_progress(c);
+    mb_ctl_end(c);
     mb_watchdog_begin(c->dog, "freeing the communicator");
     MPI_Comm_free(&c->ctl.mpi);
     MPI_Comm_free(&c->mpi);

@@ -62,6 +62,7 @@ struct mb_comm {
 void mb_mpi_check(struct mb_comm *c, int rc, const char *call);
 
 void mb_ctl_init(struct mb_comm *c);
+void mb_ctl_end(struct mb_comm *c);  /* once all others have flushed, before the communicator goes */
 void mb_ctl_fini(struct mb_comm *c); /* after mb_ctl_flush */
 /* Tests what was sent and takes in what has arrived. Never blocks. MB_NO_MEMORY where a message had to be left to MPI. */
 enum mb_status mb_ctl_progress(struct mb_comm *c);
