@@ -1,5 +1,6 @@
-/* Grouped GEMMs of the int8 path. Rows are quantised and packed once a call; an item is a block of rows by a few panels. Sums of a leaf
- * are exact, so only its end rounds: fl(fl32(sum) * fl(row's scale * column's scale)), then the tree over the leaves. */
+/* Grouped GEMMs of the int8 path. Rows are quantised and packed once a call; an item is a block of rows by a
+ * few panels. Sums of a leaf are exact, so only its end rounds: fl(fl32(sum) * fl(row's scale * column's
+ * scale)), then the tree over the leaves. */
 #include <string.h>
 #include "device/cpu_s8.h"
 
@@ -10,7 +11,7 @@ enum {
     SMALL = 1 << 16,       /* below this many elements or products a team is not worth waking */
     PASS_BYTES = 32 << 20, /* packed rows of a pass */
     PIECE = 256,
-    DEPTH = 6              /* open nodes of a tree over 16 leaves, and one */
+    DEPTH = 6 /* open nodes of a tree over 16 leaves, and one */
 };
 
 /* Rows of one group in this pass. */
@@ -52,7 +53,12 @@ static void add_job(struct gemm *m, const struct mb_gemm_group *g, int64_t row, 
 {
     struct job *j = &m->job[m->jobs++];
 
-    *j = (struct job){.g = g, .row = row, .rows = rows, .packed = m->packed_bytes, .scales = m->scale_bytes, .row0 = m->rows,
+    *j = (struct job){.g = g,
+                      .row = row,
+                      .rows = rows,
+                      .packed = m->packed_bytes,
+                      .scales = m->scale_bytes,
+                      .row0 = m->rows,
                       .item0 = m->items};
     j->row_blocks = mb_ceil_div(rows, ROW_BLOCK);
     j->sets = mb_ceil_div(g->w->panels, SET);
@@ -64,14 +70,16 @@ static void add_job(struct gemm *m, const struct mb_gemm_group *g, int64_t row, 
 }
 
 /* Takes groups from (*next, *row) on until the pass is full. */
-static void fill_pass(struct gemm *m, const struct mb_gemm_group *groups, int32_t n, int32_t *next, int64_t *row)
+static void fill_pass(struct gemm *m, const struct mb_gemm_group *groups, int32_t n, int32_t *next,
+                      int64_t *row)
 {
     m->jobs = 0;
     m->rows = m->items = 0;
     m->packed_bytes = m->scale_bytes = 0;
     for (; *next < n; ++*next, *row = 0) {
         const struct mb_gemm_group *g = &groups[*next];
-        int64_t bytes = quads_of(g->w) * MB_QUAD * m->k->size, fit = (PASS_BYTES - (int64_t)m->packed_bytes) / bytes / ROW_BLOCK * ROW_BLOCK;
+        int64_t bytes = quads_of(g->w) * MB_QUAD * m->k->size,
+                fit = (PASS_BYTES - (int64_t)m->packed_bytes) / bytes / ROW_BLOCK * ROW_BLOCK;
         if (fit < ROW_BLOCK && m->jobs > 0 && g->rows - *row > fit)
             return;
         int64_t rows = min64(g->rows - *row, fit < ROW_BLOCK ? ROW_BLOCK : fit);
@@ -95,7 +103,8 @@ static int64_t tile_begin(const struct gemm *m, int64_t rows, int64_t i)
 
 /* ---------------------------------------------------------------- packing */
 /* n codes from place k of a leaf on to row r of a tile of `rows` rows that begins at `to`. */
-static void spread(const struct gemm *m, unsigned char *to, int64_t rows, int64_t r, int64_t k, const int16_t *code, int64_t n)
+static void spread(const struct gemm *m, unsigned char *to, int64_t rows, int64_t r, int64_t k,
+                   const int16_t *code, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         int64_t at = ((k + i) / MB_QUAD * rows + r) * MB_QUAD + (k + i) % MB_QUAD;
@@ -107,7 +116,8 @@ static void spread(const struct gemm *m, unsigned char *to, int64_t rows, int64_
 }
 
 /* The numbers of a leaf, quantised; what its last block has beyond them is zero. */
-static float pack_leaf(const struct gemm *m, const float *x, int64_t n, unsigned char *to, int64_t rows, int64_t r)
+static float pack_leaf(const struct gemm *m, const float *x, int64_t n, unsigned char *to, int64_t rows,
+                       int64_t r)
 {
     float scale = mb_s8_scale(m->k->largest(x, n));
     int64_t all = mb_ceil_div(n, MB_BLOCK) * MB_BLOCK;
@@ -128,13 +138,15 @@ static float pack_leaf(const struct gemm *m, const float *x, int64_t n, unsigned
 static void pack_row(const struct gemm *m, const struct job *j, int64_t i)
 {
     const struct mb_weight *w = j->g->w;
-    int64_t block = i / ROW_BLOCK, rows = min64(ROW_BLOCK, j->rows - block * ROW_BLOCK), in = i % ROW_BLOCK, t = 0;
+    int64_t block = i / ROW_BLOCK, rows = min64(ROW_BLOCK, j->rows - block * ROW_BLOCK), in = i % ROW_BLOCK,
+            t = 0;
     const float *x = mb_row_f32(m->x, j->g->row0 + j->row + i) + j->g->x_col;
     float *scale = (float *)(void *)(m->scales + j->scales) + i * w->desc.leaves;
 
     while (tile_begin(m, rows, t + 1) <= in)
         t++;
-    int64_t begin = tile_begin(m, rows, t), tile = tile_begin(m, rows, t + 1) - begin, size = MB_QUAD * m->k->size;
+    int64_t begin = tile_begin(m, rows, t), tile = tile_begin(m, rows, t + 1) - begin,
+            size = MB_QUAD * m->k->size;
     unsigned char *to = m->packed + j->packed + (block * ROW_BLOCK + begin) * quads_of(w) * size;
     for (int32_t l = 0; l < w->desc.leaves; l++)
         scale[l] = pack_leaf(m, x + w->desc.leaf[l], w->desc.leaf[l + 1] - w->desc.leaf[l],
@@ -162,7 +174,8 @@ struct item {
     int64_t row, rows, panel, panels;
 };
 
-/* Quads [a, b) of the weight for all rows and panels of the item, added to what is there unless it is a leaf's first part. */
+/* Quads [a, b) of the weight for all rows and panels of the item, added to what is there unless it is a
+ * leaf's first part. */
 static void run_quads(const struct item *it, int64_t a, int64_t b, bool add)
 {
     const struct mb_weight *w = it->j->g->w;
@@ -171,9 +184,11 @@ static void run_quads(const struct item *it, int64_t a, int64_t b, bool add)
     for (int64_t p = 0; p < it->panels; p++)
         for (int64_t t = 0; t < tiles; t++) {
             int64_t r0 = tile_begin(it->m, it->rows, t), rows = tile_begin(it->m, it->rows, t + 1) - r0;
-            const unsigned char *x = it->m->packed + it->j->packed + ((it->row + r0) * quads_of(w) + a * rows) * size;
+            const unsigned char *x =
+                it->m->packed + it->j->packed + ((it->row + r0) * quads_of(w) + a * rows) * size;
             struct mb_s8_tile tile = {.x = x,
-                                      .w = (const int8_t *)w->data + (it->panel + p) * w->panel_bytes + a * MB_PANEL * MB_QUAD,
+                                      .w = (const int8_t *)w->data + (it->panel + p) * w->panel_bytes +
+                                           a * MB_PANEL * MB_QUAD,
                                       .c = it->room->c[p][r0],
                                       .quads = b - a,
                                       .rows = (int32_t)rows,
@@ -186,10 +201,13 @@ static void run_quads(const struct item *it, int64_t a, int64_t b, bool add)
 static void end_leaf(const struct item *it, int32_t l, int32_t top)
 {
     const struct mb_weight *w = it->j->g->w;
-    const float *row = (const float *)(const void *)(it->m->scales + it->j->scales) + it->row * w->desc.leaves + l;
+    const float *row =
+        (const float *)(const void *)(it->m->scales + it->j->scales) + it->row * w->desc.leaves + l;
 
     for (int64_t p = 0; p < it->panels; p++) {
-        const float *column = (const float *)(const void *)(w->data + (it->panel + p) * w->panel_bytes + w->scale_at) + l * MB_PANEL;
+        const float *column =
+            (const float *)(const void *)(w->data + (it->panel + p) * w->panel_bytes + w->scale_at) +
+            l * MB_PANEL;
         for (int64_t r = 0; r < it->rows; r++) {
             float s = row[r * w->desc.leaves];
             for (int c = 0; c < MB_PANEL; c++)
@@ -204,7 +222,8 @@ static void join(const struct item *it, int32_t top)
     for (int64_t p = 0; p < it->panels; p++)
         for (int64_t r = 0; r < it->rows; r++)
             for (int c = 0; c < MB_PANEL; c++)
-                it->room->sum[top - 2][p][r][c] = it->room->sum[top - 2][p][r][c] + it->room->sum[top - 1][p][r][c];
+                it->room->sum[top - 2][p][r][c] =
+                    it->room->sum[top - 2][p][r][c] + it->room->sum[top - 1][p][r][c];
 }
 
 /* A stack of finished nodes: a new leaf closes the nodes whose right half it ends. */
@@ -252,7 +271,10 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
         while (j + 1 < m->jobs && m->job[j + 1].item0 <= i)
             j++;
         const struct job *b = &m->job[j];
-        struct item it = {.m = m, .j = b, .room = room, .row = (i - b->item0) % b->row_blocks * ROW_BLOCK,
+        struct item it = {.m = m,
+                          .j = b,
+                          .room = room,
+                          .row = (i - b->item0) % b->row_blocks * ROW_BLOCK,
                           .panel = (i - b->item0) / b->row_blocks * SET};
         it.rows = min64(ROW_BLOCK, b->rows - it.row);
         it.panels = min64(SET, b->g->w->panels - it.panel);
@@ -282,8 +304,8 @@ static enum mb_status run_pass(struct mb_stream *s, struct gemm *m, int64_t prod
     return MB_OK;
 }
 
-enum mb_status mb_cpu_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
-                              int32_t n_groups)
+enum mb_status mb_cpu_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb_view x,
+                              const struct mb_gemm_group *groups, int32_t n_groups)
 {
     struct gemm m = {.s = s, .k = s->dev->s8, .out = out, .x = x};
     enum mb_status st = MB_OK;

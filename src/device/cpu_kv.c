@@ -65,7 +65,8 @@ void mb_cpu_kv_free(struct mb_kv *kv)
 
 /* ---------------------------------------------------------------- pages of bytes */
 /* Pairs of (k, k + 1) of 16 positions: a scale for each position. */
-static inline __attribute__((always_inline)) void widen_pairs(const int8_t *code, const float *scale, uint16_t *out, int64_t pairs)
+static inline __attribute__((always_inline)) void widen_pairs(const int8_t *code, const float *scale,
+                                                              uint16_t *out, int64_t pairs)
 {
     for (int64_t p = 0; p < pairs; p++, code += 2 * MB_PANEL, out += 2 * MB_PANEL)
         for (int i = 0; i < 2 * MB_PANEL; i++)
@@ -73,18 +74,21 @@ static inline __attribute__((always_inline)) void widen_pairs(const int8_t *code
 }
 
 /* Pairs of positions (p, p + 1) of 16 columns: a scale for each position. */
-static inline __attribute__((always_inline)) void widen_columns(const int8_t *code, const float *scale, uint16_t *out)
+static inline __attribute__((always_inline)) void widen_columns(const int8_t *code, const float *scale,
+                                                                uint16_t *out)
 {
     for (int p = 0; p < MB_KV_BLOCK; p += 2, code += 2 * MB_PANEL, out += 2 * MB_PANEL)
         for (int i = 0; i < 2 * MB_PANEL; i++)
             out[i] = mb_bf16_of((float)code[i] * scale[p + i % 2]);
 }
 
-static __attribute__((target("avx2"))) void pairs_avx2(const int8_t *code, const float *scale, uint16_t *out, int64_t n)
+static __attribute__((target("avx2"))) void pairs_avx2(const int8_t *code, const float *scale, uint16_t *out,
+                                                       int64_t n)
 {
     widen_pairs(code, scale, out, n);
 }
-static __attribute__((target("avx2"))) void columns_avx2(const int8_t *code, const float *scale, uint16_t *out)
+static __attribute__((target("avx2"))) void columns_avx2(const int8_t *code, const float *scale,
+                                                         uint16_t *out)
 {
     widen_columns(code, scale, out);
 }
@@ -130,9 +134,11 @@ static void put(enum mb_dtype t, void *packed, int64_t at, float value)
         ((uint16_t *)packed)[at] = mb_bf16_of(value);
 }
 
-/* n numbers of position `offset` as codes, whose place and step in the page's codes the caller knows by `at`. */
-static void put_bytes(const struct mb_s8_kernels *q, const float *x, int64_t n, unsigned char *codes, float *scale,
-                      int64_t (*at)(const struct mb_kv *kv, int64_t i, int64_t offset), const struct mb_kv *kv, int64_t offset)
+/* n numbers of position `offset` as codes, whose place and step in the page's codes the caller knows by `at`.
+ */
+static void put_bytes(const struct mb_s8_kernels *q, const float *x, int64_t n, unsigned char *codes,
+                      float *scale, int64_t (*at)(const struct mb_kv *kv, int64_t i, int64_t offset),
+                      const struct mb_kv *kv, int64_t offset)
 {
     int16_t code[256];
 
@@ -160,14 +166,16 @@ static float *scales_of(unsigned char *page, int64_t codes)
     return (float *)(void *)(page + codes);
 }
 
-static void append_bytes(const struct mb_kv *kv, const float *k, const float *v, int64_t page, int64_t head, int64_t offset)
+static void append_bytes(const struct mb_kv *kv, const float *k, const float *v, int64_t page, int64_t head,
+                         int64_t offset)
 {
     const struct mb_kv_desc *d = &kv->desc;
     unsigned char *keys = mb_kv_keys(kv, page, head), *values = mb_kv_values(kv, page, head);
 
     put_bytes(kv->dev->s8, k, d->d, keys, scales_of(keys, key_codes(d)) + offset, key_at, kv, offset);
     if (!d->v_in_k)
-        put_bytes(kv->dev->s8, v, d->dv, values, scales_of(values, value_codes(d)) + offset, value_at, kv, offset);
+        put_bytes(kv->dev->s8, v, d->dv, values, scales_of(values, value_codes(d)) + offset, value_at, kv,
+                  offset);
 }
 
 static void append_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -217,13 +225,15 @@ enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb
 
 /* ---------------------------------------------------------------- copy */
 
-enum mb_status mb_cpu_kv_copy(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n)
+enum mb_status mb_cpu_kv_copy(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to,
+                              int32_t n)
 {
     uint64_t bytes = mb_cpu_kv_page_bytes(&kv->desc);
 
     (void)s;
     for (int32_t i = 0; i < n; i++) {
-        if (from[i] < 0 || from[i] >= kv->desc.pages || to[i] < 0 || to[i] >= kv->desc.pages || from[i] == to[i])
+        if (from[i] < 0 || from[i] >= kv->desc.pages || to[i] < 0 || to[i] >= kv->desc.pages ||
+            from[i] == to[i])
             return mb_error(MB_BUG, "kv_copy: page %d to page %d of %d", from[i], to[i], kv->desc.pages);
         memcpy(mb_kv_keys(kv, to[i], 0), mb_kv_keys(kv, from[i], 0), bytes);
     }

@@ -61,7 +61,8 @@ struct sample {
     int16_t x[TEST_QUADS * TEST_ROWS * MB_QUAD];
     uint8_t bytes[TEST_QUADS * TEST_ROWS * MB_QUAD];
     int8_t w[TEST_QUADS * MB_PANEL * MB_QUAD] __attribute__((aligned(64)));
-    int32_t a[TEST_ROWS * MB_PANEL] __attribute__((aligned(64))), b[TEST_ROWS * MB_PANEL] __attribute__((aligned(64)));
+    int32_t a[TEST_ROWS * MB_PANEL] __attribute__((aligned(64))),
+        b[TEST_ROWS * MB_PANEL] __attribute__((aligned(64)));
     float f[1001];
     int16_t codes[2][1001];
 };
@@ -90,9 +91,14 @@ static void draw(struct sample *s, uint64_t key)
 static bool same_tile(const struct mb_s8_kernels *k, struct sample *s, int32_t rows)
 {
     for (int32_t part = 0; part < 2; part++) { /* the second adds */
-        int64_t at = part * (TEST_QUADS / 2) * rows * MB_QUAD, n = part == 0 ? TEST_QUADS / 2 : TEST_QUADS - TEST_QUADS / 2;
-        struct mb_s8_tile t = {.x = s->x + at, .w = s->w + part * (TEST_QUADS / 2) * MB_PANEL * MB_QUAD, .c = s->a, .quads = n,
-                               .rows = rows, .add = part != 0};
+        int64_t at = part * (TEST_QUADS / 2) * rows * MB_QUAD,
+                n = part == 0 ? TEST_QUADS / 2 : TEST_QUADS - TEST_QUADS / 2;
+        struct mb_s8_tile t = {.x = s->x + at,
+                               .w = s->w + part * (TEST_QUADS / 2) * MB_PANEL * MB_QUAD,
+                               .c = s->a,
+                               .quads = n,
+                               .rows = rows,
+                               .add = part != 0};
         portable(&t);
         t.x = k->size == 2 ? (const void *)(s->x + at) : (const void *)(s->bytes + at);
         t.c = s->b;
@@ -144,7 +150,8 @@ const struct mb_s8_kernels *mb_s8_choose(enum mb_isa isa)
 
     if (k == &mb_s8_portable || mb_s8_self_test(k))
         return k;
-    mb_warn("the kernels for signed bytes compute other sums on this machine than they should and are not used");
+    mb_warn(
+        "the kernels for signed bytes compute other sums on this machine than they should and are not used");
     return &mb_s8_portable;
 }
 
@@ -156,19 +163,24 @@ enum mb_status mb_s8_create(struct mb_weight *w, uint64_t *bytes)
 
     for (int32_t l = 0; l < w->desc.leaves; l++)
         if (w->desc.leaf[l + 1] - w->desc.leaf[l] > MB_S8_MOST_K)
-            return mb_error(MB_LAYOUT, "a sum of %" PRId64 " products of signed bytes does not fit into 32 bits; use --dtype bf16",
+            return mb_error(MB_LAYOUT,
+                            "a sum of %" PRId64
+                            " products of signed bytes does not fit into 32 bits; use --dtype bf16",
                             w->desc.leaf[l + 1] - w->desc.leaf[l]);
     if (w->desc.form.groups != w->desc.leaves)
-        return mb_error(MB_BUG, "weight_create: %d scales for %d leaves", w->desc.form.groups, w->desc.leaves);
+        return mb_error(MB_BUG, "weight_create: %d scales for %d leaves", w->desc.form.groups,
+                        w->desc.leaves);
     if (!mb_mul_ok((uint64_t)blocks, MB_S8_BLOCK, &code) || code > INT64_MAX / 4)
-        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n, w->desc.k);
+        return mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n,
+                        w->desc.k);
     w->groups = w->desc.leaves;
     w->code_block = MB_S8_BLOCK;
     w->scale_at = blocks * MB_S8_BLOCK;
     w->panel_bytes = mb_form_panel_bytes(&w->desc.form, blocks, w->groups);
     return mb_mul_ok((uint64_t)w->panels, (uint64_t)w->panel_bytes, bytes)
                ? MB_OK
-               : mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n, w->desc.k);
+               : mb_error(MB_NO_MEMORY, "no memory for a weight of %" PRId64 " x %" PRId64, w->desc.n,
+                          w->desc.k);
 }
 
 /* ---------------------------------------------------------------- put */
@@ -218,7 +230,8 @@ static void put_codes(const struct put *p, int64_t i, unsigned char *panel, int6
     int64_t row = p->m->scale_n0 + i;
 
     for (int32_t l = 0; l < w->desc.leaves; l++) {
-        memcpy(panel + w->scale_at + (l * MB_PANEL + lane) * 4, (const char *)c->scale + (row * c->groups + l) * 4, 4);
+        memcpy(panel + w->scale_at + (l * MB_PANEL + lane) * 4,
+               (const char *)c->scale + (row * c->groups + l) * 4, 4);
         for (int64_t k = w->desc.leaf[l]; k < w->desc.leaf[l + 1]; k++)
             *code_at(w, panel, l, k, lane) = (int8_t)c->code[row * c->code_stride + k];
     }
@@ -252,7 +265,8 @@ enum mb_status mb_s8_put(struct mb_weight *w, int64_t n0, int64_t k0, const stru
     struct put p = {w, n0, m};
 
     if (k0 != 0 || m->k != w->desc.k || (codes && (m->codes.groups != w->groups || m->scale_k0 != 0)))
-        return mb_error(MB_BUG, "weight_put: signed bytes are made of whole rows, with the leaves of the weight");
+        return mb_error(MB_BUG,
+                        "weight_put: signed bytes are made of whole rows, with the leaves of the weight");
     if (mb_storage_fp8(m->storage) && (m->scale == NULL || m->block_n < 1 || m->block_k < 1))
         return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
     if (m->n > 0)
@@ -279,7 +293,8 @@ static void get_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         int64_t row = g->n0 + i, lane = row % MB_PANEL;
         unsigned char *panel = w->data + row / MB_PANEL * w->panel_bytes;
         for (int32_t l = 0; l < w->desc.leaves; l++) {
-            memcpy(g->dst + g->at.scale + (i * w->groups + l) * 4, panel + w->scale_at + (l * MB_PANEL + lane) * 4, 4);
+            memcpy(g->dst + g->at.scale + (i * w->groups + l) * 4,
+                   panel + w->scale_at + (l * MB_PANEL + lane) * 4, 4);
             for (int64_t k = w->desc.leaf[l]; k < w->desc.leaf[l + 1]; k++)
                 g->dst[g->at.code + i * w->desc.k + k] = (unsigned char)*code_at(w, panel, l, k, lane);
         }

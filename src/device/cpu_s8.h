@@ -1,6 +1,6 @@
-/* Products of signed bytes with exact sums in 32 bits: the int8 path (doc/numerics, 5). Rows are quantised where a GEMM reads them,
- * each leaf of a row with a scale of its own, so that |code| <= 127 on both sides and a leaf of up to 133,144 k cannot overflow. Which
- * kernel adds, and in what order, changes no bit. */
+/* Products of signed bytes with exact sums in 32 bits: the int8 path (doc/numerics, 5). Rows are quantised
+ * where a GEMM reads them, each leaf of a row with a scale of its own, so that |code| <= 127 on both sides
+ * and a leaf of up to 133,144 k cannot overflow. Which kernel adds, and in what order, changes no bit. */
 #ifndef MB_DEVICE_CPU_S8_H
 #define MB_DEVICE_CPU_S8_H
 #include "device/cpu_weight.h"
@@ -10,7 +10,8 @@
 #define MB_QUADS (MB_BLOCK / MB_QUAD)
 #define MB_S8_BLOCK (MB_BLOCK * MB_PANEL) /* bytes of a block of a panel */
 
-/* Some rows times a panel: c[row][16] (+)= sum over quads of k. w: [quad][16][4]. x: [quad][rows][4], in the kernel's own type. */
+/* Some rows times a panel: c[row][16] (+)= sum over quads of k. w: [quad][16][4]. x: [quad][rows][4], in the
+ * kernel's own type. */
 struct mb_s8_tile {
     const void *x;
     const int8_t *w;
@@ -39,8 +40,8 @@ const struct mb_s8_kernels *mb_s8_choose(enum mb_isa isa);
 /* Whether a set equals the portable one on this machine, on random tiles of every shape. */
 bool mb_s8_self_test(const struct mb_s8_kernels *k);
 
-/* Scale of numbers whose largest magnitude has these bits: m / 127, 0 if that is no normal number, NaN if m is not finite (codes are
- * then 0, and so is nothing of what is computed with them). */
+/* Scale of numbers whose largest magnitude has these bits: m / 127, 0 if that is no normal number, NaN if m
+ * is not finite (codes are then 0, and so is nothing of what is computed with them). */
 float mb_s8_scale(uint32_t largest);
 
 /* Portable C: the definition. */

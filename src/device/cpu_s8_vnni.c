@@ -1,5 +1,6 @@
-/* Products of signed bytes by AVX512_VNNI. VPDPBUSD multiplies unsigned by signed bytes and does not saturate: rows come as code + 128,
- * and 128 times the sum of the weights, computed beside it, is taken off again. Sums wrap at 2^32 and so come out right. */
+/* Products of signed bytes by AVX512_VNNI. VPDPBUSD multiplies unsigned by signed bytes and does not
+ * saturate: rows come as code + 128, and 128 times the sum of the weights, computed beside it, is taken off
+ * again. Sums wrap at 2^32 and so come out right. */
 #include <immintrin.h>
 #include <string.h>
 #include "device/cpu_s8.h"
@@ -41,9 +42,9 @@ KERNEL void some_rows(const struct mb_s8_tile *t, const int R)
     }
 }
 
-#define CASE(R)                                                                                                                             \
-    case R:                                                                                                                                 \
-        some_rows(t, R);                                                                                                                         \
+#define CASE(R)                                                                                              \
+    case R:                                                                                                  \
+        some_rows(t, R);                                                                                     \
         break;
 static TARGET void tile(const struct mb_s8_tile *t)
 {
