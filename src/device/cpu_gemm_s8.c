@@ -209,9 +209,10 @@ static void end_leaf(const struct item *it, int32_t l, int32_t top)
             (const float *)(const void *)(w->data + (it->panel + p) * w->panel_bytes + w->scale_at) +
             l * MB_PANEL;
         for (int64_t r = 0; r < it->rows; r++) {
-            float s = row[r * w->desc.leaves];
+            float s = row[r * w->desc.leaves], *restrict to = it->room->sum[top][p][r];
+            const int32_t *restrict sum = it->room->c[p][r];
             for (int c = 0; c < MB_PANEL; c++)
-                it->room->sum[top][p][r][c] = (float)it->room->c[p][r][c] * (s * column[c]);
+                to[c] = (float)sum[c] * (s * column[c]);
         }
     }
 }
@@ -220,10 +221,12 @@ static void end_leaf(const struct item *it, int32_t l, int32_t top)
 static void join(const struct item *it, int32_t top)
 {
     for (int64_t p = 0; p < it->panels; p++)
-        for (int64_t r = 0; r < it->rows; r++)
+        for (int64_t r = 0; r < it->rows; r++) {
+            float *restrict left = it->room->sum[top - 2][p][r];
+            const float *restrict right = it->room->sum[top - 1][p][r];
             for (int c = 0; c < MB_PANEL; c++)
-                it->room->sum[top - 2][p][r][c] =
-                    it->room->sum[top - 2][p][r][c] + it->room->sum[top - 1][p][r][c];
+                left[c] = left[c] + right[c];
+        }
 }
 
 /* A stack of finished nodes: a new leaf closes the nodes whose right half it ends. */

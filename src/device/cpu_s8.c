@@ -200,6 +200,7 @@ static int8_t *code_at(const struct mb_weight *w, unsigned char *panel, int32_t 
 static void put_leaf(const struct put *p, int64_t i, int32_t leaf, unsigned char *panel, int64_t lane)
 {
     const struct mb_weight *w = p->w;
+    const struct mb_s8_kernels *q = w->dev->s8;
     int64_t from = w->desc.leaf[leaf], to = w->desc.leaf[leaf + 1];
     float v[PIECE], scale;
     int16_t code[PIECE];
@@ -208,7 +209,7 @@ static void put_leaf(const struct put *p, int64_t i, int32_t leaf, unsigned char
     for (int64_t k = from; k < to; k += PIECE) {
         int64_t n = to - k < PIECE ? to - k : PIECE;
         mb_host_row(p->m, i, k, n, v);
-        uint32_t m = mb_s8_largest(v, n);
+        uint32_t m = q->largest(v, n);
         most = m > most ? m : most;
     }
     scale = mb_s8_scale(most);
@@ -216,7 +217,7 @@ static void put_leaf(const struct put *p, int64_t i, int32_t leaf, unsigned char
     for (int64_t k = from; k < to; k += PIECE) {
         int64_t n = to - k < PIECE ? to - k : PIECE;
         mb_host_row(p->m, i, k, n, v);
-        mb_s8_codes(v, n, scale, code);
+        q->codes(v, n, scale, code);
         for (int64_t e = 0; e < n; e++)
             *code_at(w, panel, leaf, k + e, lane) = (int8_t)code[e];
     }
