@@ -13,5 +13,7 @@ golden() {
 @test "ERNIE-4.5: choice by probability and bias" { golden ernie45moe_a; }
 @test "GLM-4.5 with its MTP module" { golden glm4moe_a; }
 @test "Ling 2: one matrix for queries, keys and values" { golden bailingmoe2_a; }
+@test "Qwen3-Next: gated DeltaNet, gated attention" { golden qwen3next_a; }
+@test "Qwen3.5-MoE as published, fused experts" { golden qwen35moe_a; }
 @test "FP8 with one scale, stored as BF16" { golden mixtral_fp8t_a; }
 @test "FP8 with a scale for each row" { golden qwen3moe_fp8ch_a; }

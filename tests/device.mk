@@ -82,3 +82,13 @@ tests_unit_s8_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_kv8
 tests_unit_kv8_SOURCES = tests/unit_kv8.c
 tests_unit_kv8_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/unit_delta
+tests_unit_delta_SOURCES = tests/unit_delta.c
+tests_unit_delta_LDADD = $(TEST_LIBS)
+TESTS_UNIT += tests/wide_delta tests/guard_delta
+tests_wide_delta_SOURCES = tests/unit_delta.c $(WIDE) tests/wide_vec.c
+tests_wide_delta_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
+tests_wide_delta_LDADD = $(TEST_LIBS)
+tests_guard_delta_SOURCES = tests/unit_delta.c $(GUARD)
+tests_guard_delta_CPPFLAGS = $(AM_CPPFLAGS) '-DRIG_BACKEND="guard"'
+tests_guard_delta_LDADD = $(TEST_LIBS)

@@ -282,6 +282,23 @@ static enum mb_status guard_gate(struct mb_stream *s, struct mb_view y, struct m
     DURING(mb_cpu_ops.gate(s, y, gate), y, gate);
 }
 
+static enum mb_status guard_gate_by(struct mb_stream *s, struct mb_view out, struct mb_view g, struct mb_view x)
+{
+    DURING(mb_cpu_ops.gate_by(s, out, g, x), out, g, x);
+}
+
+static enum mb_status guard_conv(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
+                                 struct mb_view state, struct mb_view slot, struct mb_view pos)
+{
+    DURING(mb_cpu_ops.conv(s, out, x, w, state, slot, pos), out, x, w, state, slot, pos);
+}
+
+static enum mb_status guard_delta(struct mb_stream *s, struct mb_view out, const struct mb_delta_args *a)
+{
+    DURING(mb_cpu_ops.delta(s, out, a), out, a->x, a->z, a->b, a->a, a->a_log, a->dt, a->norm, a->state, a->slot,
+           a->pos);
+}
+
 static enum mb_status guard_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights,
                                   struct mb_view bad, struct mb_view z, struct mb_view bias,
                                   const struct mb_router *r)
@@ -369,6 +386,9 @@ const struct mb_ops guard_ops = {
     .gemm_r32 = guard_gemm_r32,
     .act = guard_act,
     .gate = guard_gate,
+    .gate_by = guard_gate_by,
+    .conv = guard_conv,
+    .delta = guard_delta,
     .route = guard_route,
     .gather = guard_gather,
     .fold = guard_fold,

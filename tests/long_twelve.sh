@@ -26,6 +26,9 @@ layouts() {
 4 --data-parallel-size 2 --sequence-parallel-size 2
 3 --zero-inference 60 --alltoall hier --max-batch-rows 17 --isa portable
 4 --expert-data-parallel-size 2 --threads 2
+4 --tensor-parallel-size 2 --pipeline-parallel-size 2 --max-batch-rows 9
+4 --data-parallel-size 2 --tensor-parallel-size 2
+3 --tensor-parallel-size 3 --max-num-seqs 2
 END
 }
 

@@ -12,6 +12,7 @@ import numpy as np, xxhash
 d = sys.argv[1]
 cfg = json.load(open(os.path.join(d, "config.json")))
 mt = cfg.get("model_type", "grok-1")
+cfg = dict(cfg, **cfg.get("text_config", {}))
 
 
 def fp8(b):
@@ -47,7 +48,7 @@ def load():
     return w
 
 
-W = load()
+W = {k.replace("model.language_model.", "model."): v for k, v in load().items()}
 
 
 def show(role, layer, expert, x):
@@ -76,7 +77,7 @@ if not cfg.get("tie_word_embeddings"):
     show("LM head", -1, -1, W["lm_head.weight"])
 
 # ---- layers
-LINEAR = [("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "o_proj")]
+LINEAR = [("q and gate" if "linear_num_key_heads" in cfg else "q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "o_proj")]
 for l in range(L + cfg.get("num_nextn_predict_layers", 0)):
     if dbrx:
         p = "transformer.blocks.%d." % l
@@ -110,6 +111,11 @@ for l in range(L + cfg.get("num_nextn_predict_layers", 0)):
           + [("q norm", "q_norm.weight"), ("k norm", "k_norm.weight"), ("sinks", "sinks"), ("q_a", "q_a_proj.weight"),
              ("q_a norm", "q_a_layernorm.weight"), ("q_b", "q_b_proj.weight"), ("kv_a", "kv_a_proj_with_mqa.weight"),
              ("kv_a norm", "kv_a_layernorm.weight"), ("kv_b", "kv_b_proj.weight")], l, p + "self_attn.")
+    names([("DeltaNet " + r, n) for r, n in (("q k v z", "in_proj_qkvz.weight"), ("b a", "in_proj_ba.weight"), ("q k v", "in_proj_qkv.weight"),
+           ("z", "in_proj_z.weight"), ("b", "in_proj_b.weight"), ("a", "in_proj_a.weight"), ("A_log", "A_log"), ("dt bias", "dt_bias"),
+           ("norm", "norm.weight"), ("output", "out_proj.weight"))], l, p + "linear_attn.")
+    if p + "linear_attn.conv1d.weight" in W:
+        show("DeltaNet convolution", l, -1, W[p + "linear_attn.conv1d.weight"][:, 0].T)
     if mt in ("mixtral", "phimoe"):
         names([("router", "block_sparse_moe.gate.weight")], l, p)
         for e in range(cfg["num_local_experts"]):
@@ -134,6 +140,13 @@ for l in range(L + cfg.get("num_nextn_predict_layers", 0)):
              ("shared scalar gate", "shared_expert_gate.weight")], l, p + "mlp.")
     for s in ("shared_expert.", "shared_experts."):
         names([("shared " + r, n + ".weight") for r, n in FFN], l, p + "mlp." + s)
+    if p + "mlp.experts.gate_up_proj" in W:
+        I = cfg["moe_intermediate_size"]
+        for e, (gu, d2) in enumerate(zip(W[p + "mlp.experts.gate_up_proj"], W[p + "mlp.experts.down_proj"])):
+            show("expert gate", l, e, gu[:I])
+            show("expert up", l, e, gu[I:])
+            show("expert down", l, e, d2)
+        continue
     for e in range(cfg.get("num_experts") or cfg.get("n_routed_experts") or 0):
         names([("expert " + r, n + ".weight") for r, n in FFN], l, p + "mlp.experts.%d." % e, e)
     names([("MTP embedding norm", "enorm.weight"), ("MTP hidden norm", "hnorm.weight"), ("MTP projection", "eh_proj.weight"),
@@ -145,7 +158,7 @@ theta = rp.get("rope_theta") or cfg.get("attn_config", {}).get("rope_theta") or 
     "mixtral": 1e6, "phimoe": 1e6, "gpt_oss": 150000.0}.get(mt, 10000.0)
 kind = rp.get("rope_type") or rp.get("type") or "default"
 mla = mt.startswith("deepseek")
-D = cfg["qk_rope_head_dim"] if mla else hd
+D = cfg["qk_rope_head_dim"] if mla else int(hd * (rp.get("partial_rotary_factor") or cfg.get("partial_rotary_factor") or 1))
 inv = [theta ** (-2.0 * i / D) for i in range(D // 2)]
 att, long_inv, long_att = 1.0, None, 1.0
 f, orig = rp.get("factor"), rp.get("original_max_position_embeddings") or cfg.get("max_position_embeddings")

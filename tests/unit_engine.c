@@ -352,6 +352,14 @@ static void dense(void **state)
     same_bits((struct setting){.model = "llama_a", .path = MB_BF16, .logits = true}, false);
 }
 
+/* What a sequence's past is, is a state beside its pages. */
+static void linear_attention(void **state)
+{
+    (void)state;
+    same_bits((struct setting){.model = "qwen3next_a", .path = MB_F32, .planes = true}, true);
+    same_bits((struct setting){.model = "qwen35moe_a", .path = MB_BF16, .logits = true}, true);
+}
+
 static void adapters(void **state)
 {
     (void)state;
@@ -393,6 +401,9 @@ static const struct {
     {{.model = "dbrx_a", .path = MB_F32, .ranks = 3, .layout = {.attn = 2, .expert = 1}}},
     {{.model = "gptoss_a", .path = MB_F32, .ranks = 2, .layout = {.tp = 2}}},
     {{.model = "olmoe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}}},
+    {{.model = "qwen3next_a", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .tp = 2}, .planes = true}},
+    {{.model = "qwen35moe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}, .logits = true}}, /* 6 heads */
+    {{.model = "qwen35moe_a", .path = MB_F32, .ranks = 3, .layout = {.pp = 3}, .how = MB_A2A_HIER}},
     {{.model = "qwen3moe_b", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .sp = 2}, .how = MB_A2A_HIER}},
 };
 
@@ -426,7 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts),     cmocka_unit_test(latent_attention_and_mtp),
         cmocka_unit_test(dense),       cmocka_unit_test(adapters),
-        cmocka_unit_test(adjustments), cmocka_unit_test(layouts),
+        cmocka_unit_test(adjustments), cmocka_unit_test(linear_attention), cmocka_unit_test(layouts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,6 +65,13 @@ static void describe(const struct mb_model *m, char *out, size_t cap)
                            (double)m->act_limit, (double)m->embed_scale, (double)m->logit_scale, m->bos);
     for (int32_t i = 0; i < m->n_eos; i++)
         at += (size_t)snprintf(out + at, cap - at, "%s%d", i > 0 ? "," : "", m->eos[i]);
+    if (m->linear_layers > 0) {
+        const struct mb_delta_shape *d = &m->delta;
+        at += (size_t)snprintf(out + at, cap - at, " delta%d/%dx%d/%d+%d ", d->key_heads, d->value_heads, d->dk, d->dv, d->taps);
+        for (int32_t l = 0; l < m->layers; l++)
+            out[at++] = m->linear[l] ? 'l' : 'f';
+        at += (size_t)snprintf(out + at, cap - at, "%s%s", m->q_gate ? " gate" : "", m->norm_plus_one ? " 1+w" : "");
+    }
     snprintf(out + at, cap - at, "%s%s%s%s%s%s%s%s%s", m->tied ? " tied" : "", m->post_norms ? " post" : "",
              m->norm_bias ? " normb" : "", m->qkv_bias ? " qkvb" : "", m->o_bias ? " ob" : "", m->head_bias ? " headb" : "",
              m->mlp_bias ? " mlpb" : "", m->expert_bias ? " expb" : "", m->sinks ? " sinks" : "");
@@ -120,6 +127,10 @@ static const struct {
      "topk_softmax none g1/1 x1 p1 e0 clip0 cap0 lim1.5 emb1 log1 bos1 eos2 qkvb ob expb sinks"},
     {"phimoe_a", "PhiMoE", "L2 H40 V268 pos2048 h5/1 d8/8 ffn0 moe11 win2047,2047 ln1e-05 lat0 half rd8 silu f32 E8 k2 w20 sh0 "
      "sparsemixer none g1/1 x1 p1 e0.01 clip0 cap0 lim0 emb1 log1 bos1 eos2 normb qkvb ob headb"},
+    {"qwen3next_a", "Qwen3-Next", "L4 H40 V286 pos262144 h4/2 d16/16 ffn0 moe1111 win0,0,0,0 rms1e-06 lat0 half rd4 silu qkhead bf16 E10 "
+     "k3 w12 sh16gated softmax sum g1/1 x1 p1 e0" REST " delta2/4x8/10+4 lllf gate 1+w"},
+    {"qwen35moe_a", "Qwen3.5-MoE", "L3 H44 V300 pos262144 h6/2 d24/24 ffn0 moe111 win0,0,0 rms1e-06 lat0 half rd6 silu qkhead bf16 E9 k4 "
+     "w12 sh14gated softmax sum g1/1 x1 p1 e0" REST " delta2/6x10/8+4 lfl gate 1+w"},
 };
 #define N_MODELS (sizeof models / sizeof models[0])
 
@@ -379,7 +390,8 @@ static void test_published_sizes(void **state)
                 {"glm-4.5-air", 106852251264}, {"glm-4.7-flash", 29943393920}, {"minimax-m2", 228689764864},
                 {"dots.llm1", 142774381696}, {"solar-open-100b", 102651799552}, {"ernie-4.5-21b-a3b", 21825437888},
                 {"ling-mini-2.0", 16255643392}, {"granite-3.0-1b-a400m", 1334628352}, {"hunyuan-a13b", 80393183232},
-                {"hy3", 295033543488}, {"deepseek-v3.2", 671877944064}, {"glm-5", 743911218432}, {"llama-4-scout", 107769861120}, {"mistral-small-4", 118972826624}};
+                {"hy3", 295033543488}, {"deepseek-v3.2", 671877944064}, {"glm-5", 743911218432}, {"llama-4-scout", 107769861120}, {"mistral-small-4", 118972826624},
+                {"qwen3-next-80b-a3b", 79674391296}, {"qwen3.5-35b-a3b", 34660610688}, {"qwen3.5-397b-a17b", 396346350336}};
     char path[512];
 
     (void)state;

@@ -44,6 +44,11 @@ OP vec v_sub(vec a, vec b)
     EACH a.f[i] -= b.f[i];
     return a;
 }
+OP vec v_mul(vec a, vec b)
+{
+    EACH a.f[i] *= b.f[i];
+    return a;
+}
 OP vec v_max(vec a, vec b)
 {
     EACH a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.f[i];

@@ -30,7 +30,11 @@ void mb_roof_of(const struct mb_model *m, double element, double kv, struct mb_r
     r.head_flops = 2.0 * m->vocab * m->hidden;
     r.dense_bytes += (double)m->vocab * m->hidden * element;
     double width = m->mla ? m->kv_lora + m->rope_mla : (double)m->kv_heads * (m->head_dim + m->v_dim);
-    r.kv_bytes = width * kv * m->layers;
+    const struct mb_delta_shape *d = &m->delta;
+    double cells = (double)d->value_heads * d->dk * d->dv * m->linear_layers;
+    r.kv_bytes = width * kv * (m->layers - m->linear_layers);
+    r.state_bytes = 8 * cells;
+    r.token_flops += 7 * cells;
     *out = r;
 }
 
@@ -42,6 +46,8 @@ double mb_roof_attention(const struct mb_roof *r, double ctx)
            sum = 0;
 
     for (int32_t l = 0; l < m->layers; l++) {
+        if (mb_is_linear(m, l))
+            continue;
         double seen = m->window[l] > 0 && m->window[l] < ctx ? m->window[l] : ctx;
         sum += each * seen;
     }
@@ -62,7 +68,7 @@ double mb_roof_bytes(const struct mb_roof *r, double b, double positions)
     double reached =
         r->experts > 0 ? r->experts * (1 - pow(1 - r->k / r->experts, b / r->lanes)) * r->lanes : 0;
 
-    return r->dense_bytes * fmin(r->copies, b) + reached * r->expert_bytes + positions * r->kv_bytes;
+    return r->dense_bytes * fmin(r->copies, b) + reached * r->expert_bytes + positions * r->kv_bytes + b * r->state_bytes;
 }
 
 double mb_roof_seconds(const struct mb_roof *r, double flops, double bytes)
@@ -79,9 +85,9 @@ double mb_roof_step(const struct mb_roof *r, double b, double ctx)
 
 json_t *mb_roof_json(const struct mb_roof *r)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "flops", r->flops,
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "flops", r->flops,
                      "read", r->read, "token_flops", r->token_flops, "head_flops", r->head_flops,
                      "attention_flops_at_1", mb_roof_attention(r, 1), "dense_bytes", r->dense_bytes,
-                     "expert_bytes", r->expert_bytes, "kv_bytes", r->kv_bytes, "experts", r->experts, "k",
+                     "expert_bytes", r->expert_bytes, "kv_bytes", r->kv_bytes, "state_bytes", r->state_bytes, "experts", r->experts, "k",
                      r->k, "copies", r->copies, "lanes", r->lanes);
 }

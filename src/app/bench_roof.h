@@ -14,6 +14,7 @@ struct mb_roof {
     double dense_bytes;  /* weights that every step reads: all but experts and the embedding */
     double expert_bytes; /* of one routed expert in all layers */
     double kv_bytes;     /* of a position's keys and values in all layers */
+    double state_bytes;  /* of what linear attention keeps of a sequence, read and written */
     double experts, k;   /* 0: a dense model */
     /* of the machines together */
     double flops, read;   /* FLOP/s, bytes/s */

@@ -151,13 +151,16 @@ static void model_row(struct mb_report *r, const struct mb_model *m, const char 
 static void memory_row(struct mb_report *r, const struct mb_plan *p)
 {
     const struct mb_budget *b = &p->budget;
-    char t[MB_TEXT_CAP], w[MB_TEXT_CAP], e[MB_TEXT_CAP], k[MB_TEXT_CAP], a[MB_TEXT_CAP], x[MB_TEXT_CAP];
+    char t[MB_TEXT_CAP], w[MB_TEXT_CAP], e[MB_TEXT_CAP], k[MB_TEXT_CAP], a[MB_TEXT_CAP], x[MB_TEXT_CAP], states[64] = "";
+
+    if (b->state > 0)
+        snprintf(states, sizeof states, "; %s are states of %d sequences", mb_text_bytes(b->state, k), (int)p->max_num_seqs);
 
     row(r, "memory",
-        "%s planned on the fullest rank: weights %s, experts %s, KV %s (%" PRId64 " pages), activations %s, "
+        "%s planned on the fullest rank: weights %s, experts %s, KV %s (%" PRId64 " pages%s), activations %s, "
         "exchange %s",
         mb_text_bytes(b->total, t), mb_text_bytes(b->weights, w), mb_text_bytes(b->experts, e),
-        mb_text_bytes(b->kv, k), p->kv_pages, mb_text_bytes(b->activations + b->staging, a),
+        mb_text_bytes(b->kv, k), p->kv_pages, states, mb_text_bytes(b->activations + b->staging, a),
         mb_text_bytes(b->exchange, x));
 }
 

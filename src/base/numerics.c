@@ -162,6 +162,13 @@ float mb_softcap(float s, float cap)
     return cap * mb_tanhf_inl(s / cap);
 }
 
+float mb_softplus(float x)
+{
+    float t = mb_expf_inl(-fabsf(x)), w = 1.0f + t;
+    float l = w == 1.0f ? t : mb_logf_inl(w) * (t / (w - 1.0f));
+    return (x > 0 ? x : 0) + l;
+}
+
 float mb_gumbel_of(uint32_t x)
 {
     float u = ((float)(x >> 9) + 0.5f) * 0x1p-23f;

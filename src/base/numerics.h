@@ -68,6 +68,7 @@ float mb_silu(float g);                     /* g / (1 + expf(-g)) */
 float mb_gelu_erf(float g);                 /* 0.5 g (1 + erf(g / sqrt 2)) */
 float mb_gelu_tanh(float g);                /* 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) */
 float mb_swiglu_clamped(float g, float u, float limit); /* GPT-OSS: (min(max(u,-L),L)+1) * min(g,L) * sigmoid(1.702 g) */
+float mb_softplus(float x);                 /* max(x, 0) + log1p(t), t = expf(-|x|), w = 1 + t: log1p(t) = w == 1 ? t : logf(w) (t / (w - 1)) */
 float mb_softcap(float s, float cap);       /* cap * tanhf(s / cap) */
 
 /* Gumbel noise of token id at a position: g = -logf(-logf(u)), u = ((x >> 9) + 0.5) 2^-23, x = word (id & 3) of

@@ -158,6 +158,11 @@ enum mb_status mb_cpu_route(struct mb_stream *s, struct mb_view experts, struct 
                             struct mb_view bad, struct mb_view z, struct mb_view bias,
                             const struct mb_router *r);
 enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a);
+/* cpu_delta.c */
+enum mb_status mb_cpu_gate_by(struct mb_stream *s, struct mb_view out, struct mb_view g, struct mb_view x);
+enum mb_status mb_cpu_conv(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
+                           struct mb_view state, struct mb_view slot, struct mb_view pos);
+enum mb_status mb_cpu_delta(struct mb_stream *s, struct mb_view out, const struct mb_delta_args *a);
 /* cpu_logits.c */
 enum mb_status mb_cpu_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best,
                                   struct mb_view bad, struct mb_view z);

@@ -32,6 +32,10 @@ OP vec v_sub(vec a, vec b)
 {
     return a - b;
 }
+OP vec v_mul(vec a, vec b)
+{
+    return a * b;
+}
 OP vec v_max(vec a, vec b)
 {
     return a > b ? a : b;

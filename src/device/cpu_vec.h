@@ -6,6 +6,18 @@
 #define MB_DEVICE_CPU_VEC_H
 #include "device/cpu.h"
 
+/* Columns of a state of the gated delta rule that go through the positions together, and the positions. */
+struct mb_delta_panel {
+    float *s;            /* [dk][MB_DELTA_COLS] */
+    const float *q, *k;  /* of the first position: dk each */
+    float *v;            /* of these columns; becomes the output */
+    const float *rate;   /* decay, beta */
+    int64_t stride;      /* from a position's q, k and v to the next one's */
+    int64_t rate_stride; /* the same of rate */
+    int64_t rows, dk;
+    int32_t cols; /* of v; further ones of s are zeros */
+};
+
 struct mb_vec {
     /* out = a + b; out = x * c; x clamped to [-c, c]; bf16 to f32, and times c; f32 to bf16 */
     void (*add)(float *out, const float *a, const float *b, int64_t n);
@@ -50,6 +62,14 @@ struct mb_vec {
     uint64_t (*noise64)(uint32_t *x, uint64_t key, int64_t position, uint32_t quad, float c);
     /* out[i] = mb_exp((double)x[i] - (double)c) */
     void (*exp64)(double *out, const float *x, float c, int64_t n);
+
+    /* out = sigmoid(g) * x */
+    void (*gate)(float *out, const float *g, const float *x, int64_t n);
+    /* out[i] = silu of the chain fmaf(w[j * w_stride + i], in[j][i], .) over j = 0 .. taps - 1 from +0 */
+    void (*conv)(float *out, const float *const *in, const float *w, int64_t w_stride, int32_t taps,
+                 int64_t n);
+    /* The gated delta rule for MB_DELTA_COLS columns of a head's state over some positions (cpu_vec_delta.h) */
+    void (*delta)(const struct mb_delta_panel *p);
 };
 const struct mb_vec *mb_vec_of(const struct mb_device *dev);
 extern const struct mb_vec mb_vec_portable, mb_vec_avx2, mb_vec_avx512;

@@ -32,6 +32,10 @@ OP vec v_sub(vec a, vec b)
 {
     return _mm256_sub_ps(a, b);
 }
+OP vec v_mul(vec a, vec b)
+{
+    return _mm256_mul_ps(a, b);
+}
 OP vec v_max(vec a, vec b)
 {
     return _mm256_max_ps(a, b);

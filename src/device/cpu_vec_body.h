@@ -1,5 +1,5 @@
 /* The row kernels' one source; see cpu_vec.h. The including file defines FN (static, with the target), vec,
- * LANES and the operations v_zero, v_load, v_set1, v_add, v_sub, v_max (the second where either is NaN),
+ * LANES and the operations v_zero, v_load, v_set1, v_add, v_sub, v_mul, v_max (the second where either is NaN),
  * v_fma, v_store on unaligned vectors, the same for 32-bit integers (ivec,
  * iv_from: x, x + 1, ...; iv_mul: low and high half of the products), and SET, the table's name. Loops marked
  * "omp simd" have independent elements: the pragma only says so, it adds no sum across lanes. */
@@ -339,6 +339,8 @@ FN void exp64(double *out, const float *x, float c, int64_t n)
     SIMD for (int64_t i = 0; i < n; i++) out[i] = mb_exp_inl((double)x[i] - (double)c);
 }
 
+#include "device/cpu_vec_delta.h"
+
 const struct mb_vec SET = {
     .add = add,
     .mul = mul,
@@ -364,4 +366,7 @@ const struct mb_vec SET = {
     .find = find,
     .noise64 = noise64,
     .exp64 = exp64,
+    .gate = gate,
+    .conv = conv,
+    .delta = delta,
 };

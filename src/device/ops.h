@@ -215,6 +215,29 @@ struct mb_fold_args {
     struct mb_view inner;    /* f32 [*, H]; MB_NO_VIEW if no src is negative */
 };
 
+/* Gated DeltaNet (doc/numerics, Recurrent state): linear attention whose past is a state of fixed size for each sequence, f32. The
+ * rows of a sequence are neighbours, positions ascending; slot names the state that is theirs, and a row at position 0 begins with
+ * zeros instead. Value head h reads key head (first + h) / per. A head's state [dk, dv] is kept in panels of MB_DELTA_COLS columns:
+ * element (i, c) at ((c / cols) * dk + i) * cols + c % cols. */
+#define MB_DELTA_COLS 16
+static inline int64_t mb_delta_tile(int64_t dk, int64_t dv) /* elements of a head's state */
+{
+    return (dv + MB_DELTA_COLS - 1) / MB_DELTA_COLS * MB_DELTA_COLS * dk;
+}
+struct mb_delta_args {
+    struct mb_view x;             /* f32 [M, 2 key_heads dk + value_heads dv]: q, k, v; undefined afterwards */
+    struct mb_view z;             /* f32 [M, value_heads dv] */
+    struct mb_view b, a;          /* f32 [M, value_heads] */
+    struct mb_view a_log, dt;     /* f32 [1, value_heads] */
+    struct mb_view norm;          /* f32 [1, dv] */
+    struct mb_view state;         /* f32 [slots, value_heads * mb_delta_tile(dk, dv)] */
+    struct mb_view slot, pos;     /* I32 [M, 1] */
+    int32_t key_heads, value_heads, dk, dv, per, first;
+    float eps; /* of the norm */
+};
+#define MB_DELTA_EPS 1e-6f /* in the norm of q and k */
+#define MB_MAX_TAPS 16
+
 /* Per-row sampling parameters (doc/numerics, Sampling); a U8 view of these, cols = sizeof. */
 struct mb_sample_row {
     float temperature; /* 0: argmax */
@@ -358,6 +381,16 @@ struct mb_ops {
     enum mb_status (*act)(struct mb_stream *s, struct mb_view out, struct mb_view gu, enum mb_act_kind kind, float limit);
     /* y[i, :] = fl(sigmoid(gate[i]) * y[i, :]), f32; gate f32 [M, 1] */
     enum mb_status (*gate)(struct mb_stream *s, struct mb_view y, struct mb_view gate);
+
+    /* out [M, N] (GEMM-input type) = fl(sigmoid(g) * x), f32 [M, N] each */
+    enum mb_status (*gate_by)(struct mb_stream *s, struct mb_view out, struct mb_view g, struct mb_view x);
+    /* Causal depthwise convolution and silu: out f32 [M, C] = silu of the chain y = fmaf(w[j, c], x[t - (taps - 1) + j, c], y) over
+     * j = 0 .. taps - 1 from +0, w f32 [taps, C]; inputs before position 0 are zeros, those of earlier steps are in state f32
+     * [slots, (taps - 1) C], the oldest first, which gets the last ones. slot, pos: see mb_delta_args. taps <= MB_MAX_TAPS. */
+    enum mb_status (*conv)(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w, struct mb_view state,
+                           struct mb_view slot, struct mb_view pos);
+    /* The gated delta rule: out [M, value_heads dv] in its own type (GEMM-input type); steps and roundings: doc/numerics */
+    enum mb_status (*delta)(struct mb_stream *s, struct mb_view out, const struct mb_delta_args *a);
 
     /* From router logits z f32 [M, E]: experts I32 [M, k] in top-k order, weights f32 [M, k]; bad I32 [M, 1]: 1 where a
      * logit is not finite (then experts are 0..k-1 and weights 0), else 0. bias f32 [1, E] for the sigmoid and

@@ -46,6 +46,7 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_attn_avx512.c
 libmoebatch_a_SOURCES += src/device/cpu_vec.h src/device/cpu_vec_body.h src/device/cpu_vec.c \
 	src/device/cpu_vec_avx2.c src/device/cpu_vec_avx512.c
+libmoebatch_a_SOURCES += src/device/cpu_vec_delta.h src/device/cpu_delta.c
 libmoebatch_a_SOURCES += src/device/cpu_rows.c src/device/cpu_norm.c src/device/cpu_route.c src/device/cpu_fold.c
 libmoebatch_a_SOURCES += src/device/cpu_logits.h src/device/cpu_logits.c src/device/cpu_sample.c
 libmoebatch_a_SOURCES += src/device/limits.h src/device/cpu_limits.c

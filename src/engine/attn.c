@@ -163,7 +163,7 @@ static enum mb_status run_gqa(struct mb_pass *p, int32_t l, struct mb_view h, st
     const struct mb_part_heads *s = &p->c->t.h;
     int64_t M = h.rows, qn = (int64_t)s->heads * m->head_dim, kn = (int64_t)s->kv_heads * m->head_dim;
     int64_t vn = (int64_t)s->kv_heads * m->v_dim;
-    struct mb_view qkv = mb_rows(p, MB_SB_QKV, M, qn + kn + vn, MB_F32);
+    struct mb_view qkv = mb_rows(p, MB_SB_QKV, M, qn + kn + vn + (m->q_gate ? qn : 0), MB_F32);
     struct mb_view q = mb_view_cols(qkv, 0, qn), k = mb_view_cols(qkv, qn, kn), v = mb_view_cols(qkv, qn + kn, vn);
     struct mb_view qr = mb_rows(p, MB_SB_Q, M, qn, mb_narrow(p->c));
     struct mb_gemm_group g = whole(y->qkv, M, y->qkv_b.view);
@@ -177,7 +177,11 @@ static enum mb_status run_gqa(struct mb_pass *p, int32_t l, struct mb_view h, st
         MB_TRY(grow(p, q));
     MB_TRY(turn_qk(p, l, qr, q, k));
     MB_TRY(append(p, l, k, v));
-    return attend(p, l, attn, qr);
+    if (!m->q_gate)
+        return attend(p, l, attn, qr);
+    struct mb_view raw = mb_rows(p, MB_SB_ATTN_F, M, attn.cols, MB_F32);
+    MB_TRY(attend(p, l, raw, qr));
+    return ops->gate_by(p->c->stream, attn, mb_view_cols(qkv, qn + kn + vn, qn), raw);
 }
 
 /* The queries of MLA: [heads * (nope + rope)], rounded, the rope part rotated. */
@@ -279,9 +283,14 @@ enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struc
 {
     const struct mb_model *m = p->c->o.model;
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_view attn = mb_rows(p, MB_SB_ATTN, h.rows, (int64_t)p->c->t.h.heads * m->v_dim, p->c->o.path);
+    bool linear = mb_is_linear(m, l);
+    int64_t cols = linear ? (int64_t)p->c->t.d.heads * m->delta.dv : (int64_t)p->c->t.h.heads * m->v_dim;
+    struct mb_view attn = mb_rows(p, MB_SB_ATTN, h.rows, cols, p->c->o.path);
 
-    MB_TRY(m->mla ? run_mla(p, l, h, attn) : run_gqa(p, l, h, attn));
+    if (linear)
+        MB_TRY(mb_delta_run(p, l, h, attn));
+    else
+        MB_TRY(m->mla ? run_mla(p, l, h, attn) : run_gqa(p, l, h, attn));
     MB_TRY(mb_tp_gemm_reduce_scatter(p, &y->o, t, attn, y->o_b.view, l));
     return mb_lora_site(p, l, MB_LORA_O, t, attn);
 }

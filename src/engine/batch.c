@@ -12,8 +12,9 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     size_t rows = (size_t)l->max_rows, seqs = (size_t)l->max_seqs, parts = (size_t)sp;
 
     b->max_pages = l->max_pages;
-    b->ids = mb_zalloc(l->mem, MB_MEM_REQUESTS, 10 * rows, sizeof(int32_t));
+    b->ids = mb_zalloc(l->mem, MB_MEM_REQUESTS, 11 * rows, sizeof(int32_t));
     b->page_table = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
+    b->state = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs, sizeof(int32_t));
     b->part.run = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs + 1, sizeof *b->part.run);
     b->copy = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs, sizeof *b->copy);
     b->copy_pages = mb_zalloc(l->mem, MB_MEM_REQUESTS, 2 * seqs, sizeof *b->copy_pages);
@@ -22,11 +23,12 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     b->sample = mb_zalloc(l->mem, MB_MEM_REQUESTS, rows, sizeof *b->sample);
     b->order.at = mb_zalloc(l->mem, MB_MEM_REQUESTS, parts + 1 + (parts > 1 ? 2 * rows : 0), sizeof(int32_t));
     if (b->ids == NULL || b->page_table == NULL || b->part.run == NULL || b->tag == NULL || b->out == NULL ||
-        b->sample == NULL || b->order.at == NULL || b->copy == NULL || b->copy_pages == NULL)
+        b->sample == NULL || b->order.at == NULL || b->copy == NULL || b->copy_pages == NULL || b->state == NULL)
         return mb_error(MB_NO_MEMORY,
                         "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     int32_t **list[] = {&b->pos,      &b->rope,      &b->row_seq,   &b->part.row, &b->part.ids,
-                        &b->part.pos, &b->part.rope, &b->part.slot, &b->part.seq};
+                        &b->part.pos, &b->part.rope, &b->part.slot, &b->part.seq,
+                        &b->part.state};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         *list[i] = b->ids + (i + 1) * rows;
     b->part.own_tag = b->tag + rows;
@@ -41,6 +43,7 @@ void mb_batch_destroy(struct mb_batch *b)
     mb_free(b->page_table);
     mb_free(b->copy);
     mb_free(b->copy_pages);
+    mb_free(b->state);
     mb_free(b->part.run);
     mb_free(b->tag);
     mb_free(b->out);
@@ -114,6 +117,7 @@ void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s)
         p->pos[i] = pos;
         p->rope[i] = b->rope[r];
         p->seq[i] = b->row_seq[r];
+        p->state[i] = b->state[b->row_seq[r]];
         p->slot[i] = page * MB_KV_BLOCK + pos % MB_KV_BLOCK;
     }
     p->own0 = (int32_t)mb_share(p->n, s->tp_rank, s->tp_size);

@@ -31,7 +31,7 @@ struct mb_lora_run {
 struct mb_batch_part {
     int32_t n, own0, n_own;
     int32_t *row;                           /* [max_rows] rows of the batch */
-    int32_t *ids, *pos, *rope, *slot, *seq; /* [max_rows] */
+    int32_t *ids, *pos, *rope, *slot, *seq, *state; /* [max_rows] */
     struct mb_lora_run *run;                /* [<= seqs + 1]: runs of the part's rows with an adapter */
     int32_t n_runs;
     uint16_t *own_tag; /* [max_rows] */
@@ -44,7 +44,7 @@ struct mb_batch_order {
 
 /* The integers on the device, in this step: of the part; order_*: of all rows. */
 struct mb_batch_dev {
-    struct mb_view ids, pos, rope, slot, seq, page_table, order_pos, order_seq;
+    struct mb_view ids, pos, rope, slot, seq, state, page_table, order_pos, order_seq;
 };
 
 /* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step
@@ -58,6 +58,7 @@ struct mb_batch {
     struct mb_page_copy *copy; /* [max_seqs] */
     int32_t n_copies;
     int32_t *copy_pages; /* [2 * max_seqs] scratch: those of a part */
+    int32_t *state; /* [max_seqs] whose place it is for what linear attention keeps of a sequence: 0 .. max_seqs - 1 */
     int32_t n_out;
     struct mb_out *out;           /* [max_rows] ascending by row; several may be of one */
     struct mb_sample_row *sample; /* [max_rows] */

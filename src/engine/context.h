@@ -24,6 +24,11 @@ struct mb_tables {
     struct mb_buf *query;     /* f32 [rows, 1] factors of the queries, where they grow with the position */
 };
 
+/* What linear attention keeps of sequences that run, f32, layer by layer of the own ones. NULL: no such layer here. */
+struct mb_states {
+    struct mb_buf *conv, *delta; /* [layers][slots][(taps - 1) channels], [layers][slots][value heads * mb_delta_tile] */
+};
+
 struct mb_context {
     struct mb_engine_options o;
     struct mb_stream *stream;
@@ -34,6 +39,7 @@ struct mb_context {
     struct mb_kv **kv;        /* [all_layers][pools]; NULL where the layer is another stage's */
     struct mb_kv **index_kv;  /* [all_layers] keys of indexers; NULL where the layer has none */
     struct mb_tables tables;
+    struct mb_states states;
     struct mb_rooms rooms; /* the planned sizes of buffers */
     int32_t all_layers;    /* with the MTP module */
     bool mtp;              /* the MTP module's logits are saved */
@@ -79,6 +85,9 @@ static inline struct mb_room_home mb_home(const struct mb_context *c)
 /* tables.c */
 enum mb_status mb_tables_create(struct mb_context *c);
 void mb_tables_destroy(struct mb_context *c);
+/* delta.c */
+enum mb_status mb_states_create(struct mb_context *c);
+void mb_states_destroy(struct mb_context *c);
 /* experts.c */
 enum mb_status mb_experts_create(struct mb_context *c);
 void mb_experts_destroy(struct mb_context *c);

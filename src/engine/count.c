@@ -28,6 +28,11 @@ void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, stru
     n->counters.kv_bytes += k.rows * width * mb_dtype_size(t);
 }
 
+void mb_count_delta(struct mb_tally *n, const struct mb_delta_args *a, int64_t rows)
+{
+    n->counters.attention_flops += 7 * rows * a->value_heads * a->dk * a->dv;
+}
+
 enum mb_time mb_time_into(struct mb_tally *n, enum mb_time t)
 {
     enum mb_time before = n->time_in;

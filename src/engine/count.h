@@ -35,5 +35,7 @@ void mb_count_choose(struct mb_tally *n, const struct mb_choose_args *a, const i
 /* Rows of k and v (MB_NO_VIEW: none) of this type go into the pages. */
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v);
 /* From now on the rank's time goes into t; returns what it went into before, to be given back. */
+/* FLOPs of rows of the gated delta rule. */
+void mb_count_delta(struct mb_tally *n, const struct mb_delta_args *a, int64_t rows);
 enum mb_time mb_time_into(struct mb_tally *n, enum mb_time t);
 #endif

@@ -13,6 +13,8 @@ static enum mb_status kv_create(struct mb_context *c)
     if (c->kv == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for %d page pools", c->all_layers);
     for (int32_t l = c->t.first_layer; c->t.attends && l < c->all_layers; l++) {
+        if (mb_is_linear(m, l))
+            continue;
         for (int32_t i = 0; (l < c->t.last_layer || (l >= m->layers && c->t.last_stage)) && i < c->t.n_pools;
              i++) {
             struct mb_kv_desc d = {.pages = (int32_t)c->o.plan->kv_pages,
@@ -112,8 +114,10 @@ static enum mb_status sched_create(struct mb_engine *e)
                                        .n_adapters = o->n_adapters,
                                        .save_logits = o->save_logits,
                                        .mtp = e->c.mtp,
+                                       .states = o->model->linear_layers > 0,
                                        .share = o->prefix_caching && !e->c.mtp && !o->save_routing &&
-                                                !o->save_hidden && o->save_logits == MB_LOGITS_NONE};
+                                                !o->save_hidden && o->save_logits == MB_LOGITS_NONE &&
+                                                o->model->linear_layers == 0};
     return e->c.t.leads ? mb_sched_create(&s, &e->tally.counters, &e->sched) : MB_OK;
 }
 
@@ -130,6 +134,7 @@ static enum mb_status local_parts(struct mb_engine *e)
     MB_TRY(mb_batch_create(&limits, c->t.g.sp_size, &e->batch));
     MB_TRY(mb_work_create(c, &e->work, &e->found));
     MB_TRY(mb_tables_create(c));
+    MB_TRY(mb_states_create(c));
     MB_TRY(mb_tally_create(c->o.mem, c->o.model->moe_layers, c->o.model->router.experts, &e->tally));
     return sched_create(e);
 }
@@ -200,6 +205,7 @@ void mb_engine_destroy(struct mb_engine *e)
     mb_work_destroy(c, &e->work);
     mb_tally_destroy(&e->tally);
     mb_tables_destroy(c);
+    mb_states_destroy(c);
     for (int32_t i = 0; i < c->all_layers * c->t.n_pools && c->kv != NULL; i++)
         c->o.ops->kv_free(c->kv[i]);
     mb_free(c->kv);

@@ -45,6 +45,8 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
         mb_wire_put(&o, b->page_table + (int64_t)i * b->max_pages, 4 * (size_t)pages);
     }
     mb_wire_put(&o, b->copy, sizeof *b->copy * (size_t)b->n_copies);
+    if (s->c->o.model->linear_layers > 0)
+        mb_wire_put(&o, b->state, 4 * (size_t)b->seqs);
     mb_wire_put(&o, b->out, sizeof *b->out * (size_t)b->n_out);
     if (sampler) {
         mb_wire_put(&o, b->sample, sizeof *b->sample * (size_t)b->n_out);
@@ -71,7 +73,14 @@ enum mb_status mb_header_post(struct mb_step *s)
     return mb_comm_post(s->c->t.g.line, sampler, TAG_HEADER, s->pass.work->msg.data, s->pass.work->msg.len);
 }
 
-static void get_rows(struct mb_batch *b, struct mb_wire *w)
+static void get_states(struct mb_batch *b, int32_t slots, struct mb_wire *w)
+{
+    mb_wire_get(w, b->state, 4 * (size_t)b->seqs);
+    for (int32_t i = 0; !w->bad && i < b->seqs; i++)
+        w->bad |= b->state[i] < 0 || b->state[i] >= slots;
+}
+
+static void get_rows(struct mb_batch *b, int32_t slots, struct mb_wire *w)
 {
     size_t n = (size_t)b->rows;
 
@@ -87,6 +96,8 @@ static void get_rows(struct mb_batch *b, struct mb_wire *w)
             mb_wire_get(w, b->page_table + (int64_t)i * b->max_pages, 4 * (size_t)pages);
     }
     mb_wire_get(w, b->copy, sizeof *b->copy * (size_t)b->n_copies);
+    if (slots > 0)
+        get_states(b, slots, w);
     mb_wire_get(w, b->out, sizeof *b->out * (size_t)b->n_out);
 }
 
@@ -129,7 +140,7 @@ enum mb_status mb_header_take(struct mb_step *s)
     b->seqs = h.seqs;
     b->n_copies = h.copies;
     b->n_out = h.n_out;
-    get_rows(b, &w);
+    get_rows(b, s->c->o.model->linear_layers > 0 ? s->c->o.plan->max_num_seqs : 0, &w);
     if (h.n_adj >= 0)
         MB_TRY(get_sampling(b, h.n_adj, &w));
     if (w.bad || w.n != 0)

@@ -153,6 +153,7 @@ struct vec_dst {
     struct mb_vec *v;
     int64_t row0, col0;
     float *tmp;
+    bool plus_one; /* norms that are stored less 1: fl32(1 + w) */
 };
 
 static enum mb_status take_vec(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *whole)
@@ -170,6 +171,8 @@ static enum mb_status take_vec(struct mb_loader *L, void *arg, int64_t n0, const
         pack_rows(&m, (uint8_t *)d->tmp);
     } else {
         mb_host_to_f32(&m, d->tmp);
+        for (int64_t i = 0; d->plus_one && i < m.n * m.k; i++)
+            d->tmp[i] = 1.0f + d->tmp[i];
     }
     return L->o->ops->copy_in(L->s, dst, d->tmp);
 }
@@ -190,7 +193,7 @@ enum mb_status mb_load_vec_create(struct mb_loader *L, int64_t rows, int64_t col
 enum mb_status mb_load_vec_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_vec *v,
                                int64_t row0, int64_t col0)
 {
-    struct vec_dst d = {part, v, row0, col0, NULL};
+    struct vec_dst d = {part, v, row0, col0, NULL, mb_model_plus_one(L->o->model, (enum mb_role)t->role)};
     int64_t rows = chunk_rows(L, t);
     bool as_it_is = v->view.dtype == MB_BF16 && t->stride_k == 1 && t->stride_n == t->k; /* goes without */
     if (rows > t->n)
@@ -270,6 +273,33 @@ enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, b
 {
     struct mat_dst d = {part, w, n0};
     return mb_load_rows(L, t, shared, part.n0, part.n1, take_mat, &d);
+}
+
+struct rows_dst {
+    const struct mb_rows_to *r;
+    int32_t n;
+    struct mb_weight *w;
+};
+
+static enum mb_status take_rows(struct mb_loader *L, void *arg, int64_t n0, const struct mb_host_matrix *whole)
+{
+    struct rows_dst *d = arg;
+    struct mb_host_matrix m;
+    int64_t row;
+
+    for (int32_t i = 0; i < d->n; i++) {
+        const struct mb_part part = {d->r[i].from, d->r[i].from + d->r[i].n, 0, whole->k};
+        if (cut(whole, n0, &part, &m, &row))
+            MB_TRY(L->o->ops->weight_put(d->w, d->r[i].to + row, 0, &m));
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_load_mat_rows(struct mb_loader *L, const struct mb_tensor *t, const struct mb_rows_to *r, int32_t n,
+                                struct mb_weight *w)
+{
+    struct rows_dst d = {r, n, w};
+    return mb_load_each(L, t, true, take_rows, &d);
 }
 
 static int64_t stack_rows(const struct mb_stack *p, const struct mb_tensor *t, int64_t *from)

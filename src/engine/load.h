@@ -66,6 +66,12 @@ enum mb_status mb_load_mat_create_as(struct mb_loader *L, int64_t n, int64_t k, 
                                      struct mb_weight **out); /* kept as stored */
 enum mb_status mb_load_mat_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_part part, struct mb_weight *w,
                                int64_t n0);
+/* Rows [from, from + n) of a shared tensor become rows to.. of the weight. */
+struct mb_rows_to {
+    int64_t from, n, to;
+};
+enum mb_status mb_load_mat_rows(struct mb_loader *L, const struct mb_tensor *t, const struct mb_rows_to *r, int32_t n,
+                                struct mb_weight *w);
 struct mb_stack {
     enum mb_role role, bias; /* bias: looked up only with has_bias */
     int64_t from, to;        /* to < 0: all rows */
@@ -78,6 +84,10 @@ enum mb_status mb_load_rowpar_create(struct mb_loader *L, const struct mb_tensor
 enum mb_status mb_load_rowpar_put(struct mb_loader *L, const struct mb_tensor *t, bool shared, struct mb_rowpar *w);
 enum mb_status mb_load_rowpar(struct mb_loader *L, const struct mb_tensor *t, bool shared, int64_t unit, int32_t r, int32_t s,
                               enum mb_mem_cat cat, struct mb_rowpar *out);
+
+/* weights_delta.c: attention whose queries have gates, and gated DeltaNet, of the own heads. */
+enum mb_status mb_load_gated(struct mb_loader *L, int32_t layer, struct mb_layer *y);
+enum mb_status mb_load_delta_layer(struct mb_loader *L, int32_t layer, struct mb_layer *y);
 
 /* One routed expert of this rank, its slice if experts are sliced: made, and filled from the files. */
 enum mb_status mb_load_expert_create(struct mb_loader *L, int32_t layer, int32_t e, struct mb_ffn *f);

@@ -45,6 +45,8 @@ libmoebatch_a_SOURCES += \
 	src/engine/load.c \
 	src/engine/weights.h \
 	src/engine/weights.c \
+	src/engine/weights_delta.c \
+	src/engine/delta.c \
 	src/engine/layers.c \
 	src/engine/attn.c \
 	src/engine/indexer.c \

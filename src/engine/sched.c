@@ -65,6 +65,10 @@ enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_count
     MB_TRY(mb_pages_create(o->mem, o->parts, o->kv_pages, o->share, &s->pages));
     if (o->share)
         MB_TRY(mb_prefix_create(o->mem, &s->pages, &s->prefix));
+    if (o->states)
+        s->state_used = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs + 1, 1);
+    if (o->states && s->state_used == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for %zu sequences; use a smaller --max-num-seqs", seqs);
     MB_TRY(no_logits_create(s));
     return flights_create(s);
 }
@@ -84,6 +88,7 @@ void mb_sched_destroy(struct mb_sched *s)
     mb_prefix_destroy(&s->prefix);
     mb_pages_destroy(&s->pages);
     mb_free(s->no_logits);
+    mb_free(s->state_used);
     mb_free(s->stage_tick);
     for (int32_t i = 0; i < s->o.depth && s->flight != NULL; i++) {
         mb_free(s->flight[i].seq);

@@ -24,10 +24,11 @@ struct mb_sched_options {
     const char *const *adapter_names;
     int32_t n_adapters;
     enum mb_save_logits save_logits;
+    bool states; /* the model keeps something of sequences beside pages */
     bool mtp;   /* the MTP module's logits are results, too */
     bool share; /* rows with the same ids before them are computed once; not where results keep more of each
                    row than tokens and their log-probabilities, nor under mtp, whose keys depend on the next
-                   id */
+                   id, nor under states, which are of whole sequences */
 };
 
 /* What is kept of a step until its results are back. */
@@ -82,6 +83,7 @@ struct mb_sched {
     int32_t first_flight, n_flights;
     int64_t *stage_tick;  /* [depth] ticks until each stage has done its last step */
     int64_t results_tick; /* ticks until the results that it last waited for were there */
+    uint8_t *state_used;  /* [max_seqs + 1] scratch, under states */
     float *no_logits;     /* [vocab] NaN, under mtp */
 };
 /* counters: get what is scheduled and done; borrowed, as the options' lists are. Errors: MB_NO_MEMORY. */

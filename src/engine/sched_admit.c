@@ -153,8 +153,8 @@ static void choose_kind(const struct mb_sched *s, struct mb_seq *q)
 {
     int64_t most = q->window > 0 ? q->window : q->n_prompt + q->max_out;
 
-    q->adapter = adapter_index(s, q->job->req->adapter);
-    q->rope_long = s->o.rope_switch > 0 && most > s->o.rope_switch;
+    q->kind.adapter = adapter_index(s, q->job->req->adapter);
+    q->kind.rope_long = s->o.rope_switch > 0 && most > s->o.rope_switch;
 }
 
 /* Pages that a part needs at most for the sequence if it is the only one. */

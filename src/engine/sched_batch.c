@@ -73,6 +73,24 @@ static enum mb_status put_outs(struct mb_sched *s, struct mb_making *k)
 
 /* ---------------------------------------------------------------- rows */
 
+/* A place for what linear attention keeps of a sequence. One that begins, for whatever reason, needs no state
+ * of before, and may take any that no other running one has; there are as many as sequences that run. */
+static int32_t state_of(struct mb_sched *s, struct mb_seq *q)
+{
+    int32_t first = 1;
+
+    if (q->state > 0 && mb_seq_position(q, q->n_sched) > 0)
+        return q->state - 1;
+    memset(s->state_used, 0, (size_t)s->o.max_seqs + 1);
+    for (int32_t i = 0; i < s->n_running; i++)
+        s->state_used[s->running[i] != q ? s->running[i]->state : 0] = 1;
+    while (s->state_used[first])
+        first++;
+    if (q->state == 0 || s->state_used[q->state])
+        q->state = first;
+    return q->state - 1;
+}
+
 static void open_flight(const struct mb_batch *b, struct mb_flight *f, struct mb_seq *q, int64_t rows,
                         int64_t skip)
 {
@@ -99,6 +117,8 @@ static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, 
 
     memcpy(b->page_table + (size_t)b->seqs * (size_t)b->max_pages, q->page,
            sizeof(int32_t) * (size_t)q->n_pages);
+    if (s->o.states)
+        b->state[b->seqs] = state_of(s, q);
     open_flight(b, k->f, q, rows, again);
     mb_sched_enter(s, q, first, rows, b->rows);
     for (int64_t i = 0; i < rows; i++) {
@@ -106,9 +126,9 @@ static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, 
         int64_t pos = first + i, at = mb_seq_index(q, q->n_sched + i);
         b->ids[r] = q->ids[at];
         b->pos[r] = (int32_t)pos;
-        b->rope[r] = (int32_t)(pos + (q->rope_long ? s->o.rope_rows : 0));
+        b->rope[r] = (int32_t)(pos + (q->kind.rope_long ? s->o.rope_rows : 0));
         b->row_seq[r] = b->seqs;
-        b->tag[r] = (uint16_t)(q->adapter + 1);
+        b->tag[r] = (uint16_t)(q->kind.adapter + 1);
         if (i < again ? s->o.mtp : mb_sched_wants(s, q, at))
             mb_sched_ask(s, q, r, at, i < again);
     }
@@ -150,7 +170,7 @@ static void add_decode(struct mb_sched *s, struct mb_making *k, int32_t adapter,
 {
     for (int32_t i = 0; i<s->n_running && * left> 0; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->adapter != adapter || !runs(q) || !decodes(q))
+        if (q->kind.adapter != adapter || !runs(q) || !decodes(q))
             continue;
         serve(s, k, q, k->b->rows < s->o.max_rows);
         *left -= q->picked;
@@ -162,7 +182,7 @@ static void add_prefill(struct mb_sched *s, struct mb_making *k, int32_t adapter
 {
     for (int32_t i = 0; i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->adapter == adapter && runs(q) && !q->picked && !(decodes(q) && s->o.depth > 1))
+        if (q->kind.adapter == adapter && runs(q) && !q->picked && !(decodes(q) && s->o.depth > 1))
             serve(s, k, q, s->o.max_rows - k->b->rows);
     }
 }

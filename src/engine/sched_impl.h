@@ -26,7 +26,7 @@ static inline int64_t mb_sched_pages_for(int64_t positions)
  */
 static inline int32_t mb_sched_kind(const struct mb_seq *q)
 {
-    return 2 * (q->adapter + 1) + q->rope_long;
+    return 2 * (q->kind.adapter + 1) + q->kind.rope_long;
 }
 
 /* ---------------------------------------------------------------- sched_fit.c */

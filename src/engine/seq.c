@@ -125,7 +125,7 @@ enum mb_status mb_seq_create(struct mb_mem *mem, struct mb_job *job, uint64_t jo
     job->refs++;
     q->choice = job->next++;
     q->handle = -1;
-    q->adapter = -1;
+    q->kind.adapter = -1;
     q->at.node = MB_PREFIX_NONE;
     q->got.greedy = true;
     q->key = mb_request_key(job->req, job_seed, q->choice);

@@ -37,6 +37,12 @@ struct mb_seq_got {
     double t_first, t_admit;
 };
 
+/* What of a whole request its rows depend on, beside their ids and positions. */
+struct mb_seq_kind {
+    int32_t adapter; /* index, -1: none */
+    bool rope_long;  /* longrope: long factors */
+};
+
 struct mb_seq {
     struct mb_job *job;
     int32_t choice, handle; /* handle: the sink's */
@@ -56,8 +62,7 @@ struct mb_seq {
     int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
     int64_t n_drawn;        /* outputs verified or drawn so far */
     int64_t rows_total;     /* rows computed if nothing stops it early: bulk rows reserved */
-    int32_t adapter;        /* index, -1: none */
-    bool rope_long;         /* longrope: long factors, fixed for the whole request */
+    struct mb_seq_kind kind;
     uint64_t key;
     uint64_t number;        /* in order of admission, from 1 on */
     int32_t *page;          /* KV pages, in order of position */
@@ -68,6 +73,7 @@ struct mb_seq {
     bool done;
     bool picked;            /* has rows, or results, in the batch being made */
     bool paused;            /* gave its pages back, and waits until there is room for it again */
+    int32_t state;          /* 1 + its place for what linear attention keeps; 0: none yet */
 };
 
 /* Makes choice `job->next` of a job (advancing it). mem: accounted as requests. */

@@ -180,6 +180,8 @@ struct mb_view mb_indexer_choice(const struct mb_pass *p, int64_t rows);
 enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t);
 /* Pages that the batch copies before its rows. */
 enum mb_status mb_attn_copy_pages(struct mb_pass *p);
+/* delta.c: attn [part rows, V here] = gated DeltaNet of layer l over h [part rows]. */
+enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view attn);
 /* One call of the attention operation for a pool of heads. */
 struct mb_attn_args mb_attn_args_of(const struct mb_pass *p, int32_t l, const struct mb_pool *pool,
                                     struct mb_view q);

@@ -93,6 +93,7 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
     t->first_layer = o->plan->first_layer[t->at.stage];
     t->last_layer = o->plan->first_layer[t->at.stage + 1];
     t->h = mb_part_heads(o->model, t->attends ? t->at.t : 0, l->tp);
+    t->d = mb_part_delta(o->model, t->attends ? t->at.t : 0, l->tp);
     enum mb_status st = make_pools(t, o->model);
     if (st == MB_OK)
         st = make_serve(t, o);

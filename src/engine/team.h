@@ -40,7 +40,7 @@ struct mb_team {
                   */
     int32_t first_layer, last_layer; /* [first, last); without the MTP module */
     bool first_stage, last_stage;
-    struct mb_part_heads h;
+    struct mb_part_heads h, d; /* d: of gated DeltaNet */
     struct mb_pool *pool;
     int32_t n_pools;
     int32_t n_exchanges, id_base;

@@ -219,7 +219,7 @@ static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_lay
     int64_t v0 = (int64_t)h->kv0 * m->v_dim, v1 = v0 + (int64_t)h->kv_heads * m->v_dim;
     const struct mb_stack qkv[3] = {{MB_T_Q, MB_T_Q_B, q0, q1}, {MB_T_K, MB_T_K_B, k0, k1}, {MB_T_V, MB_T_V_B, v0, v1}};
 
-    MB_TRY(mb_load_mat_stack(L, layer, qkv, 3, true, &y->qkv, &y->qkv_b));
+    MB_TRY(m->q_gate ? mb_load_gated(L, layer, y) : mb_load_mat_stack(L, layer, qkv, 3, true, &y->qkv, &y->qkv_b));
     MB_TRY(load_qk_norm(L, layer, (const int64_t[]){q0, q1}, (const int64_t[]){k0, k1}, y));
     return mb_load_vec_cols(L, MB_T_SINKS, layer, h->head0, h->head0 + h->heads, &y->sinks);
 }
@@ -227,13 +227,17 @@ static enum mb_status load_gqa(struct mb_loader *L, int32_t layer, struct mb_lay
 static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct mb_layer *y)
 {
     const struct mb_model *m = L->o->model;
-    const struct mb_tensor *o = mb_load_find(L, MB_T_O, layer, -1);
+    bool linear = mb_is_linear(m, layer);
+    const struct mb_tensor *o = mb_load_find(L, linear ? MB_T_L_OUT : MB_T_O, layer, -1);
 
     if (o == NULL)
         return mb_error(MB_BUG, "layer %d has no output projection", layer);
-    MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
+    if (linear)
+        MB_TRY(mb_load_delta_layer(L, layer, y));
+    else
+        MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
     MB_TRY(load_index(L, layer, &y->index));
-    MB_TRY(mb_load_rowpar(L, o, true, m->v_dim, L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
+    MB_TRY(mb_load_rowpar(L, o, true, linear ? m->delta.dv : m->v_dim, L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
     return mb_load_vec(L, MB_T_O_B, layer, &y->o_b);
 }
 
@@ -408,11 +412,13 @@ static void free_layer(const struct mb_ops *ops, struct mb_layer *y, int32_t hea
     struct mb_vec *v[] = {&y->attn_norm, &y->attn_norm_b, &y->ffn_norm, &y->ffn_norm_b, &y->attn_post, &y->ffn_post,
                           &y->qkv_b, &y->q_norm, &y->k_norm, &y->sinks, &y->o_b, &y->mla.q_a_norm, &y->mla.kv_a_norm,
                           &y->shared_gate, &y->router, &y->router_b, &y->router_bias,
-                          &y->index.k_norm, &y->index.k_norm_b};
+                          &y->index.k_norm, &y->index.k_norm_b, &y->delta.conv, &y->delta.a_log, &y->delta.dt, &y->delta.norm};
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
         free_vec(ops, v[i]);
     ops->weight_free(y->qkv);
     free_rowpar(ops, &y->o);
+    ops->weight_free(y->delta.qkvz);
+    ops->weight_free(y->delta.ba);
     ops->weight_free(y->mla.q_a);
     ops->weight_free(y->mla.q);
     ops->weight_free(y->mla.kv_a);

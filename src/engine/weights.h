@@ -41,14 +41,21 @@ struct mb_index_weights {
     struct mb_vec k_norm, k_norm_b;
 };
 
+/* Gated DeltaNet, of the own heads (mb_team.d): outputs q, k, v, z one after another, and b, a. */
+struct mb_delta {
+    struct mb_weight *qkvz, *ba;
+    struct mb_vec conv, a_log, dt, norm; /* conv: [taps, channels of q, k and v] */
+};
+
 struct mb_layer {
     struct mb_vec attn_norm, attn_norm_b, ffn_norm, ffn_norm_b, attn_post, ffn_post;
-    struct mb_weight *qkv; /* [h d + 2 g d, H] of the own heads; MLA: unused */
+    struct mb_weight *qkv; /* [h d + 2 g d, H] of the own heads, and h d for the gates of their outputs, if any; MLA: unused */
     struct mb_vec qkv_b, q_norm, k_norm, sinks;
-    struct mb_rowpar o;
+    struct mb_rowpar o; /* of gated DeltaNet, too */
     struct mb_vec o_b;
     struct mb_mla mla;
     struct mb_index_weights index; /* where the layer has an indexer */
+    struct mb_delta delta;
     /* FFN */
     bool moe;
     int32_t moe_index; /* among the MoE layers of the model */

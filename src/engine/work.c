@@ -13,10 +13,10 @@ static bool travels(int id)
     return mb_room_rows[id].cat == MB_MEM_EXCHANGE || mb_room_rows[id].kind == MB_ROOM_PINNED;
 }
 
-/* The tables by position are the context's. */
+/* The tables by position and the states of sequences are the context's. */
 static bool of_context(int id)
 {
-    return id == MB_SB_COS || id == MB_SB_SIN || id == MB_SB_QUERY;
+    return id == MB_SB_COS || id == MB_SB_SIN || id == MB_SB_QUERY || id == MB_SB_CONV_STATE || id == MB_SB_DELTA_STATE;
 }
 
 static enum mb_status make(const struct mb_context *c, struct mb_work *w, bool travelling)
@@ -149,6 +149,10 @@ enum mb_status mb_work_upload(struct mb_pass *p)
         *dst[i] = mb_view_of(mb_dev(p, MB_SB_INTS), (uint64_t)i * R, i < 5 ? b->part.n : b->rows, 1, MB_I32);
         if (dst[i]->rows > 0)
             MB_TRY(ops->copy_in(p->c->stream, *dst[i], src[i]));
+    }
+    if (p->c->o.model->linear_layers > 0) {
+        b->dev.state = mb_view_of(mb_dev(p, MB_SB_INTS), 7 * R, b->part.n, 1, MB_I32);
+        MB_TRY(ops->copy_in(p->c->stream, b->dev.state, b->part.state));
     }
     b->dev.page_table = mb_rows(p, MB_SB_PAGE_TABLE, b->seqs, b->max_pages, MB_I32);
     return ops->copy_in(p->c->stream, b->dev.page_table, b->page_table);

@@ -189,6 +189,33 @@ static const struct mb_pattern fused_moe[] = {
     {MB_T_E_DOWN, L_STACKED, N_MOE, GPT_E "down_proj", D_HIDDEN, D_WIDTH, 0, {D_EXPERTS, D_HIDDEN, D_WIDTH}},
     END};
 
+/* Queries with a gate of each head's outputs: rows of a head are its query, then its gate. */
+static const struct mb_pattern gated_attn[] = {
+    {MB_T_QG, 0, N_FULL, ATTN "q_proj.weight", D_Q2, D_HIDDEN, 0, {0}},
+    {MB_T_K, 0, N_FULL, ATTN "k_proj.weight", D_KV, D_HIDDEN, 0, {0}},
+    {MB_T_V, 0, N_FULL, ATTN "v_proj.weight", D_KV, D_HIDDEN, 0, {0}},
+    {MB_T_O, 0, N_FULL, ATTN "o_proj.weight", D_HIDDEN, D_O, 0, {0}},
+    {MB_T_Q_NORM, 0, N_FULL, ATTN "q_norm.weight", D_ONE, D_HEAD, 0, {0}},
+    {MB_T_K_NORM, 0, N_FULL, ATTN "k_norm.weight", D_ONE, D_HEAD, 0, {0}},
+    END};
+
+#define DELTA LAYER "linear_attn."
+#define DELTA_REST                                                                                                                 \
+    {MB_T_L_CONV, L_TRANSPOSED, N_LINEAR, DELTA "conv1d.weight", D_TAPS, D_CHANNELS, 0, {D_CHANNELS, D_ONE, D_TAPS}},              \
+    {MB_T_L_A_LOG, 0, N_LINEAR, DELTA "A_log", D_ONE, D_VHEADS, 0, {0}},                                                           \
+    {MB_T_L_DT, 0, N_LINEAR, DELTA "dt_bias", D_ONE, D_VHEADS, 0, {0}},                                                            \
+    {MB_T_L_NORM, 0, N_LINEAR, DELTA "norm.weight", D_ONE, D_VHEAD, 0, {0}},                                                       \
+    {MB_T_L_OUT, 0, N_LINEAR, DELTA "out_proj.weight", D_HIDDEN, D_VALUES, 0, {0}}
+static const struct mb_pattern grouped_delta[] = {
+    {MB_T_L_QKVZ, 0, N_LINEAR, DELTA "in_proj_qkvz.weight", D_QKVZ, D_HIDDEN, 0, {0}},
+    {MB_T_L_BA, 0, N_LINEAR, DELTA "in_proj_ba.weight", D_VHEADS2, D_HIDDEN, 0, {0}}, DELTA_REST, END};
+
+static const struct mb_pattern split_delta[] = {
+    {MB_T_L_QKV, 0, N_LINEAR, DELTA "in_proj_qkv.weight", D_CHANNELS, D_HIDDEN, 0, {0}},
+    {MB_T_L_Z, 0, N_LINEAR, DELTA "in_proj_z.weight", D_VALUES, D_HIDDEN, 0, {0}},
+    {MB_T_L_B, 0, N_LINEAR, DELTA "in_proj_b.weight", D_VHEADS, D_HIDDEN, 0, {0}},
+    {MB_T_L_A, 0, N_LINEAR, DELTA "in_proj_a.weight", D_VHEADS, D_HIDDEN, 0, {0}}, DELTA_REST, END};
+
 /* y = x W */
 #define L4 LAYER "feed_forward."
 static const struct mb_pattern llama4_ffn[] = {
@@ -397,13 +424,28 @@ static const struct mb_arch rows[] = {
      .renorm = MB_RENORM_SUM_EPS, .renorm_if = {"norm_topk_prob", true}, .scaled = true, .scaling_default = 1,
      .shared_key = "n_shared_experts", .shared_count = true, .shared_default = 1, .refuse = "attention_bias",
      .tables = {hf_frame, mla_attn, dense_mlp, fused_moe, deepseek_shared}},
+    {.name = "Qwen3-Next", .model_types = "qwen3_next", .classes = "Qwen3NextForCausalLM", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .head_default = 256, .qk_norm = MB_QKNORM_HEAD, .delta = true, .q_gate = true,
+     .norm_plus_one = true, .theta_default = 1e4, .partial_default = 0.25, .moe = MOE_STEP, .width_key = "moe_intermediate_size",
+     .router = MB_ROUTER_SOFTMAX, .renorm = MB_RENORM_SUM, .renorm_if = {"norm_topk_prob", true},
+     .shared_key = "shared_expert_intermediate_size", .shared_gate = true, .refuse = "attention_bias|use_sliding_window",
+     .skip = "mtp.", .split = mlp_moe, .fused = fused_moe,
+     .tables = {hf_frame, gated_attn, grouped_delta, dense_mlp, mlp_moe, qwen_shared}},
+    {.name = "Qwen3.5-MoE", .model_types = "qwen3_5_moe_text|qwen3_5_moe",
+     .classes = "Qwen3_5MoeForCausalLM|Qwen3_5MoeForConditionalGeneration", .eps_default = 1e-6, .act = -1,
+     .tied = {"tie_word_embeddings", false}, .head_default = 256, .qk_norm = MB_QKNORM_HEAD, .delta = true, .q_gate = true,
+     .norm_plus_one = true, .theta_default = 1e4, .partial_default = 0.25, .moe = MOE_ALL, .width_key = "moe_intermediate_size",
+     .router = MB_ROUTER_SOFTMAX, .renorm = MB_RENORM_SUM, .renorm_if = {NULL, true},
+     .shared_key = "shared_expert_intermediate_size", .shared_gate = true, .refuse = "attention_bias|use_sliding_window",
+     .demand = "attn_output_gate", .skip = "mtp.|model.visual.|visual.", .split = mlp_moe, .fused = fused_moe,
+     .tables = {hf_frame, gated_attn, split_delta, mlp_moe, qwen_shared}},
 };
 
 /* Networks that are known and not built: they must not pass for a relative of theirs. */
 static const struct {
     const char *model_types, *why;
 } refusals[] = {
-    {"qwen3_next|qwen3_5_moe|qwen3_5_moe_text|qwen3_5|qwen3_5_text", "its gated DeltaNet layers (linear attention) are not supported"},
+    {"qwen3_5|qwen3_5_text", "of the Qwen3.5 networks only those with experts (qwen3_5_moe) are supported"},
     {"bailing_hybrid|kimi_linear|minimax|minimax_text_01", "its linear attention is not supported"},
     {"bailing_moe", "only the network of architectures BailingMoeV2ForCausalLM (Ling 2) is supported under this name"},
     {"granitemoeshared|granitemoehybrid", "of the Granite networks with experts only granitemoe is supported"},

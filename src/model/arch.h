@@ -18,6 +18,9 @@ enum mb_dim {
     D_EXPERTS, D_WIDTH, D_WIDTH2, D_STACK, /* E, I, 2I, E*I */
     D_QLORA, D_KVLORA, D_KVA, D_KVB,       /* MLA: kv_lora + rope, heads*(nope + dv) */
     D_INDEX, D_INDEX_HEADS, D_INDEX_Q,     /* indexer: width, heads, heads*width */
+    D_Q2,                                  /* 2 heads*d */
+    /* gated DeltaNet: taps; channels of q, k and v; those of v; value heads, twice; their width; q, k, v and z */
+    D_TAPS, D_CHANNELS, D_VALUES, D_VHEADS, D_VHEADS2, D_VHEAD, D_QKVZ,
     D_ONE
 };
 
@@ -32,7 +35,8 @@ enum {
     N_QLORA = 256, N_NO_QLORA = 512, /* MLA with or without q compression */
     N_SHARED = 1024,                 /* model with a shared expert */
     N_QK_NORM = 2048,                /* q and k are normed with weights */
-    N_INDEX = 4096                   /* layer with an indexer of its own */
+    N_INDEX = 4096,                  /* layer with an indexer of its own */
+    N_FULL = 8192, N_LINEAR = 16384  /* layer with keys and values, layer with gated DeltaNet */
 };
 
 /* How the logical [n, k] lies in the stored tensor. */
@@ -103,6 +107,8 @@ struct mb_arch {
     const char *scale_key;    /* attention scale; NULL: 1/sqrt(d) */
     const char *softcap_key;
     bool sinks;
+    bool delta;               /* layer_types, else every full_attention_interval-th layer has attention, the others gated DeltaNet */
+    bool q_gate, norm_plus_one; /* see mb_model */
     enum mb_window_rule window;
     int32_t window_default;   /* where the key is absent (null means none); 0: none */
     enum mb_rope_style rope_style;
@@ -138,6 +144,8 @@ struct mb_arch {
     bool logit_divides;       /* logits are divided by logit_key */
     const char *refuse;       /* keys "a|b" that must be absent, null, false or 0 */
     const char *demand;       /* keys "a|b" that must be absent, null or true */
+    const char *skip;         /* names "a|b" begin so in parts that are not read: images, MTP modules of other kinds */
+    const struct mb_pattern *split, *fused; /* a table of experts one by one, and that of fused ones, which files may have in its place */
     const struct mb_pattern *tables[MB_ARCH_TABLES]; /* each ends with name NULL; NULL-terminated */
 };
 

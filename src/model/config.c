@@ -87,6 +87,8 @@ static enum mb_status load_norm(struct mb_model *m, const struct mb_arch *a, con
     m->latent_eps = (float)a->latent_eps;
     m->post_norms = a->post_norms;
     m->norm_bias = a->norm_bias;
+    m->norm_plus_one = a->norm_plus_one;
+    m->q_gate = a->q_gate;
     MB_TRY(get_flag(c, a->qk_norm_if, &normed));
     m->qk_norm = normed || a->qk_norm_if.key == NULL ? a->qk_norm : MB_QKNORM_NONE;
     return MB_OK;
@@ -271,6 +273,8 @@ static enum mb_status load_windows(struct mb_model *m, const struct mb_arch *a, 
     for (int32_t l = 0; l < m->layers; l++)
         m->window[l] = has_window(m, a->window, l, from) ? (int32_t)w : 0;
     m->chunked = a->window == WIN_CHUNKS;
+    if (a->delta)
+        return MB_OK; /* layer_types say something else */
     if (a->window == WIN_ALTERNATE && w == 0)
         return mb_error(MB_MODEL, "%s: sliding_window: expected an integer from 1 to %d, found null", c->path, INT32_MAX);
     return load_layer_types(m, a, c, (int32_t)w);
@@ -318,7 +322,7 @@ static enum mb_status refuse_mechanisms(const struct mb_arch *a, const struct mb
 
     for (size_t i = a->indexer ? 2 : 0; i < sizeof keys / sizeof keys[0]; i++) {
         MB_TRY(mb_cfg_get(c, keys[i], &v, NULL, 0));
-        if (v != NULL)
+        if (v != NULL && !(a->delta && strncmp(keys[i], "linear_num", 10) == 0))
             return mb_error(MB_MODEL, "%s: %s: expected nothing (%s is not supported), found a value", c->path, keys[i],
                             keys[i][0] == 'i' ? "sparse attention by an indexer" : "linear attention");
     }
@@ -343,6 +347,7 @@ enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const
     MB_TRY(load_scalars(m, a, c));
     MB_TRY(load_still(m, a, c));
     MB_TRY(load_growth(m, a, c));
+    MB_TRY(a->delta ? mb_load_delta(m, c) : MB_OK);
     MB_TRY(load_windows(m, a, c));
     return a->indexer ? mb_load_indexer(m, a, c) : MB_OK;
 }

@@ -15,7 +15,9 @@ static bool gemm_role(enum mb_role r)
 {
     static const enum mb_role roles[] = {MB_T_Q,       MB_T_K,     MB_T_V,       MB_T_O,    MB_T_Q_A,
                                          MB_T_Q_BPROJ, MB_T_KV_A,  MB_T_GATE,    MB_T_UP,   MB_T_DOWN,
-                                         MB_T_SH_GATE, MB_T_SH_UP, MB_T_SH_DOWN, MB_T_HEAD, MB_T_MTP_PROJ};
+                                         MB_T_SH_GATE, MB_T_SH_UP, MB_T_SH_DOWN, MB_T_HEAD, MB_T_MTP_PROJ,
+                                         MB_T_QG,      MB_T_L_QKVZ, MB_T_L_BA,   MB_T_L_QKV, MB_T_L_Z,
+                                         MB_T_L_B,     MB_T_L_A,    MB_T_L_OUT};
 
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
         if (roles[i] == r)
@@ -31,6 +33,8 @@ static int32_t leaves_of(const struct mb_model *m, const struct mb_tensor *t)
     switch ((enum mb_role)t->role) {
     case MB_T_O:
         return mb_k_leaves(t->k, m->v_dim, begin);
+    case MB_T_L_OUT:
+        return mb_k_leaves(t->k, m->delta.dv, begin);
     case MB_T_DOWN:
     case MB_T_SH_DOWN:
     case MB_T_E_DOWN:

@@ -28,6 +28,8 @@ struct mb_quant {
 enum mb_status mb_load_config(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c, struct mb_quant *q);
 /* quantization_config (quant.c). Errors: MB_MODEL: a format or a version of it that is not read, by name. */
 enum mb_status mb_load_quant(const struct mb_cfg *c, struct mb_quant *q);
+/* Gated DeltaNet: its sizes, and which layers have it (config_delta.c). After the shapes. */
+enum mb_status mb_load_delta(struct mb_model *m, const struct mb_cfg *c);
 /* Rotary embedding: inv_freq, factors, and the attention scale that depends on them. After the shapes. */
 enum mb_status mb_load_rope(struct mb_model *m, const struct mb_arch *a, const struct mb_cfg *c);
 /* Router, shared expert, which layers have experts. After the shapes. */

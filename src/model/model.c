@@ -22,6 +22,7 @@ void mb_model_destroy(struct mb_model *m)
     free(m->window);
     free(m->still);
     free(m->indexer.shares);
+    free(m->linear);
     free(m->inv_freq);
     free(m->inv_freq_long);
     free(m->tensors);

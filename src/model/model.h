@@ -28,6 +28,10 @@ enum mb_role {
     MB_T_MTP_ENORM, MB_T_MTP_HNORM, MB_T_MTP_PROJ, MB_T_MTP_NORM,
     /* per layer: the indexer's queries, keys and weights of heads. (Random weights are drawn by role: new ones go to the end.) */
     MB_T_IX_Q, MB_T_IX_K, MB_T_IX_K_NORM, MB_T_IX_K_NORM_B, MB_T_IX_W,
+    /* per layer: queries with their gates, by head; gated DeltaNet, its projections by key head or one by one */
+    MB_T_QG,
+    MB_T_L_QKVZ, MB_T_L_BA, MB_T_L_QKV, MB_T_L_Z, MB_T_L_B, MB_T_L_A,
+    MB_T_L_CONV, MB_T_L_A_LOG, MB_T_L_DT, MB_T_L_NORM, MB_T_L_OUT,
     MB_T_COUNT
 };
 
@@ -71,6 +75,11 @@ struct mb_indexer {
     uint8_t *shares;            /* [layers (+1)]: not 0: this layer takes the choice of the one before */
 };
 
+/* Gated DeltaNet: heads and widths of keys and values, and positions of the convolution. */
+struct mb_delta_shape {
+    int32_t key_heads, value_heads, dk, dv, taps;
+};
+
 #define MB_MAX_EOS 16
 struct mb_model {
     char arch[32];      /* for people and provenance only */
@@ -90,11 +99,16 @@ struct mb_model {
     bool chunked;                             /* windows are runs of positions that do not slide (Llama-4) */
     uint8_t *still;                           /* [layers (+1)]: not 0: q and k are neither rotated nor normed (NoPE) */
     int32_t moe_layers;                       /* number of set is_moe among the first `layers` */
+    uint8_t *linear;                          /* [layers (+1)]: not 0: gated DeltaNet in place of attention; NULL: nowhere */
+    int32_t linear_layers;                    /* number of them */
+    struct mb_delta_shape delta;
 
     /* mechanisms */
     enum mb_norm_kind norm;
     float norm_eps, latent_eps;
     bool post_norms, norm_bias, qkv_bias, o_bias, head_bias;
+    bool norm_plus_one; /* weights of norms are stored less 1, but for the norm inside gated DeltaNet */
+    bool q_gate;        /* attention's output is multiplied by sigmoid(gate), a projection beside the query's */
     enum mb_qknorm qk_norm;
     float clip_qkv;    /* 0: none */
     float attn_scale;  /* f64 rounded to f32 */
@@ -157,6 +171,12 @@ void mb_model_destroy(struct mb_model *m); /* NULL and half-built ok */
 enum mb_status mb_model_pack(const struct mb_model *m, struct mb_bytes *out);
 enum mb_status mb_model_unpack(const void *data, size_t n, struct mb_model **out);
 
+static inline bool mb_is_linear(const struct mb_model *m, int32_t layer)
+{
+    return m->linear != NULL && m->linear[layer] != 0;
+}
+/* Whether this is the weight of a norm that is stored less 1. */
+bool mb_model_plus_one(const struct mb_model *m, enum mb_role role);
 /* NULL if the model has no such tensor. layer, expert: -1 where the role has none. O(log n). */
 const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role role, int32_t layer, int32_t expert);
 /* How a device keeps this tensor's matrix: as it is stored, or (code NONE) in the path's type. Routed experts' take the form that

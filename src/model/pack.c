@@ -18,6 +18,7 @@ static void clear_pointers(struct mb_model *m)
     m->window = NULL;
     m->still = NULL;
     m->indexer.shares = NULL;
+    m->linear = NULL;
     m->inv_freq = m->inv_freq_long = NULL;
     m->tensors = NULL;
     m->packed = NULL;
@@ -26,7 +27,7 @@ static void clear_pointers(struct mb_model *m)
 static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
 {
     size_t layers = (size_t)m->layers + 1, half = (size_t)m->rope_dim / 2;
-    uint8_t has_long = m->inv_freq_long != NULL;
+    uint8_t has_long = m->inv_freq_long != NULL, has_linear = m->linear != NULL;
 
     MB_TRY(mb_flat_put_files(b, m));
     MB_TRY(mb_bytes_put(b, m->is_moe, layers));
@@ -34,6 +35,9 @@ static enum mb_status put_arrays(const struct mb_model *m, struct mb_bytes *b)
     MB_TRY(mb_bytes_put(b, m->still, layers));
     if (m->indexer.topk > 0)
         MB_TRY(mb_bytes_put(b, m->indexer.shares, layers));
+    MB_TRY(mb_bytes_put(b, &has_linear, 1));
+    if (has_linear)
+        MB_TRY(mb_bytes_put(b, m->linear, layers));
     MB_TRY(mb_bytes_put(b, m->inv_freq, half * sizeof *m->inv_freq));
     MB_TRY(mb_bytes_put(b, &has_long, 1));
     if (has_long)
@@ -67,7 +71,7 @@ static enum mb_status check_sizes(const struct mb_model *m)
 static enum mb_status take_arrays(struct mb_flat *f, struct mb_model *m)
 {
     uint64_t layers = (uint64_t)m->layers + 1, half = (uint64_t)m->rope_dim / 2;
-    uint8_t has_long = 0;
+    uint8_t has_long = 0, has_linear = 0;
 
     MB_TRY(mb_flat_take_files(f, m));
     MB_TRY(mb_flat_take_array(f, layers, 1, &m->is_moe));
@@ -75,6 +79,9 @@ static enum mb_status take_arrays(struct mb_flat *f, struct mb_model *m)
     MB_TRY(mb_flat_take_array(f, layers, 1, &m->still));
     if (m->indexer.topk > 0)
         MB_TRY(mb_flat_take_array(f, layers, 1, &m->indexer.shares));
+    MB_TRY(mb_flat_take(f, &has_linear, 1));
+    if (has_linear)
+        MB_TRY(mb_flat_take_array(f, layers, 1, &m->linear));
     MB_TRY(mb_flat_take_array(f, half, sizeof *m->inv_freq, &m->inv_freq));
     MB_TRY(mb_flat_take(f, &has_long, 1));
     if (has_long)

@@ -17,7 +17,10 @@ static const char *const role_names[MB_T_COUNT] = {
     [MB_T_SH_SCALAR] = "shared scalar gate", [MB_T_E_GATE] = "expert gate", [MB_T_E_UP] = "expert up",
     [MB_T_E_DOWN] = "expert down", [MB_T_E_GATE_B] = "expert gate bias", [MB_T_E_UP_B] = "expert up bias",
     [MB_T_E_DOWN_B] = "expert down bias", [MB_T_MTP_ENORM] = "MTP embedding norm", [MB_T_MTP_HNORM] = "MTP hidden norm",
-    [MB_T_MTP_PROJ] = "MTP projection", [MB_T_MTP_NORM] = "MTP final norm"};
+    [MB_T_MTP_PROJ] = "MTP projection", [MB_T_MTP_NORM] = "MTP final norm", [MB_T_QG] = "q and gate",
+    [MB_T_L_QKVZ] = "DeltaNet q k v z", [MB_T_L_BA] = "DeltaNet b a", [MB_T_L_QKV] = "DeltaNet q k v", [MB_T_L_Z] = "DeltaNet z",
+    [MB_T_L_B] = "DeltaNet b", [MB_T_L_A] = "DeltaNet a", [MB_T_L_CONV] = "DeltaNet convolution", [MB_T_L_A_LOG] = "DeltaNet A_log",
+    [MB_T_L_DT] = "DeltaNet dt bias", [MB_T_L_NORM] = "DeltaNet norm", [MB_T_L_OUT] = "DeltaNet output"};
 
 const char *mb_role_name(enum mb_role role)
 {
@@ -56,6 +59,11 @@ static void print_attention(FILE *f, const struct mb_model *m)
         fprintf(f, ", of %d keys chosen by an indexer (%d heads of %d)", m->indexer.topk, m->indexer.heads, m->indexer.width);
     if (m->q_growth != 0)
         fprintf(f, ", queries grow by %g ln every %g positions", m->q_growth, m->q_unit);
+    if (m->q_gate)
+        fprintf(f, ", output gates");
+    if (m->linear_layers > 0)
+        fprintf(f, "\nlinear    : gated DeltaNet in %d of %d layers, %d key heads of %d, %d value heads of %d, convolution over %d positions",
+                m->linear_layers, m->layers, m->delta.key_heads, m->delta.dk, m->delta.value_heads, m->delta.dv, m->delta.taps);
     fprintf(f, "\nrotary    : width %d, %s, %s", m->rope_dim, m->rope_style == MB_ROPE_HALF ? "half-split" : "interleaved",
             m->inv_freq_long != NULL ? "long and short factors" : "one set of frequencies");
     fprintf(f, ", amplitude %.6g, score scale %.6g, positions up to %" PRId64 "\n", m->rope_att, (double)m->attn_scale,
@@ -105,7 +113,7 @@ static void print_rest(FILE *f, const struct mb_model *m)
     if (m->ffn > 0)
         fprintf(f, ", dense layers of width %d%s", m->ffn, m->mlp_bias ? " with biases" : "");
     fprintf(f, "%s\n", m->expert_bias ? ", expert biases" : "");
-    fprintf(f, "norms     : %s%s, eps %g%s\n", m->norm == MB_NORM_RMS ? "RMS" : "layer", m->norm_bias ? " with biases" : "",
+    fprintf(f, "norms     : %s%s, eps %g%s\n", m->norm == MB_NORM_RMS ? "RMS" : "layer", m->norm_bias ? " with biases" : m->norm_plus_one ? " with weights 1 + w" : "",
             (double)m->norm_eps, m->post_norms ? ", before and after each block" : "");
     fprintf(f, "head      : %s%s", m->tied ? "tied to the embedding" : "its own", m->head_bias ? ", bias" : "");
     if (m->embed_scale != 1 || m->logit_scale != 1)

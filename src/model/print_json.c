@@ -7,7 +7,7 @@ static json_t *layers_of(const struct mb_model *m)
     json_t *list = json_array();
 
     for (int32_t l = 0; l < m->layers; l++)
-        json_array_append_new(list, json_pack("{s:b,s:i}", "moe", m->is_moe[l], "window", m->window[l]));
+        json_array_append_new(list, json_pack("{s:b,s:i,s:b}", "moe", m->is_moe[l], "window", m->window[l], "linear", mb_is_linear(m, l)));
     return list;
 }
 

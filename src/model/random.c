@@ -30,10 +30,14 @@ enum mb_status mb_model_randomise(struct mb_model *m, uint64_t seed)
 }
 
 /* What an element is drawn with; 0: it is *fixed. */
-static double deviation(enum mb_role role, float *fixed)
+static double deviation(const struct mb_model *m, enum mb_role role, float *fixed)
 {
     *fixed = 0;
+    if (mb_model_plus_one(m, role))
+        return 0;
     switch (role) {
+    case MB_T_L_CONV:
+        return 0.5;
     case MB_T_EMBED:
         return 1;
     case MB_T_FINAL_NORM:
@@ -49,6 +53,7 @@ static double deviation(enum mb_role role, float *fixed)
     case MB_T_MTP_HNORM:
     case MB_T_MTP_NORM:
     case MB_T_IX_K_NORM:
+    case MB_T_L_NORM:
         *fixed = 1;
         return 0;
     case MB_T_FINAL_NORM_B:
@@ -69,6 +74,8 @@ static double deviation(enum mb_role role, float *fixed)
     case MB_T_E_UP_B:
     case MB_T_E_DOWN_B:
     case MB_T_IX_K_NORM_B:
+    case MB_T_L_A_LOG:
+    case MB_T_L_DT:
         return 0;
     default:
         return 0.02;
@@ -106,7 +113,7 @@ void mb_random_rows(const struct mb_model *m, const struct mb_tensor *t, int64_t
     uint64_t seed[4] = {m->random_seed, t->role, (uint64_t)(int64_t)t->layer, (uint64_t)(int64_t)t->expert},
              key = mb_hash64(seed, sizeof seed);
     float fixed;
-    double sd = deviation((enum mb_role)t->role, &fixed);
+    double sd = deviation(m, (enum mb_role)t->role, &fixed);
     float unit = (float)(sd / sqrt(21845));
 
     for (int64_t i = 0; i < n; i++) {

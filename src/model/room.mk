@@ -14,6 +14,7 @@ libmoebatch_a_SOURCES += \
 	src/model/check.c \
 	src/model/config.c \
 	src/model/config_index.c \
+	src/model/config_delta.c \
 	src/model/config_moe.c \
 	src/model/convert.c \
 	src/model/form.c \

@@ -21,6 +21,7 @@ struct binder {
 int64_t mb_dim_value(const struct mb_model *m, uint8_t d)
 {
     int64_t q = (int64_t)m->heads * m->head_dim, kv = (int64_t)m->kv_heads * m->head_dim, e = m->router.experts;
+    int64_t keys = (int64_t)m->delta.key_heads * m->delta.dk, values = (int64_t)m->delta.value_heads * m->delta.dv;
 
     switch ((enum mb_dim)d) {
     case D_END:
@@ -73,6 +74,22 @@ int64_t mb_dim_value(const struct mb_model *m, uint8_t d)
         return m->indexer.heads;
     case D_INDEX_Q:
         return (int64_t)m->indexer.heads * m->indexer.width;
+    case D_Q2:
+        return 2 * q;
+    case D_TAPS:
+        return m->delta.taps;
+    case D_CHANNELS:
+        return 2 * keys + values;
+    case D_VALUES:
+        return values;
+    case D_VHEADS:
+        return m->delta.value_heads;
+    case D_VHEADS2:
+        return 2 * (int64_t)m->delta.value_heads;
+    case D_VHEAD:
+        return m->delta.dv;
+    case D_QKVZ:
+        return 2 * (keys + values);
     }
     return 0;
 }
@@ -85,7 +102,7 @@ static bool applies(const struct mb_model *m, const struct mb_pattern *p, int32_
                     (m->shared_ffn > 0 ? N_SHARED : 0) | (m->qk_norm != MB_QKNORM_NONE ? N_QK_NORM : 0);
     if (layer >= 0)
         have |= (m->is_moe[layer] ? N_MOE : N_DENSE) | (layer == m->layers ? N_MTP : 0) |
-                (m->indexer.topk > 0 && !m->indexer.shares[layer] ? N_INDEX : 0);
+                (m->indexer.topk > 0 && !m->indexer.shares[layer] ? N_INDEX : 0) | (mb_is_linear(m, layer) ? N_LINEAR : N_FULL);
     return (p->when & ~have) == 0;
 }
 
@@ -456,6 +473,34 @@ static void warn_activations(const struct mb_shards *s)
                 s->dir, (long long)n);
 }
 
+/* Parts of the files that are of no use here. */
+static void skip_parts(const struct mb_shards *s, const char *skip)
+{
+    for (int64_t i = 0; skip != NULL && i < s->n_entries; i++) {
+        const char *name = mb_st_name(s, s->entries + i);
+        for (const char *p = skip; *p != 0;) {
+            size_t n = strcspn(p, "|");
+            s->entries[i].used |= strncmp(name, p, n) == 0;
+            p += n + (p[n] == '|');
+        }
+    }
+}
+
+/* Whether the files have experts fused that others have one by one. */
+static bool has_fused(const struct binder *b, const struct mb_arch *a)
+{
+    char name[MB_ST_MAX_NAME + 1];
+    int32_t l = 0;
+
+    while (l < b->m->layers && !b->m->is_moe[l])
+        l++;
+    for (const struct mb_pattern *p = a->fused; p != NULL && b->s != NULL && l < b->m->layers && p->name != NULL; p++) {
+        if (p->role == MB_T_E_GATE)
+            return find_entry(b, p, l, 0, name, sizeof name) != NULL;
+    }
+    return false;
+}
+
 static void warn_unused(const struct mb_shards *s)
 {
     const struct mb_st_entry *first = NULL;
@@ -525,16 +570,24 @@ enum mb_status mb_load_tensors(struct mb_model *m, const struct mb_arch *a, stru
         drop_missing_mtp(&b, a);
         MB_TRY(untie(&b, a));
     }
+    bool fused = has_fused(&b, a);
     for (int t = 0; t < MB_ARCH_TABLES && a->tables[t] != NULL; t++) {
-        for (const struct mb_pattern *p = a->tables[t]; p->name != NULL; p++)
+        for (const struct mb_pattern *p = fused && a->tables[t] == a->split ? a->fused : a->tables[t]; p->name != NULL; p++)
             MB_TRY(bind_pattern(&b, p));
     }
     qsort(m->tensors, (size_t)m->n_tensors, sizeof *m->tensors, by_role);
     if (s != NULL) {
         warn_activations(s);
+        skip_parts(s, a->skip);
         warn_unused(s);
     }
     return MB_OK;
+}
+
+bool mb_model_plus_one(const struct mb_model *m, enum mb_role role)
+{
+    return m->norm_plus_one && (role == MB_T_FINAL_NORM || role == MB_T_ATTN_NORM || role == MB_T_FFN_NORM || role == MB_T_Q_NORM ||
+                                role == MB_T_K_NORM);
 }
 
 const struct mb_tensor *mb_model_tensor(const struct mb_model *m, enum mb_role role, int32_t layer, int32_t expert)

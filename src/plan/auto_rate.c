@@ -196,7 +196,7 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
         count_experts(in, p, s->moe[i], stage == l->pp - 1 || l->lane_scope, &r);
     }
     struct mb_budget b = mb_budget_fixed(in->m, p, in->o, &r);
-    int64_t fixed = MB_SUM(b.weights, b.experts, b.activations, b.exchange, b.staging),
+    int64_t fixed = MB_SUM(b.weights, b.experts, b.activations, b.exchange, b.staging, b.state),
             one = mb_sat_mul(pages_of(in, l, in->w.prompt + in->w.output), b.kv_page_bytes);
     take(c, fullest, &b);
     c->need = mb_most(c->need, mb_sat_add(fixed, one));

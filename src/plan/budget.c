@@ -132,6 +132,8 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
                                         mb_sat_add(keys, round_up(m->v_dim, PANEL)));
     int64_t layers = (int64_t)g->last - g->first + (g->is_last && o->mtp ? m->mtp_layers : 0), indexers = 0;
 
+    for (int32_t l = g->first; l < g->last; l++)
+        layers -= mb_is_linear(m, l);
     int64_t scales = o->kv_dtype != MB_U8 ? 0 : m->mla ? 4 : 8 * (int64_t)mb_part_heads(m, s.r, s.of).kv_heads; /* of a position */
 
     for (int32_t l = g->first; m->indexer.topk > 0 && l < g->first + layers; l++)
@@ -168,6 +170,21 @@ static int64_t indexer_bytes(const struct mb_model *m, int32_t layer, enum mb_dt
                   kept_bytes(x->heads, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_IX_W)), 2 * f32_bytes(x->width));
 }
 
+static int64_t delta_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
+{
+    const struct mb_delta_shape *d = &m->delta;
+    struct mb_part_heads h = mb_part_delta(m, s.r, s.of);
+    int64_t V = mb_sat_mul(h.heads, d->dv), C = mb_sat_add(mb_sat_mul(2 * (int64_t)h.kv_heads, d->dk), V);
+    bool grouped = mb_model_tensor(m, MB_T_L_QKVZ, layer, -1) != NULL;
+
+    return MB_SUM(kept_bytes(mb_sat_add(C, V), m->hidden, 0, MB_WHOLE, t,
+                             grouped ? FORM(m, layer, MB_T_L_QKVZ) : FORM(m, layer, MB_T_L_QKV, MB_T_L_Z)),
+                  kept_bytes(2 * (int64_t)h.heads, m->hidden, 0, MB_WHOLE, t,
+                             grouped ? FORM(m, layer, MB_T_L_BA) : FORM(m, layer, MB_T_L_B, MB_T_L_A)),
+                  kept_bytes(m->hidden, mb_sat_mul(d->value_heads, d->dv), d->dv, s, t, FORM(m, layer, MB_T_L_OUT)),
+                  f32_bytes(MB_SUM(mb_sat_mul(C, d->taps), 2 * (int64_t)h.heads, d->dv)));
+}
+
 static int64_t attention_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     struct mb_part_heads h = mb_part_heads(m, s.r, s.of);
@@ -179,7 +196,8 @@ static int64_t attention_bytes(const struct mb_model *m, int32_t layer, struct m
 
     return MB_SUM(kept_bytes(m->hidden, o, m->v_dim, s, t, FORM(m, layer, MB_T_O)), m->o_bias ? f32_bytes(m->hidden) : 0,
                   m->mla ? mla_bytes(m, layer, s, t)
-                         : kept_bytes(qkv, m->hidden, 0, MB_WHOLE, t, FORM(m, layer, MB_T_Q, MB_T_K, MB_T_V)),
+                         : kept_bytes(m->q_gate ? mb_sat_add(qkv, q) : qkv, m->hidden, 0, MB_WHOLE, t,
+                                      m->q_gate ? FORM(m, layer, MB_T_QG, MB_T_K, MB_T_V) : FORM(m, layer, MB_T_Q, MB_T_K, MB_T_V)),
                   m->qkv_bias ? f32_bytes(qkv) : 0, f32_bytes(norms), m->sinks ? f32_bytes(h.heads) : 0, indexer_bytes(m, layer, t));
 }
 
@@ -194,7 +212,7 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
 static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
 {
     int64_t norms = f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
-    int64_t sum = mb_sat_add(attention_bytes(m, layer, s, t), norms);
+    int64_t sum = mb_sat_add(mb_is_linear(m, layer) ? delta_bytes(m, layer, s, t) : attention_bytes(m, layer, s, t), norms);
 
     if (!m->is_moe[layer])
         return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t, FORM(m, layer, MB_T_GATE, MB_T_UP), FORM(m, layer, MB_T_DOWN)),
@@ -398,6 +416,7 @@ struct mb_budget mb_budget_fixed(const struct mb_model *m, const struct mb_plan 
     b.exchange = MB_SUM(mb_rooms_sum(&rooms, MB_ROOM_DEVICE, MB_MEM_EXCHANGE),
                         mb_rooms_sum(&rooms, MB_ROOM_HOST, MB_MEM_EXCHANGE), rooms.shm, posts, b.late);
     b.staging = mb_budget_staging(&v, &rooms);
+    b.state = mb_rooms_sum(&rooms, MB_ROOM_DEVICE, MB_MEM_KV);
     b.kv_page_bytes = v.attends ? mb_budget_kv_page(m, o, &g, v.tensor) : 0;
     return b;
 }

@@ -9,6 +9,7 @@ int64_t mb_budget_posts(const struct mb_budget_view *v)
     if (l->tp * l->sp * l->pp == 1 || !v->attends)
         return 0;
     return MB_SUM(
+        v->leads && v->m->linear_layers > 0 ? mb_sat_mul(4 * (int64_t)v->p->max_num_seqs, (int64_t)l->tp * l->sp * l->pp - 1) : 0,
         mb_sat_mul(v->R, v->leads ? 24 * ((int64_t)l->tp * l->sp * l->pp - 1) : 0),
         v->last ? 0 : mb_sat_mul(v->own, 4 * (int64_t)v->m->hidden),
         v->last ? 0 : mb_sat_mul(v->R, mb_budget_choice(v->m)),

@@ -24,6 +24,8 @@ static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
         return mb_layout_no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp,
                             MB_MAX_LEAVES);
     MB_TRY(leaves(why, o, tp, "the attention output", (int64_t)m->heads * m->v_dim, m->v_dim));
+    if (m->linear_layers > 0)
+        MB_TRY(leaves(why, o, tp, "the linear attention's output", (int64_t)m->delta.value_heads * m->delta.dv, m->delta.dv));
     if (m->moe_layers < m->layers && m->ffn > 0)
         MB_TRY(leaves(why, o, tp, "the dense FFN", m->ffn, mb_k_unit(m->ffn)));
     if (m->shared_ffn > 0)
@@ -80,6 +82,11 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
     if (l->sp > 1 && m->indexer.topk > 0)
         return mb_layout_no(why, "--sequence-parallel-size %d, but the indexer of this model chooses among all keys of a sequence, which "
                             "have to lie on one rank: needs 1", (int)l->sp);
+    if (l->sp > 1 && m->linear_layers > 0)
+        return mb_layout_no(why,
+                            "--sequence-parallel-size %d divides the positions of a sequence, and the state of this model's "
+                            "linear attention goes through them one after another; --tensor-parallel-size divides its heads",
+                            (int)l->sp);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
     MB_TRY(check_experts(m, l, why));

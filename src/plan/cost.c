@@ -118,19 +118,29 @@ static double attention_params(const struct mb_model *m)
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
 
     if (!m->mla)
-        return h * (q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
+        return h * ((m->q_gate ? 2 : 1) * q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
     return h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
            (double)m->heads * ((double)m->nope + m->v_dim) * m->kv_lora + v * h;
 }
 
-/* Positions that a row attends to, in the mean over the layers. */
+/* The same of gated DeltaNet. */
+static double delta_params(const struct mb_model *m)
+{
+    const struct mb_delta_shape *d = &m->delta;
+    double K = (double)d->key_heads * d->dk, V = (double)d->value_heads * d->dv;
+
+    return m->hidden * (2 * K + 3 * V + 2.0 * d->value_heads);
+}
+
+/* Positions that a row attends to, in the mean over the layers that have keys. */
 static double context_of(const struct mb_model *m, double context)
 {
     double sum = 0;
 
     for (int32_t l = 0; l < m->layers; l++)
-        sum += m->window[l] > 0 ? least(context, m->window[l]) : context;
-    return m->indexer.topk > 0 ? least(sum / m->layers, m->indexer.topk) : sum / m->layers;
+        sum += mb_is_linear(m, l) ? 0 : m->window[l] > 0 ? least(context, m->window[l]) : context;
+    sum = m->linear_layers < m->layers ? sum / (m->layers - m->linear_layers) : 0;
+    return m->indexer.topk > 0 ? least(sum, m->indexer.topk) : sum;
 }
 
 /* The share of layers that have an indexer of their own. */
@@ -187,6 +197,17 @@ static void attention(struct term *t)
                   t->s->rows * t->share * (l->sp - 1) * m->heads / l->tp *
                       (t->es * m->head_dim + 4.0 * (m->v_dim + 2)),
                   2);
+}
+
+/* Each row passes through the state of its sequence: decayed, read, written and read. A state is read and written once a step. */
+static void linear(struct term *t)
+{
+    const struct mb_delta_shape *d = &t->in->m->delta;
+    double p = delta_params(t->in->m) / t->in->l->tp,
+           cells = (double)d->value_heads * d->dk * d->dv / t->in->l->tp;
+
+    op(t, 2 * p * t->s->rows * t->share, p * t->es);
+    op(t, 7 * cells * t->s->rows * t->share, 2 * 4 * cells * t->s->sequences);
 }
 
 /* Partial sums of all rows in f32 to the rows' owners, and before that the owners' rows to all. */
@@ -266,11 +287,14 @@ static void exchange(struct term *t)
 
 /* ---------------------------------------------------------------- layers, stages */
 
-static void layer(struct term *t, bool moe)
+static void layer(struct term *t, bool moe, bool is_linear)
 {
     const struct mb_model *m = t->in->m;
 
-    attention(t);
+    if (is_linear)
+        linear(t);
+    else
+        attention(t);
     tensor_sum(t);
     t->part[MB_COST_LATENCY] += MB_COST_OPS * t->in->c->op;
     if (!moe) {
@@ -318,24 +342,25 @@ static double sum_of(const double part[MB_COST_PARTS])
 double mb_cost_stage(const struct mb_cost_in *in, const struct mb_cost_step *s, double part[MB_COST_PARTS])
 {
     const struct mb_layout *l = in->l;
-    double dense[MB_COST_PARTS] = {0}, moe[MB_COST_PARTS] = {0}, end[MB_COST_PARTS] = {0}, slowest = -1;
+    double kind[4][MB_COST_PARTS] = {{0}}, end[MB_COST_PARTS] = {0}, slowest = -1; /* [moe + 2 linear] */
     struct term t = {in,   s, (double)mb_dtype_size(in->path), 1.0 / l->sp, s->rows / ((double)l->tp * l->sp),
-                     dense};
+                     end};
 
-    layer(&t, false);
-    t.part = moe;
-    if (in->m->moe_layers > 0)
-        layer(&t, true);
-    t.part = end;
     head(&t);
+    for (int k = 0; k < 4; k++) {
+        t.part = kind[k];
+        if ((k % 2 == 0 || in->m->moe_layers > 0) && (k < 2 || in->m->linear_layers > 0))
+            layer(&t, k % 2 != 0, k >= 2);
+    }
     for (int32_t p = 0; p < l->pp; p++) {
-        double now[MB_COST_PARTS] = {0}, n[2] = {0, 0};
-        for (int32_t i = in->first_layer[p]; i < in->first_layer[p + 1]; i++)
-            n[in->m->is_moe[i] != 0]++;
+        double now[MB_COST_PARTS] = {0};
         t.part = now;
         edge(&t);
-        for (int i = 0; i < MB_COST_PARTS; i++)
-            now[i] += n[0] * dense[i] + n[1] * moe[i] + (p == l->pp - 1 ? end[i] : 0);
+        for (int32_t i = in->first_layer[p]; i < in->first_layer[p + 1]; i++)
+            for (int j = 0; j < MB_COST_PARTS; j++)
+                now[j] += kind[(in->m->is_moe[i] != 0) + 2 * mb_is_linear(in->m, i)][j];
+        for (int j = 0; j < MB_COST_PARTS; j++)
+            now[j] += p == l->pp - 1 ? end[j] : 0;
         if (sum_of(now) <= slowest)
             continue;
         slowest = sum_of(now);

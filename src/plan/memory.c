@@ -168,13 +168,15 @@ static int32_t cached(const struct mb_plan *p, const struct counts *c, int32_t i
 
 static int64_t fixed_total(const struct mb_budget *b)
 {
-    return MB_SUM(b->weights, b->experts, b->activations, b->exchange, b->staging);
+    return MB_SUM(b->weights, b->experts, b->activations, b->exchange, b->staging, b->state);
 }
 
 static void with_pages(struct mb_budget *b, int64_t pages)
 {
-    b->kv = mb_sat_mul(pages, b->kv_page_bytes);
-    b->total = mb_sat_add(fixed_total(b), b->kv);
+    int64_t paged = mb_sat_mul(pages, b->kv_page_bytes);
+
+    b->kv = mb_sat_add(b->state, paged);
+    b->total = mb_sat_add(fixed_total(b), paged);
 }
 
 int64_t mb_plan_rank_memory(const struct mb_topo *t, int32_t node, double fraction)

@@ -1,17 +1,32 @@
 /* Shares of heads, widths, columns and tree nodes. */
 #include "plan/parts.h"
 
-struct mb_part_heads mb_part_heads(const struct mb_model *m, int32_t r, int32_t of)
+/* Of heads with outputs of dv each, `group` of them on a KV head. */
+static struct mb_part_heads share_heads(int32_t heads, int32_t dv, int32_t group, int32_t r, int32_t of)
 {
     int64_t leaf[MB_MAX_LEAVES + 1];
-    int32_t S = mb_k_leaves((int64_t)m->heads * m->v_dim, m->v_dim, leaf), group = m->heads / m->kv_heads;
+    int32_t S = mb_k_leaves((int64_t)heads * dv, dv, leaf);
     struct mb_part_heads h;
 
-    h.head0 = (int32_t)(leaf[mb_share(S, r, of)] / m->v_dim);
-    h.heads = (int32_t)(leaf[mb_share(S, r + 1, of)] / m->v_dim) - h.head0;
+    h.head0 = (int32_t)(leaf[mb_share(S, r, of)] / dv);
+    h.heads = (int32_t)(leaf[mb_share(S, r + 1, of)] / dv) - h.head0;
     h.kv0 = h.head0 / group;
     h.kv_heads = (h.head0 + h.heads - 1) / group + 1 - h.kv0;
     return h;
+}
+
+struct mb_part_heads mb_part_heads(const struct mb_model *m, int32_t r, int32_t of)
+{
+    return share_heads(m->heads, m->v_dim, m->heads / m->kv_heads, r, of);
+}
+
+struct mb_part_heads mb_part_delta(const struct mb_model *m, int32_t r, int32_t of)
+{
+    const struct mb_delta_shape *d = &m->delta;
+
+    if (m->linear_layers == 0)
+        return (struct mb_part_heads){0};
+    return share_heads(d->value_heads, d->dv, d->value_heads / d->key_heads, r, of);
 }
 
 int64_t mb_part_width(int64_t ffn, int32_t r, int32_t of)

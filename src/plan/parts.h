@@ -12,6 +12,9 @@ struct mb_part_heads {
     int32_t kv0, kv_heads; /* KV heads that they read; several ranks may read one */
 };
 struct mb_part_heads mb_part_heads(const struct mb_model *m, int32_t r, int32_t of);
+/* The same of gated DeltaNet: value heads, those of its leaves of their output projection, and the key heads that these read;
+ * zeros for a model without. */
+struct mb_part_heads mb_part_delta(const struct mb_model *m, int32_t r, int32_t of);
 /* Inputs of the share of a down-projection with ffn inputs; 0 for none. */
 int64_t mb_part_width(int64_t ffn, int32_t r, int32_t of);
 /* Columns [v0, v1) of the vocabulary: whole leaves, maybe none. */

@@ -41,10 +41,14 @@ static double layer_cost(const struct mb_model *m, int32_t l)
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
     double attn = m->mla ? h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
                                2 * v * m->kv_lora + v * h
-                         : h * (q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
+                         : h * ((m->q_gate ? 2 : 1) * q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
     double ffn = m->is_moe[l]
                      ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
                      : 3.0 * h * m->ffn;
+    if (mb_is_linear(m, l)) {
+        double keys = (double)m->delta.key_heads * m->delta.dk, values = (double)m->delta.value_heads * m->delta.dv;
+        attn = h * (2 * keys + 3 * values + 2.0 * m->delta.value_heads) + 3.5 * values * m->delta.dk;
+    }
     return attn + ffn;
 }
 

@@ -72,6 +72,7 @@ void mb_placement_destroy(struct mb_placement *p);
 
 struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
     int64_t weights, experts, kv, activations, exchange, staging, total;
+    int64_t state;                         /* in kv: what linear attention keeps of sequences that run */
     int64_t kv_page_bytes;                 /* one page over all layers of the rank; 0: it does not attend */
     int64_t late; /* in exchange: messages of steps under way beside one (a stage each), which wait only where their
                      receiver is late */

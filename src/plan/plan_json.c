@@ -31,8 +31,8 @@ static json_t *sizes(const struct mb_layout *l)
 
 static json_t *budget(const struct mb_budget *b)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)b->weights, "experts",
-                     (json_int_t)b->experts, "kv", (json_int_t)b->kv, "activations",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)b->weights, "experts",
+                     (json_int_t)b->experts, "kv", (json_int_t)b->kv, "state", (json_int_t)b->state, "activations",
                      (json_int_t)b->activations, "exchange", (json_int_t)b->exchange, "staging",
                      (json_int_t)b->staging, "total", (json_int_t)b->total, "kv_page_bytes",
                      (json_int_t)b->kv_page_bytes);

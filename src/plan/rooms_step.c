@@ -38,7 +38,8 @@ static void attention(const struct mb_budget_view *v, int64_t *b)
     int64_t R = v->R, es = v->es, q = mul(h.heads, m->head_dim), latent = (int64_t)m->kv_lora + m->rope_mla;
     int64_t qkv = m->mla ? q : mb_sat_add(q, mul(h.kv_heads, (int64_t)m->head_dim + m->v_dim));
 
-    b[MB_SB_QKV] = mul(R, mul(qkv, 4));
+    b[MB_SB_QKV] = mul(R, mul(m->q_gate ? mb_sat_add(qkv, q) : qkv, 4));
+    b[MB_SB_ATTN_F] = m->q_gate ? mul(R, mul(mul(h.heads, m->v_dim), 4)) : 0;
     b[MB_SB_Q] = mul(R, mul(q, v->ys));
     b[MB_SB_ATTN] = mul(R, mul(mul(h.heads, m->v_dim), es));
     if (!m->mla)
@@ -53,6 +54,25 @@ static void attention(const struct mb_budget_view *v, int64_t *b)
     indexer(v, b);
 }
 
+/* Gated DeltaNet: rows on their way, and what is kept of each sequence that runs. */
+static void delta(const struct mb_budget_view *v, int64_t *b)
+{
+    const struct mb_model *m = v->m;
+    const struct mb_delta_shape *d = &m->delta;
+    struct mb_part_heads h = mb_part_delta(m, v->tensor.r, v->tensor.of);
+    int64_t V = mul(h.heads, d->dv), C = mb_sat_add(mul(2 * (int64_t)h.kv_heads, d->dk), V), slots = 0;
+
+    if (m->linear_layers == 0 || !v->attends)
+        return;
+    for (int32_t l = v->p->first_layer[v->r->at.stage]; l < v->p->first_layer[v->r->at.stage + 1]; l++)
+        slots += mb_is_linear(m, l) ? v->p->max_num_seqs : 0;
+    grow(&b[MB_SB_QKV], mul(v->R, mul(MB_SUM(C, V, 2 * (int64_t)h.heads), 4)));
+    grow(&b[MB_SB_ATTN], mul(v->R, mul(V, v->es)));
+    b[MB_SB_DELTA] = mul(v->R, mul(C, 4));
+    b[MB_SB_CONV_STATE] = mul(slots, mul(C, 4 * ((int64_t)d->taps - 1)));
+    b[MB_SB_DELTA_STATE] = mul(slots, mul(h.heads, 4 * mb_delta_tile(d->dk, d->dv)));
+}
+
 static void part_rows(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_model *m = v->m;
@@ -62,7 +82,7 @@ static void part_rows(const struct mb_budget_view *v, int64_t *b)
     b[MB_SB_H_PART] = v->p->layout.tp > 1 ? mul(v->R, m->hidden * v->es) : 0;
     b[MB_SB_GU] = mul(v->R, mul(f, 8));
     b[MB_SB_ACT] = mul(v->R, mul(f, v->es));
-    b[MB_SB_INTS] = mul(v->R, v->p->layout.sp > 1 ? 28 : 20);
+    b[MB_SB_INTS] = mul(v->R, m->linear_layers > 0 ? 32 : v->p->layout.sp > 1 ? 28 : 20);
     b[MB_SB_PAGE_TABLE] = v->attends ? mul(4 * (int64_t)v->p->max_num_seqs, v->p->max_pages_per_seq) : 0;
 }
 
@@ -202,12 +222,13 @@ static int64_t nodes_of(int32_t leaves, struct mb_part_of s, int64_t *all)
 static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t *all)
 {
     const struct mb_model *m = v->m;
-    const int64_t k[] = {mul(m->heads, m->v_dim), m->ffn, m->shared_ffn};
-    const int64_t unit[] = {m->v_dim, mb_k_unit(m->ffn), mb_k_unit(m->shared_ffn)};
+    const int64_t k[] = {mul(m->heads, m->v_dim), m->ffn, m->shared_ffn,
+                         m->linear_layers > 0 ? mul(m->delta.value_heads, m->delta.dv) : 0};
+    const int64_t unit[] = {m->v_dim, mb_k_unit(m->ffn), mb_k_unit(m->shared_ffn), m->delta.dv};
     int64_t begin[MB_MAX_LEAVES + 1], n;
 
     *here = *all = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (k[i] == 0)
             continue;
         *here = mb_most(*here, nodes_of(mb_k_leaves(k[i], unit[i], begin), v->tensor, &n));
@@ -356,6 +377,7 @@ static void travelling(const struct mb_budget_view *v, int64_t *b)
 void mb_budget_step_rooms(const struct mb_budget_view *v, int64_t *b)
 {
     attention(v, b);
+    delta(v, b);
     part_rows(v, b);
     own_rows(v, b);
     expert_rows(v, b);
