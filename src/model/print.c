@@ -17,7 +17,9 @@ static const char *const role_names[MB_T_COUNT] = {
     [MB_T_SH_SCALAR] = "shared scalar gate", [MB_T_E_GATE] = "expert gate", [MB_T_E_UP] = "expert up",
     [MB_T_E_DOWN] = "expert down", [MB_T_E_GATE_B] = "expert gate bias", [MB_T_E_UP_B] = "expert up bias",
     [MB_T_E_DOWN_B] = "expert down bias", [MB_T_MTP_ENORM] = "MTP embedding norm", [MB_T_MTP_HNORM] = "MTP hidden norm",
-    [MB_T_MTP_PROJ] = "MTP projection", [MB_T_MTP_NORM] = "MTP final norm", [MB_T_QG] = "q and gate",
+    [MB_T_MTP_PROJ] = "MTP projection", [MB_T_MTP_NORM] = "MTP final norm",
+    [MB_T_IX_Q] = "indexer q", [MB_T_IX_K] = "indexer k", [MB_T_IX_K_NORM] = "indexer k norm", [MB_T_IX_K_NORM_B] = "indexer k norm bias",
+    [MB_T_IX_W] = "indexer weights of heads", [MB_T_QG] = "q and gate",
     [MB_T_L_QKVZ] = "DeltaNet q k v z", [MB_T_L_BA] = "DeltaNet b a", [MB_T_L_QKV] = "DeltaNet q k v", [MB_T_L_Z] = "DeltaNet z",
     [MB_T_L_B] = "DeltaNet b", [MB_T_L_A] = "DeltaNet a", [MB_T_L_CONV] = "DeltaNet convolution", [MB_T_L_A_LOG] = "DeltaNet A_log",
     [MB_T_L_DT] = "DeltaNet dt bias", [MB_T_L_NORM] = "DeltaNet norm", [MB_T_L_OUT] = "DeltaNet output"};
