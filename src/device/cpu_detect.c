@@ -23,11 +23,18 @@ static bool has_amx_bf16(void)
     return (lo & XCR0_TILES) == XCR0_TILES && amx_permitted();
 }
 
+/* clang 14 does not know the name */
+static bool has_f16c(void)
+{
+    enum { F16C = 1 << 29 };
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & F16C);
+}
+
 enum mb_isa mb_isa_detect(void)
 {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("f16c"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c())
         return MB_ISA_PORTABLE;
     if (!__builtin_cpu_supports("avx512f"))
         return MB_ISA_AVX2;
