@@ -103,7 +103,7 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
 
 void mb_team_fini(struct mb_team *t, bool together)
 {
-    if (together)
+    if (together && t->world != NULL) /* an engine may end before it has a team */
         mb_comm_destroy_parts(t->world);
     for (int32_t j = 0; j < t->n_exchanges && t->serve != NULL; j++)
         mb_serve_destroy(t->serve[j]);
