@@ -336,9 +336,10 @@ static enum mb_status guard_top(struct mb_stream *s, struct mb_view ids, struct 
 }
 
 static enum mb_status guard_sample(struct mb_stream *s, struct mb_view out, struct mb_view z,
-                                   struct mb_view stats, struct mb_view rows, struct mb_view adjust)
+                                   struct mb_view stats, struct mb_view rows, struct mb_view adjust,
+                                   struct mb_view masks)
 {
-    DURING(mb_cpu_ops.sample(s, out, z, stats, rows, adjust), out, z, stats, rows, adjust);
+    DURING(mb_cpu_ops.sample(s, out, z, stats, rows, adjust, masks), out, z, stats, rows, adjust, masks);
 }
 
 const struct mb_ops guard_ops = {

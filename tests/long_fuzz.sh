@@ -25,7 +25,7 @@ compile()
 }
 export -f compile
 export CLANG flags work
-ls "$top"/src/{base,job,text,model}/*.c "$top"/src/io/{parse*,journal*,identity}.c "$top"/tests/fuzz/{targets,libfuzzer,files_memory}.c |
+ls "$top"/src/{base,job,text,guide,model}/*.c "$top"/src/io/{parse*,journal*,identity}.c "$top"/tests/fuzz/{targets,libfuzzer,files_memory}.c |
     xargs -P "$(nproc)" -I {} bash -c 'compile {}'
 # shellcheck disable=SC2086
 "$CLANG" -fsanitize=fuzzer,address,undefined -Wl,--wrap={open,stat,fstat,pread,close} "$work"/obj/*.o $libs -lm -lpthread -o "$work/fuzz"
@@ -46,6 +46,8 @@ settings() # of target $1: longest input, and the dictionary
     tokenizer) max=2600; words "$text"/{hf*,norm,pretok,decode}.c ;;
     template) max=1500; words "$text"/jinja_*.c ;;
     request) max=600; words "$top"/src/io/parse*.c ;;
+    regex) max=100 ;;
+    schema) max=600; words "$top"/src/guide/{compile*,formats}.c ;;
     spm) max=600 ;;
     journal) max=1600 ;;
     record) max=1024 ;;
@@ -56,7 +58,7 @@ settings() # of target $1: longest input, and the dictionary
 # (FUZZ_TARGET=... fuzz FILE). libFuzzer knows only wall clock: ulimit ends it by processor time (SIGXCPU).
 export ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:max_malloc_fill_size=0
 export FUZZ_TOP=$top FUZZ_WORK=/in-memory FUZZ_TARGET UBSAN_OPTIONS=print_stacktrace=1
-for FUZZ_TARGET in ${FUZZ_TARGETS:-weights config tokenizer spm request template journal record}; do
+for FUZZ_TARGET in ${FUZZ_TARGETS:-weights config tokenizer spm request template journal record regex schema}; do
     settings "$FUZZ_TARGET"
     mkdir "$work/$FUZZ_TARGET"
     cp "$top/tests/fuzz/seeds/$FUZZ_TARGET"/* "$work/$FUZZ_TARGET/"

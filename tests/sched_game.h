@@ -255,7 +255,7 @@ static void open_game(struct game *g, const struct mb_sched_options *o)
     g->source.ops = &source_ops;
     g->sink.ops = &sink_ops;
     g->bad_row = g->bad_layer = -1;
-    g->limits = (struct mb_batch_limits){&mem, o->max_rows, o->max_seqs, o->max_pages};
+    g->limits = (struct mb_batch_limits){&mem, o->max_rows, o->max_seqs, o->max_pages, o->vocab};
     assert_int_equal(mb_batch_create(&g->limits, o->parts, &g->b), MB_OK);
     assert_int_equal(mb_sched_create(o, &g->counters, &g->s), MB_OK);
 }

@@ -25,6 +25,7 @@ include tests/base.mk
 include tests/conf.mk
 include tests/job.mk
 include tests/text.mk
+include tests/guide.mk
 include tests/model.mk
 include tests/topo.mk
 include tests/plan.mk

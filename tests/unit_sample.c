@@ -17,6 +17,9 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+#define MASKS 3
+static uint32_t mask[MASKS][160]; /* of vocabularies up to 5,120 */
+
 static void naive_adjust(float *z, int V, const struct mb_sample_row *p, const struct mb_sample_adjust *adj)
 {
     for (int i = 0; i < V && p->only; i++) {
@@ -34,6 +37,8 @@ static void naive_adjust(float *z, int V, const struct mb_sample_row *p, const s
         v -= a->n_out > 0 ? p->presence : 0;
         z[a->id] = v + a->bias;
     }
+    for (int i = 0; i < V && p->mask; i++)
+        z[i] = mask[p->mask - 1][i / 32] & 1u << i % 32 ? z[i] : -INFINITY;
 }
 
 static int argmax(const float *z, int V)
@@ -117,7 +122,7 @@ static struct mb_sample_row random_row(struct ops_ctx *c, int V)
                               0,
                               (uint64_t)ops_rnd(c) << 32 | ops_rnd(c),
                               (int64_t)ops_rnd(c) * (ops_rnd(c) % 2 ? 1 : 8),
-                              ops_rnd(c) % 4 == 0};
+                              ops_rnd(c) % 4 == 0, 0};
     return p;
 }
 
@@ -148,16 +153,33 @@ static void random_logits(struct ops_ctx *c, float *z, int V)
         z[ops_rnd(c) % (uint32_t)V] = 2 + ops_rnd_float(c);
 }
 
+/* Masks with few ids, with half of them, with almost all; the id that is always in keeps the row from having none. */
+static void random_masks(struct ops_ctx *c, int V, int words)
+{
+    memset(mask, 0, sizeof mask);
+    for (int k = 0; k < MASKS; k++) {
+        for (int i = 0; i < words * 32; i++)
+            if (ops_rnd(c) % 16 < (uint32_t)(k == 0 ? 1 : k == 1 ? 8 : 15))
+                mask[k][i / 32] |= 1u << i % 32;
+        mask[k][(V - 1) / 32] |= 1u << (V - 1) % 32;
+    }
+}
+
 static void sample_case(struct ops_ctx *c, int M, int V)
 {
     enum { MOST = 16, ADJ = 64 };
     float *z = malloc((size_t)(M * V + 1) * sizeof *z), st[2 * MOST + 1];
     struct mb_sample_row rows[MOST + 1];
     static struct mb_sample_adjust adj[MOST * ADJ];
-    int32_t want[MOST], n = 0;
+    int32_t want[MOST], n = 0, words = (V + 31) / 32;
+    random_masks(c, V, words);
+    uint32_t *flat = malloc((size_t)(MASKS * words) * sizeof *flat);
+    for (int k = 0; k < MASKS; k++)
+        memcpy(flat + k * words, mask[k], (size_t)words * sizeof *flat);
     for (int i = 0; i < M; i++) {
         random_logits(c, z + i * V, V);
         rows[i] = random_row(c, V);
+        rows[i].mask = (int32_t)(ops_rnd(c) % (MASKS + 1));
         rows[i].adj_begin = n;
         n += i % 2 ? random_adjust(c, V, adj + n, ADJ) : 0;
         rows[i].adj_end = n;
@@ -167,7 +189,9 @@ static void sample_case(struct ops_ctx *c, int M, int V)
     struct mb_view out = ops_up(c, NULL, M, 1, MB_I32), vz = ops_up(c, z, M, V, MB_F32);
     struct mb_view vs = ops_up(c, st, M, 2, MB_F32), vr = ops_up(c, rows, M, sizeof *rows, MB_U8);
     struct mb_view va = n > 0 ? ops_up(c, adj, n, sizeof *adj, MB_U8) : MB_NO_VIEW;
-    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, va), MB_OK);
+    struct mb_view vm = ops_up(c, flat, MASKS, words, MB_I32);
+    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, va, vm), MB_OK);
+    free(flat);
     ops_equal_i32(c, out, want);
     ops_equal(c, vz, z); /* logits stay raw */
     ops_reset(c);
@@ -207,10 +231,10 @@ static void frequencies(struct ops_ctx *c)
         for (int i = 0; i < M; i++) {
             memcpy(z + i * V, row, sizeof row);
             naive_stats(row, V, st + 2 * i);
-            rows[i] = (struct mb_sample_row){1.25f, 0, 1, 0, 1, 0, 0, 0, 0, 99, part * M + i, 0};
+            rows[i] = (struct mb_sample_row){1.25f, 0, 1, 0, 1, 0, 0, 0, 0, 99, part * M + i, 0, 0};
         }
         assert_int_equal(c->ops->sample(c->s, out, ops_up(c, z, M, V, MB_F32), ops_up(c, st, M, 2, MB_F32),
-                                        ops_up(c, rows, M, sizeof *rows, MB_U8), MB_NO_VIEW),
+                                        ops_up(c, rows, M, sizeof *rows, MB_U8), MB_NO_VIEW, MB_NO_VIEW),
                          MB_OK);
         ops_down(c, got, out);
         for (int i = 0; i < M; i++)
@@ -245,7 +269,7 @@ static void not_finite(struct ops_ctx *c)
     }
     struct mb_view out = ops_up(c, NULL, M, 1, MB_I32);
     assert_int_equal(c->ops->sample(c->s, out, ops_up(c, z, M, V, MB_F32), ops_up(c, st, M, 2, MB_F32),
-                                    ops_up(c, rows, M, sizeof *rows, MB_U8), MB_NO_VIEW),
+                                    ops_up(c, rows, M, sizeof *rows, MB_U8), MB_NO_VIEW, MB_NO_VIEW),
                      MB_OK);
     ops_down(c, got, out);
     for (int i = 0; i < M; i++)
@@ -260,13 +284,21 @@ static void test_not_finite(void **state)
 static void mistakes(struct ops_ctx *c)
 {
     float z[4] = {1, 2, 3, 4}, st[2] = {4, 2};
-    struct mb_sample_row row = {1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0};
+    struct mb_sample_row row = {1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0, 0};
     struct mb_sample_adjust a = {4, 0, 0, 1};
     struct mb_view out = ops_up(c, NULL, 1, 1, MB_I32), vz = ops_up(c, z, 1, 4, MB_F32),
                    vs = ops_up(c, st, 1, 2, MB_F32);
     struct mb_view vr = ops_up(c, &row, 1, sizeof row, MB_U8), va = ops_up(c, &a, 1, sizeof a, MB_U8);
-    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, va), MB_BUG);         /* token 4 of 4 */
-    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, MB_NO_VIEW), MB_BUG); /* no such adjustment */
+    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, va, MB_NO_VIEW), MB_BUG);         /* token 4 of 4 */
+    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, MB_NO_VIEW, MB_NO_VIEW), MB_BUG); /* no such adjustment */
+    row.adj_begin = row.adj_end = 0;
+    row.mask = 2;
+    vr = ops_up(c, &row, 1, sizeof row, MB_U8);
+    const int32_t one[2] = {-1, -1};
+    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, MB_NO_VIEW, ops_up(c, one, 1, 1, MB_I32)), MB_BUG); /* no such mask */
+    row.mask = 1;
+    vr = ops_up(c, &row, 1, sizeof row, MB_U8);
+    assert_int_equal(c->ops->sample(c->s, out, vz, vs, vr, MB_NO_VIEW, ops_up(c, one, 1, 2, MB_I32)), MB_BUG); /* too wide */
 }
 static void test_mistakes(void **state)
 {

@@ -42,7 +42,7 @@ static struct ranks *make(int32_t members, int32_t pp, bool lane)
             (struct mb_groups){.dp_size = 1, .pp_rank = i / per, .pp_size = pp, .tp_size = 1, .sp_size = 1};
         c->o.segment = 64;
         c->o.plan = &plan;
-        const struct mb_batch_limits limits = {NULL, 8, 4, 2};
+        const struct mb_batch_limits limits = {NULL, 8, 4, 2, 100};
         assert_int_equal(mb_batch_create(&limits, 1, &r->b[i]), MB_OK);
         r->s[i] =
             (struct mb_step){.c = c, .pass = {.c = c, .batch = &r->b[i]}, .number = lane ? -(i / per) : 0};

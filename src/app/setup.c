@@ -247,6 +247,18 @@ static enum mb_status plan_job(struct mb_app *a)
     return mb_comm_agree(a->comm, make_plan(a, &o), "planning");
 }
 
+static enum mb_status guides_create(struct mb_app *a)
+{
+    const struct mb_guides_options o = {.mem = &a->mem,
+                                        .vocab = a->model->vocab,
+                                        .ends = a->model->eos,
+                                        .n_ends = a->model->n_eos,
+                                        .tokens = mb_app_token_bytes,
+                                        .arg = a->tok};
+
+    return a->tok != NULL ? mb_guides_create(&o, &a->guides) : MB_OK;
+}
+
 /* A model without tokenizer files serves requests that come as ids. */
 static enum mb_status load_tokenizer(struct mb_app *a)
 {
@@ -255,7 +267,7 @@ static enum mb_status load_tokenizer(struct mb_app *a)
     MB_TRY(mb_app_tokenizer(a->model, a->conf->model, &a->tok));
     if (a->tok == NULL)
         mb_warn("%s has no tokenizer: only requests given as token ids can run", a->conf->model);
-    return MB_OK;
+    return guides_create(a);
 }
 
 enum mb_status mb_app_plan(struct mb_app *a)
@@ -321,6 +333,7 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .stop = mb_signals_stop(),
                                   .tick = tick,
                                   .tick_arg = tick_arg};
+    o.guides = a->guides;
     if (c->save_logits != NULL && c->save_logits[0] != 0)
         o.save_logits = strcmp(c->save_logits, "last") == 0 ? MB_LOGITS_LAST : MB_LOGITS_ALL;
     return mb_engine_create(&o, &a->engine);
@@ -337,6 +350,7 @@ void mb_app_end_device(struct mb_app *a)
 
 void mb_app_end(struct mb_app *a)
 {
+    mb_guides_destroy(a->guides);
     mb_tokenizer_destroy(a->tok);
     mb_plan_destroy(a->plan);
     free(a->auto_reason);

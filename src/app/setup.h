@@ -38,6 +38,7 @@ struct mb_app {
     struct mb_tokenizer *tok;
     const struct mb_ops *ops;
     struct mb_device *dev;
+    struct mb_guides *guides; /* NULL without a tokenizer */
     struct mb_engine *engine;
 };
 

@@ -30,3 +30,31 @@ enum mb_status mb_app_text_report(struct mb_model *m, const char *dir, bool quie
     mb_tokenizer_destroy(t);
     return st;
 }
+
+/* Every id behind the one before it; what comes first in a text may lose a space, so one goes ahead. */
+static enum mb_status put_all(const struct mb_tokenizer *t, struct mb_decoder *d, int32_t n, struct mb_bytes *text, int64_t *at)
+{
+    int32_t size = mb_tokenizer_size(t), first = 0;
+
+    while (first < size && mb_tokenizer_special(t, first))
+        first++;
+    mb_decoder_mode(d, false, true);
+    MB_TRY(mb_decoder_context(d, &first, 1));
+    at[0] = (int64_t)text->len;
+    for (int32_t i = 0; i < n; i++) {
+        if (i < size && !mb_tokenizer_special(t, i))
+            MB_TRY(mb_decoder_put(d, i, text));
+        at[i + 1] = (int64_t)text->len;
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_app_token_bytes(void *arg, int32_t n, struct mb_bytes *text, int64_t *at)
+{
+    struct mb_decoder *d;
+
+    MB_TRY(mb_decoder_create(arg, &d));
+    enum mb_status st = put_all(arg, d, n, text, at);
+    mb_decoder_destroy(d);
+    return st;
+}

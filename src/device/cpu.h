@@ -172,5 +172,5 @@ enum mb_status mb_cpu_top(struct mb_stream *s, struct mb_view ids, struct mb_vie
                           struct mb_view stats);
 /* cpu_sample.c */
 enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
-                             struct mb_view rows, struct mb_view adjust);
+                             struct mb_view rows, struct mb_view adjust, struct mb_view masks);
 #endif

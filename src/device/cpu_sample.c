@@ -11,7 +11,7 @@
 #define MOST_NOISE 16.7f /* above the largest value of mb_gumbel */
 
 struct sample {
-    struct mb_view out, z, stats, rows, adjust;
+    struct mb_view out, z, stats, rows, adjust, masks;
     const struct mb_vec *vec;
     unsigned char *scratch; /* per thread: see struct draw */
     int64_t scratch_size;
@@ -45,12 +45,26 @@ static float adjust_one(float z, const struct mb_sample_row *p, const struct mb_
     return z + a->bias;
 }
 
-/* d->z from the raw row: penalties and biases on a copy, then the temperature. */
+/* -inf where the row's mask has no bit. */
+static void apply_mask(const struct draw *d)
+{
+    const int32_t *bits = mb_row_i32(d->t->masks, d->p.mask - 1);
+    for (int64_t i = 0; i < d->V; i += 32) {
+        uint32_t word = (uint32_t)bits[i / 32];
+        int64_t n = d->V - i < 32 ? d->V - i : 32;
+        if (word == UINT32_MAX)
+            continue;
+        for (int64_t j = 0; j < n; j++)
+            d->work[i + j] = word >> j & 1 ? d->work[i + j] : -INFINITY;
+    }
+}
+
+/* d->z from the raw row: penalties and biases on a copy, the mask, then the temperature. */
 static void prepare(struct draw *d, const float *raw)
 {
     const struct sample *t = d->t;
     d->z = raw;
-    if (d->p.adj_end > d->p.adj_begin || d->p.only) {
+    if (d->p.adj_end > d->p.adj_begin || d->p.only || d->p.mask) {
         for (int64_t i = 0; i < d->V && d->p.only; i++)
             d->work[i] = -INFINITY;
         if (!d->p.only)
@@ -60,6 +74,8 @@ static void prepare(struct draw *d, const float *raw)
             memcpy(&a, mb_row(t->adjust, j), sizeof a);
             d->work[a.id] = adjust_one(raw[a.id], &d->p, &a);
         }
+        if (d->p.mask)
+            apply_mask(d);
         d->z = d->work;
     }
     if (d->p.temperature > 0 && d->p.temperature != 1.0f) {
@@ -319,6 +335,8 @@ static enum mb_status check_rows(const struct sample *t)
         if (p.adj_begin < 0 || p.adj_end < p.adj_begin || p.adj_end > t->adjust.rows)
             return mb_error(MB_BUG, "sample: row %lld has adjustments %d .. %d of %lld", (long long)i,
                             p.adj_begin, p.adj_end, (long long)t->adjust.rows);
+        if (p.mask < 0 || p.mask > t->masks.rows)
+            return mb_error(MB_BUG, "sample: row %lld has mask %d of %lld", (long long)i, p.mask, (long long)t->masks.rows);
     }
     for (int64_t j = 0; j < t->adjust.rows; j++) {
         struct mb_sample_adjust a;
@@ -331,7 +349,7 @@ static enum mb_status check_rows(const struct sample *t)
 }
 
 enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
-                             struct mb_view rows, struct mb_view adjust)
+                             struct mb_view rows, struct mb_view adjust, struct mb_view masks)
 {
     MB_TRY(mb_cpu_want("sample", "z", z, -1, -1, MB_F32));
     MB_TRY(mb_cpu_want("sample", "out", out, z.rows, 1, MB_I32));
@@ -339,11 +357,13 @@ enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_
     MB_TRY(mb_cpu_want("sample", "rows", rows, z.rows, sizeof(struct mb_sample_row), MB_U8));
     if (adjust.rows > 0)
         MB_TRY(mb_cpu_want("sample", "adjust", adjust, -1, sizeof(struct mb_sample_adjust), MB_U8));
+    if (masks.rows > 0)
+        MB_TRY(mb_cpu_want("sample", "masks", masks, -1, (z.cols + 31) / 32, MB_I32));
     if (z.rows == 0)
         return MB_OK;
     if (z.cols < 1 || z.cols > INT32_MAX)
         return mb_error(MB_BUG, "sample: %lld logits in a row", (long long)z.cols);
-    struct sample t = {out, z, stats, rows, adjust, mb_vec_of(s->dev), NULL, 0};
+    struct sample t = {out, z, stats, rows, adjust, masks, mb_vec_of(s->dev), NULL, 0};
     MB_TRY(check_rows(&t));
     t.scratch_size = (z.cols * 24 + (z.cols + BLOCK - 1) / BLOCK * 4 + 63) / 64 * 64;
     t.scratch = mb_cpu_scratch(s, (uint64_t)(t.scratch_size * s->dev->threads));

@@ -248,7 +248,8 @@ struct mb_sample_row {
     int32_t adj_begin, adj_end;            /* this row's entries in the adjust list */
     uint64_t key;
     int64_t position; /* index in the sequence of the token being drawn */
-    int64_t only;     /* not 0: ids without an adjustment cannot be drawn */
+    int32_t only;     /* not 0: ids without an adjustment cannot be drawn */
+    int32_t mask;     /* 1 + row of the masks: ids whose bit is not set cannot be drawn; 0: none */
 };
 /* One token id's adjustments, ids ascending within a row. z = raw; then repetition (HF form) if in_prompt or n_out > 0;
  * then - frequency * n_out - (n_out > 0 ? presence : 0); then + bias (may be -inf). */
@@ -412,9 +413,10 @@ struct mb_ops {
     enum mb_status (*top)(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z,
                           struct mb_view stats);
     /* out I32 [M, 1]: the drawn token of each row. rows U8 [M, sizeof(struct mb_sample_row)], adjust U8 [n, sizeof(struct
-     * mb_sample_adjust)] */
+     * mb_sample_adjust)], masks I32 [n, ceil(V / 32)]: id i is bit i % 32 of word i / 32, z is -inf where it is 0, after all
+     * adjustments */
     enum mb_status (*sample)(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
-                             struct mb_view rows, struct mb_view adjust);
+                             struct mb_view rows, struct mb_view adjust, struct mb_view masks);
 };
 
 /* registry.c */

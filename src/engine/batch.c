@@ -12,6 +12,7 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     size_t rows = (size_t)l->max_rows, seqs = (size_t)l->max_seqs, parts = (size_t)sp;
 
     b->max_pages = l->max_pages;
+    mb_masks_init(l->mem, l->max_rows, (l->vocab + 31) / 32, &b->masks);
     b->ids = mb_zalloc(l->mem, MB_MEM_REQUESTS, 11 * rows, sizeof(int32_t));
     b->page_table = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
     b->state = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs, sizeof(int32_t));
@@ -51,6 +52,7 @@ void mb_batch_destroy(struct mb_batch *b)
     mb_free(b->order.at);
     mb_free(b->adj.v);
     mb_free(b->adj.banned);
+    mb_masks_fini(&b->masks);
     *b = (struct mb_batch){0};
 }
 
@@ -58,6 +60,7 @@ void mb_batch_clear(struct mb_batch *b)
 {
     b->rows = b->seqs = b->n_out = b->n_copies = b->adj.n = 0;
     b->part.n = b->part.n_own = b->part.own0 = b->part.n_runs = 0;
+    mb_masks_clear(&b->masks);
 }
 
 /* ---------------------------------------------------------------- shares */

@@ -63,6 +63,7 @@ struct mb_batch {
     struct mb_out *out;           /* [max_rows] ascending by row; several may be of one */
     struct mb_sample_row *sample; /* [max_rows] */
     struct mb_adjust_list adj;
+    struct mb_mask_list masks;
     struct mb_batch_part part;
     struct mb_batch_order order;
     struct mb_batch_dev dev;
@@ -77,6 +78,7 @@ static inline int32_t mb_own_row(const struct mb_batch *b, int32_t i)
 struct mb_batch_limits {
     struct mb_mem *mem;
     int32_t max_rows, max_seqs, max_pages; /* max_pages: of a sequence */
+    int32_t vocab;
 };
 enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, struct mb_batch *b);
 void mb_batch_destroy(struct mb_batch *b);

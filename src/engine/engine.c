@@ -113,6 +113,7 @@ static enum mb_status sched_create(struct mb_engine *e)
                                        .adapter_names = o->adapter_names,
                                        .n_adapters = o->n_adapters,
                                        .save_logits = o->save_logits,
+                                       .guides = o->guides,
                                        .mtp = e->c.mtp,
                                        .states = o->model->linear_layers > 0,
                                        .share = o->prefix_caching && !e->c.mtp && !o->save_routing &&
@@ -126,7 +127,7 @@ static enum mb_status local_parts(struct mb_engine *e)
     struct mb_context *c = &e->c;
     const struct mb_plan *p = c->o.plan;
     const struct mb_batch_limits limits = {c->o.mem, p->max_batch_rows, p->max_num_seqs,
-                                           p->max_pages_per_seq};
+                                           p->max_pages_per_seq, c->o.model->vocab};
 
     MB_TRY(rooms_of(c, &c->rooms));
     MB_TRY(kv_create(c));

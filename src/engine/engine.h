@@ -35,6 +35,7 @@ struct mb_engine_options {
     const struct mb_adapter *const *adapters; /* borrowed; requests name them */
     const char *const *adapter_names;
     int32_t n_adapters;
+    struct mb_guides *guides; /* borrowed; NULL: no request can be guided */
     int64_t state_bytes; /* of attention states of a sequence group in transit at once; 0: MB_STATE_BYTES */
     int32_t prefetch; /* under ZeRO-inference (plan->cache) */
     enum mb_overlap overlap;

@@ -206,12 +206,23 @@ static enum mb_status upload_sampling(struct mb_pass *p, const struct mb_sample_
     return changes > 0 ? ops->copy_in(p->c->stream, *adj, p->batch->adj.v + a) : MB_OK;
 }
 
+/* Masks that this step brings, into their slots. */
+static enum mb_status upload_masks(struct mb_pass *p)
+{
+    const struct mb_mask_list *m = &p->batch->masks;
+    struct mb_view all = m->n_fresh > 0 ? mb_rows(p, MB_SB_MASKS, m->slots, m->words, MB_I32) : MB_NO_VIEW;
+
+    for (int32_t i = 0; i < m->n_fresh; i++)
+        MB_TRY(p->c->o.ops->copy_in(p->c->stream, mb_view_rows(all, m->fresh[i], 1), m->fresh_bits + (int64_t)i * m->words));
+    return MB_OK;
+}
+
 /* Tokens of all rows of a piece, of as many at a time as there is room for their adjustments. */
 static enum mb_status sample(struct mb_pass *p, const struct piece *pc, struct mb_view drawn)
 {
     const struct mb_sample_row *s = p->batch->sample + pc->first;
     int64_t room = p->c->rooms.bytes[MB_SB_ADJUST] / (int64_t)sizeof(struct mb_sample_adjust);
-    struct mb_view rows, adj;
+    struct mb_view rows, adj, masks = mb_rows(p, MB_SB_MASKS, p->batch->masks.slots, p->batch->masks.words, MB_I32);
 
     for (int32_t i = 0, n; i < pc->n; i += n) {
         n = rows_that_fit(s + i, pc->n - i, room);
@@ -219,7 +230,7 @@ static enum mb_status sample(struct mb_pass *p, const struct piece *pc, struct m
             return mb_error(MB_BUG, "a row adjusts %d tokens of %lld", s[i].adj_end - s[i].adj_begin, (long long)room);
         MB_TRY(upload_sampling(p, s + i, n, &rows, &adj));
         MB_TRY(p->c->o.ops->sample(p->c->stream, mb_view_rows(drawn, i, n), mb_view_rows(pc->z, i, n),
-                                   mb_view_rows(pc->stats, i, n), rows, adj));
+                                   mb_view_rows(pc->stats, i, n), rows, adj, masks));
     }
     return MB_OK;
 }
@@ -305,6 +316,8 @@ static enum mb_status head_run(struct mb_pass *p, struct mb_sink *sink)
     struct piece pc = {.x = mb_rows(p, MB_SB_X, p->batch->part.n_own, p->c->o.model->hidden, MB_F32),
                       .norm = &p->c->w.final_norm, .norm_b = &p->c->w.final_norm_b};
 
+    if (samples(p->c))
+        MB_TRY(upload_masks(p));
     for (; pc.first < p->batch->n_out; pc.first += pc.n) {
         MB_TRY(logits(p, &pc));
         if (!samples(p->c))

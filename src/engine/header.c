@@ -10,7 +10,7 @@
 struct header {
     int64_t step;
     uint32_t flags;
-    int32_t status, rows, seqs, copies, n_out, n_adj; /* n_adj < 0: without sampling parameters */
+    int32_t status, rows, seqs, copies, n_out, n_adj, n_masks; /* n_adj < 0: without sampling parameters */
 };
 
 /* Pages that the rows of the next sequence of this step may look at; *row is its first row, and becomes that
@@ -28,8 +28,8 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
 {
     const struct mb_batch *b = s->pass.batch;
     size_t n = (size_t)b->rows;
-    struct header h = {s->number,   s->flags, (int32_t)s->status,     b->rows, b->seqs,
-                       b->n_copies, b->n_out, sampler ? b->adj.n : -1};
+    struct header h = {s->number,   s->flags, (int32_t)s->status,         b->rows,                           b->seqs,
+                       b->n_copies, b->n_out, sampler ? b->adj.n : -1, sampler ? b->masks.n_fresh : 0};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -51,6 +51,8 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
     if (sampler) {
         mb_wire_put(&o, b->sample, sizeof *b->sample * (size_t)b->n_out);
         mb_wire_put(&o, b->adj.v, sizeof *b->adj.v * (size_t)b->adj.n);
+        mb_wire_put(&o, b->masks.fresh, 4 * (size_t)b->masks.n_fresh);
+        mb_wire_put(&o, b->masks.fresh_bits, 4 * (size_t)b->masks.n_fresh * (size_t)b->masks.words);
     }
     return o.st;
 }
@@ -116,6 +118,20 @@ static enum mb_status get_sampling(struct mb_batch *b, int32_t n_adj, struct mb_
     return MB_OK;
 }
 
+/* Masks that are new to the rank that samples, each with its slot. */
+static enum mb_status get_masks(struct mb_mask_list *m, int32_t n, struct mb_wire *w)
+{
+    if (n < 0 || n > m->slots)
+        return mb_error(MB_BUG, "a step header has %d masks for %d slots", n, m->slots);
+    MB_TRY(mb_masks_room(m, n));
+    m->n_fresh = n;
+    mb_wire_get(w, m->fresh, 4 * (size_t)n);
+    mb_wire_get(w, m->fresh_bits, 4 * (size_t)n * (size_t)m->words);
+    for (int32_t i = 0; i < n; i++)
+        w->bad |= m->fresh[i] < 0 || m->fresh[i] >= m->slots;
+    return MB_OK;
+}
+
 enum mb_status mb_header_take(struct mb_step *s)
 {
     struct mb_batch *b = s->pass.batch;
@@ -143,6 +159,7 @@ enum mb_status mb_header_take(struct mb_step *s)
     get_rows(b, s->c->o.model->linear_layers > 0 ? s->c->o.plan->max_num_seqs : 0, &w);
     if (h.n_adj >= 0)
         MB_TRY(get_sampling(b, h.n_adj, &w));
+    MB_TRY(get_masks(&b->masks, h.n_masks, &w));
     if (w.bad || w.n != 0)
         return mb_error(MB_BUG, "the header of step %lld has not the size that it says",
                         (long long)s->number);

@@ -30,6 +30,8 @@ libmoebatch_a_SOURCES += \
 	src/engine/pages.c \
 	src/engine/prefix.h \
 	src/engine/prefix.c \
+	src/engine/masks.h \
+	src/engine/masks.c \
 	src/engine/seq.h \
 	src/engine/seq.c \
 	src/engine/sched.h \
@@ -53,6 +55,7 @@ libmoebatch_a_SOURCES += \
 	src/engine/moe.c \
 	src/engine/head.c \
 	src/engine/save.c \
+	src/engine/masks.c src/engine/masks.h \
 	src/engine/mtp.c \
 	src/engine/lora.h \
 	src/engine/lora.c \

@@ -29,6 +29,7 @@ struct mb_sched_options {
     bool share; /* rows with the same ids before them are computed once; not where results keep more of each
                    row than tokens and their log-probabilities, nor under mtp, whose keys depend on the next
                    id, nor under states, which are of whole sequences */
+    struct mb_guides *guides; /* NULL: there is no tokenizer, so no request can be guided */
 };
 
 /* What is kept of a step until its results are back. */

@@ -54,16 +54,44 @@ static enum mb_status emit_error(struct mb_sched *s, struct mb_request *r, struc
     return st;
 }
 
+/* The guide of a request; what is wrong with its text becomes the request's error. */
+static enum mb_status open_guide(struct mb_sched *s, struct mb_request *r, struct mb_guide **out)
+{
+    char why[400] = "the model has no tokenizer";
+    enum mb_status st = MB_REQUEST;
+
+    *out = NULL;
+    if (r->error != NULL || r->guide_kind == MB_GUIDE_NONE)
+        return MB_OK;
+    if (s->o.guides != NULL)
+        st = mb_guide_open(s->o.guides, r->guide_kind, r->guide.data, r->guide.len, out, why, sizeof why);
+    if (st != MB_REQUEST)
+        return st;
+    if (asprintf(&r->error, "%s: %s", r->guide_key, why) >= 0)
+        return MB_OK;
+    r->error = NULL;
+    return mb_error(MB_NO_MEMORY, "no memory for an error row");
+}
+
 static enum mb_status take_request(struct mb_sched *s, struct mb_request *r, struct mb_sink *sink)
 {
+    struct mb_guide *guide;
+    enum mb_status st = open_guide(s, r, &guide);
+
+    if (st != MB_OK) {
+        mb_request_destroy(r);
+        return st;
+    }
     if (r->error != NULL)
         return emit_error(s, r, sink);
     struct mb_job *job = mb_zalloc(s->o.mem, MB_MEM_REQUESTS, 1, sizeof *job);
     if (job == NULL) {
+        mb_guide_close(guide);
         mb_request_destroy(r);
         return mb_error(MB_NO_MEMORY, "no memory for a request");
     }
     job->req = r;
+    job->guide = guide;
     job->refs = 1;
     job->arrived = mb_now();
     s->waiting[s->n_waiting++] = job;

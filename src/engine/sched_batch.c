@@ -39,7 +39,7 @@ static enum mb_status put_out(struct mb_sched *s, struct mb_batch *b, int32_t i,
     if (!mb_seq_draws_at(q, pos))
         return MB_OK;
     b->out[i].top_n = q->job->req->top_n;
-    return mb_seq_sampling(q, s->o.eos, s->o.n_eos, pos - (q->n_prompt - 1), &b->adj, &b->sample[i]);
+    return mb_seq_sampling(q, s->o.eos, s->o.n_eos, pos - (q->n_prompt - 1), &b->adj, &b->masks, &b->sample[i]);
 }
 
 static int by_row(const void *a, const void *b)

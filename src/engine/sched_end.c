@@ -18,7 +18,13 @@ static bool ends(const struct mb_sched *s, const struct mb_seq *q, int32_t id)
 /* A token that was not known before joins the sequence, if the request lets it. */
 static enum mb_status append(struct mb_sched *s, struct mb_seq *q, int64_t index, int32_t id)
 {
-    if (!mb_seq_may_draw(q, s->o.eos, s->o.n_eos, index, id))
+    bool may;
+
+    MB_TRY(mb_seq_may_draw(q, s->o.eos, s->o.n_eos, index, id, &may));
+    if (!may && q->job->guide != NULL)
+        return mb_seq_fail(q, "nothing can be drawn at output token %lld: %s and the other limits of the request leave no token",
+                           (long long)index, q->job->req->guide_key);
+    if (!may)
         return mb_seq_fail(q,
                            "nothing can be drawn at output token %lld: allowed_token_ids, bad_words and "
                            "min_tokens leave no token",

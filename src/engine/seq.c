@@ -17,6 +17,7 @@ void mb_job_drop(struct mb_job *job)
 {
     if (job == NULL || --job->refs > 0)
         return;
+    mb_guide_close(job->guide);
     mb_request_destroy(job->req);
     mb_free(job);
 }
@@ -28,6 +29,7 @@ void mb_seq_destroy(struct mb_seq *q)
     mb_free(q->ids);
     mb_free(q->page);
     mb_free(q->seen.v);
+    mb_config_fini(&q->seen.guide.at);
     free(q->got.prompt_lp);
     free(q->got.prompt_top.ids);
     free(q->got.prompt_top.logprobs);
@@ -304,8 +306,31 @@ static bool completes(const struct mb_seq *q, const struct mb_bad_words *w, int3
     return before <= index && memcmp(last, w->ids + from, sizeof *last * (size_t)before) == 0;
 }
 
-/* The ids forbidden for output `index`, ascending: ends below min_tokens, and what would complete a bad word. */
-static enum mb_status list_banned(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
+/* What the grammar lets follow output `index` - 1; without a grammar left alone. */
+static enum mb_status guide_at(struct mb_seq *q, int64_t index, struct mb_guide_mask *mask)
+{
+    struct mb_seq_guide *g = &q->seen.guide;
+    struct mb_guide *u = q->job->guide;
+    bool ok = true;
+
+    if (u == NULL)
+        return MB_OK;
+    if (!g->begun || g->n > index) {
+        MB_TRY(mb_guide_begin(u, &g->at));
+        g->begun = true;
+        g->n = 0;
+    }
+    for (; ok && g->n < index; g->n++)
+        MB_TRY(mb_guide_take(u, &g->at, q->ids[q->n_prompt + g->n], &ok));
+    if (!ok)
+        return mb_error(MB_CORRUPT, "request %s choice %d: output token %lld is none that its grammar allows; the journal is damaged",
+                        q->job->req->id.data, q->choice, (long long)g->n - 1);
+    return mb_guide_next(u, &g->at, mask);
+}
+
+/* The ids forbidden for output `index`, ascending: ends below min_tokens unless all that is left is to end, and what would
+ * complete a bad word. */
+static enum mb_status list_banned(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, bool must_end,
                                   struct mb_adjust_list *adj, int32_t *n)
 {
     const struct mb_request *r = q->job->req;
@@ -319,9 +344,9 @@ static enum mb_status list_banned(const struct mb_seq *q, const int32_t *eos, in
         adj->banned = p;
         adj->cap_banned = most;
     }
-    for (int32_t i = 0; i < n_eos && index < r->sampling.min_tokens; i++)
+    for (int32_t i = 0; i < n_eos && index < r->sampling.min_tokens && !must_end; i++)
         adj->banned[(*n)++] = eos[i];
-    for (int32_t i = 0; i < r->n_stop_ids && index < r->sampling.min_tokens; i++)
+    for (int32_t i = 0; i < r->n_stop_ids && index < r->sampling.min_tokens && !must_end; i++)
         adj->banned[(*n)++] = r->stop_ids[i];
     for (int32_t i = 0; i < w->n; i++) {
         if (completes(q, w, i, index))
@@ -368,36 +393,50 @@ static enum mb_status merge_adjust(struct mb_seq *q, const int32_t *ban, int32_t
 }
 
 enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
-                               struct mb_adjust_list *adj, struct mb_sample_row *out)
+                               struct mb_adjust_list *adj, struct mb_mask_list *masks, struct mb_sample_row *out)
 {
     const struct mb_sampling *s = &q->job->req->sampling;
-    int32_t begin = adj->n, n_ban = 0;
+    int32_t begin = adj->n, n_ban = 0, slot = -1;
+    struct mb_guide_mask mask = {0};
 
+    MB_TRY(guide_at(q, index, &mask));
+    if (mask.bits != NULL)
+        MB_TRY(mb_masks_put(masks, &mask, &slot));
     if (q->seen.counting)
         MB_TRY(count_up_to(q, index));
     if (index < s->min_tokens || s->bad.n > 0)
-        MB_TRY(list_banned(q, eos, n_eos, index, adj, &n_ban));
+        MB_TRY(list_banned(q, eos, n_eos, index, mask.ends && mask.tokens == 0, adj, &n_ban));
     if (q->seen.counting || s->n_bias > 0 || n_ban > 0 || s->allowed != NULL)
         MB_TRY(merge_adjust(q, adj->banned, n_ban, adj));
     *out = (struct mb_sample_row){.temperature = s->temperature, .top_k = s->top_k, .top_p = s->top_p, .min_p = s->min_p,
                                   .repetition = s->repetition, .frequency = s->frequency, .presence = s->presence,
                                   .adj_begin = begin, .adj_end = adj->n, .key = q->key, .position = q->n_prompt + index,
-                                  .only = s->allowed != NULL};
+                                  .only = s->allowed != NULL, .mask = slot + 1};
     return MB_OK;
 }
 
-bool mb_seq_may_draw(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id)
+static bool lets_draw(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, bool must_end, int32_t id)
 {
     const struct mb_request *r = q->job->req;
     const struct mb_sampling *s = &r->sampling;
 
-    if (index < s->min_tokens && (holds(eos, n_eos, id) || holds(r->stop_ids, r->n_stop_ids, id)))
+    if (index < s->min_tokens && !must_end && (holds(eos, n_eos, id) || holds(r->stop_ids, r->n_stop_ids, id)))
         return false;
     for (int32_t i = 0; i < s->bad.n; i++) {
         if (s->bad.ids[s->bad.end[i] - 1] == id && completes(q, &s->bad, i, index))
             return false;
     }
     return s->allowed == NULL || bsearch(&id, s->allowed, (size_t)s->n_allowed, sizeof id, by_id) != NULL;
+}
+
+enum mb_status mb_seq_may_draw(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id, bool *may)
+{
+    struct mb_guide_mask mask = {0};
+
+    MB_TRY(guide_at(q, index, &mask));
+    *may = lets_draw(q, eos, n_eos, index, mask.ends && mask.tokens == 0, id) &&
+           (mask.bits == NULL || (mask.bits[id / 32] >> id % 32 & 1));
+    return MB_OK;
 }
 
 enum mb_status mb_seq_push(struct mb_seq *q, int32_t id)

@@ -2,6 +2,7 @@
 #ifndef MB_ENGINE_SEQ_H
 #define MB_ENGINE_SEQ_H
 #include "device/ops.h"
+#include "engine/masks.h"
 #include "engine/prefix.h"
 #include "job/record.h"
 #include "job/request.h"
@@ -13,15 +14,24 @@ struct mb_job {
     struct mb_request *req;
     int32_t refs;     /* sequences that still need it (+1 while choices wait to be made) */
     int32_t next;     /* next choice to make */
+    struct mb_guide *guide; /* closed with the job; NULL: none */
     double arrived;
 };
 
-/* Penalties: token ids seen, ascending; built when sampling needs it. */
+/* Where the grammar of a guided request is: behind the first n outputs. Found again from the ids when it has to go back. */
+struct mb_seq_guide {
+    struct mb_config at;
+    int64_t n;
+    bool begun;
+};
+
+/* What the ids so far mean for the next draw. Penalties: token ids seen, ascending; built when sampling needs it. */
 struct mb_seen {
     bool counting;
     struct mb_sample_adjust *v;
     int32_t n, cap;
     int64_t n_counted;      /* outputs counted into v */
+    struct mb_seq_guide guide;
 };
 
 /* What was found out about a sequence so far. */
@@ -97,7 +107,8 @@ bool mb_seq_draws_at(const struct mb_seq *q, int64_t pos);  /* the token after i
 bool mb_seq_goes_on_at(const struct mb_seq *q, int64_t pos); /* unless it is stopped early, the next position is computed */
 bool mb_seq_scores_at(const struct mb_seq *q, int64_t pos); /* the token after it is in the prompt and scored */
 
-/* Sampling parameters of the draw for output `index`, with the row's adjustments appended to adj (grown). */
+/* Sampling parameters of the draw for output `index`, with the row's adjustments appended to adj (grown) and its mask put among
+ * the step's. */
 struct mb_adjust_list {
     struct mb_sample_adjust *v;
     int32_t n, cap;
@@ -105,9 +116,9 @@ struct mb_adjust_list {
     int32_t cap_banned;
 };
 enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index,
-                               struct mb_adjust_list *adj, struct mb_sample_row *out);
+                               struct mb_adjust_list *adj, struct mb_mask_list *masks, struct mb_sample_row *out);
 /* Whether the request lets this id be drawn for output `index`; only where nothing else could be drawn is one that may not be. */
-bool mb_seq_may_draw(const struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id);
+enum mb_status mb_seq_may_draw(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id, bool *may);
 enum mb_status mb_seq_push(struct mb_seq *q, int32_t id); /* appends a drawn id */
 
 /* Moves the results into a record (arrays change owner; the sink frees them). */

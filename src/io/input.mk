@@ -5,6 +5,7 @@ libmoebatch_a_SOURCES += \
 	src/io/parse_draft.h \
 	src/io/parse_encode.c \
 	src/io/parse_form.c \
+	src/io/parse_guide.c \
 	src/io/parse_id.c \
 	src/io/parse_keys.c
 libmoebatch_a_SOURCES += src/io/index.c src/io/index.h src/io/index_ids.c src/io/index_ids.h src/io/split.c src/io/split.h

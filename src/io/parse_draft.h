@@ -84,6 +84,12 @@ enum mb_status mb_draft_messages(struct mb_draft *d, const json_t *list);
 /* "adapter" (must be one) and OpenAI's "model" (one, or the model itself: opt->base). */
 enum mb_status mb_draft_adapter(struct mb_draft *d, const json_t *name, bool must_know);
 
+/* parse_guide.c: what the answer is held to; key: its name for messages, static. Whether the text is a grammar is found out when
+ * the request is taken up (guide/guide.h). */
+enum mb_status mb_draft_guide(struct mb_draft *d, enum mb_guide_kind kind, const char *key, const json_t *v);
+enum mb_status mb_draft_response_format(struct mb_draft *d, const char *key, const json_t *v);
+enum mb_status mb_draft_structured(struct mb_draft *d, const char *key, const json_t *v);
+
 /* Stage two: fills prompt, score_from, window, and clips max_tokens. */
 enum mb_status mb_draft_encode(struct mb_draft *d);
 #endif

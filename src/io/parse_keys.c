@@ -369,6 +369,23 @@ static enum mb_status read_tool_choice(struct mb_draft *d, const struct key *k, 
     return mb_draft_bad(d, "%s: only \"none\" and \"auto\" are supported: no call can be forced", k->of->name);
 }
 
+/* --- what the answer is held to (parse_guide.c) --- */
+
+static enum mb_status read_guide(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return mb_draft_guide(d, (enum mb_guide_kind)k->offset, k->of->name, v);
+}
+
+static enum mb_status read_response_format(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return mb_draft_response_format(d, k->of->name, v);
+}
+
+static enum mb_status read_structured(struct mb_draft *d, const struct key *k, const json_t *v)
+{
+    return mb_draft_structured(d, k->of->name, v);
+}
+
 #define IN_DRAFT(field) offsetof(struct mb_draft, field)
 #define IN_REQUEST(field) offsetof(struct mb_request, field)
 #define IN_SAMPLING(field) offsetof(struct mb_request, sampling.field)
@@ -396,6 +413,11 @@ static const struct key keys[] = {
     {KEY(ALLOWED_TOKEN_IDS), read_allowed, 0},
     {KEY(BAD_WORDS), read_bad_words, 0},
     {KEY(LOGIT_BIAS), read_bias, 0},
+    {KEY(GUIDED_REGEX), read_guide, MB_GUIDE_REGEX},
+    {KEY(GUIDED_CHOICE), read_guide, MB_GUIDE_CHOICE},
+    {KEY(GUIDED_JSON), read_guide, MB_GUIDE_JSON},
+    {KEY(RESPONSE_FORMAT), read_response_format, 0},
+    {KEY(STRUCTURED_OUTPUTS), read_structured, 0},
     {KEY(LOGPROBS), read_logprobs, 0},
     {KEY(TOP_LOGPROBS), read_top_logprobs, 0},
     {KEY(PROMPT_LOGPROBS), read_prompt_logprobs, 0},
@@ -423,9 +445,9 @@ static const struct key keys[] = {
 
 /* Keys other engines give a meaning that this one has not: named as such, so that they are not taken for typing errors. */
 static const char *const unsupported[] = {
-    "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "best_of", "suffix",
+    "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "best_of", "suffix",
     "stream_options", "modalities", "audio", "prediction", "reasoning_effort", "verbosity", "web_search_options",
-    "service_tier", "store", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
+    "service_tier", "store", "guided_grammar",
     "use_beam_search", "length_penalty", "early_stopping", "spaces_between_special_tokens",
     "truncate_prompt_tokens", "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template",
     "chat_template_kwargs", "documents", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta", "no_repeat_ngram_size",
@@ -443,7 +465,6 @@ static const struct {
     {"functions", "[]"},
     {"function_call", "\"none\"|\"auto\""},
     {"parallel_tool_calls", "*"},
-    {"response_format", "{\"type\":\"text\"}"},
     {"best_of", "1|1.0"},
     {"suffix", "\"\""},
     {"stream", "false"},
@@ -556,6 +577,8 @@ enum mb_status mb_draft_settle(struct mb_draft *d)
                             (long long)s->max_tokens);
     if (s->top_k < 0)
         s->top_k = 0;
+    if (r->guide_kind != MB_GUIDE_NONE && s->ignore_eos)
+        return mb_draft_bad(d, "ignore_eos: contradicts %s, whose end is where the text ends", r->guide_key);
     if (d->ask.continue_final_message && d->ask_given && d->ask.add_generation_prompt)
         return mb_draft_bad(d, "continue_final_message and add_generation_prompt contradict each other");
     if (d->top_logprobs > 0 && !r->want_logprobs)

@@ -21,6 +21,7 @@ void mb_request_destroy(struct mb_request *r)
     free(r->sampling.bad.ids);
     free(r->sampling.bad.end);
     free(r->stop_ids);
+    free(r->guide.data);
     mb_free(r->prompt);
     for (int32_t i = 0; i < r->n_stop && i < MB_MAX_STOP; i++)
         free(r->stop[i].data);

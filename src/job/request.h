@@ -7,6 +7,14 @@
 #include <stddef.h>
 #include "base/status.h"
 
+/* What the answer of a request is held to; text: guide/guide.h. */
+enum mb_guide_kind {
+    MB_GUIDE_NONE,
+    MB_GUIDE_REGEX,  /* a regular expression, which the answer matches as a whole */
+    MB_GUIDE_CHOICE, /* a JSON list of strings, of which it is one */
+    MB_GUIDE_JSON,   /* a JSON Schema, as JSON text, of which it is a valid document */
+};
+
 enum mb_kind { MB_KIND_GENERATE = 0, MB_KIND_LOGLIKELIHOOD = 1, MB_KIND_ROLLING = 2 };
 
 #define MB_MAX_TOP 20      /* top_logprobs asked for */
@@ -87,6 +95,9 @@ struct mb_request {
     int32_t n_stop;
     int32_t *stop_ids; /* ids that end a row as EOS does, but with finish "stop" */
     int32_t n_stop_ids;
+    enum mb_guide_kind guide_kind;
+    struct mb_text guide;
+    const char *guide_key; /* of the line, for messages; static */
     bool include_stop; /* the stop string, or the token that ended the row, belongs to the text */
     bool keep_special; /* special tokens belong to the text */
     char *adapter;             /* NULL: none */

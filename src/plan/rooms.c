@@ -106,6 +106,7 @@ const struct mb_room_row mb_room_rows[MB_ROOM_COUNT] = {
     [MB_SB_TOP_LP] = {"their log-probabilities", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
     [MB_SB_SAMPLING] = {"sampling parameters", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
     [MB_SB_ADJUST] = {"adjusted tokens", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
+    [MB_SB_MASKS] = {"masks of the vocabulary", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
     [MB_SB_COS] = {"rotation: cosines", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
     [MB_SB_SIN] = {"rotation: sines", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},
     [MB_SB_QUERY] = {"factors of queries", MB_ROOM_DEVICE, MB_MEM_ACTIVATIONS},

@@ -138,6 +138,7 @@ enum mb_sbuf {
     MB_SB_TOP_LP,
     MB_SB_SAMPLING,
     MB_SB_ADJUST,
+    MB_SB_MASKS,
     MB_SB_COS,
     MB_SB_SIN,
     MB_SB_QUERY,

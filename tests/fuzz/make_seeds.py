@@ -194,3 +194,5 @@ lines = {
 }
 for name, line in lines.items():
     put("request", name, json.dumps(line, separators=(",", ":")).encode())
+
+# ---------------------------------------------------------------- grammars: written by hand, seeds/regex and seeds/schema

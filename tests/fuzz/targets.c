@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "guide/guide.h"
 #include "io/journal.h"
 #include "io/parse.h"
 #include "job/record.h"
@@ -335,9 +336,71 @@ void fuzz_end(void)
     fuzz_files_end();
 }
 
+/* ---------------------------------------------------------------- grammars */
+/* Every byte is a token. */
+static enum mb_status byte_tokens(void *arg, int32_t n, struct mb_bytes *text, int64_t *at)
+{
+    (void)arg;
+    for (int32_t i = 0; i < n; i++) {
+        at[i] = i;
+        MB_TRY(mb_bytes_put(text, &(uint8_t){(uint8_t)i}, 1));
+    }
+    at[n] = n;
+    return MB_OK;
+}
+
+/* Goes where masks lead, the way chosen by the bytes of the grammar: what a mask allows must be taken. */
+static void follow(struct mb_guide *u, const uint8_t *data, size_t n)
+{
+    struct mb_config at = {0};
+    struct mb_guide_mask m;
+    bool ok = mb_guide_begin(u, &at) == MB_OK;
+
+    for (size_t i = 0; i < 40 && ok; i++) {
+        if (mb_guide_next(u, &at, &m) != MB_OK)
+            abort();
+        if (m.tokens == 0)
+            break;
+        int32_t k = data[i % n] % m.tokens, id = 0;
+        for (;; id++)
+            if ((m.bits[id / 32] >> id % 32 & 1) && k-- == 0)
+                break;
+        if (mb_guide_take(u, &at, id, &ok) != MB_OK || !ok)
+            abort();
+    }
+    mb_config_fini(&at);
+}
+
+static void run_guide(enum mb_guide_kind kind, const uint8_t *data, size_t n)
+{
+    const struct mb_guides_options o = {.vocab = 256, .tokens = byte_tokens};
+    struct mb_guides *g;
+    struct mb_guide *u;
+    char err[400];
+
+    if (n == 0 || mb_guides_create(&o, &g) != MB_OK)
+        return;
+    if (mb_guide_open(g, kind, (const char *)data, n, &u, err, sizeof err) == MB_OK) {
+        follow(u, data, n);
+        mb_guide_close(u);
+    }
+    mb_guides_destroy(g);
+}
+
+static void run_regex(const uint8_t *data, size_t n)
+{
+    run_guide(MB_GUIDE_REGEX, data, n);
+}
+
+static void run_schema(const uint8_t *data, size_t n)
+{
+    run_guide(MB_GUIDE_JSON, data, n);
+}
+
 const struct fuzz_target fuzz_targets[] = {
     {"weights", run_weights, mend_weights}, {"config", run_config, NULL},   {"tokenizer", run_tokenizer, NULL},
     {"spm", run_spm, NULL},                 {"request", run_request, NULL}, {"template", run_template, NULL},
     {"journal", run_journal, mend_journal}, {"record", run_record, NULL},
+    {"regex", run_regex, NULL},             {"schema", run_schema, NULL},
 };
 const int fuzz_n_targets = sizeof fuzz_targets / sizeof fuzz_targets[0];
