@@ -55,7 +55,6 @@ libmoebatch_a_SOURCES += \
 	src/engine/moe.c \
 	src/engine/head.c \
 	src/engine/save.c \
-	src/engine/masks.c src/engine/masks.h \
 	src/engine/mtp.c \
 	src/engine/lora.h \
 	src/engine/lora.c \
