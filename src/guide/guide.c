@@ -22,7 +22,7 @@ struct mb_guide {
     struct mb_schema *schema;
     struct mb_dfa *dfa;
     struct mb_acceptor *m;
-    struct mb_states *table;
+    struct mb_guide_states *table;
 };
 
 struct mb_guides {
@@ -107,7 +107,7 @@ static void to_front(struct mb_guide *u)
 
 static void guide_destroy(struct mb_guide *u)
 {
-    mb_states_destroy(u->table);
+    mb_guide_states_destroy(u->table);
     mb_acceptor_destroy(u->m);
     mb_schema_destroy(u->schema);
     mb_dfa_destroy(u->dfa);
@@ -152,7 +152,7 @@ static void tidy(struct mb_guides *g, const struct mb_guide *keep)
         bytes += u->table->bytes;
         if (u != keep && bytes > g->o.bytes) {
             bytes -= u->table->bytes;
-            mb_states_forget(u->table);
+            mb_guide_states_forget(u->table);
         }
     }
 }
@@ -219,7 +219,7 @@ static enum mb_status make(struct mb_guide *u, char *err, size_t cap)
         return MB_REQUEST;
     }
     MB_TRY(mb_acceptor_create(u->schema, u->dfa, &u->m));
-    return mb_states_create(u->all->o.mem, u->m, most, &u->table);
+    return mb_guide_states_create(u->all->o.mem, u->m, most, &u->table);
 }
 
 /* Also what is no grammar is kept, with the reason. */
@@ -314,7 +314,7 @@ enum mb_status mb_guide_take(struct mb_guide *u, struct mb_config *at, int32_t t
 }
 
 /* The ends' bits are set where the answer may end. */
-static void set_ends(const struct mb_guides *g, struct mb_states_mask *mask)
+static void set_ends(const struct mb_guides *g, struct mb_guide_states_mask *mask)
 {
     for (int32_t i = 0; i < g->o.n_ends; i++) {
         int32_t id = g->ends[i];
@@ -329,10 +329,10 @@ static void set_ends(const struct mb_guides *g, struct mb_states_mask *mask)
 enum mb_status mb_guide_next(struct mb_guide *u, const struct mb_config *at, struct mb_guide_mask *out)
 {
     struct mb_guides *g = u->all;
-    struct mb_states_mask *mask;
+    struct mb_guide_states_mask *mask;
     bool made;
 
-    MB_TRY(mb_states_mask(u->table, &g->tree, at, mb_guides_words(g), &made, &mask));
+    MB_TRY(mb_guide_states_mask(u->table, &g->tree, at, mb_guides_words(g), &made, &mask));
     g->given++;
     if (made) {
         mask->number = ++g->number;

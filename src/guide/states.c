@@ -12,10 +12,10 @@ static enum mb_status no_memory(void)
     return mb_error(MB_NO_MEMORY, "no memory for the masks of a grammar");
 }
 
-enum mb_status mb_states_create(struct mb_mem *mem, struct mb_acceptor *m, int64_t most,
-                                struct mb_states **out)
+enum mb_status mb_guide_states_create(struct mb_mem *mem, struct mb_acceptor *m, int64_t most,
+                                struct mb_guide_states **out)
 {
-    struct mb_states *t = mb_zalloc(mem, MB_MEM_REQUESTS, 1, sizeof *t);
+    struct mb_guide_states *t = mb_zalloc(mem, MB_MEM_REQUESTS, 1, sizeof *t);
 
     if (t == NULL)
         return no_memory();
@@ -26,7 +26,7 @@ enum mb_status mb_states_create(struct mb_mem *mem, struct mb_acceptor *m, int64
     return MB_OK;
 }
 
-void mb_states_forget(struct mb_states *t)
+void mb_guide_states_forget(struct mb_guide_states *t)
 {
     for (int32_t i = 0; i < t->n; i++)
         mb_free(t->mask[i].bits);
@@ -45,11 +45,11 @@ void mb_states_forget(struct mb_states *t)
     t->full = false;
 }
 
-void mb_states_destroy(struct mb_states *t)
+void mb_guide_states_destroy(struct mb_guide_states *t)
 {
     if (t == NULL)
         return;
-    mb_states_forget(t);
+    mb_guide_states_forget(t);
     for (int32_t i = 0; t->way != NULL && i <= MB_TREE_DEPTH; i++)
         mb_config_fini(&t->way[i]);
     mb_free(t->way);
@@ -58,13 +58,13 @@ void mb_states_destroy(struct mb_states *t)
     mb_free(t);
 }
 
-static void *grown(struct mb_states *t, void *p, int64_t n, size_t size)
+static void *grown(struct mb_guide_states *t, void *p, int64_t n, size_t size)
 {
     return mb_grow(t->mem, MB_MEM_REQUESTS, p, (size_t)n, size);
 }
 
 /* Room for one configuration more; *ok false: the table is full. */
-static enum mb_status room(struct mb_states *t, int32_t words, bool *ok)
+static enum mb_status room(struct mb_guide_states *t, int32_t words, bool *ok)
 {
     int64_t used = t->n > 0 ? t->at[t->n] : 0;
 
@@ -83,7 +83,7 @@ static enum mb_status room(struct mb_states *t, int32_t words, bool *ok)
         t->at = at != NULL ? at : t->at;
         int32_t *next = grown(t, t->next, (int64_t)more * 256, sizeof *next);
         t->next = next != NULL ? next : t->next;
-        struct mb_states_mask *mask = grown(t, t->mask, more, sizeof *mask);
+        struct mb_guide_states_mask *mask = grown(t, t->mask, more, sizeof *mask);
         t->mask = mask != NULL ? mask : t->mask;
         if (at == NULL || next == NULL || mask == NULL)
             return no_memory();
@@ -102,7 +102,7 @@ static enum mb_status room(struct mb_states *t, int32_t words, bool *ok)
 }
 
 /* The number of a configuration; -1: there is no room for a new one. */
-static enum mb_status number_of(struct mb_states *t, const struct mb_config *c, int32_t *out)
+static enum mb_status number_of(struct mb_guide_states *t, const struct mb_config *c, int32_t *out)
 {
     uint32_t h = (uint32_t)mb_hash64(c->w, 4 * (size_t)c->n) & (SLOTS - 1);
     bool ok;
@@ -123,7 +123,7 @@ static enum mb_status number_of(struct mb_states *t, const struct mb_config *c, 
     int32_t i = t->n++;
     memcpy(t->word + t->at[i], c->w, 4 * (size_t)c->n);
     t->at[i + 1] = t->at[i] + c->n;
-    t->mask[i] = (struct mb_states_mask){0};
+    t->mask[i] = (struct mb_guide_states_mask){0};
     for (int k = 0; k < 256; k++)
         t->next[(int64_t)i * 256 + k] = UNKNOWN;
     t->slot[h] = i;
@@ -132,7 +132,7 @@ static enum mb_status number_of(struct mb_states *t, const struct mb_config *c, 
     return MB_OK;
 }
 
-static struct mb_config known(const struct mb_states *t, int32_t i)
+static struct mb_config known(const struct mb_guide_states *t, int32_t i)
 {
     return (struct mb_config){t->word + t->at[i], (int32_t)(t->at[i + 1] - t->at[i]), 0};
 }
@@ -145,7 +145,7 @@ static enum mb_status copy(const struct mb_config *from, struct mb_config *to)
 /* Where a walk is, by depth: a number, or -1 and its own configuration in way. -3: refused. */
 enum { OWN = -1, REFUSED = -3 };
 
-static enum mb_status step(struct mb_states *t, int32_t *stack, int32_t depth, uint8_t byte)
+static enum mb_status step(struct mb_guide_states *t, int32_t *stack, int32_t depth, uint8_t byte)
 {
     int32_t from = stack[depth - 1], *out = &stack[depth];
 
@@ -176,8 +176,8 @@ static enum mb_status step(struct mb_states *t, int32_t *stack, int32_t depth, u
 }
 
 /* Goes through the tree: sets the bits of tokens whose bytes are let through. */
-static enum mb_status walk(struct mb_states *t, const struct mb_tree *tree, int32_t start,
-                           struct mb_states_mask *mask)
+static enum mb_status walk(struct mb_guide_states *t, const struct mb_tree *tree, int32_t start,
+                           struct mb_guide_states_mask *mask)
 {
     int32_t stack[MB_TREE_DEPTH + 1];
 
@@ -198,8 +198,8 @@ static enum mb_status walk(struct mb_states *t, const struct mb_tree *tree, int3
     return MB_OK;
 }
 
-enum mb_status mb_states_mask(struct mb_states *t, const struct mb_tree *tree, const struct mb_config *c,
-                              int32_t words, bool *made, struct mb_states_mask **out)
+enum mb_status mb_guide_states_mask(struct mb_guide_states *t, const struct mb_tree *tree, const struct mb_config *c,
+                              int32_t words, bool *made, struct mb_guide_states_mask **out)
 {
     int32_t i;
 
@@ -212,16 +212,16 @@ enum mb_status mb_states_mask(struct mb_states *t, const struct mb_tree *tree, c
         return no_memory();
     c = &t->outline;
     if (t->full)
-        mb_states_forget(t);
+        mb_guide_states_forget(t);
     MB_TRY(number_of(t, c, &i));
     if (i < 0) {
-        mb_states_forget(t);
+        mb_guide_states_forget(t);
         MB_TRY(number_of(t, c, &i));
     }
     if (i < 0) /* one configuration always has room: the least that most can be is more */
         return mb_error(MB_BUG, "a grammar's table is too small for %d words", c->n);
     if (t->mask[i].bits == NULL) {
-        struct mb_states_mask mask = {
+        struct mb_guide_states_mask mask = {
             .bits = mb_zalloc(t->mem, MB_MEM_REQUESTS, (size_t)words, sizeof(uint32_t))};
         if (mask.bits == NULL)
             return no_memory();

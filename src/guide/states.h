@@ -7,13 +7,13 @@
 
 #define MB_STATES_MAX 16384
 
-struct mb_states_mask {
+struct mb_guide_states_mask {
     uint32_t *bits; /* NULL: not made */
     uint64_t number;
     int32_t tokens;
     bool ends;
 };
-struct mb_states {
+struct mb_guide_states {
     struct mb_mem *mem;
     struct mb_acceptor *m;
     int32_t n, cap;
@@ -22,18 +22,18 @@ struct mb_states {
     uint32_t *word;
     int32_t cap_words;
     int32_t *next; /* [n][256]; -1: refused, -2: not known */
-    struct mb_states_mask *mask;
+    struct mb_guide_states_mask *mask;
     int32_t *slot; /* [2 * MB_STATES_MAX], -1: free */
     int64_t bytes, most;
     bool full;
     struct mb_config outline, tmp, *way; /* way: [MB_TREE_DEPTH + 1] configurations that have no number */
 };
 /* most: bytes at most, but for what one more mask needs. */
-enum mb_status mb_states_create(struct mb_mem *mem, struct mb_acceptor *m, int64_t most,
-                                struct mb_states **out);
-void mb_states_destroy(struct mb_states *t); /* NULL ok */
-void mb_states_forget(struct mb_states *t);
+enum mb_status mb_guide_states_create(struct mb_mem *mem, struct mb_acceptor *m, int64_t most,
+                                struct mb_guide_states **out);
+void mb_guide_states_destroy(struct mb_guide_states *t); /* NULL ok */
+void mb_guide_states_forget(struct mb_guide_states *t);
 /* The mask behind a configuration; words: of a mask. *made: it was not there. */
-enum mb_status mb_states_mask(struct mb_states *t, const struct mb_tree *tree, const struct mb_config *c,
-                              int32_t words, bool *made, struct mb_states_mask **out);
+enum mb_status mb_guide_states_mask(struct mb_guide_states *t, const struct mb_tree *tree, const struct mb_config *c,
+                              int32_t words, bool *made, struct mb_guide_states_mask **out);
 #endif
