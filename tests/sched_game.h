@@ -325,7 +325,7 @@ static void play_pages(struct game *g, const struct mb_flight *f)
     for (int look = 0; look < 2; look++) {
         for (int32_t i = 0; i < b->seqs; i++) {
             const struct mb_seq *q = f->seq[i];
-            uint64_t m = (uint64_t)(q->adapter * 2 + q->rope_long);
+            uint64_t m = (uint64_t)(q->kind.adapter * 2 + q->kind.rope_long);
             int32_t *page = b->page_table + (size_t)i * (size_t)b->max_pages;
             for (int64_t pos = 0; pos < f->seq_pos[i] + f->seq_rows[i]; pos++) {
                 int32_t part = mb_layout_part(s->o.parts, pos / MB_KV_BLOCK * MB_KV_BLOCK / s->o.segment);
@@ -354,8 +354,8 @@ static int32_t check_rows(const struct game *g, const struct mb_flight *f, int32
         int64_t pos = f->seq_pos[i] + k;
         assert_int_equal(b->row_seq[r], i);
         assert_int_equal(b->pos[r], pos);
-        assert_int_equal(b->tag[r], q->adapter + 1);
-        assert_int_equal(b->rope[r], pos + (q->rope_long ? g->s.o.rope_rows : 0));
+        assert_int_equal(b->tag[r], q->kind.adapter + 1);
+        assert_int_equal(b->rope[r], pos + (q->kind.rope_long ? g->s.o.rope_rows : 0));
         assert_int_equal(b->ids[r], pos < q->n_prompt ? prompt_id(&g->wish[q->job->req->line], q->job->req->line, pos)
                                                       : next_of(q->ids[pos - 1], pos - 1));
     }
@@ -378,8 +378,8 @@ static void check_batch(const struct game *g)
             assert_false(decode && prefill);           /* those that wait for one row come first */
             before = decode == !prefill ? before : -1; /* adapters ascend in both halves */
             prefill |= !decode;
-            assert_true(f->seq[i]->adapter >= before);
-            before = f->seq[i]->adapter;
+            assert_true(f->seq[i]->kind.adapter >= before);
+            before = f->seq[i]->kind.adapter;
         }
         r = check_rows(g, f, i, r);
     }
