@@ -15,6 +15,7 @@ struct stages {
     int32_t stage[KINDS], n;                 /* those that are looked at */
     int32_t moe[KINDS];                      /* MoE layers */
     int64_t dense[KINDS][MB_MAX_LEAVES + 1]; /* [tp] of the fullest tensor rank; 0: not computed yet */
+    int64_t first[KINDS][MB_MAX_LEAVES + 1]; /* of the first one, which also samples */
     int32_t at[KINDS][MB_MAX_LEAVES + 1];    /* [tp] that tensor rank */
 };
 
@@ -110,6 +111,7 @@ static void find_dense(const struct mb_auto_in *in, struct stages *s, int32_t pp
 
     for (int32_t t = 0; t < tp && (s->dense[i][tp] == 0 || t > 0); t++) {
         int64_t b = mb_budget_dense(in->m, in->o, &g, (struct mb_part_of){t, tp});
+        s->first[i][tp] = t == 0 ? b : s->first[i][tp];
         if (b > s->dense[i][tp]) {
             s->dense[i][tp] = b;
             s->at[i][tp] = t;
@@ -189,7 +191,7 @@ static void look_at(const struct mb_auto_in *in, const struct mb_plan *p, const 
     r.widest = in->c->per_node;
     if (attends) {
         r.at.t = tensor;
-        r.dense = s->dense[i][l->tp];
+        r.dense = tensor == 0 ? s->first[i][l->tp] : s->dense[i][l->tp];
     }
     if (r.at.e >= 0) {
         r.at.x = largest_slice(in->m, in->o->path, l->etp);
