@@ -17,9 +17,9 @@ guided() { # N RESULTS OPTIONS...
 @test "a job that is stopped and goes on gives the same" {
     "$PYTHON3" "$top/tests/guided.py" make 3 4 2 120 > "$work/in.jsonl"
     guided 2 "$work/ref.h5"
-    "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --max-num-seqs 8 &
+    "$MOEBATCH" run -m "$demo" -i "$work/in.jsonl" -o "$work/r.h5" --max-num-seqs 8 --isa portable &
     job=$!
-    until [ "$(cat "$work"/r.h5.d/run-*/journal* 2> /dev/null | wc -c)" -gt 4000 ] || ! kill -0 $job; do sleep 0.02; done
+    until [ "$(cat "$work"/r.h5.d/run-*/journal* 2> /dev/null | wc -c)" -gt 2000 ] || ! kill -0 $job; do sleep 0.02; done
     kill -KILL $job
     wait $job || true
     [ ! -e "$work/r.h5" ]
