@@ -168,7 +168,7 @@ const struct mb_opt mb_opts[] = {
     {.name = "enable-prefix-caching", .type = MB_OPT_BOOL, .value = "yes", .implied = "yes", .at = AT(prefix_caching),
      .section = MB_SEC_MEMORY, .commands = ENGINE, .bench = LOADS,
      .help = "compute what requests have in common at their beginnings once; nothing but time changes. Off under --save-routing, "
-             "--save-hidden and --save-logits"},
+             "--save-hidden and --save-logits, and for models with a recurrent state"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
      .bench = JOBS_A2A,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},

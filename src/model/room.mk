@@ -17,6 +17,7 @@ libmoebatch_a_SOURCES += \
 	src/model/config_delta.c \
 	src/model/config_moe.c \
 	src/model/convert.c \
+	src/model/dims.c \
 	src/model/form.c \
 	src/model/flat.h \
 	src/model/flat.c \

@@ -136,7 +136,7 @@ int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options
         layers -= mb_is_linear(m, l);
     int64_t scales = o->kv_dtype != MB_U8 ? 0 : m->mla ? 4 : 8 * (int64_t)mb_part_heads(m, s.r, s.of).kv_heads; /* of a position */
 
-    for (int32_t l = g->first; m->indexer.topk > 0 && l < g->first + layers; l++)
+    for (int32_t l = g->first; m->indexer.topk > 0 && l < g->last; l++)
         indexers += !m->indexer.shares[l];
     scales = mb_sat_add(mb_sat_mul(scales, layers), o->kv_dtype == MB_U8 ? 4 * indexers : 0);
     width = mb_sat_add(mb_sat_mul(width, layers), mb_sat_mul(indexers, round_up(m->indexer.width, BLOCK)));
