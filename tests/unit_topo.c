@@ -324,9 +324,6 @@ static void test_memory(void **state)
 
 int main(void)
 {
-    /* hwloc's plugin over libpciaccess leaks (libpciaccess does), which would hide leaks of ours from the
-     * sanitizer */
-    setenv("HWLOC_COMPONENTS", "-pci", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_xml),
         cmocka_unit_test(test_cpu_order),
