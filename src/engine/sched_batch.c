@@ -168,7 +168,7 @@ static bool decodes(const struct mb_seq *q)
  * the first would have them all. */
 static void add_decode(struct mb_sched *s, struct mb_making *k, int32_t adapter, int32_t *left)
 {
-    for (int32_t i = 0; i<s->n_running && * left> 0; i++) {
+    for (int32_t i = 0; *left > 0 && i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
         if (q->kind.adapter != adapter || !runs(q) || !decodes(q))
             continue;
