@@ -44,7 +44,7 @@ settings() # of target $1: longest input, and the dictionary
     weights) max=3000; words "$model"/{arch,safetensors}.c ;;
     config) max=1400; words "$model"/{config*,arch,rope,ids,cfg}.c ;;
     tokenizer) max=2600; words "$text"/{hf*,norm,pretok,decode}.c ;;
-    template) max=1500; words "$text"/jinja_*.c ;;
+    template) max=1500; words "$text"/../jinja/*.c ;;
     request) max=600; words "$top"/src/io/parse*.c ;;
     regex) max=100 ;;
     schema) max=600; words "$top"/src/guide/{compile*,formats}.c ;;

@@ -11,8 +11,9 @@
 #include "base/fs.h"
 #include "base/publish.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "text/chat.h"
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 #include "text/tokenizer.h"
 
 static const char *data_path(const char *file)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/utf8.h"
 #include "fake_tokenizer.h"
 #include "io/parse.h"
 #include "parse_table.h"

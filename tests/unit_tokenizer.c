@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/publish.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "text/base64.h"
 #include "text/norm.h"
 #include "text/tokenizer.h"

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include "base/json.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 static json_t *root;
 static uint32_t *points;

@@ -13,7 +13,7 @@
 #include "base/hash.h"
 #include "text/norm.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* Every sequence of 1 to 4 of these bytes, in the order of itertools.product; the digest is that of
  * bytes.decode("utf-8", "replace").encode() + b"\xff" of all of them, by Python 3.11 (xxhash.xxh3_128). */

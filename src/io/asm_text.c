@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "base/wire.h"
 #include "io/asm_batch.h"
 #include "io/results.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/json.h"
 #include "base/log.h"
+#include "base/utf8.h"
 
 static enum mb_status failed(void)
 {

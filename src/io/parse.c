@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/utf8.h"
 
 void mb_parse_options_init(struct mb_parse_options *o)
 {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/utf8.h"
 #include "io/stops.h"
 
 /* A row under way. */

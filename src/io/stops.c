@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 enum mb_status mb_stops_begin(struct mb_stops *s, const struct mb_tokenizer *t, const struct mb_request *r)
 {

@@ -2,9 +2,9 @@
 
 #include <string.h>
 #include "base/log.h"
-#include "text/grow.h"
+#include "base/grow.h"
 #include "text/unicode_rust.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 static enum mb_status new_node(struct mb_added *a, uint8_t byte, int32_t sibling, int32_t *out)
 {

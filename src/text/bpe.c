@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/grow.h"
-#include "text/utf8.h"
+#include "base/grow.h"
+#include "base/utf8.h"
 
 #define WORD_MAX (1u << 30)
 

@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 #include "base/log.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 static uint32_t le32(const uint8_t *p)
 {

@@ -6,7 +6,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "text/chat_messages.h"
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 #include "text/special.h"
 
 #define FILE_MAX (64u << 20)
@@ -235,7 +235,8 @@ enum mb_status mb_chat_render(const struct mb_chat *c, const struct mb_chat_ask 
     if (err == NULL)
         err = none, cap = 0;
     MB_TRY(pick(c, ask->tools != NULL, err, cap, &t));
-    enum mb_status st = mb_chat_messages(ask->messages, t->walks_content, t->asks_none, err, cap, &messages);
+    struct mb_jinja_wants wants = mb_jinja_wants(t);
+    enum mb_status st = mb_chat_messages(ask->messages, wants.walks_content, wants.asks_none, err, cap, &messages);
     if (st == MB_OK)
         st = render(c, t, ask, messages, err, cap, &text);
     if (st == MB_OK)

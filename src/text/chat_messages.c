@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/jinja_strings.h"
+#include "jinja/jinja.h"
 
 static const char mark[] = "CONTINUE_FINAL_MESSAGE_TAG ";
 
@@ -189,14 +189,12 @@ enum mb_status mb_chat_mark(json_t *messages, char *err, size_t cap, json_t **la
 
 enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err, size_t cap)
 {
-    struct mb_jstr all = {(const char *)text->data, text->len},
-                   whole = {json_string_value(last), json_string_length(last)};
+    const char *all = (const char *)text->data, *final = json_string_value(last), *at = NULL;
     const size_t n = sizeof mark - 2; /* without its space */
-    struct mb_jstr final = mb_jstrip(whole, true, true);
-    const char *at = NULL;
-    bool has = final.n == 0 || (all.n > 0 && memmem(all.s, all.n, final.s, final.n) != NULL);
-    for (const char *from = all.s; all.n > 0;) {
-        const char *hit = memmem(from, (size_t)(all.s + all.n - from), mark, n);
+    size_t final_n = mb_jinja_strip(final, json_string_length(last), &final);
+    bool has = final_n == 0 || (text->len > 0 && memmem(all, text->len, final, final_n) != NULL);
+    for (const char *from = all; text->len > 0;) {
+        const char *hit = memmem(from, (size_t)(all + text->len - from), mark, n);
         if (hit == NULL)
             break;
         at = hit;
@@ -206,8 +204,8 @@ enum mb_status mb_chat_cut(const json_t *last, struct mb_bytes *text, char *err,
         return bad(
             err, cap,
             "continue_final_message: the chat template changes the last message, so it cannot be continued");
-    size_t keep = (size_t)(at - all.s);
-    bool spaced = all.n - keep > n && at[n] == ' ';
-    text->len = spaced ? keep : mb_jstrip((struct mb_jstr){all.s, keep}, false, true).n;
+    size_t keep = (size_t)(at - all);
+    bool spaced = text->len - keep > n && at[n] == ' ';
+    text->len = spaced ? keep : mb_jinja_strip(all, keep, NULL);
     return MB_OK;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "text/tok.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 void mb_dec_fini(struct mb_dec *s)
 {

@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "text/hf_parts.h"
-#include "text/grow.h"
+#include "base/grow.h"
 
 #define FILE_MAX (256u << 20)
 

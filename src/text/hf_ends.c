@@ -2,7 +2,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "text/hf_parts.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* ------------------------------------------------------------------ post_processor */
 

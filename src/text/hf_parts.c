@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "text/base64.h"
 #include "text/unicode_rust.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 enum mb_status mb_hf_type(const json_t *v, const char *path, const char *part, const char **out)
 {

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "text/spm.h"
 #include "text/unicode_rust.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 void mb_norm_fini(struct mb_norm *s)
 {

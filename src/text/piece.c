@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
-#include "text/grow.h"
+#include "base/grow.h"
 
 enum mb_status mb_pieces_push(struct mb_pieces *p, struct mb_piece piece)
 {

@@ -1,7 +1,7 @@
 #include "text/pretok.h"
 
 #include <string.h>
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 void mb_pre_fini(struct mb_pre *s)
 {

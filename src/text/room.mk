@@ -6,29 +6,10 @@ libmoebatch_a_SOURCES += \
 	src/text/chat.c src/text/chat.h \
 	src/text/chat_messages.c src/text/chat_messages.h \
 	src/text/decode.c src/text/decode.h \
-	src/text/grow.h \
 	src/text/hf.c \
 	src/text/hf_added.c \
 	src/text/hf_ends.c \
 	src/text/hf_parts.c src/text/hf_parts.h \
-	src/text/jinja.h \
-	src/text/jinja_access.c \
-	src/text/jinja_check.c \
-	src/text/jinja_eval.c \
-	src/text/jinja_filters.c src/text/jinja_filters.h \
-	src/text/jinja_format.c \
-	src/text/jinja_lex.c \
-	src/text/jinja_methods.c \
-	src/text/jinja_parse.c src/text/jinja_parse.h \
-	src/text/jinja_parser.c \
-	src/text/jinja_run.c \
-	src/text/jinja_sequences.c \
-	src/text/jinja_stmt.c \
-	src/text/jinja_split.c \
-	src/text/jinja_strings.c src/text/jinja_strings.h \
-	src/text/jinja_tests.c \
-	src/text/jinja_text.c \
-	src/text/jinja_value.c \
 	src/text/norm.c src/text/norm.h \
 	src/text/pattern.c src/text/pattern.h \
 	src/text/piece.c src/text/piece.h \
@@ -45,7 +26,6 @@ libmoebatch_a_SOURCES += \
 	src/text/unicode_new.h \
 	src/text/unicode_rust.c src/text/unicode_rust.h src/text/unicode_rust_tables.h \
 	src/text/unigram.c src/text/unigram.h \
-	src/text/utf8.c src/text/utf8.h \
 	src/text/vocab.c src/text/vocab.h
 
 EXTRA_DIST += src/text/unicode_new.py src/text/unicode_rust.py

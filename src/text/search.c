@@ -5,7 +5,7 @@
 #include <pcre2.h>
 #include "base/log.h"
 #include "text/pattern.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* All searches in a text together may take this many steps plus some for each of its bytes: linear patterns stay far below,
  * exploding ones give up. */

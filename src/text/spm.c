@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/tok.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 void mb_spm_fini(struct mb_spm *s)
 {

@@ -7,9 +7,9 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "text/grow.h"
+#include "base/grow.h"
 #include "text/tok.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define FILE_MAX (256u << 20)
 #define PIECE_MAX 1024 /* bytes; trained pieces have some dozens */

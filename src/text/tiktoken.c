@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "text/base64.h"
 #include "text/hf_parts.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define FILE_MAX (256u << 20)
 #define TOKEN_MAX 1024 /* bytes; trained tokens have some dozens */

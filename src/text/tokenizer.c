@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "text/tiktoken.h"
 #include "text/tok.h"
 

@@ -1,6 +1,6 @@
 /* Text <-> ids, from a HF tokenizer.json (or a sentencepiece .model). Knows no weights. Immutable after load;
  * encode and decode are Local, re-entrant. Byte strings are (pointer, length) and may hold U+0000; input text
- * must be valid UTF-8 (the JSON reader guarantees it; raw bytes go through mb_utf8_repair first). */
+ * must be valid UTF-8 (the JSON reader guarantees it; raw bytes go through mb_utf8_repair of base/utf8.h first). */
 #ifndef MB_TEXT_TOKENIZER_H
 #define MB_TEXT_TOKENIZER_H
 #include <stdbool.h>
@@ -59,9 +59,4 @@ enum mb_status mb_decoder_context(struct mb_decoder *d, const int32_t *ids, int6
 enum mb_status mb_decoder_begun(const struct mb_decoder *d, struct mb_bytes *out);
 enum mb_status mb_decoder_put(struct mb_decoder *d, int32_t id, struct mb_bytes *out);
 enum mb_status mb_decoder_finish(struct mb_decoder *d, struct mb_bytes *out);
-
-/* UTF-8 (WHATWG): valid or not; repair appends with one U+FFFD per maximal invalid subpart (Python's
- * bytes.decode("utf-8", "replace")). nul_too: U+0000 becomes U+FFFD as well. */
-bool mb_utf8_valid(const char *s, size_t n);
-enum mb_status mb_utf8_repair(const char *s, size_t n, bool nul_too, struct mb_bytes *out);
 #endif

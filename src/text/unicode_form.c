@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#include "text/grow.h"
+#include "base/grow.h"
 #include "text/norm.h"
 #include "text/unicode_rust.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 struct points {
     utf8proc_int32_t *v;

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 #include <utf8proc.h>
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 struct mb_points {
     uint32_t from, to;

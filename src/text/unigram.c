@@ -3,8 +3,8 @@
 #include <string.h>
 #include "base/log.h"
 #include "text/bpe.h"
-#include "text/grow.h"
-#include "text/utf8.h"
+#include "base/grow.h"
+#include "base/utf8.h"
 
 static uint64_t slot_of(int32_t node, uint8_t byte)
 {

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/hash.h"
 #include "base/log.h"
-#include "text/grow.h"
+#include "base/grow.h"
 
 static enum mb_status rehash(struct mb_vocab *v, uint64_t slots)
 {

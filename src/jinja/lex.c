@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/grow.h"
-#include "text/jinja.h"
-#include "text/utf8.h"
+#include "base/grow.h"
+#include "jinja/own.h"
+#include "base/utf8.h"
 
 struct lexer {
     struct mb_jtemplate *t;

@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_filters.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/filters.h"
+#include "base/utf8.h"
 
 /* ------------------------------------------------------------------ arena */
 
@@ -352,7 +352,8 @@ bool mb_jequal(struct mb_jctx *c, struct mb_jval a, struct mb_jval b, int depth)
     case MB_J_NONE:
         return true;
     case MB_J_STR:
-        return a.u.str.n == b.u.str.n && (a.u.str.n == 0 || (mb_jstep(c, a.u.str.n / 64) && memcmp(a.u.str.s, b.u.str.s, a.u.str.n) == 0));
+        return a.u.str.n == b.u.str.n && (a.u.str.n == 0 || (mb_jstep(c, a.u.str.n / 64) &&
+                                                             memcmp(a.u.str.s, b.u.str.s, a.u.str.n) == 0));
     case MB_J_LIST:
     case MB_J_TUPLE:
         return equal_lists(c, a.u.list, b.u.list, depth);

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_strings.h"
+#include "jinja/own.h"
+#include "jinja/strings.h"
 
 #define STEPS_MAX 50000000
 #define ARENA_MAX ((size_t)256 << 20)
@@ -385,8 +385,8 @@ static bool filter_or_test(struct mb_jctx *c, const struct mb_jnode *n, struct m
     if (!mb_jeval(c, n->a, &v) || !arguments(c, n, &a))
         return false;
     if (n->op < 0)
-        return mb_jfail(c, "No %s named '%.*s' found.", n->kind == MB_JN_FILTER ? "filter" : "test", (int)(n->str.n < 60 ? n->str.n : 60),
-                        n->str.s);
+        return mb_jfail(c, "No %s named '%.*s' found.", n->kind == MB_JN_FILTER ? "filter" : "test",
+                        (int)(n->str.n < 60 ? n->str.n : 60), n->str.s);
     if (!mb_jstep(c, mb_jweight(v))) /* before: a generator is empty afterwards */
         return false;
     if (n->kind == MB_JN_FILTER)
@@ -439,8 +439,8 @@ static bool eval(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jval *ou
     case MB_JN_TEST:
         return filter_or_test(c, n, out);
     case MB_JN_BINARY:
-        return mb_jeval(c, n->a, &a) && mb_jeval(c, n->b, &b) && mb_jbinary(c, n->op, a, b, out) && charge(c, a, NULL, b) &&
-               charge(c, *out, NULL, *out);
+        return mb_jeval(c, n->a, &a) && mb_jeval(c, n->b, &b) && mb_jbinary(c, n->op, a, b, out) &&
+               charge(c, a, NULL, b) && charge(c, *out, NULL, *out);
     case MB_JN_UNARY:
         return unary(c, n, out);
     case MB_JN_AND:

@@ -1,16 +1,14 @@
-/* The Jinja of chat templates: lexer, parser and evaluator of the language that published templates use, with
- * the settings of HF transformers (trim_blocks, lstrip_blocks, no autoescape, immutable sandbox, loop
- * controls). A template is compiled once and immutable; a rendering owns an arena that holds all its values.
- * Templates are untrusted: steps, depth, memory and output are limited. Behaviour as documented by Jinja 3.1.
- * Inside of the text room. Local. */
-#ifndef MB_TEXT_JINJA_H
-#define MB_TEXT_JINJA_H
+/* Inside Jinja: values, tokens, the tree, and what its files share. Nothing outside src/jinja includes this
+ * file. Local. */
+#ifndef MB_JINJA_OWN_H
+#define MB_JINJA_OWN_H
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "jinja/jinja.h"
 
 /* ------------------------------------------------------------------ arena */
 
@@ -185,26 +183,18 @@ struct mb_jtemplate {
     struct mb_jstr *name; /* interned names */
     size_t names, name_cap;
     struct mb_jlistn body;
-    bool walks_content; /* it has a for over the content of a message, or over a name that has it */
-    bool asks_none;     /* it asks whether the content of a message is none */
+    struct mb_jinja_wants wants;
     char *err; /* [cap] while it is compiled: where what is wrong with it goes */
     size_t cap;
 };
-#define MB_JNAMES_MAX 4096        /* different names of a template */
-#define MB_JDEPTH 160             /* nesting of expressions and statements, and of calls */
-#define MB_JSOURCE_MAX (1u << 20) /* bytes of a template */
+#define MB_JNAMES_MAX 4096 /* different names of a template */
+#define MB_JDEPTH 160      /* nesting of expressions and statements, and of calls */
 
-/* Compiles. what: name for messages. Errors: MB_MODEL with what, line and reason in err (cap bytes; nothing is logged): syntax,
- * an unknown tag, an unknown filter or test that no condition guards (as in Jinja, one in a branch is an error when it is
- * reached); MB_NO_MEMORY. */
-enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, char *err, size_t cap, struct mb_jtemplate **out);
-
-void mb_jinja_destroy(struct mb_jtemplate *t);
 enum mb_status mb_jinja_lex(struct mb_jtemplate *t, const char *source, size_t n);
 enum mb_status mb_jinja_parse(struct mb_jtemplate *t);
 /* Unknown filters and tests outside of conditions. */
 enum mb_status mb_jinja_check(struct mb_jtemplate *t);
-/* Fills walks_content and asks_none. */
+/* Fills wants. */
 void mb_jinja_look(struct mb_jtemplate *t);
 /* Number of a filter or test, or -1. */
 int mb_jfilter_number(struct mb_jstr name);
@@ -233,11 +223,6 @@ bool mb_jno_memory(struct mb_jctx *c);
 /* Takes n steps; false when none are left. */
 bool mb_jstep(struct mb_jctx *c, size_t n);
 
-/* vars: an object whose members become variables. On failure err (cap bytes) has the reason and the status is
- * MB_REQUEST (or MB_NO_MEMORY). */
-enum mb_status mb_jinja_render(const struct mb_jtemplate *t, const json_t *vars, int64_t now, char *err,
-                               size_t cap, struct mb_bytes *out);
-
 struct mb_jcall { /* arguments of a call, filter or test */
     struct mb_jval *v;
     size_t n;
@@ -248,11 +233,11 @@ struct mb_jcall { /* arguments of a call, filter or test */
 /* One account of bytes: texts outside the arena count in it while they live. put: false when it is full. */
 bool mb_jput(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n);
 void mb_jdrop(struct mb_jctx *c, struct mb_bytes *text); /* frees a text that mb_jput filled */
-/* Steps for looking at all of a value once, charged by mb_jeval for the operands and the result of every operation, filter, test,
- * call and comparison: these need not count what is linear in them. */
+/* Steps for looking at all of a value once, charged by mb_jeval for the operands and the result of every
+ * operation, filter, test, call and comparison: these need not count what is linear in them. */
 size_t mb_jweight(struct mb_jval v);
 
-/* values (jinja_value.c) */
+/* values (value.c) */
 struct mb_jval mb_jstring(const char *s, size_t n); /* not copied */
 struct mb_jval mb_jint(int64_t i);
 struct mb_jval mb_jbool(bool b);
@@ -293,7 +278,7 @@ static inline int64_t mb_jwhole(struct mb_jval v)
     return v.kind == MB_J_BOOL ? (int64_t)v.u.b : v.u.i;
 }
 
-/* text forms (jinja_text.c) */
+/* text forms (text.c) */
 bool mb_jprint(struct mb_jctx *c, struct mb_jval v, struct mb_bytes *out); /* str(v) */
 bool mb_jrepr(struct mb_jctx *c, struct mb_jval v, int depth, struct mb_bytes *out);
 struct mb_jdump {

@@ -2,10 +2,10 @@
  * and empty once it has been walked through. */
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_filters.h"
-#include "text/jinja_strings.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/filters.h"
+#include "jinja/strings.h"
+#include "base/utf8.h"
 
 static bool generator(struct mb_jctx *c, struct mb_jval *out)
 {

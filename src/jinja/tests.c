@@ -1,7 +1,7 @@
 /* Jinja's tests: "value is name". */
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_strings.h"
+#include "jinja/own.h"
+#include "jinja/strings.h"
 
 enum test {
     T_BOOLEAN,
@@ -114,8 +114,9 @@ static bool alone(enum test t, struct mb_jval v, bool *known)
     case T_BOOLEAN:
         return v.kind == MB_J_BOOL;
     case T_CALLABLE:
-        return v.kind == MB_J_MACRO || v.kind == MB_J_GLOBAL || v.kind == MB_J_METHOD || v.kind == MB_J_LOOP ||
-               v.kind == MB_J_UNDEFINED || (v.kind == MB_J_CYCLER && v.u.items->v[0].kind == MB_J_BOOL);
+        return v.kind == MB_J_MACRO || v.kind == MB_J_GLOBAL || v.kind == MB_J_METHOD ||
+               v.kind == MB_J_LOOP || v.kind == MB_J_UNDEFINED ||
+               (v.kind == MB_J_CYCLER && v.u.items->v[0].kind == MB_J_BOOL);
     case T_ESCAPED: /* nothing is markup here */
         return false;
     case T_DEFINED:

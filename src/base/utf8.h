@@ -1,6 +1,6 @@
-/* UTF-8 and the Unicode classes that tokenizers name. Local, pure. */
-#ifndef MB_TEXT_UTF8_H
-#define MB_TEXT_UTF8_H
+/* UTF-8, and classes of characters by the tables of utf8proc. Local, pure. */
+#ifndef MB_BASE_UTF8_H
+#define MB_BASE_UTF8_H
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/mem.h"
@@ -18,7 +18,12 @@ size_t mb_utf8_back(const char *s, size_t end);
 int mb_utf8_put(uint32_t cp, char out[4]);
 enum mb_status mb_utf8_append(struct mb_bytes *b, uint32_t cp);
 
-/* Classes by the tables of the library; text/unicode_rust.h has those of tokenizers. */
+/* Valid or not (WHATWG); repair appends with one U+FFFD per maximal invalid subpart (Python's
+ * bytes.decode("utf-8", "replace")). nul_too: U+0000 becomes U+FFFD as well. */
+bool mb_utf8_valid(const char *s, size_t n);
+enum mb_status mb_utf8_repair(const char *s, size_t n, bool nul_too, struct mb_bytes *out);
+
+/* The classes that tokenizers know by newer tables are in text/unicode_rust.h. */
 bool mb_is_space(uint32_t cp);  /* Unicode White_Space */
 bool mb_is_word(uint32_t cp);   /* \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control */
 bool mb_is_number(uint32_t cp); /* Nd, Nl, No */

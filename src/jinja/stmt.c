@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/jinja_parse.h"
+#include "jinja/parse.h"
 
 static enum mb_status body(struct mb_jparser *p, const char *const *ends, struct mb_jlistn *out);
 
@@ -306,7 +306,8 @@ enum mb_status mb_jinja_parse(struct mb_jtemplate *t)
     return body(&p, NULL, &t->body);
 }
 
-enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, char *err, size_t cap, struct mb_jtemplate **out)
+enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, char *err, size_t cap,
+                                struct mb_jtemplate **out)
 {
     struct mb_jtemplate *t = calloc(1, sizeof *t);
     if (t == NULL)
@@ -322,7 +323,8 @@ enum mb_status mb_jinja_compile(const char *source, size_t n, const char *what, 
     t->err = err;
     t->cap = cap;
     if (st == MB_OK && (n > MB_JSOURCE_MAX || memchr(source, 0, n) != NULL)) {
-        snprintf(err, cap, "%s: a template of %zu bytes (at most %u are possible, without U+0000)", what, n, MB_JSOURCE_MAX);
+        snprintf(err, cap, "%s: a template of %zu bytes (at most %u are possible, without U+0000)", what, n,
+                 MB_JSOURCE_MAX);
         st = MB_MODEL;
     }
     if (st == MB_OK)

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#include "text/jinja.h"
-#include "text/jinja_strings.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/strings.h"
+#include "base/utf8.h"
 
 bool mb_jis_space(uint32_t cp)
 {
@@ -86,7 +86,16 @@ struct mb_jstr mb_jstrip(struct mb_jstr s, bool left, bool right)
     return strip_set(s, NULL, left, right);
 }
 
-bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right, struct mb_jstr *out)
+size_t mb_jinja_strip(const char *s, size_t n, const char **begin)
+{
+    struct mb_jstr rest = mb_jstrip((struct mb_jstr){s, n}, begin != NULL, true);
+    if (begin != NULL)
+        *begin = rest.s;
+    return rest.n;
+}
+
+bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right,
+                  struct mb_jstr *out)
 {
     struct set set;
     if (!set_of(c, chars, &set))

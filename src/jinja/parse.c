@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/grow.h"
-#include "text/jinja_parse.h"
+#include "base/grow.h"
+#include "jinja/parse.h"
 
 /* ------------------------------------------------------------------ primary expressions */
 

@@ -1,9 +1,9 @@
 /* Methods of dicts, lists, loops and cyclers. Those that would change a value do not exist here (the sandbox
  * is immutable). */
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_filters.h"
-#include "text/jinja_strings.h"
+#include "jinja/own.h"
+#include "jinja/filters.h"
+#include "jinja/strings.h"
 
 static bool one_of(struct mb_jstr name, const char *const *names, size_t n)
 {

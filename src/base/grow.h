@@ -1,6 +1,6 @@
-/* Growth of the small arrays of this room. Local. */
-#ifndef MB_TEXT_GROW_H
-#define MB_TEXT_GROW_H
+/* Growth of small arrays. Local. */
+#ifndef MB_BASE_GROW_H
+#define MB_BASE_GROW_H
 #include <stdint.h>
 #include <stdlib.h>
 #include "base/log.h"

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_filters.h"
-#include "text/jinja_strings.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/filters.h"
+#include "jinja/strings.h"
+#include "base/utf8.h"
 
 #define WIDTH_MAX 10000
 

@@ -1,7 +1,7 @@
-/* What the two halves of Jinja's parser share: expressions (jinja_parse.c) and statements (jinja_stmt.c). */
-#ifndef MB_TEXT_JINJA_PARSE_H
-#define MB_TEXT_JINJA_PARSE_H
-#include "text/jinja.h"
+/* What the two halves of Jinja's parser share: expressions (parse.c) and statements (stmt.c). */
+#ifndef MB_JINJA_PARSE_H
+#define MB_JINJA_PARSE_H
+#include "jinja/own.h"
 
 struct mb_jparser {
     struct mb_jtemplate *t;

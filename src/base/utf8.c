@@ -1,8 +1,7 @@
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 #include <utf8proc.h>
-#include "text/tokenizer.h"
 
 int mb_utf8_step(const uint8_t *s, size_t n, uint32_t *cp, bool *cut)
 {

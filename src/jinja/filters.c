@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_filters.h"
-#include "text/jinja_strings.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/filters.h"
+#include "jinja/strings.h"
+#include "base/utf8.h"
 
 /* str(v) as a string of the arena. */
 bool mb_jtext(struct mb_jctx *c, struct mb_jval v, struct mb_jstr *out)
@@ -230,7 +230,8 @@ static bool lines_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jval *out)
     struct mb_bytes text = {0};
     struct mb_jval whole;
     struct mb_jcall none = {0};
-    bool ok = mb_jput(c, &text, s.s, s.n) && mb_jput(c, &text, "\n", 1) && mb_jcopy(c, text.data, text.len, &whole);
+    bool ok =
+        mb_jput(c, &text, s.s, s.n) && mb_jput(c, &text, "\n", 1) && mb_jcopy(c, text.data, text.len, &whole);
     mb_jdrop(c, &text);
     return ok && mb_jstr_method(c, whole.u.str, (struct mb_jstr){"splitlines", 10}, &none, out);
 }

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#include "text/jinja.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "base/utf8.h"
 
 bool mb_jput(struct mb_jctx *c, struct mb_bytes *out, const char *s, size_t n)
 {

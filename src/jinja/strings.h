@@ -1,7 +1,7 @@
 /* What string methods and filters share. */
-#ifndef MB_TEXT_JINJA_STRINGS_H
-#define MB_TEXT_JINJA_STRINGS_H
-#include "text/jinja.h"
+#ifndef MB_JINJA_STRINGS_H
+#define MB_JINJA_STRINGS_H
+#include "jinja/own.h"
 
 enum mb_jcase {
     MB_JLOWER,
@@ -10,11 +10,13 @@ enum mb_jcase {
 };
 /* Without white space, or without characters of a set, at its ends. */
 struct mb_jstr mb_jstrip(struct mb_jstr s, bool left, bool right);
-bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right, struct mb_jstr *out);
+bool mb_jstrip_of(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr chars, bool left, bool right,
+                  struct mb_jstr *out);
 bool mb_jrecase(struct mb_jctx *c, struct mb_jstr s, enum mb_jcase first, enum mb_jcase rest, bool words,
                 struct mb_jval *out);
-/* jinja_split.c. s.split(sep, maxsplit), right: s.rsplit; s.splitlines(keepends): lists of strings. */
-bool mb_jsplit(struct mb_jctx *c, struct mb_jstr s, bool right, const struct mb_jcall *a, struct mb_jval *out);
+/* split.c. s.split(sep, maxsplit), right: s.rsplit; s.splitlines(keepends): lists of strings. */
+bool mb_jsplit(struct mb_jctx *c, struct mb_jstr s, bool right, const struct mb_jcall *a,
+               struct mb_jval *out);
 bool mb_jsplitlines(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, struct mb_jval *out);
 /* s.partition(sep), right: s.rpartition: the three parts. */
 bool mb_jpartition(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, bool right, struct mb_jval *out);
@@ -28,7 +30,7 @@ bool mb_jjoin(struct mb_jctx *c, struct mb_jstr sep, const struct mb_jlist *l, b
 bool mb_jreplace(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr old, struct mb_jstr new, int64_t max,
                  struct mb_jval *out);
 bool mb_jall_case(struct mb_jstr s, bool upper);
-/* Python's s % values and s.format(...) (jinja_format.c). */
+/* Python's s % values and s.format(...) (format.c). */
 bool mb_jpercent(struct mb_jctx *c, struct mb_jstr s, struct mb_jval values, struct mb_jval *out);
 bool mb_jformat(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *a, struct mb_jval *out);
 bool mb_jis_string_method(struct mb_jstr name);

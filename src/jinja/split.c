@@ -1,8 +1,8 @@
 /* Strings cut at separators and joined by them, as Python's str does it. */
 #include <string.h>
-#include "text/jinja.h"
-#include "text/jinja_strings.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "jinja/strings.h"
+#include "base/utf8.h"
 
 static bool put_part(struct mb_jctx *c, struct mb_jval *list, const char *s, size_t n)
 {
@@ -50,8 +50,8 @@ static bool split_on(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, in
     return put_part(c, out, s.s, s.n);
 }
 
-/* The last place of sub in s, or NULL: Knuth, Morris and Pratt from right to left, so that the time is linear in what is walked
- * over, and sub. sub is not empty. */
+/* The last place of sub in s, or NULL: Knuth, Morris and Pratt from right to left, so that the time is linear
+ * in what is walked over, and sub. sub is not empty. */
 bool mb_jfind_last(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sub, const char **out)
 {
     size_t m = sub.n, k = 0;
@@ -133,8 +133,7 @@ static bool rsplit_space(struct mb_jctx *c, struct mb_jstr s, int64_t max, struc
     return true;
 }
 
-bool mb_jsplit(struct mb_jctx *c, struct mb_jstr s, bool right, const struct mb_jcall *a,
-                  struct mb_jval *out)
+bool mb_jsplit(struct mb_jctx *c, struct mb_jstr s, bool right, const struct mb_jcall *a, struct mb_jval *out)
 {
     const struct mb_jval *sep = mb_jarg(a, 0, "sep"), *max = mb_jarg(a, 1, "maxsplit");
     int64_t limit = max != NULL && max->kind == MB_J_INT ? max->u.i : -1;
@@ -173,8 +172,7 @@ bool mb_jsplitlines(struct mb_jctx *c, struct mb_jstr s, const struct mb_jcall *
     return true;
 }
 
-bool mb_jpartition(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, bool right,
-                      struct mb_jval *out)
+bool mb_jpartition(struct mb_jctx *c, struct mb_jstr s, struct mb_jstr sep, bool right, struct mb_jval *out)
 {
     if (sep.n == 0)
         return mb_jfail(c, "empty separator");

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "text/jinja.h"
-#include "text/utf8.h"
+#include "jinja/own.h"
+#include "base/utf8.h"
 
 static bool undefined_error(struct mb_jctx *c, struct mb_jstr name)
 {

@@ -1,7 +1,7 @@
 /* Jinja's statements at work: output, conditions, loops, assignments, macros. */
 #include <stdlib.h>
 #include <string.h>
-#include "text/jinja.h"
+#include "jinja/own.h"
 
 static bool run_one(struct mb_jctx *c, const struct mb_jnode *n);
 
@@ -141,7 +141,8 @@ static bool loop_over(struct mb_jctx *c, const struct mb_jnode *n, struct mb_jva
     if (!mb_jiterate(c, items, &l) || (n->c != NULL && !select_items(c, n, &l)))
         return false;
     *loop = (struct mb_jloop){.items = l.v, .n = l.n, .depth0 = c->loop_depth, .node = n, .scope = outer};
-    bool ok = true, whole = false; /* as in Jinja, "else" is for loops without an iteration that came to its end */
+    bool ok = true,
+         whole = false; /* as in Jinja, "else" is for loops without an iteration that came to its end */
     for (; loop->at < loop->n && ok && c->flow != MB_JN_BREAK; loop->at++) {
         c->flow = 0;
         ok = mb_jscope_push(c, outer) && assign(c, n->b, l.v[loop->at]) &&

@@ -1,6 +1,6 @@
 /* What is asked of a template's tree before it is used. */
 #include <stdio.h>
-#include "text/jinja.h"
+#include "jinja/own.h"
 
 /* ------------------------------------------------------------------ unknown filters and tests */
 
@@ -128,6 +128,11 @@ void mb_jinja_look(struct mb_jtemplate *t)
         w.again = false;
         walk_all(&w, &t->body);
     }
-    t->walks_content = w.found;
-    t->asks_none = w.none;
+    t->wants.walks_content = w.found;
+    t->wants.asks_none = w.none;
+}
+
+struct mb_jinja_wants mb_jinja_wants(const struct mb_jtemplate *t)
+{
+    return t->wants;
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "text/jinja_parse.h"
+#include "jinja/parse.h"
 
 enum mb_status mb_jp_bad(const struct mb_jparser *p, const char *why)
 {
