@@ -8,6 +8,9 @@ export LSAN_OPTIONS
 # hwloc's plugin for PCI reads pci.ids, and is unloaded with it: a leak without names. No test looks at this machine's devices
 : "${HWLOC_COMPONENTS:=-pci}"
 export HWLOC_COMPONENTS
+# scratch of its own: Open MPI keeps one directory for all jobs of a user below it, and one job may remove what another has just made
+TMPDIR=$(mktemp -d) || exit 99
+export TMPDIR
 t=$1
 shift
 base=$(basename "$t")
@@ -24,4 +27,7 @@ mpi[0-9]*_*)
 *.sh) set -- bash "$t" "$@" ;;
 *) set -- "$t" "$@" ;;
 esac
-exec timeout -k 5 "${TEST_LIMIT:-120}" "$@"
+timeout -k 5 "${TEST_LIMIT:-120}" "$@"
+status=$?
+rm -rf "$TMPDIR"
+exit $status

@@ -23,13 +23,21 @@ base = dict(os.environ, OMP_NUM_THREADS="1")
 limit = 60.0
 
 
+def scratch(d):
+    """A directory for Open MPI's own files: jobs at a time that share one may remove what another has just made."""
+    path = os.path.join(d, "tmp")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
 def job(d, layout, *more, **env):
     """Exit code (None: it did not end in time), output, seconds."""
     command = ["sh", mpirun, str(RANKS), "env", f"LD_PRELOAD={shim}", moebatch, "run", "-m", model, "-i", lines, "-o", os.path.join(d, "r.h5"),
                "--deadline", "300", "--sync-interval", "0.05", *layout, *more]
     begin = time.time()
     p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                         env=dict(base, FAIL_PATH=f"{model}/:{lines}:/journal-", FAIL_LOG=os.path.join(d, "log"), **env))
+                         env=dict(base, FAIL_PATH=f"{model}/:{lines}:/journal-", FAIL_LOG=os.path.join(d, "log"),
+                                  TMPDIR=scratch(d), **env))
     try:
         out = p.communicate(timeout=limit)[0]
         return p.returncode, out.decode(errors="replace"), time.time() - begin
@@ -46,7 +54,7 @@ def job(d, layout, *more, **env):
 def mend(d, more):
     """A run on one rank without failures."""
     p = subprocess.run([moebatch, "run", "-m", model, "-i", lines, "-o", os.path.join(d, "r.h5"), *more], stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, env=base, timeout=120)
+                       stderr=subprocess.STDOUT, env=dict(base, TMPDIR=scratch(d)), timeout=120)
     return p.returncode, p.stdout.decode(errors="replace")
 
 
