@@ -39,3 +39,5 @@ TESTS_CLI += tests/cli_openai.bats tests/cli_calls.bats tests/cli_fail.bats test
 TESTS_LONG += tests/long_fail.sh
 EXTRA_DIST += tests/cli_openai.bats tests/openai_types.py tests/data/openai/make.py tests/data/openai/types.json \
 	tests/cli_calls.bats tests/cli_fail.bats tests/cli_start.bats tests/long_fail.sh tests/fail_calls.c tests/fail_calls.py
+TESTS_CLI += tests/cli_schema.bats
+EXTRA_DIST += tests/cli_schema.bats tests/schema.py

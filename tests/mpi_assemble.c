@@ -94,9 +94,9 @@ static void run_job(struct mb_comm *c, const struct synth_job *j)
         CHECK(mb_mkdirs(one) == MB_OK && mb_mkdirs(d->run) == MB_OK);
         free(one);
         uint64_t three = 3;
-        double load[3] = {0.5, 0.25, 0.25};
+        int64_t rows[3] = {5, 2, 3};
         CHECK(mb_extras_text(&extras, "/provenance/version", "0") == MB_OK);
-        CHECK(mb_extras_put(&extras, "/metrics/load", MB_H5_F64, 1, &three, load, "1") == MB_OK);
+        CHECK(mb_extras_put(&extras, "/physical/rows", &three, rows) == MB_OK);
     }
     CHECK(mb_comm_barrier(c, "directories") == MB_OK);
     for (int run = 1; run <= 2; run++)

@@ -77,3 +77,17 @@ src/app/sbatch_body.h: $(top_srcdir)/slurm/moebatch.sbatch
 src/app/plan_sbatch.$(OBJEXT): src/app/sbatch_body.h
 
 dist_pkgdata_DATA = slurm/array.sbatch slurm/moebatch.sbatch
+
+# The man page and the completion come from the tables of options, request keys and datasets.
+noinst_PROGRAMS += src/app/mkdocs
+src_app_mkdocs_SOURCES = src/app/mkdocs.c
+src_app_mkdocs_LDADD = libmoebatch.a $(MB_LIBS)
+nodist_man_MANS = moebatch.1
+bashcompdir = $(datadir)/bash-completion/completions
+nodist_bashcomp_DATA = src/conf/completion/moebatch
+CLEANFILES += moebatch.1 src/conf/completion/moebatch
+
+moebatch.1: src/app/mkdocs$(EXEEXT)
+	$(AM_V_GEN)./src/app/mkdocs$(EXEEXT) man > $@.tmp && mv $@.tmp $@
+src/conf/completion/moebatch: src/app/mkdocs$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && ./src/app/mkdocs$(EXEEXT) completion > $@.tmp && mv $@.tmp $@

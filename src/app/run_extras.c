@@ -72,7 +72,7 @@ static enum mb_status model_files(struct mb_extras *x, const struct mb_job_state
     MB_TRY(mb_extras_text(x, "/provenance/model", m->dir));
     MB_TRY(mb_extras_text(x, "/provenance/model_hash", hex));
     MB_TRY(mb_extras_texts(x, "/provenance/model_files", n, (const char *const *)m->files));
-    return mb_extras_put(x, "/provenance/model_file_bytes", MB_H5_U64, 1, &n, m->file_bytes, "bytes");
+    return mb_extras_put(x, "/provenance/model_file_bytes", &n, m->file_bytes);
 }
 
 /* Everything the job was made from: name, bytes, hash. */
@@ -94,7 +94,7 @@ static enum mb_status files(struct mb_extras *x, const struct mb_files *f)
     if (st == MB_OK)
         st = mb_extras_texts(x, "/provenance/files", n, name);
     if (st == MB_OK)
-        st = mb_extras_put(x, "/provenance/file_bytes", MB_H5_U64, 1, &n, bytes, "bytes");
+        st = mb_extras_put(x, "/provenance/file_bytes", &n, bytes);
     if (st == MB_OK)
         st = mb_extras_texts(x, "/provenance/file_hashes", n, hash);
     free(bytes);
@@ -133,7 +133,7 @@ static enum mb_status hosts(struct mb_extras *x, const struct mb_job_state *j)
     if (st == MB_OK)
         st = mb_extras_texts(x, "/provenance/cpu", n, cpu);
     if (st == MB_OK)
-        st = mb_extras_put(x, "/provenance/threads", MB_H5_I32, 1, &n, t->threads, NULL);
+        st = mb_extras_put(x, "/provenance/threads", &n, t->threads);
     free(name);
     free(cpu);
     return st;
@@ -191,9 +191,9 @@ static enum mb_status traffic(struct mb_extras *x, const struct report_msg *all,
         memcpy(messages + (r * 2 + 1) * MB_LINK_COUNT, all[r].counters.combine_messages, size);
     }
     if (st == MB_OK)
-        st = mb_extras_put(x, "/physical/exchange_bytes", MB_H5_I64, 3, dims, bytes, "bytes");
+        st = mb_extras_put(x, "/physical/exchange_bytes", dims, bytes);
     if (st == MB_OK)
-        st = mb_extras_put(x, "/physical/exchange_messages", MB_H5_I64, 3, dims, messages, NULL);
+        st = mb_extras_put(x, "/physical/exchange_messages", dims, messages);
     if (st == MB_OK)
         st = mb_extras_texts(x, "/physical/links", l, links);
     free(bytes);
@@ -228,7 +228,7 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
     for (size_t c = 0; c < sizeof cols / sizeof cols[0] && st == MB_OK; c++) {
         for (uint64_t r = 0; r < n; r++)
             memcpy(&v[r], (const char *)&all[r] + cols[c].at, sizeof v[r]);
-        st = mb_extras_put(x, cols[c].path, MB_H5_I64, 1, &n, v, strstr(cols[c].path, "bytes") != NULL ? "bytes" : NULL);
+        st = mb_extras_put(x, cols[c].path, &n, v);
     }
     free(v);
     return st;
@@ -247,7 +247,7 @@ static enum mb_status memory(struct mb_extras *x, const struct report_msg *all, 
     for (uint64_t r = 0; r < n && st == MB_OK; r++)
         memcpy(v + r * MB_MEM_COUNT, all[r].cat_peak, sizeof all[r].cat_peak);
     if (st == MB_OK)
-        st = mb_extras_put(x, "/metrics/memory_peak", MB_H5_I64, 2, dims, v, "bytes");
+        st = mb_extras_put(x, "/metrics/memory_peak", dims, v);
     if (st == MB_OK)
         st = mb_extras_texts(x, "/metrics/memory_categories", c, names);
     free(v);
@@ -269,7 +269,7 @@ static enum mb_status times(struct mb_extras *x, const struct report_msg *all, u
         v[r * p + p - 1] = all[r].load_seconds;
     }
     if (st == MB_OK)
-        st = mb_extras_put(x, "/metrics/seconds", MB_H5_F64, 2, dims, v, "s");
+        st = mb_extras_put(x, "/metrics/seconds", dims, v);
     if (st == MB_OK)
         st = mb_extras_texts(x, "/metrics/seconds_columns", p, names);
     free(v);
@@ -282,7 +282,7 @@ static enum mb_status usage(struct mb_extras *x, const struct mb_job_state *j, c
 
     if (sum == NULL)
         return MB_OK;
-    return mb_extras_put(x, "/metrics/expert_usage", MB_H5_I64, 2, dims, sum, "rows");
+    return mb_extras_put(x, "/metrics/expert_usage", dims, sum);
 }
 
 /* Rows that each rank's experts were sent, [ranks][MoE layers]. Collective. */
@@ -299,7 +299,7 @@ static enum mb_status layer_rows(struct mb_job_state *j)
     if (st == MB_OK)
         st = mb_comm_allgather(j->app.comm, mine, sizeof *mine * dims[1], all, "rows of ranks");
     if (st == MB_OK && j->app.rank == 0)
-        st = mb_extras_put(&j->extras, "/physical/layer_rows", MB_H5_I64, 2, dims, all, "rows");
+        st = mb_extras_put(&j->extras, "/physical/layer_rows", dims, all);
     free(all);
     return mb_comm_agree(j->app.comm, st, "rows of ranks");
 }
@@ -310,7 +310,7 @@ static enum mb_status on_demand(struct mb_extras *x, const struct mb_job_state *
     static const char *const names[MB_ENGINE_ZERO_COUNTS] = {"there", "from ranks", "from files", "announced", "rows kept", "rows sent"};
     uint64_t n = MB_ENGINE_ZERO_COUNTS, dims[2] = {(uint64_t)j->app.plan->placement->moe_layers, n};
 
-    MB_TRY(mb_extras_put(x, "/physical/experts_on_demand", MB_H5_I64, 2, dims, sum, NULL));
+    MB_TRY(mb_extras_put(x, "/physical/experts_on_demand", dims, sum));
     return mb_extras_texts(x, "/physical/experts_on_demand_columns", n, names);
 }
 
@@ -429,7 +429,7 @@ static enum mb_status own_extras(const struct mb_job_state *j, struct mb_extras 
     MB_TRY(times(x, &mine, 1));
     MB_TRY(usage(x, j, mb_engine_usage(j->app.engine)));
     if (rows != NULL)
-        MB_TRY(mb_extras_put(x, "/physical/layer_rows", MB_H5_I64, 2, dims, rows, "rows"));
+        MB_TRY(mb_extras_put(x, "/physical/layer_rows", dims, rows));
     return j->app.plan->cache != NULL && zero != NULL ? on_demand(x, j, zero) : MB_OK;
 }
 

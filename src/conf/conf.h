@@ -101,8 +101,9 @@ void mb_conf_destroy(struct mb_conf *c);
 char *mb_conf_deck(const struct mb_conf *c);
 /* Name of a command ("run"). */
 const char *mb_command_name(enum mb_command cmd);
-/* --help text of a command (MB_CMD_HELP: overview), man page, bash completion: all from the table. */
+/* --help text of a command (MB_CMD_HELP: overview), man page, bash completion: all from the table. datasets: writes the list of
+ * what is in a results file, which another room has. */
 void mb_conf_help(FILE *f, enum mb_command cmd);
-void mb_conf_man(FILE *f);
+void mb_conf_man(FILE *f, void (*datasets)(FILE *f));
 void mb_conf_completion(FILE *f);
 #endif

@@ -136,7 +136,7 @@ static void keys(FILE *f)
     }
 }
 
-static void results(FILE *f)
+static void results(FILE *f, void (*datasets)(FILE *f))
 {
     fprintf(f, ".SH RESULTS\n");
     line(f, "An HDF5 file, rows in input order: /requests (id, kind, status, finish_reason, text, "
@@ -155,6 +155,7 @@ static void results(FILE *f)
     line(f, "/requests/reply is a sum of 1 (an OpenAI line), 2 (chat), 4 (log-probabilities asked for), 8 (echo) and 16 (prompt_logprobs), and the root "
             "attribute created the time (seconds since 1970) in OpenAI's lines; neither is in the hash.");
     line(f, "While a job runs, RESULTS.h5.d holds its journal and status.json.");
+    datasets(f);
 }
 
 static void exits(FILE *f)
@@ -208,7 +209,7 @@ static void examples(FILE *f)
     }
 }
 
-void mb_conf_man(FILE *f)
+void mb_conf_man(FILE *f, void (*datasets)(FILE *f))
 {
     fprintf(f, ".TH MOEBATCH 1 \"\" \"moebatch %s\" \"User Commands\"\n.nh\n.SH NAME\n", PACKAGE_VERSION);
     line(f, "moebatch - batch inference of Mixture-of-Experts language models on a cluster");
@@ -228,7 +229,7 @@ void mb_conf_man(FILE *f)
     options(f);
     inputs(f);
     keys(f);
-    results(f);
+    results(f, datasets);
     exits(f);
     environment(f);
     examples(f);

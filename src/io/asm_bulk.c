@@ -2,26 +2,19 @@
 #include <string.h>
 #include "base/log.h"
 #include "io/asm.h"
-
-static const struct {
-    const char *path;
-    enum mb_h5_type type;
-} sets_of[MB_BULK_COUNT] = {
-    [MB_BULK_EXPERTS] = {"/routing/experts", MB_H5_U16}, [MB_BULK_WEIGHTS] = {"/routing/weights", MB_H5_F32},
-    [MB_BULK_PHYSICAL] = {"/physical/rank", MB_H5_U16},  [MB_BULK_LOGITS] = {"/logits", MB_H5_F32},
-    [MB_BULK_HIDDEN] = {"/hidden", MB_H5_F32},           [MB_BULK_MTP] = {"/mtp/logits", MB_H5_F32},
-};
+#include "io/results.h"
+#include "io/schema.h"
 
 /* One kind under way: own bulk rows are written in order, a window a round. */
 struct walk {
     enum mb_bulk_kind kind;
     uint64_t row_bytes;
-    bool one_per_row;  /* --save-logits=last: a row of logits for every row of the results */
-    bool by_layer;     /* the dataset is [layers, rows, k] */
-    uint64_t written;  /* own rows that are written */
-    int64_t entry;     /* the entry under way, and how far in it we are */
+    bool one_per_row; /* --save-logits=last: a row of logits for every row of the results */
+    bool by_layer;    /* the dataset is [layers, rows, k] */
+    uint64_t written; /* own rows that are written */
+    int64_t entry;    /* the entry under way, and how far in it we are */
     int64_t in_entry;
-    uint64_t cap;      /* rows of a window */
+    uint64_t cap; /* rows of a window */
     uint8_t *buf, *turned;
 };
 
@@ -47,7 +40,7 @@ static enum mb_status load(struct mb_asm *a, struct walk *w, uint64_t *n)
                 return mb_error(MB_CORRUPT, "line %llu has no %s although they were to be saved",
                                 (unsigned long long)e->line + 1, mb_bulk_name(w->kind));
             for (uint64_t i = 0; i < w->row_bytes / 4; i++) /* an error row: nothing to show */
-                memcpy(dst + 4 * i, &(uint32_t){0x7fc00000u}, 4);
+                memcpy(dst + 4 * i, &(uint32_t){mb_fill_bits(MB_FILL_NAN)}, 4);
         }
         *n += (uint64_t)take;
         w->in_entry += take;
@@ -106,17 +99,18 @@ static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct walk 
     uint64_t rows = w->one_per_row ? a->all.rows : a->all.bulk;
     if (h == NULL)
         return MB_OK; /* rank 0 alone writes */
+    const struct mb_dataset *d = mb_dataset(mb_bulk_sets[w->kind]);
     uint64_t k = (uint64_t)s->k, v = (uint64_t)s->vocab, H = (uint64_t)s->hidden_size;
     if (w->by_layer) {
         uint64_t dims[3] = {(uint64_t)s->n_layers, rows, k}, chunk[3] = {1, 32768 / (k + 1) + 1, k};
-        return mb_h5_make(h, sets_of[w->kind].path, sets_of[w->kind].type, 3, dims, chunk, out);
+        return mb_h5_make(h, d->path, d->type, d->rank, dims, chunk, out);
     }
     if (w->kind == MB_BULK_HIDDEN) {
         uint64_t dims[3] = {rows, (uint64_t)s->hidden_rows, H}, chunk[3] = {65536 / (H + 1) + 1, 1, H};
-        return mb_h5_make(h, sets_of[w->kind].path, MB_H5_F32, 3, dims, chunk, out);
+        return mb_h5_make(h, d->path, d->type, d->rank, dims, chunk, out);
     }
     uint64_t dims[2] = {rows, v}, chunk[2] = {262144 / (v + 1) + 1, v};
-    return mb_h5_make(h, sets_of[w->kind].path, MB_H5_F32, 2, dims, chunk, out);
+    return mb_h5_make(h, d->path, d->type, d->rank, dims, chunk, out);
 }
 
 static enum mb_status write_kind(struct mb_asm *a, struct mb_h5 *h, enum mb_bulk_kind kind)
@@ -126,12 +120,13 @@ static enum mb_status write_kind(struct mb_asm *a, struct mb_h5 *h, enum mb_bulk
     if (w.row_bytes == 0)
         return MB_OK;
     w.one_per_row = kind == MB_BULK_LOGITS && a->shape->logits_last;
-    w.by_layer = kind == MB_BULK_EXPERTS || kind == MB_BULK_WEIGHTS || kind == MB_BULK_PHYSICAL;
+    w.by_layer = mb_dataset(mb_bulk_sets[kind])->along == 1;
     w.cap = a->round_bytes / w.row_bytes + 1;
     w.buf = mb_alloc(a->mem, MB_MEM_STAGING, (size_t)w.cap, (size_t)w.row_bytes);
     w.turned = w.by_layer ? mb_alloc(a->mem, MB_MEM_STAGING, (size_t)w.cap, (size_t)w.row_bytes) : NULL;
     enum mb_status st = w.buf == NULL || (w.by_layer && w.turned == NULL)
-                            ? mb_error(MB_NO_MEMORY, "no memory for a round of %s", mb_bulk_name(kind)) : MB_OK;
+                            ? mb_error(MB_NO_MEMORY, "no memory for a round of %s", mb_bulk_name(kind))
+                            : MB_OK;
     st = mb_group_agree(&a->g, st, "assembly of bulk data");
     if (st == MB_OK)
         st = mb_group_agree(&a->g, make(a, h, &w, &s), "making datasets");

@@ -3,24 +3,21 @@
 #include "base/log.h"
 #include "base/mb_math.h"
 #include "io/asm_batch.h"
-
-/* What a dataset has elements for: each row, each row and one more (offsets), each prompt or output token, each candidate of those. */
-enum per { PER_ROW, PER_OFFSET, PER_PROMPT, PER_OUTPUT, PER_TOP, PER_PROMPT_TOP };
+#include "io/schema.h"
 
 struct column {
-    const char *path;
-    enum mb_h5_type type;
-    enum per per;
-    /* The elements of one record into dst; width: of top_ids or prompt_top_ids. Offsets are not filled this way. */
+    enum mb_set set;
+    /* The elements of one record into dst; width: candidates of a token. NULL: offsets, which are not filled
+     * this way. */
     void (*fill)(const struct mb_record *r, uint64_t width, void *dst);
 };
 
 /* ---------------------------------------------------------------- elements of a record */
-#define FILL(name, ctype, value)                                                                                       \
-    static void fill_##name(const struct mb_record *r, uint64_t width, void *dst)                                      \
-    {                                                                                                                  \
-        (void)width;                                                                                                   \
-        *(ctype *)dst = (ctype)(value);                                                                                \
+#define FILL(name, ctype, value)                                                                             \
+    static void fill_##name(const struct mb_record *r, uint64_t width, void *dst)                            \
+    {                                                                                                        \
+        (void)width;                                                                                         \
+        *(ctype *)dst = (ctype)(value);                                                                      \
     }
 FILL(line, uint64_t, r->line)
 FILL(choice, uint32_t, r->choice)
@@ -28,8 +25,10 @@ FILL(kind, uint8_t, r->kind)
 FILL(status, uint8_t, r->status)
 FILL(finish, uint8_t, r->finish)
 FILL(greedy, uint8_t, r->is_greedy)
-FILL(reply, uint8_t, (r->openai ? MB_REPLY_OPENAI : 0) | (r->chat ? MB_REPLY_CHAT : 0) |
-                     (r->want_logprobs ? MB_REPLY_LOGPROBS : 0) | (r->echo ? MB_REPLY_ECHO : 0) | (r->prompt_asked ? MB_REPLY_PROMPT : 0))
+FILL(reply, uint8_t,
+     (r->openai ? MB_REPLY_OPENAI : 0) | (r->chat ? MB_REPLY_CHAT : 0) |
+         (r->want_logprobs ? MB_REPLY_LOGPROBS : 0) | (r->echo ? MB_REPLY_ECHO : 0) |
+         (r->prompt_asked ? MB_REPLY_PROMPT : 0))
 FILL(sum, double, r->logprob_sum)
 FILL(queue, double, r->timing.queue)
 FILL(ttft, double, r->timing.ttft)
@@ -40,7 +39,7 @@ static void copy_or_nan(const float *src, int64_t n, void *dst)
 {
     uint32_t *to = dst;
     for (int64_t i = 0; i < n; i++)
-        to[i] = src == NULL || isnan(src[i]) ? 0x7fc00000u : mb_bits_of(src[i]);
+        to[i] = src == NULL || isnan(src[i]) ? mb_fill_bits(MB_FILL_NAN) : mb_bits_of(src[i]);
 }
 
 static void fill_prompt_ids(const struct mb_record *r, uint64_t width, void *dst)
@@ -74,7 +73,7 @@ static void fill_ids(const int32_t *ids, int32_t n, int64_t places, uint64_t wid
 {
     for (int64_t t = 0; t < places; t++) {
         for (uint64_t i = 0; i < width; i++)
-            *to++ = (int64_t)i < n ? ids[t * n + (int64_t)i] : -1;
+            *to++ = (int64_t)i < n ? ids[t * n + (int64_t)i] : (int32_t)mb_fill_bits(MB_FILL_MINUS_ONE);
     }
 }
 
@@ -107,101 +106,112 @@ static void fill_prompt_top_logprobs(const struct mb_record *r, uint64_t width, 
 }
 
 static const struct column columns[] = {
-    {"/requests/line", MB_H5_U64, PER_ROW, fill_line},
-    {"/requests/choice", MB_H5_U32, PER_ROW, fill_choice},
-    {"/requests/kind", MB_H5_KIND, PER_ROW, fill_kind},
-    {"/requests/status", MB_H5_STATUS, PER_ROW, fill_status},
-    {"/requests/finish_reason", MB_H5_FINISH, PER_ROW, fill_finish},
-    {"/requests/logprob_sum", MB_H5_F64, PER_ROW, fill_sum},
-    {"/requests/is_greedy", MB_H5_U8, PER_ROW, fill_greedy},
-    {"/requests/reply", MB_H5_U8, PER_ROW, fill_reply},
-    {"/timing/queue", MB_H5_F64, PER_ROW, fill_queue},
-    {"/timing/ttft", MB_H5_F64, PER_ROW, fill_ttft},
-    {"/timing/tpot", MB_H5_F64, PER_ROW, fill_tpot},
-    {"/timing/end_to_end", MB_H5_F64, PER_ROW, fill_total},
-    {"/tokens/prompt_offsets", MB_H5_I64, PER_OFFSET, NULL},
-    {"/tokens/output_offsets", MB_H5_I64, PER_OFFSET, NULL},
-    {"/rows/offsets", MB_H5_I64, PER_OFFSET, NULL},
-    {"/tokens/prompt_ids", MB_H5_I32, PER_PROMPT, fill_prompt_ids},
-    {"/tokens/prompt_logprobs", MB_H5_F32, PER_PROMPT, fill_prompt_logprobs},
-    {"/tokens/output_ids", MB_H5_I32, PER_OUTPUT, fill_output_ids},
-    {"/tokens/output_logprobs", MB_H5_F32, PER_OUTPUT, fill_output_logprobs},
-    {"/tokens/top_ids", MB_H5_I32, PER_TOP, fill_top_ids},
-    {"/tokens/top_logprobs", MB_H5_F32, PER_TOP, fill_top_logprobs},
-    {"/tokens/prompt_top_ids", MB_H5_I32, PER_PROMPT_TOP, fill_prompt_top_ids},
-    {"/tokens/prompt_top_logprobs", MB_H5_F32, PER_PROMPT_TOP, fill_prompt_top_logprobs},
+    {MB_SET_LINE, fill_line},
+    {MB_SET_CHOICE, fill_choice},
+    {MB_SET_KIND, fill_kind},
+    {MB_SET_STATUS, fill_status},
+    {MB_SET_FINISH, fill_finish},
+    {MB_SET_LOGPROB_SUM, fill_sum},
+    {MB_SET_GREEDY, fill_greedy},
+    {MB_SET_REPLY, fill_reply},
+    {MB_SET_QUEUE, fill_queue},
+    {MB_SET_TTFT, fill_ttft},
+    {MB_SET_TPOT, fill_tpot},
+    {MB_SET_END_TO_END, fill_total},
+    {MB_SET_PROMPT_OFFSETS, NULL},
+    {MB_SET_OUTPUT_OFFSETS, NULL},
+    {MB_SET_ROW_OFFSETS, NULL},
+    {MB_SET_PROMPT_IDS, fill_prompt_ids},
+    {MB_SET_PROMPT_LOGPROBS, fill_prompt_logprobs},
+    {MB_SET_OUTPUT_IDS, fill_output_ids},
+    {MB_SET_OUTPUT_LOGPROBS, fill_output_logprobs},
+    {MB_SET_TOP_IDS, fill_top_ids},
+    {MB_SET_TOP_LOGPROBS, fill_top_logprobs},
+    {MB_SET_PROMPT_TOP_IDS, fill_prompt_top_ids},
+    {MB_SET_PROMPT_TOP_LOGPROBS, fill_prompt_top_logprobs},
 };
 #define COLUMNS (sizeof columns / sizeof *columns)
 
 /* ---------------------------------------------------------------- writing */
-/* Candidates of a token. */
-static uint64_t width_of(const struct mb_asm *a, enum per per)
+/* How many of what a dataset has an element for: of all rows, or of a batch of them. */
+struct numbers {
+    uint64_t rows, offsets, prompt, output;
+};
+
+static uint64_t number_of(const struct numbers *n, enum mb_per per)
 {
-    return per == PER_PROMPT_TOP ? a->prompt_top : a->top;
+    switch (per) {
+    case MB_PER_OFFSET:
+        return n->offsets;
+    case MB_PER_PROMPT:
+        return n->prompt;
+    case MB_PER_OUTPUT:
+        return n->output;
+    case MB_PER_JOB:
+    case MB_PER_ROW: /* none of these columns */
+    case MB_PER_REQUEST:
+        break;
+    }
+    return n->rows;
+}
+
+/* Candidates of a token; 1 where there are none. */
+static uint64_t width_of(const struct mb_asm *a, const struct mb_dataset *d)
+{
+    return d->rank == 1 ? 1 : d->per == MB_PER_PROMPT ? a->prompt_top : a->top;
 }
 
 static enum mb_status make(struct mb_asm *a, struct mb_h5 *h, const struct column *c, struct mb_h5_set **out)
 {
-    const uint64_t all[] = {[PER_ROW] = a->all.rows, [PER_OFFSET] = a->all.rows + 1, [PER_PROMPT] = a->all.prompt,
-                            [PER_OUTPUT] = a->all.output, [PER_TOP] = a->all.output, [PER_PROMPT_TOP] = a->all.prompt};
-    bool wide = c->per == PER_TOP || c->per == PER_PROMPT_TOP;
-    uint64_t width = width_of(a, c->per), dims[2] = {all[c->per], width}, chunk[2] = {65536, width};
-    if (h == NULL || (wide && width == 0))
+    const struct mb_dataset *d = mb_dataset(c->set);
+    const struct numbers all = {a->all.rows, a->all.rows + 1, a->all.prompt, a->all.output};
+    uint64_t width = width_of(a, d), dims[2] = {number_of(&all, d->per), width}, chunk[2] = {65536, width};
+    if (h == NULL || width == 0)
         return MB_OK; /* rank 0 alone writes, or not asked for by any request */
-    if (wide)
+    if (d->rank == 2)
         chunk[0] = 65536 / width + 1;
-    return mb_h5_make(h, c->path, c->type, wide ? 2 : 1, dims, chunk, out);
+    return mb_h5_make(h, d->path, d->type, d->rank, dims, chunk, out);
 }
 
-/* Elements of a batch in one column. */
-static uint64_t count_of(const struct mb_batch *b, enum per per)
+static void fill_offsets(const struct mb_asm *a, const struct mb_batch *b, enum mb_set set, int64_t *dst)
 {
-    if (per == PER_PROMPT || per == PER_PROMPT_TOP)
-        return b->prompt;
-    return per == PER_OUTPUT || per == PER_TOP ? b->output : (uint64_t)b->n;
-}
-
-static void fill_offsets(const struct mb_asm *a, const struct mb_batch *b, const char *path, int64_t *dst)
-{
-    uint64_t at = a->base.bulk + b->done_rows;
-    bool prompt = strstr(path, "prompt") != NULL, output = strstr(path, "output") != NULL;
-    if (prompt)
-        at = a->base.prompt + b->done_prompt;
-    else if (output)
-        at = a->base.output + b->done_output;
+    bool prompt = set == MB_SET_PROMPT_OFFSETS, output = set == MB_SET_OUTPUT_OFFSETS;
+    uint64_t at = prompt   ? a->base.prompt + b->done_prompt
+                  : output ? a->base.output + b->done_output
+                           : a->base.bulk + b->done_rows;
     for (int64_t i = 0; i < b->n; i++) {
         dst[i] = (int64_t)at;
         at += (uint64_t)(prompt ? b->r[i].n_prompt : output ? b->r[i].n_output : b->r[i].n_rows);
     }
 }
 
-static void fill_column(const struct mb_asm *a, const struct mb_batch *b, const struct column *c, uint8_t *dst)
+static void fill_column(const struct mb_asm *a, const struct mb_batch *b, const struct column *c,
+                        uint8_t *dst)
 {
-    uint64_t size = mb_h5_size(c->type);
-    if (c->per == PER_OFFSET) {
-        fill_offsets(a, b, c->path, (int64_t *)(void *)dst);
+    const struct mb_dataset *d = mb_dataset(c->set);
+    uint64_t size = mb_h5_size(d->type), width = width_of(a, d);
+    if (c->fill == NULL) {
+        fill_offsets(a, b, c->set, (int64_t *)(void *)dst);
         return;
     }
     for (int64_t i = 0; i < b->n; i++) {
         const struct mb_record *r = &b->r[i];
-        c->fill(r, width_of(a, c->per), dst);
-        dst += size * (c->per == PER_ROW          ? 1
-                       : c->per == PER_PROMPT     ? (uint64_t)r->n_prompt
-                       : c->per == PER_OUTPUT     ? (uint64_t)r->n_output
-                       : c->per == PER_PROMPT_TOP ? (uint64_t)r->n_prompt * a->prompt_top
-                                                  : (uint64_t)r->n_output * a->top);
+        const struct numbers own = {1, 1, (uint64_t)r->n_prompt, (uint64_t)r->n_output};
+        c->fill(r, width, dst);
+        dst += size * number_of(&own, d->per) * width;
     }
 }
 
-static enum mb_status write_column(struct mb_asm *a, const struct mb_batch *b, const struct column *c, struct mb_h5_set *s,
-                                   uint8_t *buf)
+static enum mb_status write_column(struct mb_asm *a, const struct mb_batch *b, const struct column *c,
+                                   struct mb_h5_set *s, uint8_t *buf)
 {
-    uint64_t start[2] = {0, 0}, count[2] = {count_of(b, c->per), width_of(a, c->per)};
+    const struct mb_dataset *d = mb_dataset(c->set);
+    const struct numbers here = {(uint64_t)b->n, (uint64_t)b->n, b->prompt, b->output},
+                         at = {a->base.rows + (uint64_t)b->first, a->base.rows + (uint64_t)b->first,
+                               a->base.prompt + b->done_prompt, a->base.output + b->done_output};
+    uint64_t start[2] = {number_of(&at, d->per), 0}, count[2] = {number_of(&here, d->per), width_of(a, d)};
     if (s == NULL)
         return MB_OK;
-    start[0] = c->per == PER_PROMPT || c->per == PER_PROMPT_TOP ? a->base.prompt + b->done_prompt
-               : c->per == PER_OUTPUT || c->per == PER_TOP ? a->base.output + b->done_output
-                                                           : a->base.rows + (uint64_t)b->first;
     fill_column(a, b, c, buf);
     return mb_h5_write(s, start, count, buf);
 }
@@ -247,11 +257,12 @@ static enum mb_status write_ends(struct mb_asm *a, struct mb_h5_set **sets)
     enum mb_status st = MB_OK;
     uint64_t start = a->all.rows, count = a->g.rank == 0;
     for (size_t c = 0; c < COLUMNS; c++) {
-        if (columns[c].per != PER_OFFSET || sets[c] == NULL)
+        enum mb_set set = columns[c].set;
+        if (columns[c].fill != NULL || sets[c] == NULL)
             continue;
-        int64_t end = (int64_t)(strstr(columns[c].path, "prompt") != NULL   ? a->all.prompt
-                                : strstr(columns[c].path, "output") != NULL ? a->all.output
-                                                                            : a->all.bulk);
+        int64_t end = (int64_t)(set == MB_SET_PROMPT_OFFSETS   ? a->all.prompt
+                                : set == MB_SET_OUTPUT_OFFSETS ? a->all.output
+                                                               : a->all.bulk);
         enum mb_status w = mb_h5_write(sets[c], &start, &count, &end);
         st = st == MB_OK ? w : st;
     }
@@ -263,7 +274,8 @@ enum mb_status mb_asm_numbers(struct mb_asm *a, struct mb_h5 *h)
     struct mb_h5_set *sets[COLUMNS] = {NULL};
     struct mb_batch b = {0};
     enum mb_status st = MB_OK;
-    for (size_t c = 0; c < COLUMNS && (st == MB_OK || a->owners > 1); c++) { /* a collective call of each rank for each of them */
+    for (size_t c = 0; c < COLUMNS && (st == MB_OK || a->owners > 1);
+         c++) { /* a collective call of each rank for each of them */
         enum mb_status made = make(a, h, &columns[c], &sets[c]);
         st = st == MB_OK ? made : st;
     }

@@ -7,10 +7,11 @@
 #include "base/wire.h"
 #include "io/asm_batch.h"
 #include "io/results.h"
+#include "io/schema.h"
 #include "text/tokenizer.h"
 
 enum { TEXT_ID, TEXT_ERROR, TEXT_TEXT, TEXTS };
-static const char *const text_paths[TEXTS] = {"/requests/id", "/requests/error", "/requests/text"};
+static const enum mb_set text_sets[TEXTS] = {MB_SET_ID, MB_SET_ERROR, MB_SET_TEXT};
 
 /* ---------------------------------------------------------------- the owner's side */
 /* A string as HDF5 takes it: valid UTF-8 without U+0000, and a NUL. */
@@ -94,7 +95,7 @@ enum mb_status mb_asm_text(struct mb_asm *a, struct mb_h5 *h)
     uint64_t keep = a->round_bytes, *off = mb_alloc(a->mem, MB_MEM_EXCHANGE, 2 * ranks, sizeof *off);
     enum mb_status st = off == NULL ? mb_error(MB_NO_MEMORY, "no memory to exchange strings") : MB_OK;
     for (int t = 0; t < TEXTS && st == MB_OK && h != NULL; t++)
-        st = mb_h5_make(h, text_paths[t], MB_H5_TEXT, 1, &a->all.rows, NULL, &sets[t]);
+        st = mb_h5_make(h, mb_dataset(text_sets[t])->path, MB_H5_TEXT, 1, &a->all.rows, NULL, &sets[t]);
     st = mb_group_agree(&a->g, st, "strings of the results");
     /* rank 0 gets the rounds of all owners at once */
     a->round_bytes = 4 * keep / (uint64_t)a->owners;

@@ -9,34 +9,11 @@
 #include "base/publish.h"
 #include "io/rundir.h"
 #include "io/scan.h"
+#include "io/schema.h"
 
 #define NAME "counts-"
 #define MOST_RANKS 1000000 /* more than any job */
 #define USAGE "/metrics/expert_usage"
-
-/* Counts and seconds of /metrics and /physical are sums by rank, but for these. */
-static const struct {
-    const char *path;
-    bool whole, most; /* whole: no axis of ranks; most: the largest of all runs */
-} rules[] = {
-    {USAGE, true, false},
-    {"/physical/experts_on_demand", true, false},
-    {"/metrics/peak_bytes", false, true},
-    {"/metrics/memory_peak", false, true},
-    {"/metrics/resident_growth_bytes", false, true},
-    {"/physical/expert_bytes", false, true},
-};
-
-static void rule_of(const char *path, bool *whole, bool *most)
-{
-    *whole = *most = false;
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        if (strcmp(rules[i].path, path) == 0) {
-            *whole = rules[i].whole;
-            *most = rules[i].most;
-        }
-    }
-}
 
 /* ---------------------------------------------------------------- adding */
 static const struct mb_extra *find(const struct mb_extras *x, const char *path)
@@ -79,10 +56,11 @@ static void add_values(enum mb_h5_type type, void *to, const void *from, uint64_
 static enum mb_status add_one(struct mb_extras *to, const struct mb_extra *e, uint64_t rank)
 {
     const struct mb_extra *old = find(to, e->path);
-    bool whole, most;
+    const struct mb_dataset *d = mb_dataset_find(e->path);
+    enum mb_runs runs = d == NULL ? MB_RUNS_LAST : d->runs;
+    bool whole = runs == MB_RUNS_SUM, most = runs == MB_RUNS_MOST_BY_RANK;
     uint64_t dims[MB_H5_MAX_RANK], at = 0, n = e->bytes / sizeof(int64_t), all = n;
-    rule_of(e->path, &whole, &most);
-    if (!counted(e) || e->rank < 1 || (old != NULL && !fits(old, e, whole)) || (!whole && e->dims[0] == 0))
+    if (!counted(e) || e->rank < 1 || runs == MB_RUNS_LAST || (old != NULL && !fits(old, e, whole)) || (!whole && e->dims[0] == 0))
         return mb_error(MB_CORRUPT, "%s: counts of two runs do not have the same shape", e->path);
     memcpy(dims, e->dims, sizeof dims);
     if (!whole) {
@@ -99,7 +77,7 @@ static enum mb_status add_one(struct mb_extras *to, const struct mb_extra *e, ui
     if (old != NULL && old->bytes > 0)
         memcpy(sum, old->data, old->bytes);
     add_values(e->type, sum + at, e->data, n, most);
-    enum mb_status st = mb_extras_put(to, e->path, e->type, e->rank, dims, sum, e->unit);
+    enum mb_status st = mb_extras_put(to, e->path, dims, sum);
     free(sum);
     return st;
 }
@@ -180,7 +158,7 @@ enum mb_status mb_counts_add_runs(struct mb_extras *to, const char *dir, int32_t
         MB_TRY(st);
         runs++;
     }
-    return mb_extras_i64(to, "/metrics/runs", runs, NULL);
+    return mb_extras_put(to, "/metrics/runs", NULL, &runs);
 }
 
 enum mb_status mb_counts_add_results(struct mb_extras *to, const char *results)
@@ -188,7 +166,7 @@ enum mb_status mb_counts_add_results(struct mb_extras *to, const char *results)
     struct mb_h5 *h = NULL;
     struct mb_h5_set *s = NULL;
     struct mb_extra e = {
-        .path = (char *)(uintptr_t)USAGE, .unit = (char *)(uintptr_t) "rows", .type = MB_H5_I64, .rank = 2};
+        .path = (char *)(uintptr_t)USAGE, .type = MB_H5_I64, .rank = 2};
     const uint64_t zero[2] = {0, 0};
     MB_TRY(mb_h5_open(results, false, &h));
     enum mb_status st = mb_h5_has(h, USAGE) ? mb_h5_find(h, USAGE, MB_H5_I64, 2, &s) : MB_OK;

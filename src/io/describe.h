@@ -4,7 +4,7 @@
 #define MB_IO_DESCRIBE_H
 #include "io/h5.h"
 
-/* Puts attributes long_name and units, labels and scales on every dataset that the table in describe.c knows,
+/* Puts attributes long_name and units, labels and scales on every dataset that the table knows (io/schema.h),
  * those of merged parts included; scales without values of their own become datasets of /axes. Datasets that
  * it doesn't know stay as they are. Serial file that has no scales but /requests/id and /routing/layers. */
 enum mb_status mb_describe(struct mb_h5 *h);

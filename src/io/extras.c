@@ -7,13 +7,13 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "io/schema.h"
 
 #define MAGIC 0x3158454du /* "MEX1" */
 
 static void extra_fini(struct mb_extra *e)
 {
     free(e->path);
-    free(e->unit);
     free(e->data);
     memset(e, 0, sizeof *e);
 }
@@ -48,12 +48,11 @@ static struct mb_extra *slot_of(struct mb_extras *x, const char *path)
 
 static enum mb_status put(struct mb_extras *x, const struct mb_extra *from)
 {
-    char *path = strdup(from->path), *unit = from->unit == NULL ? NULL : strdup(from->unit);
+    char *path = strdup(from->path);
     uint8_t *data = malloc(from->bytes + 1);
-    struct mb_extra *e = path == NULL || data == NULL || (from->unit != NULL && unit == NULL) ? NULL : slot_of(x, path);
+    struct mb_extra *e = path == NULL || data == NULL ? NULL : slot_of(x, path);
     if (e == NULL) {
         free(path);
-        free(unit);
         free(data);
         return mb_error(MB_NO_MEMORY, "no memory for %s", from->path);
     }
@@ -62,7 +61,6 @@ static enum mb_status put(struct mb_extras *x, const struct mb_extra *from)
     data[from->bytes] = 0;
     *e = *from;
     e->path = path;
-    e->unit = unit;
     e->data = data;
     return MB_OK;
 }
@@ -77,26 +75,37 @@ static bool count_of(int rank, const uint64_t *dims, uint64_t *n)
     return true;
 }
 
-enum mb_status mb_extras_put(struct mb_extras *x, const char *path, enum mb_h5_type type, int rank, const uint64_t *dims,
-                             const void *data, const char *unit)
+/* The row of the table that has the path, with this type if it is text. */
+static enum mb_status dataset_of(const char *path, bool text, int rank, const struct mb_dataset **out)
 {
-    struct mb_extra e = {.path = (char *)path, .unit = (char *)unit, .type = type, .rank = rank, .data = (uint8_t *)data};
-    if (rank < 0 || rank > MB_H5_MAX_RANK || type >= MB_H5_TEXT || !count_of(rank, dims, &e.bytes) ||
-        !mb_mul_ok(e.bytes, mb_h5_size(type), &e.bytes))
+    const struct mb_dataset *d = mb_dataset_find(path);
+    if (d == NULL || (d->type == MB_H5_TEXT) != text || (text && d->rank != rank))
+        return mb_error(MB_BUG, "%s is no dataset of this type in the table of the results", path);
+    *out = d;
+    return MB_OK;
+}
+
+enum mb_status mb_extras_put(struct mb_extras *x, const char *path, const uint64_t *dims, const void *data)
+{
+    const struct mb_dataset *d = NULL;
+    MB_TRY(dataset_of(path, false, 0, &d));
+    struct mb_extra e = {.path = (char *)path, .type = d->type, .rank = d->rank, .data = (uint8_t *)data};
+    if (!count_of(d->rank, dims, &e.bytes) || !mb_mul_ok(e.bytes, mb_h5_size(d->type), &e.bytes))
         return mb_error(MB_BUG, "%s: not a shape that can be stored", path);
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < d->rank; i++)
         e.dims[i] = dims[i];
     return put(x, &e);
 }
 
 enum mb_status mb_extras_texts(struct mb_extras *x, const char *path, uint64_t n, const char *const *values)
 {
+    const struct mb_dataset *d = NULL;
     struct mb_bytes all = {0};
-    enum mb_status st = MB_OK;
+    enum mb_status st = dataset_of(path, true, 1, &d);
     for (uint64_t i = 0; i < n && st == MB_OK; i++)
         st = mb_bytes_put(&all, values[i], strlen(values[i]) + 1);
-    struct mb_extra e = {.path = (char *)path, .type = MB_H5_TEXT, .rank = 1, .dims = {n}, .data = all.data,
-                         .bytes = all.len};
+    struct mb_extra e = {
+        .path = (char *)path, .type = MB_H5_TEXT, .rank = 1, .dims = {n}, .data = all.data, .bytes = all.len};
     if (st == MB_OK)
         st = put(x, &e);
     mb_bytes_fini(&all);
@@ -105,20 +114,13 @@ enum mb_status mb_extras_texts(struct mb_extras *x, const char *path, uint64_t n
 
 enum mb_status mb_extras_text(struct mb_extras *x, const char *path, const char *value)
 {
+    const struct mb_dataset *d = NULL;
     if (value == NULL)
         return MB_OK;
-    struct mb_extra e = {.path = (char *)path, .type = MB_H5_TEXT, .data = (uint8_t *)value, .bytes = strlen(value) + 1};
+    MB_TRY(dataset_of(path, true, 0, &d));
+    struct mb_extra e = {
+        .path = (char *)path, .type = MB_H5_TEXT, .data = (uint8_t *)value, .bytes = strlen(value) + 1};
     return put(x, &e);
-}
-
-enum mb_status mb_extras_i64(struct mb_extras *x, const char *path, int64_t value, const char *unit)
-{
-    return mb_extras_put(x, path, MB_H5_I64, 0, NULL, &value, unit);
-}
-
-enum mb_status mb_extras_f64(struct mb_extras *x, const char *path, double value, const char *unit)
-{
-    return mb_extras_put(x, path, MB_H5_F64, 0, NULL, &value, unit);
 }
 
 enum mb_status mb_extras_merge(struct mb_extras *x, const struct mb_extras *more)
@@ -147,7 +149,7 @@ enum mb_status mb_extras_save(const struct mb_extras *x, const char *path, unsig
     for (int32_t i = 0; i < x->n; i++) {
         const struct mb_extra *e = &x->v[i];
         put_string(&o, e->path);
-        put_string(&o, e->unit);
+        put_string(&o, NULL); /* a unit, in files of old versions */
         mb_wire_put_u32(&o, (uint32_t)e->type);
         mb_wire_put_i32(&o, e->rank);
         mb_wire_put(&o, e->dims, sizeof e->dims);
@@ -179,14 +181,14 @@ static enum mb_status get_one(struct mb_wire *w, struct mb_extras *x, const char
     struct mb_extra e = {0};
     uint64_t n = 0;
     e.path = (char *)get_string(w);
-    e.unit = (char *)get_string(w);
+    (void)get_string(w);
     e.type = (enum mb_h5_type)mb_wire_u32(w);
     e.rank = mb_wire_i32(w);
     mb_wire_get(w, e.dims, sizeof e.dims);
     e.bytes = mb_wire_u64(w);
     e.data = (uint8_t *)mb_wire_skip(w, (size_t)e.bytes);
-    bool good = !w->bad && e.path != NULL && e.type < MB_H5_TYPES && e.rank >= 0 && e.rank <= MB_H5_MAX_RANK &&
-                count_of(e.rank, e.dims, &n) &&
+    bool good = !w->bad && e.path != NULL && e.type < MB_H5_TYPES && e.rank >= 0 &&
+                e.rank <= MB_H5_MAX_RANK && count_of(e.rank, e.dims, &n) &&
                 (e.type == MB_H5_TEXT ? e.bytes >= n : n * mb_h5_size(e.type) == e.bytes);
     return good ? put(x, &e) : mb_error(MB_CORRUPT, "%s: an entry is malformed", path);
 }
@@ -233,8 +235,6 @@ enum mb_status mb_extras_write(const struct mb_extras *x, struct mb_h5 *h)
             MB_TRY(write_texts(e, h));
         else
             MB_TRY(mb_h5_put(h, e->path, e->type, e->rank, e->dims, e->data));
-        if (e->unit != NULL)
-            MB_TRY(mb_h5_attr_text(h, e->path, "units", e->unit));
     }
     return MB_OK;
 }

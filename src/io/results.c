@@ -5,98 +5,20 @@
 #include <string.h>
 #include "base/log.h"
 #include "io/column.h"
-
-/* What every results file has; the enum is the index of its column. */
-enum column {
-    ID,
-    LINE,
-    CHOICE,
-    KIND,
-    STATUS,
-    FINISH,
-    ERROR,
-    SUM,
-    GREEDY,
-    TEXT,
-    PROMPT_AT,
-    PROMPT_IDS,
-    PROMPT_LP,
-    OUTPUT_AT,
-    OUTPUT_IDS,
-    OUTPUT_LP,
-    ROW_AT,
-    QUEUE,
-    TTFT,
-    TPOT,
-    TOTAL,
-    TOP_IDS,
-    TOP_LP, /* from here on optional */
-    EXPERTS,
-    WEIGHTS,
-    PHYSICAL,
-    LOGITS,
-    HIDDEN,
-    MTP,
-    REPLY,
-    PROMPT_TOP_IDS,
-    PROMPT_TOP_LP,
-    COLUMNS
-};
-static const struct {
-    const char *path;
-    enum mb_h5_type type;
-    int rank, axis;
-} columns[COLUMNS] = {
-    [ID] = {"/requests/id", MB_H5_TEXT, 1, 0},
-    [LINE] = {"/requests/line", MB_H5_U64, 1, 0},
-    [CHOICE] = {"/requests/choice", MB_H5_U32, 1, 0},
-    [KIND] = {"/requests/kind", MB_H5_KIND, 1, 0},
-    [STATUS] = {"/requests/status", MB_H5_STATUS, 1, 0},
-    [FINISH] = {"/requests/finish_reason", MB_H5_FINISH, 1, 0},
-    [ERROR] = {"/requests/error", MB_H5_TEXT, 1, 0},
-    [SUM] = {"/requests/logprob_sum", MB_H5_F64, 1, 0},
-    [GREEDY] = {"/requests/is_greedy", MB_H5_U8, 1, 0},
-    [TEXT] = {"/requests/text", MB_H5_TEXT, 1, 0},
-    [PROMPT_AT] = {"/tokens/prompt_offsets", MB_H5_I64, 1, 0},
-    [PROMPT_IDS] = {"/tokens/prompt_ids", MB_H5_I32, 1, 0},
-    [PROMPT_LP] = {"/tokens/prompt_logprobs", MB_H5_F32, 1, 0},
-    [OUTPUT_AT] = {"/tokens/output_offsets", MB_H5_I64, 1, 0},
-    [OUTPUT_IDS] = {"/tokens/output_ids", MB_H5_I32, 1, 0},
-    [OUTPUT_LP] = {"/tokens/output_logprobs", MB_H5_F32, 1, 0},
-    [ROW_AT] = {"/rows/offsets", MB_H5_I64, 1, 0},
-    [QUEUE] = {"/timing/queue", MB_H5_F64, 1, 0},
-    [TTFT] = {"/timing/ttft", MB_H5_F64, 1, 0},
-    [TPOT] = {"/timing/tpot", MB_H5_F64, 1, 0},
-    [TOTAL] = {"/timing/end_to_end", MB_H5_F64, 1, 0},
-    [TOP_IDS] = {"/tokens/top_ids", MB_H5_I32, 2, 0},
-    [TOP_LP] = {"/tokens/top_logprobs", MB_H5_F32, 2, 0},
-    [EXPERTS] = {"/routing/experts", MB_H5_U16, 3, 1},
-    [WEIGHTS] = {"/routing/weights", MB_H5_F32, 3, 1},
-    [PHYSICAL] = {"/physical/rank", MB_H5_U16, 3, 1},
-    [LOGITS] = {"/logits", MB_H5_F32, 2, 0},
-    [HIDDEN] = {"/hidden", MB_H5_F32, 3, 0},
-    [MTP] = {"/mtp/logits", MB_H5_F32, 2, 0},
-    [REPLY] = {"/requests/reply", MB_H5_U8, 1, 0},
-    [PROMPT_TOP_IDS] = {"/tokens/prompt_top_ids", MB_H5_I32, 2, 0},
-    [PROMPT_TOP_LP] = {"/tokens/prompt_top_logprobs", MB_H5_F32, 2, 0},
-};
-static const enum column bulk_column[MB_BULK_COUNT] = {
-    [MB_BULK_EXPERTS] = EXPERTS, [MB_BULK_WEIGHTS] = WEIGHTS, [MB_BULK_PHYSICAL] = PHYSICAL,
-    [MB_BULK_LOGITS] = LOGITS,   [MB_BULK_HIDDEN] = HIDDEN,   [MB_BULK_MTP] = MTP,
-};
+#include "io/schema.h"
 
 struct mb_results {
     char *path;
     struct mb_h5 *h;
-    struct mb_column c[COLUMNS];
+    struct mb_column c[MB_SETS];
     struct mb_results_info info;
 };
 
 /* ---------------------------------------------------------------- opening */
-static enum mb_status wrong_shape(const struct mb_results *r, enum column c)
+static enum mb_status wrong_shape(const struct mb_results *r, enum mb_set c)
 {
     return mb_error(MB_INPUT, "%s: %s does not have the shape that the other datasets promise", r->path,
-                    columns[c].path);
+                    mb_dataset(c)->path);
 }
 
 static enum mb_status check_schema(struct mb_results *r)
@@ -117,13 +39,33 @@ static enum mb_status check_schema(struct mb_results *r)
     return MB_OK;
 }
 
-static uint64_t dim(const struct mb_results *r, enum column c, int i)
+static uint64_t dim(const struct mb_results *r, enum mb_set c, int i)
 {
     return r->c[c].set == NULL ? 0 : r->c[c].set->dims[i];
 }
 
-/* The last offset must be the length of what it points into. */
-static enum mb_status check_last(struct mb_results *r, enum column at, uint64_t want)
+/* Elements that a dataset must have along the axis that rows fill. */
+static uint64_t extent(const struct mb_results_info *f, enum mb_set set)
+{
+    switch (mb_dataset(set)->per) {
+    case MB_PER_JOB:
+        break;
+    case MB_PER_REQUEST:
+        return f->rows;
+    case MB_PER_OFFSET:
+        return f->rows + 1;
+    case MB_PER_PROMPT:
+        return f->n_prompt;
+    case MB_PER_OUTPUT:
+        return f->n_output;
+    case MB_PER_ROW:
+        return set == MB_SET_LOGITS && f->logits_last ? f->rows : f->n_rows;
+    }
+    return 0;
+}
+
+/* *out: the last offset, which is the length of what it points into. */
+static enum mb_status last_offset(struct mb_results *r, enum mb_set at, uint64_t *out)
 {
     const void *p = NULL;
     int64_t last = 0;
@@ -131,72 +73,62 @@ static enum mb_status check_last(struct mb_results *r, enum column at, uint64_t 
         return wrong_shape(r, at);
     MB_TRY(mb_column_get(&r->c[at], 0, r->info.rows, 1, &p));
     memcpy(&last, p, sizeof last);
-    return last < 0 || (uint64_t)last != want ? wrong_shape(r, at) : MB_OK;
+    *out = last < 0 ? 0 : (uint64_t)last;
+    return last < 0 ? wrong_shape(r, at) : MB_OK;
 }
 
-static enum mb_status check_shapes(struct mb_results *r)
+static enum mb_status check_extents(struct mb_results *r)
 {
     struct mb_results_info *f = &r->info;
-    f->rows = dim(r, CHOICE, 0);
-    f->n_prompt = dim(r, PROMPT_IDS, 0);
-    f->n_output = dim(r, OUTPUT_IDS, 0);
-    for (int c = 0; c < TOP_IDS; c++) {
-        uint64_t want = f->rows;
-        if (c == PROMPT_AT || c == OUTPUT_AT || c == ROW_AT)
-            want++;
-        else if (c == PROMPT_IDS || c == PROMPT_LP)
-            want = f->n_prompt;
-        else if (c == OUTPUT_IDS || c == OUTPUT_LP)
-            want = f->n_output;
-        if (dim(r, (enum column)c, 0) != want)
-            return wrong_shape(r, (enum column)c);
-    }
-    const void *p = NULL;
-    int64_t last = 0;
-    MB_TRY(mb_column_get(&r->c[ROW_AT], 0, f->rows, 1, &p));
-    memcpy(&last, p, sizeof last);
-    f->n_rows = last < 0 ? 0 : (uint64_t)last;
-    MB_TRY(check_last(r, PROMPT_AT, f->n_prompt));
-    return check_last(r, OUTPUT_AT, f->n_output);
-}
-
-static enum mb_status check_optional(struct mb_results *r)
-{
-    struct mb_results_info *f = &r->info;
-    f->top = dim(r, TOP_IDS, 1);
-    if (dim(r, TOP_LP, 1) != f->top ||
-        (f->top > 0 && (dim(r, TOP_IDS, 0) != f->n_output || dim(r, TOP_LP, 0) != f->n_output)))
-        return wrong_shape(r, TOP_IDS);
-    f->prompt_top = dim(r, PROMPT_TOP_IDS, 1);
-    if (dim(r, PROMPT_TOP_LP, 1) != f->prompt_top ||
-        (f->prompt_top > 0 && (dim(r, PROMPT_TOP_IDS, 0) != f->n_prompt || dim(r, PROMPT_TOP_LP, 0) != f->n_prompt)))
-        return wrong_shape(r, PROMPT_TOP_IDS);
-    f->layers = dim(r, EXPERTS, 0);
-    f->k = dim(r, EXPERTS, 2);
-    for (enum column c = EXPERTS; c <= PHYSICAL; c++) {
-        if (r->c[c].set == NULL && (c == PHYSICAL || f->layers == 0))
-            continue;
-        if (dim(r, c, 0) != f->layers || dim(r, c, 1) != f->n_rows || dim(r, c, 2) != f->k)
-            return wrong_shape(r, c);
-    }
-    f->physical = r->c[PHYSICAL].set != NULL;
-    f->replies = r->c[REPLY].set != NULL;
-    if (f->replies && dim(r, REPLY, 0) != f->rows)
-        return wrong_shape(r, REPLY);
-    f->vocab = dim(r, LOGITS, 1);
-    f->mtp_vocab = dim(r, MTP, 1);
-    f->hidden_layers = dim(r, HIDDEN, 1);
-    f->hidden = dim(r, HIDDEN, 2);
-    if (r->c[LOGITS].set != NULL) {
+    uint64_t prompt = 0, output = 0;
+    f->rows = dim(r, MB_SET_CHOICE, 0);
+    f->n_prompt = dim(r, MB_SET_PROMPT_IDS, 0);
+    f->n_output = dim(r, MB_SET_OUTPUT_IDS, 0);
+    MB_TRY(last_offset(r, MB_SET_ROW_OFFSETS, &f->n_rows));
+    MB_TRY(last_offset(r, MB_SET_PROMPT_OFFSETS, &prompt));
+    MB_TRY(last_offset(r, MB_SET_OUTPUT_OFFSETS, &output));
+    if (prompt != f->n_prompt || output != f->n_output)
+        return wrong_shape(r, prompt != f->n_prompt ? MB_SET_PROMPT_OFFSETS : MB_SET_OUTPUT_OFFSETS);
+    if (r->c[MB_SET_LOGITS].set != NULL) {
         int64_t last = 0;
         MB_TRY(mb_h5_get_i64(r->h, "/logits", "last", &last));
         f->logits_last = last != 0;
-        if (dim(r, LOGITS, 0) != (f->logits_last ? f->rows : f->n_rows))
-            return wrong_shape(r, LOGITS);
     }
-    if (r->c[HIDDEN].set != NULL && dim(r, HIDDEN, 0) != f->n_rows)
-        return wrong_shape(r, HIDDEN);
-    return r->c[MTP].set != NULL && dim(r, MTP, 0) != f->n_rows ? wrong_shape(r, MTP) : MB_OK;
+    for (enum mb_set i = 0; i < MB_SETS; i++) {
+        if (r->c[i].set != NULL && dim(r, i, mb_dataset(i)->along) != extent(f, i))
+            return wrong_shape(r, i);
+    }
+    return MB_OK;
+}
+
+/* Two datasets that are there together, as wide as each other. */
+static enum mb_status check_pair(const struct mb_results *r, enum mb_set a, enum mb_set b)
+{
+    bool same = (r->c[a].set == NULL) == (r->c[b].set == NULL);
+    for (int i = 0; same && r->c[a].set != NULL && i < mb_dataset(a)->rank; i++)
+        same = dim(r, a, i) == dim(r, b, i);
+    return same ? MB_OK : wrong_shape(r, a);
+}
+
+static enum mb_status check_widths(struct mb_results *r)
+{
+    struct mb_results_info *f = &r->info;
+    MB_TRY(check_pair(r, MB_SET_TOP_IDS, MB_SET_TOP_LOGPROBS));
+    MB_TRY(check_pair(r, MB_SET_PROMPT_TOP_IDS, MB_SET_PROMPT_TOP_LOGPROBS));
+    MB_TRY(check_pair(r, MB_SET_EXPERTS, MB_SET_WEIGHTS));
+    if (r->c[MB_SET_PHYSICAL].set != NULL)
+        MB_TRY(check_pair(r, MB_SET_EXPERTS, MB_SET_PHYSICAL));
+    f->top = dim(r, MB_SET_TOP_IDS, 1);
+    f->prompt_top = dim(r, MB_SET_PROMPT_TOP_IDS, 1);
+    f->layers = dim(r, MB_SET_EXPERTS, 0);
+    f->k = dim(r, MB_SET_EXPERTS, 2);
+    f->physical = r->c[MB_SET_PHYSICAL].set != NULL;
+    f->replies = r->c[MB_SET_REPLY].set != NULL;
+    f->vocab = dim(r, MB_SET_LOGITS, 1);
+    f->mtp_vocab = dim(r, MB_SET_MTP, 1);
+    f->hidden_layers = dim(r, MB_SET_HIDDEN, 1);
+    f->hidden = dim(r, MB_SET_HIDDEN, 2);
+    return MB_OK;
 }
 
 enum mb_status mb_results_open(const char *path, struct mb_results **out)
@@ -210,13 +142,14 @@ enum mb_status mb_results_open(const char *path, struct mb_results **out)
         st = mb_h5_open(path, false, &r->h);
     if (st == MB_OK)
         st = check_schema(r);
-    for (int i = 0; i < COLUMNS && st == MB_OK; i++)
-        st = mb_column_open(r->h, columns[i].path, columns[i].type, columns[i].rank, columns[i].axis,
-                            i >= TOP_IDS, &r->c[i]);
+    for (enum mb_set i = 0; i < MB_SETS && st == MB_OK; i++) {
+        const struct mb_dataset *d = mb_dataset(i);
+        st = mb_column_open(r->h, d->path, d->type, d->rank, d->along, d->optional, &r->c[i]);
+    }
     if (st == MB_OK)
-        st = check_shapes(r);
+        st = check_extents(r);
     if (st == MB_OK)
-        st = check_optional(r);
+        st = check_widths(r);
     if (st != MB_OK)
         mb_results_close(r);
     else
@@ -228,7 +161,7 @@ void mb_results_close(struct mb_results *r)
 {
     if (r == NULL)
         return;
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < MB_SETS; i++)
         mb_column_close(&r->c[i]);
     (void)mb_h5_close(r->h);
     free(r->path);
@@ -242,7 +175,7 @@ const struct mb_results_info *mb_results_info(const struct mb_results *r)
 
 /* ---------------------------------------------------------------- rows */
 /* Range [offsets[i], offsets[i + 1]) of a ragged column, checked against its length. */
-static enum mb_status range(struct mb_results *r, enum column at, uint64_t i, uint64_t total, uint64_t *from,
+static enum mb_status range(struct mb_results *r, enum mb_set at, uint64_t i, uint64_t total, uint64_t *from,
                             uint64_t *n)
 {
     const void *p = NULL;
@@ -251,13 +184,13 @@ static enum mb_status range(struct mb_results *r, enum column at, uint64_t i, ui
     memcpy(o, p, sizeof o);
     if (o[0] < 0 || o[1] < o[0] || (uint64_t)o[1] > total)
         return mb_error(MB_INPUT, "%s: %s: offsets %lld, %lld of row %llu are wrong", r->path,
-                        columns[at].path, (long long)o[0], (long long)o[1], (unsigned long long)i);
+                        mb_dataset(at)->path, (long long)o[0], (long long)o[1], (unsigned long long)i);
     *from = (uint64_t)o[0];
     *n = (uint64_t)(o[1] - o[0]);
     return MB_OK;
 }
 
-static enum mb_status scalar(struct mb_results *r, enum column c, uint64_t i, void *dst)
+static enum mb_status scalar(struct mb_results *r, enum mb_set c, uint64_t i, void *dst)
 {
     const void *p = NULL;
     MB_TRY(mb_column_get(&r->c[c], 0, i, 1, &p));
@@ -266,7 +199,7 @@ static enum mb_status scalar(struct mb_results *r, enum column c, uint64_t i, vo
 }
 
 /* malloc'd copy of elements [from, from + n); NULL for none. */
-static enum mb_status copy(struct mb_results *r, enum column c, uint64_t from, uint64_t n, void **out)
+static enum mb_status copy(struct mb_results *r, enum mb_set c, uint64_t from, uint64_t n, void **out)
 {
     const void *p = NULL;
     size_t bytes = (size_t)(n * mb_column_stride(&r->c[c]));
@@ -280,7 +213,7 @@ static enum mb_status copy(struct mb_results *r, enum column c, uint64_t from, u
     return MB_OK;
 }
 
-static enum mb_status text(struct mb_results *r, enum column c, uint64_t i, struct mb_text *out)
+static enum mb_status text(struct mb_results *r, enum mb_set c, uint64_t i, struct mb_text *out)
 {
     char *s = NULL;
     MB_TRY(scalar(r, c, i, &s));
@@ -302,9 +235,10 @@ static int32_t own_top(const int32_t *ids, uint64_t width)
     return (int32_t)n;
 }
 
-/* The candidates of n tokens from `from` on; how many a token has says the one at `by`, which is one of them. */
-static enum mb_status tops(struct mb_results *r, enum column id, enum column lp, uint64_t width, uint64_t from, uint64_t n,
-                           uint64_t by, struct mb_tops *out)
+/* The candidates of n tokens from `from` on; how many a token has says the one at `by`, which is one of them.
+ */
+static enum mb_status tops(struct mb_results *r, enum mb_set id, enum mb_set lp, uint64_t width,
+                           uint64_t from, uint64_t n, uint64_t by, struct mb_tops *out)
 {
     const void *ids = NULL, *lps = NULL;
     if (width == 0 || n <= by)
@@ -329,7 +263,7 @@ static enum mb_status tops(struct mb_results *r, enum column id, enum column lp,
 static enum mb_status output_tops(struct mb_results *r, uint64_t from, uint64_t n, struct mb_record *out)
 {
     struct mb_tops t = {0};
-    enum mb_status st = tops(r, TOP_IDS, TOP_LP, r->info.top, from, n, 0, &t);
+    enum mb_status st = tops(r, MB_SET_TOP_IDS, MB_SET_TOP_LOGPROBS, r->info.top, from, n, 0, &t);
     out->top_n = t.n;
     out->top_ids = t.ids;
     out->top_logprobs = t.logprobs;
@@ -341,7 +275,7 @@ static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *
     uint8_t v = 0;
     if (!r->info.replies)
         return MB_OK;
-    MB_TRY(scalar(r, REPLY, i, &v));
+    MB_TRY(scalar(r, MB_SET_REPLY, i, &v));
     out->openai = v & MB_REPLY_OPENAI;
     out->chat = v & MB_REPLY_CHAT;
     out->want_logprobs = v & MB_REPLY_LOGPROBS;
@@ -353,17 +287,17 @@ static enum mb_status reply(struct mb_results *r, uint64_t i, struct mb_record *
 static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
     uint32_t choice = 0;
-    MB_TRY(scalar(r, LINE, i, &out->line));
-    MB_TRY(scalar(r, CHOICE, i, &choice));
-    MB_TRY(scalar(r, KIND, i, &out->kind));
-    MB_TRY(scalar(r, STATUS, i, &out->status));
-    MB_TRY(scalar(r, FINISH, i, &out->finish));
-    MB_TRY(scalar(r, SUM, i, &out->logprob_sum));
-    MB_TRY(scalar(r, GREEDY, i, &out->is_greedy));
-    MB_TRY(scalar(r, QUEUE, i, &out->timing.queue));
-    MB_TRY(scalar(r, TTFT, i, &out->timing.ttft));
-    MB_TRY(scalar(r, TPOT, i, &out->timing.tpot));
-    MB_TRY(scalar(r, TOTAL, i, &out->timing.total));
+    MB_TRY(scalar(r, MB_SET_LINE, i, &out->line));
+    MB_TRY(scalar(r, MB_SET_CHOICE, i, &choice));
+    MB_TRY(scalar(r, MB_SET_KIND, i, &out->kind));
+    MB_TRY(scalar(r, MB_SET_STATUS, i, &out->status));
+    MB_TRY(scalar(r, MB_SET_FINISH, i, &out->finish));
+    MB_TRY(scalar(r, MB_SET_LOGPROB_SUM, i, &out->logprob_sum));
+    MB_TRY(scalar(r, MB_SET_GREEDY, i, &out->is_greedy));
+    MB_TRY(scalar(r, MB_SET_QUEUE, i, &out->timing.queue));
+    MB_TRY(scalar(r, MB_SET_TTFT, i, &out->timing.ttft));
+    MB_TRY(scalar(r, MB_SET_TPOT, i, &out->timing.tpot));
+    MB_TRY(scalar(r, MB_SET_END_TO_END, i, &out->timing.total));
     if (choice >= MB_MAX_CHOICES || out->kind > MB_KIND_ROLLING || out->status > MB_ROW_PENDING ||
         out->finish > MB_FINISH_ERROR || out->is_greedy > 1)
         return mb_error(MB_INPUT,
@@ -376,18 +310,19 @@ static enum mb_status small(struct mb_results *r, uint64_t i, struct mb_record *
 static enum mb_status arrays(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
     uint64_t from = 0, n = 0;
-    MB_TRY(range(r, PROMPT_AT, i, r->info.n_prompt, &from, &n));
+    MB_TRY(range(r, MB_SET_PROMPT_OFFSETS, i, r->info.n_prompt, &from, &n));
     out->n_prompt = (int64_t)n;
-    MB_TRY(copy(r, PROMPT_IDS, from, n, (void **)&out->prompt_ids));
-    MB_TRY(copy(r, PROMPT_LP, from, n, (void **)&out->prompt_logprobs));
+    MB_TRY(copy(r, MB_SET_PROMPT_IDS, from, n, (void **)&out->prompt_ids));
+    MB_TRY(copy(r, MB_SET_PROMPT_LOGPROBS, from, n, (void **)&out->prompt_logprobs));
     /* the first token of a prompt has none */
-    MB_TRY(tops(r, PROMPT_TOP_IDS, PROMPT_TOP_LP, r->info.prompt_top, from, n, 1, &out->prompt_top));
-    MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));
+    MB_TRY(tops(r, MB_SET_PROMPT_TOP_IDS, MB_SET_PROMPT_TOP_LOGPROBS, r->info.prompt_top, from, n, 1,
+                &out->prompt_top));
+    MB_TRY(range(r, MB_SET_OUTPUT_OFFSETS, i, r->info.n_output, &from, &n));
     out->n_output = (int64_t)n;
-    MB_TRY(copy(r, OUTPUT_IDS, from, n, (void **)&out->output_ids));
-    MB_TRY(copy(r, OUTPUT_LP, from, n, (void **)&out->output_logprobs));
+    MB_TRY(copy(r, MB_SET_OUTPUT_IDS, from, n, (void **)&out->output_ids));
+    MB_TRY(copy(r, MB_SET_OUTPUT_LOGPROBS, from, n, (void **)&out->output_logprobs));
     MB_TRY(output_tops(r, from, n, out));
-    MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
+    MB_TRY(range(r, MB_SET_ROW_OFFSETS, i, r->info.n_rows, &from, &n));
     out->n_rows = (int64_t)n;
     return MB_OK;
 }
@@ -398,18 +333,18 @@ enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_re
     uint64_t from = 0, n = 0;
     const void *ids = NULL;
     MB_TRY(small(r, i, &rec));
-    MB_TRY(range(r, PROMPT_AT, i, r->info.n_prompt, &from, &n));
+    MB_TRY(range(r, MB_SET_PROMPT_OFFSETS, i, r->info.n_prompt, &from, &n));
     rec.n_prompt = (int64_t)n;
     if (r->info.prompt_top > 0 && n > 1) {
-        MB_TRY(mb_column_get(&r->c[PROMPT_TOP_IDS], 0, from + 1, 1, &ids));
+        MB_TRY(mb_column_get(&r->c[MB_SET_PROMPT_TOP_IDS], 0, from + 1, 1, &ids));
         rec.prompt_top.n = own_top(ids, r->info.prompt_top);
     }
-    MB_TRY(range(r, ROW_AT, i, r->info.n_rows, &from, &n));
+    MB_TRY(range(r, MB_SET_ROW_OFFSETS, i, r->info.n_rows, &from, &n));
     rec.n_rows = (int64_t)n;
-    MB_TRY(range(r, OUTPUT_AT, i, r->info.n_output, &from, &n));
+    MB_TRY(range(r, MB_SET_OUTPUT_OFFSETS, i, r->info.n_output, &from, &n));
     rec.n_output = (int64_t)n;
     if (r->info.top > 0 && n > 0) {
-        MB_TRY(mb_column_get(&r->c[TOP_IDS], 0, from, 1, &ids));
+        MB_TRY(mb_column_get(&r->c[MB_SET_TOP_IDS], 0, from, 1, &ids));
         rec.top_n = own_top(ids, r->info.top);
     }
     *out = rec;
@@ -418,9 +353,9 @@ enum mb_status mb_results_numbers(struct mb_results *r, uint64_t i, struct mb_re
 
 static enum mb_status texts(struct mb_results *r, uint64_t i, struct mb_record *out)
 {
-    MB_TRY(text(r, ID, i, &out->id));
-    MB_TRY(text(r, ERROR, i, &out->error));
-    return text(r, TEXT, i, &out->text);
+    MB_TRY(text(r, MB_SET_ID, i, &out->id));
+    MB_TRY(text(r, MB_SET_ERROR, i, &out->error));
+    return text(r, MB_SET_TEXT, i, &out->text);
 }
 
 enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record *out)
@@ -443,13 +378,13 @@ enum mb_status mb_results_row(struct mb_results *r, uint64_t i, struct mb_record
 enum mb_status mb_results_first(struct mb_results *r, uint64_t i, uint64_t *first)
 {
     uint64_t n = 0;
-    return range(r, ROW_AT, i, r->info.n_rows, first, &n);
+    return range(r, MB_SET_ROW_OFFSETS, i, r->info.n_rows, first, &n);
 }
 
 /* ---------------------------------------------------------------- bulk data */
 uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kind)
 {
-    const struct mb_column *c = &r->c[bulk_column[kind]];
+    const struct mb_column *c = &r->c[mb_bulk_sets[kind]];
     uint64_t outers = c->set == NULL ? 0 : c->axis == 0 ? 1 : c->set->dims[0];
     return outers == 0 ? 0 : outers * mb_column_stride(c);
 }
@@ -457,7 +392,7 @@ uint64_t mb_results_bulk_bytes(const struct mb_results *r, enum mb_bulk_kind kin
 enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uint64_t from, uint64_t n,
                                void *dst)
 {
-    struct mb_column *c = &r->c[bulk_column[kind]];
+    struct mb_column *c = &r->c[mb_bulk_sets[kind]];
     const void *p = NULL;
     uint8_t *to = dst;
     if (c->axis == 0) {
@@ -478,7 +413,7 @@ enum mb_status mb_results_bulk(struct mb_results *r, enum mb_bulk_kind kind, uin
 enum mb_status mb_results_layer(struct mb_results *r, enum mb_bulk_kind kind, uint64_t layer, uint64_t from,
                                 uint64_t n, const void **out)
 {
-    return mb_column_get(&r->c[bulk_column[kind]], layer, from, n, out);
+    return mb_column_get(&r->c[mb_bulk_sets[kind]], layer, from, n, out);
 }
 
 /* ---------------------------------------------------------------- what merging needs */
