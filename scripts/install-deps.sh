@@ -5,7 +5,7 @@ set -eu
 
 build="build-essential autoconf automake pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev libhwloc-dev
 libjansson-dev libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev libsmartcols-dev zlib1g-dev libzstd-dev"
-check="libcmocka-dev bats procps python3 python3-h5py python3-numpy python3-xxhash python3-jinja2 python3-jsonschema hdf5-tools"
+check="g++ libcmocka-dev bats procps python3 python3-h5py python3-numpy python3-xxhash python3-jinja2 python3-jsonschema hdf5-tools"
 
 if [ "${1:-}" = --list ]; then
     echo $build $check

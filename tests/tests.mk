@@ -35,3 +35,4 @@ include tests/engine.mk
 include tests/io.mk
 include tests/app.mk
 include tests/ops.mk
+include tests/cuda_emu.mk
