@@ -179,6 +179,8 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     engine/load.c:read_shared \
     engine/lora.c:load_adapter \
     engine/lora.c:mb_lora_load \
+    engine/index_parts.c:swap_lists \
+    engine/index_parts.c:tell \
     engine/mtp.c:next_ids \
     engine/run.c:mb_engine_run \
     engine/segments.c:swap_tree_nodes \

@@ -21,6 +21,12 @@ matrix() {
     matrix dbrx_a bf16 8 41 11
 }
 
+@test "layouts of models with a choice of keys and with states, f32, bf16" {
+    matrix glmmoedsa_b f32 6 53 4 | tee "$work/log"
+    matrix qwen3next_a bf16 8 61 5 | tee -a "$work/log"
+    [ "$(grep -c " sp [1-9]" "$work/log")" = 2 ]
+}
+
 @test "lane scope and ranks of their own for experts" {
     matrix mixtral_a f32 6 61 2 wide
 }

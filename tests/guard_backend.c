@@ -231,6 +231,18 @@ static enum mb_status guard_choose_keys(struct mb_stream *s, struct mb_view out,
     DURING(mb_cpu_ops.choose_keys(s, out, a), out, a->q, a->w, a->pos, a->seq, a->page_table);
 }
 
+static enum mb_status guard_choose_parts(struct mb_stream *s, struct mb_view out, struct mb_view score, const struct mb_choose_args *a,
+                                         struct mb_view item_off, struct mb_view item_seg)
+{
+    DURING(mb_cpu_ops.choose_parts(s, out, score, a, item_off, item_seg), out, score, a->q, a->w, a->pos, a->seq, a->page_table, item_off,
+           item_seg);
+}
+
+static enum mb_status guard_choose_join(struct mb_stream *s, struct mb_view out, const struct mb_choose_lists *a)
+{
+    DURING(mb_cpu_ops.choose_join(s, out, a), out, a->pos, a->item_off, a->key, a->score);
+}
+
 static enum mb_status guard_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a)
 {
     DURING(mb_cpu_ops.attention(s, out, a), out, a->q, a->pos, a->seq, a->page_table, a->sinks, a->chosen);
@@ -241,7 +253,7 @@ static enum mb_status guard_attention_parts(struct mb_stream *s, struct mb_view 
                                             struct mb_view item_seg)
 {
     DURING(mb_cpu_ops.attention_parts(s, state, a, item_off, item_seg), state, a->q, a->pos, a->seq,
-           a->page_table, item_off, item_seg);
+           a->page_table, a->chosen, item_off, item_seg);
 }
 
 static enum mb_status guard_attention_join(struct mb_stream *s, struct mb_view out, struct mb_view state,
@@ -380,6 +392,8 @@ const struct mb_ops guard_ops = {
     .kv_append = guard_kv_append,
     .kv_copy = guard_kv_copy,
     .choose_keys = guard_choose_keys,
+    .choose_parts = guard_choose_parts,
+    .choose_join = guard_choose_join,
     .attention = guard_attention,
     .attention_parts = guard_attention_parts,
     .attention_join = guard_attention_join,

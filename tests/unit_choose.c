@@ -1,8 +1,8 @@
 /* Sparse attention on every ISA with == against a naive version: the choice of keys (scores in the contract's order, a sort for the
- * highest), and attention over a choice. */
+ * highest), and attention over a choice; and both where the segments of a sequence lie on several ranks. */
 #include "attn_help.h"
 
-enum { MOST = 600 };
+enum { MOST = 600, OWNERS = 3, ROWS = 64, MOST_ITEMS = ROWS * MOST / 64 };
 
 /* ---------------------------------------------------------------- the choice, naively */
 static float *score;
@@ -20,19 +20,26 @@ static int ascending(const void *pa, const void *pb)
     return *(const int32_t *)pa - *(const int32_t *)pb;
 }
 
-/* want [1 + k] */
-static void choose(int32_t *want, const struct shape *s, const struct sequence *q, const float *query, const float *w, int32_t pos,
-                   float scale, int32_t k)
+/* Whose segment that is; -1: everybody's. */
+static bool owns(int32_t owner, int32_t segment)
 {
-    int32_t order[MOST];
-    float value[MOST];
+    return owner < 0 || segment * 7 % 5 % OWNERS == owner;
+}
+
+/* want [1 + k]: of the owner's keys; value [MOST]: their scores */
+static void choose(int32_t *want, float *value, const struct shape *s, const struct sequence *q, const float *query, const float *w,
+                   int32_t pos, float scale, int32_t k, int32_t owner)
+{
+    int32_t order[MOST], n = 0;
 
     for (int32_t i = 0; i <= k; i++)
         want[i] = -1;
     if (pos + 1 <= k)
         return;
     for (int32_t i = 0; i <= pos; i++) {
-        order[i] = i;
+        if (!owns(owner, i / s->segment))
+            continue;
+        order[n++] = i;
         value[i] = 0;
         for (int32_t h = 0; h < s->heads; h++) {
             float x = dot(query + h * s->d, q->k + (int64_t)i * s->d, s->d) * scale;
@@ -40,14 +47,15 @@ static void choose(int32_t *want, const struct shape *s, const struct sequence *
         }
     }
     score = value;
-    qsort(order, (size_t)pos + 1, sizeof *order, by_score);
+    k = k < n ? k : n;
+    qsort(order, (size_t)n, sizeof *order, by_score);
     qsort(order, (size_t)k, sizeof *order, ascending);
     want[0] = k;
     memcpy(want + 1, order, (size_t)k * sizeof *order);
 }
 
 struct rows {
-    int32_t n, pos[64], seq[64];
+    int32_t n, pos[ROWS], seq[ROWS];
 };
 
 static void add(struct rows *b, int32_t seq, int32_t from, int32_t to)
@@ -56,6 +64,84 @@ static void add(struct rows *b, int32_t seq, int32_t from, int32_t to)
         b->pos[b->n] = p;
         b->seq[b->n++] = seq;
     }
+}
+
+/* What the owners list for every row, one behind the other. */
+struct listing {
+    int32_t n[ROWS], key[ROWS][MOST];
+    float score[ROWS][MOST];
+};
+
+/* choose_parts of one owner against the naive version. */
+static void check_owner(struct rig *g, const struct shape *s, const struct pool *p, const struct rows *b, const struct mb_choose_args *all,
+                        const float *q, const float *w, int32_t owner, struct listing *l)
+{
+    int32_t off[ROWS + 1] = {0}, seg[MOST_ITEMS], n = 0, k = all->topk;
+    int32_t *table = malloc((size_t)(SEQS * p->pages) * sizeof *table);
+    struct mb_choose_args a = *all;
+
+    for (int32_t i = 0; i < b->n; i++) {
+        for (int32_t j = 0; j <= b->pos[i] / s->segment; j++)
+            if (owns(owner, j))
+                seg[n++] = j;
+        off[i + 1] = n;
+    }
+    for (int32_t i = 0; i < SEQS * p->pages; i++) /* the pages of the others are not there */
+        table[i] = owns(owner, i % p->pages * 64 / s->segment) ? p->table[i] : -1;
+    a.segment = s->segment;
+    a.page_table = rig_ints(g, table, SEQS, p->pages);
+    int32_t *got = calloc((size_t)b->n * (size_t)(k + 1) + 1, sizeof *got), *want = malloc((size_t)(k + 1) * sizeof *want);
+    struct mb_view out = rig_ints(g, got, b->n, k + 1), score_out = rig_floats(g, NULL, b->n, k, k + 2, MB_F32);
+    struct mb_view vo = rig_ints(g, off, b->n + 1, 1), vs = rig_ints(g, seg, n, 1);
+    assert_int_equal(g->ops->choose_parts(g->s, out, score_out, &a, vo, vs), MB_OK);
+    assert_int_equal(g->ops->copy_out(g->s, got, out), MB_OK);
+    float *scores = rig_read(g, score_out), value[MOST];
+    uint32_t old = mb_fp_enter();
+    for (int32_t i = 0; i < b->n; i++) {
+        choose(want, value, s, &p->seq[b->seq[i]], q + (int64_t)i * s->heads * s->d, w + (int64_t)i * s->heads, b->pos[i], a.scale, k, owner);
+        assert_memory_equal(got + (int64_t)i * (k + 1), want, (size_t)(k + 1) * sizeof *want);
+        for (int32_t j = 0; j < want[0]; j++) {
+            assert_true(scores[(int64_t)i * k + j] == value[want[1 + j]]);
+            l->key[i][l->n[i]] = want[1 + j];
+            l->score[i][l->n[i]++] = scores[(int64_t)i * k + j];
+        }
+    }
+    mb_fp_restore(old);
+    struct mb_view views[] = {a.page_table, score_out, out, vo, vs};
+    for (int i = 0; i < 5; i++)
+        rig_free(g, views[i]);
+    free(table);
+    free(got);
+    free(want);
+    free(scores);
+}
+
+/* The lists of all owners, joined, are the choice among all keys. want [b->n][1 + k] */
+static void check_join(struct rig *g, const struct rows *b, const struct mb_choose_args *a, const struct listing *l, const int32_t *want)
+{
+    static int32_t key[ROWS * MOST];
+    static float value[ROWS * MOST];
+    int32_t off[ROWS + 1] = {0}, n = 0, k = a->topk;
+
+    for (int32_t i = 0; i < b->n; i++) {
+        for (int32_t j = 0; j < l->n[i]; j++, n++) {
+            key[n] = l->key[i][j];
+            value[n] = l->score[i][j];
+        }
+        off[i + 1] = n;
+    }
+    int32_t *got = calloc((size_t)b->n * (size_t)(k + 1) + 1, sizeof *got);
+    struct mb_view out = rig_ints(g, got, b->n, k + 1);
+    const struct mb_choose_lists c = {.pos = a->pos, .item_off = rig_ints(g, off, b->n + 1, 1), .key = rig_ints(g, key, n, 1),
+                                      .score = rig_floats(g, value, n, 1, 1, MB_F32)};
+    assert_int_equal(g->ops->choose_join(g->s, out, &c), MB_OK);
+    assert_int_equal(g->ops->copy_out(g->s, got, out), MB_OK);
+    assert_memory_equal(got, want, (size_t)b->n * (size_t)(k + 1) * sizeof *got);
+    rig_free(g, out);
+    rig_free(g, c.item_off);
+    rig_free(g, c.key);
+    rig_free(g, c.score);
+    free(got);
 }
 
 /* weights of heads: some are negative, and with `zero` all of a row, so that scores are equal or zero */
@@ -79,10 +165,16 @@ static void check_choice(struct rig *g, const struct shape *s, const struct pool
     assert_int_equal(g->ops->copy_out(g->s, got, out), MB_OK);
     uint32_t old = mb_fp_enter();
     for (int32_t i = 0; i < b->n; i++) {
-        choose(want, s, &p->seq[b->seq[i]], q + i * qw, w + (int64_t)i * s->heads, b->pos[i], a.scale, k);
+        float value[MOST];
+        choose(want, value, s, &p->seq[b->seq[i]], q + i * qw, w + (int64_t)i * s->heads, b->pos[i], a.scale, k, -1);
         assert_memory_equal(got + (int64_t)i * (k + 1), want, (size_t)(k + 1) * sizeof *want);
     }
     mb_fp_restore(old);
+    struct listing *l = calloc(1, sizeof *l);
+    for (int32_t owner = 0; owner < OWNERS; owner++)
+        check_owner(g, s, p, b, &a, q, w, owner, l);
+    check_join(g, b, &a, l, got);
+    free(l);
     struct mb_view views[] = {a.q, a.w, a.pos, a.seq, a.page_table, out};
     for (int i = 0; i < 6; i++)
         rig_free(g, views[i]);
@@ -114,6 +206,45 @@ static void draw_choice(struct rig *g, int32_t pos, int32_t k, int32_t *row, uns
         seen[row[row[0] = 1] = pos] = 1;
 }
 
+/* The states of segments with a chosen key, joined, are attention. */
+static void check_parts(struct rig *g, const struct shape *s, const struct rows *b, const struct mb_attn_args *a, const unsigned char *seen,
+                        const float *want)
+{
+    int32_t off[ROWS + 1] = {0}, seg[MOST_ITEMS], src[MOST_ITEMS], n = 0;
+    int64_t ow = (int64_t)s->heads * s->dv;
+
+    for (int32_t i = 0; i < b->n; i++) {
+        for (int32_t k = 0; k <= b->pos[i]; k++)
+            if (seen[(int64_t)i * MOST + k] && (n == off[i] || seg[n - 1] != k / s->segment)) {
+                src[n] = n;
+                seg[n++] = k / s->segment;
+            }
+        off[i + 1] = n;
+    }
+    struct mb_join_args j = {.heads = s->heads, .dv = s->dv, .finish = true};
+    j.item_off = rig_ints(g, off, b->n + 1, 1);
+    j.src = rig_ints(g, src, n, 1);
+    j.pos = rig_ints(g, seg, n, 1);
+    struct mb_view state = rig_floats(g, NULL, n, ow + 2 * s->heads, ow + 2 * s->heads, MB_F32);
+    struct mb_view out = rig_floats(g, NULL, b->n, ow, ow, s->out);
+    assert_int_equal(g->ops->attention_parts(g->s, state, a, j.item_off, j.pos), MB_OK);
+    assert_int_equal(g->ops->attention_join(g->s, out, state, &j), MB_OK);
+    float *got = rig_read(g, out);
+    assert_memory_equal(got, want, (size_t)(b->n * ow) * sizeof *got);
+    free(got);
+    for (int32_t i = 0, top; i < b->n; i++) /* a segment without a chosen key has no state */
+        if ((top = b->pos[i] / s->segment) > 0 && seg[off[i + 1] - 1] < top && off[i + 1] < n) {
+            seg[off[i + 1] - 1] = top;
+            struct mb_view wrong = rig_ints(g, seg, n, 1);
+            assert_int_equal(g->ops->attention_parts(g->s, state, a, j.item_off, wrong), MB_BUG);
+            rig_free(g, wrong);
+            break;
+        }
+    struct mb_view views[] = {j.item_off, j.src, j.pos, state, out};
+    for (int i = 0; i < 5; i++)
+        rig_free(g, views[i]);
+}
+
 static void check_attention(struct rig *g, const struct shape *shape, const struct pool *p, const struct rows *b, int32_t k)
 {
     struct shape s = *shape;
@@ -142,6 +273,7 @@ static void check_attention(struct rig *g, const struct shape *shape, const stru
             assert_memory_equal(got + i * ow + h * s.dv, want, (size_t)s.dv * sizeof *want);
         }
     mb_fp_restore(old);
+    check_parts(g, &s, b, &a, seen, got);
     struct mb_view views[] = {a.q, a.pos, a.seq, a.page_table, a.chosen, out};
     for (int i = 0; i < 6; i++)
         rig_free(g, views[i]);

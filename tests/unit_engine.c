@@ -405,6 +405,10 @@ static const struct {
     {{.model = "qwen35moe_a", .path = MB_BF16, .ranks = 4, .layout = {.tp = 4}, .logits = true}}, /* 6 heads */
     {{.model = "qwen35moe_a", .path = MB_F32, .ranks = 3, .layout = {.pp = 3}, .how = MB_A2A_HIER}},
     {{.model = "qwen3moe_b", .path = MB_F32, .ranks = 4, .layout = {.pp = 2, .sp = 2}, .how = MB_A2A_HIER}},
+    {{.model = "qwen3next_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .sp = 2}, .planes = true}},
+    {{.model = "qwen35moe_a", .path = MB_BF16, .ranks = 3, .layout = {.sp = 3}, .logits = true}},
+    {{.model = "glmmoedsa_b", .path = MB_BF16, .ranks = 4, .layout = {.pp = 2, .sp = 2}, .planes = true}},
+    {{.model = "deepseekv32_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .sp = 2}, .logits = true}},
 };
 
 /* A job of several ranks gives the bits of one. */

@@ -27,7 +27,7 @@ static struct mb_budget of_ranks(const struct mb_model *m, int32_t ranks)
     struct mb_plan_options o = {.path = t, .kv_dtype = t};
     struct mb_budget_stage all = {0, m->layers, true, true};
     struct mb_budget_rank r = {.owned = owned, .node1 = ranks, .widest = ranks, .experts = (int64_t)owned * m->moe_layers,
-                               .dense = mb_budget_dense(m, &o, &all, MB_WHOLE)};
+                               .dense = mb_budget_dense(m, &o, &all, MB_WHOLE, MB_WHOLE)};
 
     return mb_budget_fixed(m, &p, &o, &r);
 }

@@ -78,7 +78,8 @@ const struct mb_opt mb_opts[] = {
      .help = "ranks that share the heads, dense layers and vocabulary of a stage"},
     {INT("sequence-parallel-size", sequence_parallel_size, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
-     .help = "ranks that share each sequence: its KV segments and the rows of its prompt"},
+     .help = "ranks that share each sequence: its KV segments and the rows of its prompt. Of linear attention, whose state goes through "
+             "the positions in order, they share the heads, as tensor parallel ranks do"},
     {INT("attention-data-parallel-size", attention_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
      .help = "independent batches of a stage that share its experts; 0: the ranks of a stage / (tensor * sequence)"},

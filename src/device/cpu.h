@@ -121,6 +121,9 @@ enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb
 enum mb_status mb_cpu_kv_copy(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n);
 /* cpu_choose.c */
 enum mb_status mb_cpu_choose_keys(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a);
+enum mb_status mb_cpu_choose_parts(struct mb_stream *s, struct mb_view out, struct mb_view score, const struct mb_choose_args *a,
+                                   struct mb_view item_off, struct mb_view item_seg);
+enum mb_status mb_cpu_choose_join(struct mb_stream *s, struct mb_view out, const struct mb_choose_lists *a);
 /* cpu_attn.c, cpu_attn_parts.c, cpu_attn_join.c */
 enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
 enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state, const struct mb_attn_args *a,

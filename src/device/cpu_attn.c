@@ -56,6 +56,31 @@ enum mb_status mb_attn_add_row(struct mb_attn *t, int64_t i, int32_t most, bool 
     return MB_OK;
 }
 
+static enum mb_status check_choice(const struct mb_attn_args *a, const char *op, int64_t i)
+{
+    const int32_t *c = mb_row_i32(a->chosen, i);
+    int32_t before = -1;
+    if (c[0] < 1 || c[0] >= a->chosen.cols)
+        return mb_error(MB_BUG, "%s: row %lld chose %d keys", op, (long long)i, c[0]);
+    for (int32_t j = 1; j <= c[0]; before = c[j++])
+        if (c[j] <= before || c[j] > mb_at_i32(a->pos, i))
+            return mb_error(MB_BUG, "%s: row %lld chose key %d behind %d", op, (long long)i, c[j], before);
+    return MB_OK;
+}
+
+enum mb_status mb_attn_check_choices(const struct mb_attn_args *a, const char *op)
+{
+    if (!mb_has_view(a->chosen))
+        return MB_OK;
+    if (a->softcap != 0.0f)
+        return mb_error(MB_BUG, "%s: a choice of keys with capped scores", op);
+    MB_TRY(mb_cpu_want(op, "chosen", a->chosen, a->q.rows, -1, MB_I32));
+    for (int64_t i = 0; i < a->q.rows; i++)
+        if (mb_attn_chooses(a, i))
+            MB_TRY(check_choice(a, op, i));
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- one item */
 /* left = left (+) right for every vector. */
 static void join(const struct mb_attn_item *it, struct mb_osm *left, float *o1, const struct mb_osm *right,
@@ -124,24 +149,6 @@ static void finish(const struct mb_attn_item *it, struct mb_view out)
 }
 
 /* ---------------------------------------------------------------- the operation */
-/* Whether row i sees less than all up to its position. */
-static bool chooses(const struct mb_attn_args *a, int64_t i)
-{
-    return mb_has_view(a->chosen) && mb_at_i32(a->chosen, i) >= 0;
-}
-
-static enum mb_status check_choice(const struct mb_attn_args *a, int64_t i)
-{
-    const int32_t *c = mb_row_i32(a->chosen, i);
-    int32_t before = -1;
-    if (c[0] < 1 || c[0] >= a->chosen.cols)
-        return mb_error(MB_BUG, "attention: row %lld chose %d keys", (long long)i, c[0]);
-    for (int32_t j = 1; j <= c[0]; before = c[j++])
-        if (c[j] <= before || c[j] > mb_at_i32(a->pos, i))
-            return mb_error(MB_BUG, "attention: row %lld chose key %d behind %d", (long long)i, c[j], before);
-    return MB_OK;
-}
-
 struct call {
     struct mb_attn t;
     struct mb_view out;
@@ -157,10 +164,7 @@ static void run_items(void *arg, int64_t begin, int64_t end, int32_t thread)
         const struct mb_attn_rows *r = &t->rows[i / t->head_parts / t->kv->desc.heads];
         struct mb_attn_item it;
         mb_attn_item(&it, t, r, kv_head, part, thread);
-        if (chooses(t->a, r->row)) {
-            it.chosen = mb_row_i32(t->a->chosen, r->row) + 1;
-            it.chosen_end = it.chosen + it.chosen[-1];
-        }
+        mb_attn_take_choice(&it);
         run_segments(&it);
         finish(&it, c->out);
     }
@@ -171,9 +175,7 @@ static enum mb_status run(struct mb_stream *s, struct call *c, int32_t most)
     struct mb_attn *t = &c->t;
     int32_t segments = 1;
     for (int64_t i = 0; i < t->a->q.rows; i++) {
-        if (chooses(t->a, i))
-            MB_TRY(check_choice(t->a, i));
-        MB_TRY(mb_attn_add_row(t, i, most, chooses(t->a, i) || (i > 0 && chooses(t->a, i - 1))));
+        MB_TRY(mb_attn_add_row(t, i, most, mb_attn_chooses(t->a, i) || (i > 0 && mb_attn_chooses(t->a, i - 1))));
     }
     for (int64_t i = 0; i < t->n_rows; i++) {
         const struct mb_attn_rows *r = &t->rows[i];
@@ -195,10 +197,7 @@ enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const s
     MB_TRY(mb_cpu_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
     if (mb_has_view(a->sinks))
         MB_TRY(mb_cpu_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
-    if (mb_has_view(a->chosen))
-        MB_TRY(mb_cpu_want("attention", "chosen", a->chosen, a->q.rows, -1, MB_I32));
-    if (mb_has_view(a->chosen) && a->softcap != 0.0f)
-        return mb_error(MB_BUG, "attention: a choice of keys with capped scores");
+    MB_TRY(mb_attn_check_choices(a, "attention"));
     if (a->q.rows == 0)
         return MB_OK;
     c.t.rows = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)a->q.rows, sizeof *c.t.rows);

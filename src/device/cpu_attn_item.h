@@ -56,6 +56,21 @@ enum mb_status mb_attn_add_row(struct mb_attn *t, int64_t i, int32_t most, bool 
 /* MB_BUG unless pages first .. last of the sequence of r lie inside the pool. */
 enum mb_status mb_attn_check_pages(const struct mb_attn *t, const struct mb_attn_rows *r, int32_t first,
                                    int32_t last);
+/* Whether row i sees less than all up to its position. */
+static inline bool mb_attn_chooses(const struct mb_attn_args *a, int64_t i)
+{
+    return mb_has_view(a->chosen) && mb_at_i32(a->chosen, i) >= 0;
+}
+/* MB_BUG unless the choices of the rows, if there are any, are what choose_keys writes. */
+enum mb_status mb_attn_check_choices(const struct mb_attn_args *a, const char *op);
+/* The item of a row that chooses gets its choice. */
+static inline void mb_attn_take_choice(struct mb_attn_item *it)
+{
+    if (!mb_attn_chooses(it->t->a, it->r->row))
+        return;
+    it->chosen = mb_row_i32(it->t->a->chosen, it->r->row) + 1;
+    it->chosen_end = it->chosen + it->chosen[-1];
+}
 /* First position that a row at pos sees. */
 static inline int32_t mb_attn_lowest(const struct mb_attn_args *a, int32_t pos)
 {

@@ -16,6 +16,15 @@ static int32_t listed(const struct parts *p, int64_t row)
     return mb_at_i32(p->item_off, row + 1) - mb_at_i32(p->item_off, row);
 }
 
+/* Whether row i chose a key of the segment; *at: the first of its choices that may lie there, moved on. */
+static bool chose_in(const struct mb_attn_args *a, int64_t i, int32_t seg, int32_t *at)
+{
+    const int32_t *c = mb_row_i32(a->chosen, i);
+    while (*at <= c[0] && c[*at] / a->segment < seg)
+        ++*at;
+    return *at <= c[0] && c[*at] / a->segment == seg;
+}
+
 /* The list of row i is ascending and every segment has a key that the row sees. */
 static enum mb_status check_list(const struct parts *p, int64_t i)
 {
@@ -24,10 +33,10 @@ static enum mb_status check_list(const struct parts *p, int64_t i)
         return mb_error(MB_BUG, "attention_parts: items %lld to %lld of row %lld", (long long)at,
                         (long long)end, (long long)i);
     int32_t pos = mb_at_i32(p->t.a->pos, i), segment = p->t.a->segment;
-    int32_t least = mb_attn_lowest(p->t.a, pos) / segment;
+    int32_t least = mb_attn_lowest(p->t.a, pos) / segment, chosen = 1;
     for (int64_t j = at; j < end; j++) {
         int32_t seg = mb_at_i32(p->item_seg, j);
-        if (seg < least || seg > pos / segment)
+        if (seg < least || seg > pos / segment || (mb_attn_chooses(p->t.a, i) && !chose_in(p->t.a, i, seg, &chosen)))
             return mb_error(MB_BUG, "attention_parts: row %lld at position %d with segment %d", (long long)i,
                             pos, seg);
         least = seg + 1;
@@ -35,10 +44,11 @@ static enum mb_status check_list(const struct parts *p, int64_t i)
     return MB_OK;
 }
 
+/* Rows that an item may hold together. */
 static bool same_list(const struct parts *p, int64_t i, int64_t k)
 {
     int32_t n = listed(p, i), a = mb_at_i32(p->item_off, i), b = mb_at_i32(p->item_off, k);
-    if (n != listed(p, k))
+    if (n != listed(p, k) || mb_attn_chooses(p->t.a, i) || mb_attn_chooses(p->t.a, k))
         return false;
     for (int32_t j = 0; j < n; j++)
         if (mb_at_i32(p->item_seg, a + j) != mb_at_i32(p->item_seg, b + j))
@@ -138,6 +148,7 @@ static void run_parts(void *arg, int64_t begin, int64_t end, int32_t thread)
             continue;
         struct mb_attn_item it;
         mb_attn_item(&it, t, r, kv_head, part, thread);
+        mb_attn_take_choice(&it);
         run_span(&it, p, j, n - j < p->span ? n : j + p->span);
     }
 }
@@ -150,6 +161,7 @@ enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state,
     MB_TRY(mb_attn_open(&p.t, s, a, "attention_parts", &most));
     int64_t width = (int64_t)a->heads * (a->kv->desc.dv + 2);
     MB_TRY(mb_cpu_want("attention_parts", "state", state, -1, width, MB_F32));
+    MB_TRY(mb_attn_check_choices(a, "attention_parts"));
     if (a->q.rows == 0 || state.rows == 0)
         return MB_OK;
     MB_TRY(mb_cpu_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));

@@ -183,6 +183,13 @@ struct mb_choose_args {
     struct mb_view pos, seq, page_table; /* as in mb_attn_args */
     int32_t heads, topk;
     float scale;
+    int32_t segment; /* choose_parts: positions per KV segment, a multiple of 64 */
+};
+/* Keys that several ranks have listed: item item_off[i] <= j < item_off[i+1] of row i is position key[j] with index score score[j]. */
+struct mb_choose_lists {
+    struct mb_view pos;        /* I32 [M, 1]: position of each row */
+    struct mb_view item_off;   /* I32 [M+1, 1] */
+    struct mb_view key, score; /* I32, f32 [items, 1]; a position is listed once */
 };
 
 /* First position that a row at pos sees under a window (see mb_attn_args). */
@@ -352,6 +359,15 @@ struct mb_ops {
     enum mb_status (*kv_copy)(struct mb_stream *s, struct mb_kv *kv, const int32_t *from, const int32_t *to, int32_t n);
     /* out I32 [M, 1 + topk]: how many keys were chosen, then their positions, ascending, then -1; or -1 first: all that the row sees */
     enum mb_status (*choose_keys)(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a);
+    /* The choice over keys that several ranks hold, with the result of choose_keys: each rank lists the highest of its keys (parts), and
+     * the row's rank joins the lists (join).
+     * parts: only keys of the segments item_seg listed for a row (as in attention_parts) are scored, and only their entries of page_table
+     * read. out as of choose_keys, of these keys: the min(topk, their number) highest, and score f32 [M, topk] theirs, in the same order;
+     * a row at a position below topk gets -1 and no scores, whatever is listed.
+     * join: out of choose_keys, from lists that hold each row's topk highest keys; those of a row at a position below topk are not read. */
+    enum mb_status (*choose_parts)(struct mb_stream *s, struct mb_view out, struct mb_view score, const struct mb_choose_args *a,
+                                   struct mb_view item_off, struct mb_view item_seg);
+    enum mb_status (*choose_join)(struct mb_stream *s, struct mb_view out, const struct mb_choose_lists *a);
     /* out [M, heads*dv] in its own type (GEMM-input type) */
     enum mb_status (*attention)(struct mb_stream *s, struct mb_view out, const struct mb_attn_args *a);
     /* Attention over keys that several ranks hold, with the bits of attention: each rank computes the states
@@ -360,8 +376,8 @@ struct mb_ops {
      * parts: state f32 [items, heads*(dv+2)]: item j of row i (item_off[i] <= j < item_off[i+1], possibly
      * none; item_seg ascending inside a row) holds for each head m, l, o[0 .. dv): the fold of the blocks of
      * segment item_seg[j], before any division. a->sinks is ignored. Each listed segment has a key that its
-     * row sees. Only page_table entries of listed segments are read (others may hold anything). item_off I32
-     * [M+1, 1], item_seg I32 [items, 1]. a->chosen must be absent. */
+     * row sees (of a choice: that it chose). Only page_table entries of listed segments are read (others may
+     * hold anything). item_off I32 [M+1, 1], item_seg I32 [items, 1]. */
     enum mb_status (*attention_parts)(struct mb_stream *s, struct mb_view state, const struct mb_attn_args *a,
                                       struct mb_view item_off, struct mb_view item_seg);
     /* join: state f32 [*, heads*(dv+2)] as of parts. Finish: out [N, heads*dv] in its own type (GEMM-input

@@ -279,18 +279,17 @@ static enum mb_status run_mla(struct mb_pass *p, int32_t l, struct mb_view h, st
     return heads(p, l, true, attn, m->v_dim, ol, m->kv_lora);
 }
 
-enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t)
+enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view own, struct mb_view t)
 {
     const struct mb_model *m = p->c->o.model;
     const struct mb_layer *y = &p->c->w.layer[l];
-    bool linear = mb_is_linear(m, l);
-    int64_t cols = linear ? (int64_t)p->c->t.d.heads * m->delta.dv : (int64_t)p->c->t.h.heads * m->v_dim;
-    struct mb_view attn = mb_rows(p, MB_SB_ATTN, h.rows, cols, p->c->o.path);
+    struct mb_view h;
 
-    if (linear)
-        MB_TRY(mb_delta_run(p, l, h, attn));
-    else
-        MB_TRY(m->mla ? run_mla(p, l, h, attn) : run_gqa(p, l, h, attn));
+    if (mb_is_linear(m, l))
+        return mb_delta_run(p, l, own, t);
+    MB_TRY(mb_tp_allgather(p, l, own, &h));
+    struct mb_view attn = mb_rows(p, MB_SB_ATTN, h.rows, (int64_t)p->c->t.h.heads * m->v_dim, p->c->o.path);
+    MB_TRY(m->mla ? run_mla(p, l, h, attn) : run_gqa(p, l, h, attn));
     MB_TRY(mb_tp_gemm_reduce_scatter(p, &y->o, t, attn, y->o_b.view, l));
     return mb_lora_site(p, l, MB_LORA_O, t, attn);
 }

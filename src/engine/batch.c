@@ -22,19 +22,21 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     b->tag = mb_zalloc(l->mem, MB_MEM_REQUESTS, 2 * rows, sizeof *b->tag);
     b->out = mb_zalloc(l->mem, MB_MEM_REQUESTS, rows, sizeof *b->out);
     b->sample = mb_zalloc(l->mem, MB_MEM_REQUESTS, rows, sizeof *b->sample);
-    b->order.at = mb_zalloc(l->mem, MB_MEM_REQUESTS, parts + 1 + (parts > 1 ? 2 * rows : 0), sizeof(int32_t));
+    b->order.at = mb_zalloc(l->mem, MB_MEM_REQUESTS, parts + 1 + (parts > 1 ? 4 * rows : 0), sizeof(int32_t));
     if (b->ids == NULL || b->page_table == NULL || b->part.run == NULL || b->tag == NULL || b->out == NULL ||
         b->sample == NULL || b->order.at == NULL || b->copy == NULL || b->copy_pages == NULL || b->state == NULL)
         return mb_error(MB_NO_MEMORY,
                         "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     int32_t **list[] = {&b->pos,      &b->rope,      &b->row_seq,   &b->part.row, &b->part.ids,
                         &b->part.pos, &b->part.rope, &b->part.slot, &b->part.seq,
-                        &b->part.state};
+                        &b->row_state};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         *list[i] = b->ids + (i + 1) * rows;
     b->part.own_tag = b->tag + rows;
     b->order.pos = b->order.at + parts + 1;
     b->order.seq = b->order.pos + (parts > 1 ? rows : 0);
+    b->order.row = b->order.seq + (parts > 1 ? rows : 0);
+    b->order.place = b->order.row + (parts > 1 ? rows : 0);
     return MB_OK;
 }
 
@@ -81,6 +83,8 @@ static void order_rows(struct mb_batch *b, const struct mb_batch_share *s)
             if (part_of(b, s, r) != p)
                 continue;
             b->order.pos[n] = b->pos[r];
+            b->order.row[n] = r;
+            b->order.place[r] = n;
             b->order.seq[n++] = b->row_seq[r];
         }
     }
@@ -110,6 +114,8 @@ void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s)
     struct mb_batch_part *p = &b->part;
 
     p->n = 0;
+    for (int32_t r = 0; r < b->rows; r++)
+        b->row_state[r] = b->state[b->row_seq[r]];
     for (int32_t r = 0; r < b->rows; r++) {
         if (s->sp_size > 1 && part_of(b, s, r) != s->sp_rank)
             continue;
@@ -120,7 +126,6 @@ void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s)
         p->pos[i] = pos;
         p->rope[i] = b->rope[r];
         p->seq[i] = b->row_seq[r];
-        p->state[i] = b->state[b->row_seq[r]];
         p->slot[i] = page * MB_KV_BLOCK + pos % MB_KV_BLOCK;
     }
     p->own0 = (int32_t)mb_share(p->n, s->tp_rank, s->tp_size);

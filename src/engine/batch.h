@@ -31,7 +31,7 @@ struct mb_lora_run {
 struct mb_batch_part {
     int32_t n, own0, n_own;
     int32_t *row;                           /* [max_rows] rows of the batch */
-    int32_t *ids, *pos, *rope, *slot, *seq, *state; /* [max_rows] */
+    int32_t *ids, *pos, *rope, *slot, *seq; /* [max_rows] */
     struct mb_lora_run *run;                /* [<= seqs + 1]: runs of the part's rows with an adapter */
     int32_t n_runs;
     uint16_t *own_tag; /* [max_rows] */
@@ -40,11 +40,13 @@ struct mb_batch_part {
 /* All rows in the order of parts (sequence parallelism only): part p has [at[p], at[p + 1]). */
 struct mb_batch_order {
     int32_t *at, *pos, *seq; /* [sp + 1], [max_rows], [max_rows] */
+    int32_t *row, *place;    /* [max_rows] rows of the batch in this order; where each is in it */
 };
 
-/* The integers on the device, in this step: of the part; order_*: of all rows. */
+/* The integers on the device, in this step: of the part; order_*, row, place: of all rows, see above; all_*: of all rows in the batch's
+ * order, for linear attention. */
 struct mb_batch_dev {
-    struct mb_view ids, pos, rope, slot, seq, state, page_table, order_pos, order_seq;
+    struct mb_view ids, pos, rope, slot, seq, page_table, order_pos, order_seq, row, place, all_pos, all_state;
 };
 
 /* The rows of one step, as every rank of the attention group knows them: made by the leader, sent in the step
@@ -52,6 +54,7 @@ struct mb_batch_dev {
 struct mb_batch {
     int32_t rows, seqs;
     int32_t *ids, *pos, *rope, *row_seq; /* [max_rows] */
+    int32_t *row_state;  /* [max_rows] state of each row's sequence */
     uint16_t *tag;       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
     int32_t *page_table; /* [max_seqs][max_pages]; a page is one of the part that keeps its segment */
     int32_t max_pages;

@@ -18,7 +18,12 @@ void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const 
 void mb_count_choose(struct mb_tally *n, const struct mb_choose_args *a, const int32_t *pos, int32_t rows, int64_t d)
 {
     for (int32_t i = 0; i < rows; i++)
-        n->counters.attention_flops += pos[i] >= a->topk ? 2 * ((int64_t)pos[i] + 1) * a->heads * (d + 1) : 0;
+        mb_count_choose_part(n, a, pos[i] >= a->topk ? (int64_t)pos[i] + 1 : 0, d);
+}
+
+void mb_count_choose_part(struct mb_tally *n, const struct mb_choose_args *a, int64_t keys, int64_t d)
+{
+    n->counters.attention_flops += 2 * keys * a->heads * (d + 1);
 }
 
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v)

@@ -32,10 +32,12 @@ void mb_count_attention(struct mb_tally *n, const struct mb_attn_args *a, const 
                         int64_t d, int64_t dv);
 /* One call of choose_keys: rows that see no more than topk keys cost nothing. */
 void mb_count_choose(struct mb_tally *n, const struct mb_choose_args *a, const int32_t *pos, int32_t rows, int64_t d);
+/* The score of so many keys for one row. */
+void mb_count_choose_part(struct mb_tally *n, const struct mb_choose_args *a, int64_t keys, int64_t d);
 /* Rows of k and v (MB_NO_VIEW: none) of this type go into the pages. */
 void mb_count_append(struct mb_tally *n, enum mb_dtype t, struct mb_view k, struct mb_view v);
-/* From now on the rank's time goes into t; returns what it went into before, to be given back. */
 /* FLOPs of rows of the gated delta rule. */
 void mb_count_delta(struct mb_tally *n, const struct mb_delta_args *a, int64_t rows);
+/* From now on the rank's time goes into t; returns what it went into before, to be given back. */
 enum mb_time mb_time_into(struct mb_tally *n, enum mb_time t);
 #endif

@@ -34,11 +34,12 @@ static enum mb_status convolve(struct mb_pass *p, int32_t l, struct mb_view x, s
     const struct mb_context *c = p->c;
     struct mb_view state = states_of(c, l, c->states.conv, (c->o.model->delta.taps - 1) * x.cols);
 
-    return c->o.ops->conv(c->stream, x, in, c->w.layer[l].delta.conv.view, state, p->batch->dev.state,
-                          p->batch->dev.pos);
+    return c->o.ops->conv(c->stream, x, in, c->w.layer[l].delta.conv.view, state, p->batch->dev.all_state,
+                          p->batch->dev.all_pos);
 }
 
-enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view attn)
+/* attn [rows of the batch, V here] = the heads here over h [rows of the batch]. */
+static enum mb_status run_heads(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view attn)
 {
     const struct mb_context *c = p->c;
     const struct mb_delta_shape *d = &c->o.model->delta;
@@ -61,8 +62,8 @@ enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, stru
                                     .norm = y->norm.view,
                                     .state =
                                         states_of(c, l, c->states.delta, n * mb_delta_tile(d->dk, d->dv)),
-                                    .slot = p->batch->dev.state,
-                                    .pos = p->batch->dev.pos,
+                                    .slot = p->batch->dev.all_state,
+                                    .pos = p->batch->dev.all_pos,
                                     .key_heads = s->kv_heads,
                                     .value_heads = s->heads,
                                     .dk = d->dk,
@@ -72,4 +73,47 @@ enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, stru
                                     .eps = c->o.model->norm_eps};
     mb_count_delta(p->tally, &a, M);
     return c->o.ops->delta(c->stream, attn, &a);
+}
+
+/* The attention group's split of all rows: part after part, and in a part as its tensor ranks have them. at: room for its ranks + 1. */
+static struct mb_split group_split(const struct mb_pass *p, int64_t *at)
+{
+    const struct mb_groups *g = &p->c->t.g;
+    const struct mb_batch_order *o = &p->batch->order;
+
+    if (g->sp == NULL)
+        return mb_tp_split(p, at);
+    for (int32_t q = 0; q < g->sp_size; q++)
+        for (int32_t t = 0; t < g->tp_size; t++)
+            at[q * g->tp_size + t] = o->at[q] + mb_share(o->at[q + 1] - o->at[q], t, g->tp_size);
+    at[g->att_size] = p->batch->rows;
+    return (struct mb_split){g->att, g->att_size, g->att_rank, at};
+}
+
+/* x in the batch's order, by dev.place, or back in the order of parts, by dev.row. Where there are no parts it is x. */
+static enum mb_status turn(struct mb_pass *p, struct mb_view by, struct mb_view x, struct mb_view *out)
+{
+    *out = x;
+    if (p->c->t.g.sp == NULL)
+        return MB_OK;
+    *out = mb_rows(p, MB_SB_TURNED, x.rows, x.cols, x.dtype);
+    return p->c->o.ops->gather(p->c->stream, *out, x, by);
+}
+
+enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view own, struct mb_view t)
+{
+    const struct mb_context *c = p->c;
+    const struct mb_layer *y = &c->w.layer[l];
+    int64_t at[MB_MAX_LEAVES + 1], rows = p->batch->rows;
+    struct mb_split s = group_split(p, at);
+    struct mb_view all = own, h, attn = mb_rows(p, MB_SB_ATTN, rows, (int64_t)c->t.d.heads * c->o.model->delta.dv, c->o.path);
+
+    if (s.n > 1) {
+        all = mb_rows(p, MB_SB_H_PART, rows, own.cols, own.dtype);
+        MB_TRY(mb_allgather_rows(p, &s, all, own, l));
+    }
+    MB_TRY(turn(p, p->batch->dev.place, all, &h));
+    MB_TRY(run_heads(p, l, h, attn));
+    MB_TRY(turn(p, p->batch->dev.row, attn, &h));
+    return mb_gemm_reduce_scatter(p, &s, &y->o, t, h, y->o_b.view, l);
 }

@@ -60,6 +60,8 @@ enum mb_status mb_indexer_run(struct mb_pass *p, int32_t l, struct mb_view h, st
     struct mb_choose_args a = {.q = qr, .w = by, .kv = p->c->index_kv[l], .pos = p->batch->dev.pos, .seq = p->batch->dev.seq,
                                .page_table = p->batch->dev.page_table, .heads = x->heads, .topk = x->topk,
                                .scale = (float)(1 / sqrt((double)x->width))};
+    if (p->c->t.g.sp != NULL)
+        return mb_index_parts(p, l, &a);
     mb_count_choose(p->tally, &a, p->batch->part.pos, p->batch->part.n, x->width);
     return ops->choose_keys(p->c->stream, mb_indexer_choice(p, h.rows), &a);
 }

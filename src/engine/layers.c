@@ -1,4 +1,5 @@
 /* The one layer loop: every model is this walk over its layers. */
+#include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/count.h"
@@ -21,14 +22,12 @@ static enum mb_status add_block(const struct mb_context *c, struct mb_view x, st
 static enum mb_status attention_block(struct mb_pass *p, int32_t l, struct mb_view x, struct mb_view h, struct mb_view t)
 {
     const struct mb_layer *y = &p->c->w.layer[l];
-    struct mb_view all;
 
     if (p->batch->rows == 0)
         return MB_OK;
     if (x.rows > 0)
         MB_TRY(norm_into(p->c, h, MB_NO_VIEW, x, &y->attn_norm, &y->attn_norm_b));
-    MB_TRY(mb_tp_allgather(p, l, h, &all));
-    MB_TRY(mb_attn_run(p, l, all, t));
+    MB_TRY(mb_attn_run(p, l, h, t));
     if (x.rows == 0)
         return MB_OK;
     if (y->attn_post.buf != NULL)
@@ -119,7 +118,13 @@ static enum mb_status pass_rows(struct mb_pass *p, struct mb_view x)
     return mb_comm_post(g->line, in_line(g, g->pp_rank + 1), TAG_ROWS, send, (uint64_t)(x.rows * x.cols * 4));
 }
 
-/* Layers that share a choice of keys may begin a stage: then it comes behind the rows. It is of the part's rows, on every rank. */
+/* Layers that share a choice of keys may begin a stage: then it comes behind the rows. Each rank of a stage has what its counterpart of
+ * the next one needs. */
+static struct mb_view choice_here(const struct mb_pass *p)
+{
+    return mb_indexer_choice(p, p->c->t.g.sp != NULL ? p->batch->rows : p->batch->part.n);
+}
+
 static bool shares_across(const struct mb_model *m, int32_t layer)
 {
     return m->indexer.topk > 0 && m->indexer.shares[layer];
@@ -129,7 +134,7 @@ static enum mb_status take_choice(struct mb_pass *p)
 {
     const struct mb_team *t = &p->c->t;
     struct mb_where at = {"choices of the stage before", p->step, t->first_layer};
-    struct mb_view v = mb_indexer_choice(p, p->batch->part.n);
+    struct mb_view v = choice_here(p);
 
     if (v.rows == 0 || !shares_across(p->c->o.model, t->first_layer))
         return MB_OK;
@@ -140,13 +145,19 @@ static enum mb_status take_choice(struct mb_pass *p)
     if (p->work->msg.len != (uint64_t)(v.rows * v.cols * 4))
         return mb_error(MB_BUG, "step %lld: %zu bytes came for choices of %lld rows; ranks are out of step", (long long)p->step,
                         p->work->msg.len, (long long)v.rows);
+    if (t->g.sp != NULL) {
+        void *host = mb_room_host(p, MB_SB_H_CHOSEN, (int64_t)p->work->msg.len);
+        if (host == NULL)
+            return MB_BUG;
+        memcpy(host, p->work->msg.data, p->work->msg.len);
+    }
     return p->c->o.ops->copy_in(p->c->stream, v, p->work->msg.data);
 }
 
 static enum mb_status pass_choice(struct mb_pass *p)
 {
     const struct mb_groups *g = &p->c->t.g;
-    struct mb_view v = mb_indexer_choice(p, p->batch->part.n);
+    struct mb_view v = choice_here(p);
 
     if (v.rows == 0 || !shares_across(p->c->o.model, p->c->t.last_layer))
         return MB_OK;

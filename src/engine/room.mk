@@ -52,6 +52,7 @@ libmoebatch_a_SOURCES += \
 	src/engine/layers.c \
 	src/engine/attn.c \
 	src/engine/indexer.c \
+	src/engine/index_parts.c \
 	src/engine/moe.c \
 	src/engine/head.c \
 	src/engine/save.c \

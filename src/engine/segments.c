@@ -19,20 +19,6 @@ struct lists {
     int64_t from_at[MB_MAX_PARTS + 1]; /* nodes of the own part's rows, by the rank that makes them */
 };
 
-/* Nodes of one row that one part of the group makes: their first segments into pos, their numbers of segments
- * into count. */
-static int32_t row_nodes(const struct mb_context *c, int32_t part, int32_t lo, int32_t hi, int32_t *seg,
-                         uint8_t *held, int32_t *first, int32_t *count)
-{
-    int32_t n = hi - lo + 1;
-
-    for (int32_t i = 0; i < n; i++) {
-        seg[i] = lo + i;
-        held[i] = mb_layout_part(c->t.g.sp_size, lo + i) == part;
-    }
-    return mb_tree_maximal(seg, held, n, first, count);
-}
-
 static void visible(const struct mb_context *c, int32_t window, int32_t pos, int32_t *lo, int32_t *hi)
 {
     int32_t first = mb_first_seen(window, c->o.model->chunked, pos);
@@ -41,11 +27,48 @@ static void visible(const struct mb_context *c, int32_t window, int32_t pos, int
     *hi = pos / c->o.segment;
 }
 
-/* Scratch of row_nodes behind the lists. */
+/* Scratch of row_nodes behind the lists: the segments of a row, and the nodes of a part, the i-th of which has count[i] segments from
+ * seg[first[i]] on. */
 struct scratch {
     int32_t *seg, *first, *count;
     uint8_t *held;
 };
+
+/* What row r (in the order of parts) chose, as choose_keys writes it; NULL: it attends to all that it sees. */
+static const int32_t *choice_of(const struct mb_pass *p, int32_t r)
+{
+    const int32_t *all = p->work->host[MB_SB_H_CHOSEN - MB_XB_COUNT];
+    int64_t cols = 1 + (int64_t)p->c->o.model->indexer.topk;
+
+    return p->c->o.model->indexer.topk > 0 && all[r * cols] >= 0 ? all + r * cols : NULL;
+}
+
+/* The segments of which row r attends to a key, ascending. */
+static int32_t row_segments(const struct mb_pass *p, int32_t window, int32_t r, int32_t *seg)
+{
+    const int32_t *chosen = choice_of(p, r);
+    int32_t lo, hi, n = 0;
+
+    visible(p->c, window, p->batch->order.pos[r], &lo, &hi);
+    for (int32_t s = lo; chosen == NULL && s <= hi; s++)
+        seg[n++] = s;
+    for (int32_t i = 1; chosen != NULL && i <= chosen[0]; i++) {
+        int32_t s = chosen[i] / p->c->o.segment;
+        if (n == 0 || seg[n - 1] != s)
+            seg[n++] = s;
+    }
+    return n;
+}
+
+/* Nodes of row r that one part of the group makes. */
+static int32_t row_nodes(const struct mb_pass *p, int32_t window, int32_t part, int32_t r, const struct scratch *sc)
+{
+    int32_t n = row_segments(p, window, r, sc->seg);
+
+    for (int32_t i = 0; i < n; i++)
+        sc->held[i] = mb_layout_part(p->c->t.g.sp_size, sc->seg[i]) == part;
+    return mb_tree_maximal(sc->seg, sc->held, n, sc->first, sc->count);
+}
 
 /* Items and nodes of every row here. */
 static void list_here(const struct mb_pass *p, int32_t window, const struct scratch *sc, struct lists *l)
@@ -57,16 +80,14 @@ static void list_here(const struct mb_pass *p, int32_t window, const struct scra
     for (int32_t g = 0, r = 0; g < p->c->t.g.sp_size; g++) {
         l->node_at[g] = l->nodes;
         for (; r < l->rows && l->r0 + r < b->order.at[g + 1]; r++) {
-            int32_t lo, hi;
-            visible(p->c, window, b->order.pos[l->r0 + r], &lo, &hi);
-            int32_t n = row_nodes(p->c, me, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            int32_t n = row_nodes(p, window, me, l->r0 + r, sc);
             l->item_off[r] = (int32_t)l->items;
             for (int32_t i = 0; i < n; i++) {
                 l->node_off[l->nodes++] = (int32_t)l->items;
                 for (int32_t j = 0; j < sc->count[i]; j++) {
                     l->node_src[l->items] = (int32_t)l->items;
-                    l->node_pos[l->items] = lo + sc->first[i] + j;
-                    l->item_seg[l->items++] = lo + sc->first[i] + j;
+                    l->node_pos[l->items] = sc->seg[sc->first[i] + j];
+                    l->item_seg[l->items++] = sc->seg[sc->first[i] + j];
                 }
             }
         }
@@ -93,22 +114,18 @@ static void list_mine(const struct mb_pass *p, int32_t window, const struct scra
     for (int32_t g = 0; g < sp; g++) {
         l->from_at[g] = l->fin;
         at[g] = l->fin;
-        for (int32_t r = a; r < end; r++) {
-            int32_t lo, hi;
-            visible(p->c, window, b->order.pos[r], &lo, &hi);
-            l->fin += row_nodes(p->c, g, lo, hi, sc->seg, sc->held, sc->first, sc->count);
-        }
+        for (int32_t r = a; r < end; r++)
+            l->fin += row_nodes(p, window, g, r, sc);
     }
     l->from_at[sp] = l->fin;
     int32_t n = 0;
     for (int32_t r = a; r < end; r++) {
-        int32_t lo, hi, begin = n;
-        visible(p->c, window, b->order.pos[r], &lo, &hi);
+        int32_t begin = n;
         l->fin_off[r - a] = n;
         for (int32_t g = 0; g < sp; g++) {
-            int32_t k = row_nodes(p->c, g, lo, hi, sc->seg, sc->held, sc->first, sc->count);
+            int32_t k = row_nodes(p, window, g, r, sc);
             for (int32_t i = 0; i < k; i++) { /* by insertion: few nodes, nearly in order */
-                int32_t to = n++, pos = lo + sc->first[i];
+                int32_t to = n++, pos = sc->seg[sc->first[i]];
                 for (; to > begin && l->fin_pos[to - 1] > pos; to--) {
                     l->fin_pos[to] = l->fin_pos[to - 1];
                     l->fin_src[to] = l->fin_src[to - 1];
@@ -178,6 +195,18 @@ static enum mb_status put(const struct mb_context *c, struct mb_buf *d, int64_t 
     return n > 0 ? c->o.ops->copy_in(c->stream, *out, from) : MB_OK;
 }
 
+/* Keys of segment seg among those chosen; *at: the first that may lie there, moved on. */
+static int64_t chosen_in(const int32_t *chosen, int32_t seg, int32_t size, int32_t *at)
+{
+    int64_t n = 0;
+
+    while (*at <= chosen[0] && chosen[*at] / size < seg)
+        ++*at;
+    for (; *at <= chosen[0] && chosen[*at] / size == seg; ++*at)
+        n++;
+    return n;
+}
+
 /* The work of the items: each is a row with one segment, of which it sees a part. width: of a head's key and
  * value. */
 static void count_keys(struct mb_pass *p, const struct mb_attn_args *a, const struct lists *l,
@@ -185,10 +214,13 @@ static void count_keys(struct mb_pass *p, const struct mb_attn_args *a, const st
 {
     int64_t keys = 0, S = p->c->o.segment;
 
-    for (int32_t r = 0; r < l->rows; r++)
+    for (int32_t r = 0; r < l->rows; r++) {
+        const int32_t *chosen = choice_of(p, l->r0 + r);
+        int32_t at = 1;
         for (int32_t i = l->item_off[r]; i < l->item_off[r + 1]; i++)
-            keys += mb_count_keys(a->window, a->chunked, p->batch->order.pos[l->r0 + r], l->item_seg[i] * S,
+            keys += chosen != NULL ? chosen_in(chosen, l->item_seg[i], (int32_t)S, &at) : mb_count_keys(a->window, a->chunked, p->batch->order.pos[l->r0 + r], l->item_seg[i] * S,
                                   (l->item_seg[i] + 1) * S);
+    }
     p->tally->counters.attention_flops += 2 * keys * a->heads * width;
 }
 
@@ -215,6 +247,9 @@ static enum mb_status states(struct mb_pass *p, int32_t layer, const struct mb_p
     struct mb_view state = mb_rows_of(sb, l->items, width, MB_F32);
     a.pos = mb_view_rows(p->batch->dev.order_pos, l->r0, l->rows);
     a.seq = mb_view_rows(p->batch->dev.order_seq, l->r0, l->rows);
+    a.chosen = mb_indexer_choice(p, p->batch->rows);
+    if (a.chosen.buf != NULL)
+        a.chosen = mb_view_rows(a.chosen, l->r0, l->rows);
     MB_TRY(put(p->c, ints, at, l->item_off, l->rows + 1, &off));
     MB_TRY(put(p->c, ints, at, l->item_seg, l->items, &seg));
     count_keys(p, &a, l, q.cols / pool->heads + dv);

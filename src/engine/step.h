@@ -140,6 +140,9 @@ enum mb_status mb_tp_allgather(struct mb_pass *p, int32_t l, struct mb_view own,
  */
 enum mb_status mb_tp_gemm_reduce_scatter(struct mb_pass *p, const struct mb_rowpar *w, struct mb_view out,
                                          struct mb_view x, struct mb_view bias, int32_t layer);
+/* The same over the members of s, where x has the rows of all of them, in their order. Collective over s. */
+enum mb_status mb_gemm_reduce_scatter(struct mb_pass *p, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out,
+                                      struct mb_view x, struct mb_view bias, int32_t layer);
 /* x [own rows, hidden] = the embedding of the own rows. */
 enum mb_status mb_tp_embed(struct mb_pass *p, struct mb_view x);
 /* Whole-vector norms of q and k over a tensor group (OLMoE). */
@@ -174,14 +177,18 @@ enum mb_status mb_segments_attend(struct mb_pass *p, int32_t l, struct mb_view o
 /* indexer.c: what a row attends to, for layer l and those behind it that share: chosen by index scores of h [part rows] and the
  * normed latent queries [part rows, q_lora]. Nothing where the layer has no indexer of its own. */
 enum mb_status mb_indexer_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view latent);
-/* The choice of the last indexer that ran, for mb_attn_args; MB_NO_VIEW: the model has none. */
+/* The choice of the last indexer that ran, for mb_attn_args; MB_NO_VIEW: the model has none. Of the part's rows; in a sequence group of
+ * all rows, in the order of parts, and then also on the host (MB_SB_H_CHOSEN). */
 struct mb_view mb_indexer_choice(const struct mb_pass *p, int64_t rows);
-/* attn.c: t [own rows] = attention of layer l over h [part rows]. */
+/* index_parts.c: the choice of all rows over a sequence group. mine: queries and weights of the part's rows. Collective over the group. */
+enum mb_status mb_index_parts(struct mb_pass *p, int32_t layer, const struct mb_choose_args *mine);
+/* attn.c: t [own rows] = attention of layer l over h [own rows]. Collective over the attention group. */
 enum mb_status mb_attn_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t);
 /* Pages that the batch copies before its rows. */
 enum mb_status mb_attn_copy_pages(struct mb_pass *p);
-/* delta.c: attn [part rows, V here] = gated DeltaNet of layer l over h [part rows]. */
-enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view attn);
+/* delta.c: t [own rows] = gated DeltaNet of layer l over h [own rows]. Its heads, not positions, are divided over the attention group,
+ * every member of which walks through all rows. Collective over that group. */
+enum mb_status mb_delta_run(struct mb_pass *p, int32_t l, struct mb_view h, struct mb_view t);
 /* One call of the attention operation for a pool of heads. */
 struct mb_attn_args mb_attn_args_of(const struct mb_pass *p, int32_t l, const struct mb_pool *pool,
                                     struct mb_view q);

@@ -82,7 +82,7 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
     mb_layout_place(l, o->topo->index_of[mb_comm_rank(o->comm)], &t->at);
     t->g = (struct mb_groups){.dp_rank = t->at.lane, .dp_size = l->dp, .pp_rank = t->at.stage, .pp_size = l->pp,
                               .tp_rank = t->at.t, .tp_size = l->tp, .sp_rank = t->at.q, .sp_size = l->sp,
-                              .ep_rank = t->at.e, .ep_size = l->ep, .etp_rank = t->at.x, .etp_size = l->etp};
+                              .att_rank = t->at.q * l->tp + t->at.t, .att_size = l->tp * l->sp, .ep_rank = t->at.e, .ep_size = l->ep, .etp_rank = t->at.x, .etp_size = l->etp};
     t->attends = t->at.a >= 0;
     t->serves = t->at.e >= 0;
     t->leads = mb_place_leads(&t->at);
@@ -93,7 +93,7 @@ enum mb_status mb_team_create(const struct mb_engine_options *o, struct mb_team 
     t->first_layer = o->plan->first_layer[t->at.stage];
     t->last_layer = o->plan->first_layer[t->at.stage + 1];
     t->h = mb_part_heads(o->model, t->attends ? t->at.t : 0, l->tp);
-    t->d = mb_part_delta(o->model, t->attends ? t->at.t : 0, l->tp);
+    t->d = mb_part_delta(o->model, t->attends ? t->g.att_rank : 0, t->g.att_size);
     enum mb_status st = make_pools(t, o->model);
     if (st == MB_OK)
         st = make_serve(t, o);

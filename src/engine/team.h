@@ -20,6 +20,7 @@ struct mb_groups {
     int32_t pp_rank, pp_size;   /* pipeline stages */
     int32_t tp_rank, tp_size;   /* tensor parallelism; -1 on a rank that does not attend, as in sp */
     int32_t sp_rank, sp_size;   /* sequence parallelism */
+    int32_t att_rank, att_size; /* both: the attention group */
     int32_t ep_rank, ep_size;   /* shards of the experts; -1 on a rank without any, as in etp */
     int32_t etp_rank, etp_size; /* slices of an expert */
     /* NULL where the group has one rank. xchg: the exchange group (never NULL). line: all ranks of an attention
@@ -40,7 +41,7 @@ struct mb_team {
                   */
     int32_t first_layer, last_layer; /* [first, last); without the MTP module */
     bool first_stage, last_stage;
-    struct mb_part_heads h, d; /* d: of gated DeltaNet */
+    struct mb_part_heads h, d; /* d: of gated DeltaNet, whose heads the attention group divides */
     struct mb_pool *pool;
     int32_t n_pools;
     int32_t n_exchanges, id_base;

@@ -169,11 +169,18 @@ enum mb_status mb_reduce_scatter_rows(struct mb_pass *p, const struct mb_split *
 enum mb_status mb_tp_gemm_reduce_scatter(struct mb_pass *p, const struct mb_rowpar *w, struct mb_view out, struct mb_view x,
                                          struct mb_view bias, int32_t layer)
 {
-    const struct mb_ops *ops = p->c->o.ops;
     int64_t at[MB_MAX_LEAVES + 1];
     struct mb_split s = mb_tp_split(p, at);
 
-    if (s.n == 1) {
+    return mb_gemm_reduce_scatter(p, &s, w, out, x, bias, layer);
+}
+
+enum mb_status mb_gemm_reduce_scatter(struct mb_pass *p, const struct mb_split *s, const struct mb_rowpar *w, struct mb_view out,
+                                      struct mb_view x, struct mb_view bias, int32_t layer)
+{
+    const struct mb_ops *ops = p->c->o.ops;
+
+    if (s->n == 1) {
         struct mb_gemm_group g = {.w = w->w[0], .rows = x.rows, .bias = bias};
         return ops->gemm(p->c->stream, out, x, &g, 1);
     }
@@ -184,7 +191,7 @@ enum mb_status mb_tp_gemm_reduce_scatter(struct mb_pass *p, const struct mb_rowp
         struct mb_gemm_group g = {.w = w->w[i], .rows = x.rows, .x_col = w->x_col[i]};
         MB_TRY(ops->gemm(p->c->stream, node_rows(parts, i, x.rows, 0, x.rows, out.cols), x, &g, 1));
     }
-    MB_TRY(mb_reduce_scatter_rows(p, &s, w, out, parts, layer));
+    MB_TRY(mb_reduce_scatter_rows(p, s, w, out, parts, layer));
     return bias.buf != NULL && out.rows > 0 ? ops->add(p->c->stream, out, out, bias) : MB_OK;
 }
 

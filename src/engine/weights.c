@@ -237,7 +237,8 @@ static enum mb_status load_attention(struct mb_loader *L, int32_t layer, struct 
     else
         MB_TRY(m->mla ? load_mla(L, layer, y) : load_gqa(L, layer, y));
     MB_TRY(load_index(L, layer, &y->index));
-    MB_TRY(mb_load_rowpar(L, o, true, linear ? m->delta.dv : m->v_dim, L->t->g.tp_rank, L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
+    MB_TRY(mb_load_rowpar(L, o, true, linear ? m->delta.dv : m->v_dim, linear ? L->t->g.att_rank : L->t->g.tp_rank,
+                          linear ? L->t->g.att_size : L->t->g.tp_size, MB_MEM_WEIGHTS, &y->o));
     return mb_load_vec(L, MB_T_O_B, layer, &y->o_b);
 }
 

@@ -140,20 +140,33 @@ enum mb_status mb_work_upload(struct mb_pass *p)
     struct mb_batch *b = p->batch;
     const struct mb_ops *ops = p->c->o.ops;
     uint64_t R = (uint64_t)p->work->max_rows * 4;
-    const int32_t *src[7] = {b->part.ids, b->part.pos,  b->part.rope, b->part.slot,
-                             b->part.seq, b->order.pos, b->order.seq};
-    struct mb_view *dst[7] = {&b->dev.ids, &b->dev.pos,       &b->dev.rope,     &b->dev.slot,
-                              &b->dev.seq, &b->dev.order_pos, &b->dev.order_seq};
+    bool parts = p->c->t.g.sp_size > 1, linear = p->c->o.model->linear_layers > 0;
+    const struct {
+        struct mb_view *to;
+        const int32_t *from;
+        int32_t rows;
+        bool used;
+    } list[] = {{&b->dev.ids, b->part.ids, b->part.n, true},
+                {&b->dev.pos, b->part.pos, b->part.n, true},
+                {&b->dev.rope, b->part.rope, b->part.n, true},
+                {&b->dev.slot, b->part.slot, b->part.n, true},
+                {&b->dev.seq, b->part.seq, b->part.n, true},
+                {&b->dev.order_pos, b->order.pos, b->rows, parts},
+                {&b->dev.order_seq, b->order.seq, b->rows, parts},
+                {&b->dev.all_state, b->row_state, b->rows, linear},
+                {&b->dev.all_pos, b->pos, b->rows, linear && parts},
+                {&b->dev.row, b->order.row, b->rows, linear && parts},
+                {&b->dev.place, b->order.place, b->rows, linear && parts}};
 
-    for (int i = 0; i < (p->c->t.g.sp_size > 1 ? 7 : 5); i++) {
-        *dst[i] = mb_view_of(mb_dev(p, MB_SB_INTS), (uint64_t)i * R, i < 5 ? b->part.n : b->rows, 1, MB_I32);
-        if (dst[i]->rows > 0)
-            MB_TRY(ops->copy_in(p->c->stream, *dst[i], src[i]));
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        if (!list[i].used)
+            continue;
+        *list[i].to = mb_view_of(mb_dev(p, MB_SB_INTS), i * R, list[i].rows, 1, MB_I32);
+        if (list[i].rows > 0)
+            MB_TRY(ops->copy_in(p->c->stream, *list[i].to, list[i].from));
     }
-    if (p->c->o.model->linear_layers > 0) {
-        b->dev.state = mb_view_of(mb_dev(p, MB_SB_INTS), 7 * R, b->part.n, 1, MB_I32);
-        MB_TRY(ops->copy_in(p->c->stream, b->dev.state, b->part.state));
-    }
+    if (linear && !parts)
+        b->dev.all_pos = b->dev.pos;
     b->dev.page_table = mb_rows(p, MB_SB_PAGE_TABLE, b->seqs, b->max_pages, MB_I32);
     return ops->copy_in(p->c->stream, b->dev.page_table, b->page_table);
 }

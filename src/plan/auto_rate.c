@@ -110,7 +110,8 @@ static void find_dense(const struct mb_auto_in *in, struct stages *s, int32_t pp
     struct mb_budget_stage g = {s->first_layer[p], s->first_layer[p + 1], p == 0, p == pp - 1};
 
     for (int32_t t = 0; t < tp && (s->dense[i][tp] == 0 || t > 0); t++) {
-        int64_t b = mb_budget_dense(in->m, in->o, &g, (struct mb_part_of){t, tp});
+        /* a sequence group divides linear attention further: this is the most that it can be */
+        int64_t b = mb_budget_dense(in->m, in->o, &g, (struct mb_part_of){t, tp}, (struct mb_part_of){t, tp});
         s->first[i][tp] = t == 0 ? b : s->first[i][tp];
         if (b > s->dense[i][tp]) {
             s->dense[i][tp] = b;

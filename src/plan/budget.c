@@ -209,10 +209,10 @@ static int64_t router_bytes(const struct mb_model *m, int32_t layer)
     return f32_bytes(mb_sat_mul(m->router.experts, (int64_t)m->hidden + bias + choice));
 }
 
-static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, enum mb_dtype t)
+static int64_t layer_bytes(const struct mb_model *m, int32_t layer, struct mb_part_of s, struct mb_part_of linear, enum mb_dtype t)
 {
     int64_t norms = f32_bytes((2 + 2 * (int64_t)m->post_norms) * m->hidden * (m->norm_bias ? 2 : 1));
-    int64_t sum = mb_sat_add(mb_is_linear(m, layer) ? delta_bytes(m, layer, s, t) : attention_bytes(m, layer, s, t), norms);
+    int64_t sum = mb_sat_add(mb_is_linear(m, layer) ? delta_bytes(m, layer, linear, t) : attention_bytes(m, layer, s, t), norms);
 
     if (!m->is_moe[layer])
         return MB_SUM(sum, ffn_bytes(m, m->ffn, s, t, FORM(m, layer, MB_T_GATE, MB_T_UP), FORM(m, layer, MB_T_DOWN)),
@@ -240,16 +240,16 @@ static int64_t ends_bytes(const struct mb_model *m, const struct mb_budget_stage
                   f32_bytes((m->norm_bias ? 2 : 1) * (int64_t)m->hidden));
 }
 
-int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o,
-                        const struct mb_budget_stage *g, struct mb_part_of s)
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g,
+                        struct mb_part_of s, struct mb_part_of linear)
 {
     bool mtp = o->mtp && m->mtp_layers > 0;
     int64_t sum = ends_bytes(m, g, s, mtp, o->path);
 
     for (int32_t l = g->first; l < g->last; l++)
-        sum = mb_sat_add(sum, layer_bytes(m, l, s, o->path));
+        sum = mb_sat_add(sum, layer_bytes(m, l, s, linear, o->path));
     if (mtp && g->is_last)
-        sum = MB_SUM(sum, layer_bytes(m, m->layers, s, o->path), f32_bytes(3 * (int64_t)m->hidden),
+        sum = MB_SUM(sum, layer_bytes(m, m->layers, s, linear, o->path), f32_bytes(3 * (int64_t)m->hidden),
                      kept_bytes(m->hidden, 2 * (int64_t)m->hidden, 0, MB_WHOLE, o->path, FORM(m, m->layers, MB_T_MTP_PROJ)));
     return sum;
 }
@@ -310,6 +310,7 @@ static struct mb_budget_view view_of(const struct mb_model *m, const struct mb_p
                                .ys = mb_dtype_size(mb_model_narrow(m, o->path)),
                                .tensor = attends ? (struct mb_part_of){r->at.t, l->tp}
                                                  : (struct mb_part_of){0, l->tp},
+                               .linear = mb_linear_share(l, attends ? r->at.q : 0, attends ? r->at.t : 0),
                                .slice = {r->at.e >= 0 ? r->at.x : 0, l->etp},
                                .R = attends ? p->max_batch_rows : 0};
 

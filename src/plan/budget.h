@@ -33,8 +33,13 @@ struct mb_budget_stage {
     int32_t first, last;
     bool is_first, is_last;
 };
-int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o,
-                        const struct mb_budget_stage *g, struct mb_part_of s);
+int64_t mb_budget_dense(const struct mb_model *m, const struct mb_plan_options *o, const struct mb_budget_stage *g,
+                        struct mb_part_of s, struct mb_part_of linear);
+/* The share of linear attention's heads of tensor rank t in part q. */
+static inline struct mb_part_of mb_linear_share(const struct mb_layout *l, int32_t q, int32_t t)
+{
+    return (struct mb_part_of){q * l->tp + t, l->sp * l->tp};
+}
 /* One KV page of every layer of the stage. */
 int64_t mb_budget_kv_page(const struct mb_model *m, const struct mb_plan_options *o,
                           const struct mb_budget_stage *g, struct mb_part_of s);
@@ -78,7 +83,7 @@ struct mb_budget_view {
     const struct mb_plan *p;
     const struct mb_plan_options *o;
     const struct mb_budget_rank *r;
-    struct mb_part_of tensor, slice;
+    struct mb_part_of tensor, slice, linear; /* linear: of linear attention's heads */
     bool attends, last, sampler, leads;
     int64_t es;         /* bytes of an element of the path */
     int64_t ys; /* of queries and of what experts return */

@@ -16,6 +16,13 @@ static enum mb_status leaves(char *why, const char *option, int32_t size, const 
     return MB_OK;
 }
 
+/* The ranks of an attention group divide the heads of linear attention. */
+static enum mb_status check_linear(const struct mb_model *m, const struct mb_layout *l, char *why)
+{
+    return leaves(why, l->sp == 1 ? "--tensor-parallel-size" : "--tensor-parallel-size times --sequence-parallel-size", l->tp * l->sp,
+                  "the linear attention's output", (int64_t)m->delta.value_heads * m->delta.dv, m->delta.dv);
+}
+
 static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
 {
     const char *o = "--tensor-parallel-size";
@@ -24,8 +31,6 @@ static enum mb_status check_tp(const struct mb_model *m, int32_t tp, char *why)
         return mb_layout_no(why, "%s %d is more than the %d leaves of the vocabulary", o, (int)tp,
                             MB_MAX_LEAVES);
     MB_TRY(leaves(why, o, tp, "the attention output", (int64_t)m->heads * m->v_dim, m->v_dim));
-    if (m->linear_layers > 0)
-        MB_TRY(leaves(why, o, tp, "the linear attention's output", (int64_t)m->delta.value_heads * m->delta.dv, m->delta.dv));
     if (m->moe_layers < m->layers && m->ffn > 0)
         MB_TRY(leaves(why, o, tp, "the dense FFN", m->ffn, mb_k_unit(m->ffn)));
     if (m->shared_ffn > 0)
@@ -79,16 +84,10 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
                             (int)m->layers);
     if (l->sp > MB_MAX_PARTS)
         return mb_layout_no(why, "--sequence-parallel-size %d is more than %d", (int)l->sp, MB_MAX_PARTS);
-    if (l->sp > 1 && m->indexer.topk > 0)
-        return mb_layout_no(why, "--sequence-parallel-size %d, but the indexer of this model chooses among all keys of a sequence, which "
-                            "have to lie on one rank: needs 1", (int)l->sp);
-    if (l->sp > 1 && m->linear_layers > 0)
-        return mb_layout_no(why,
-                            "--sequence-parallel-size %d divides the positions of a sequence, and the state of this model's "
-                            "linear attention goes through them one after another; --tensor-parallel-size divides its heads",
-                            (int)l->sp);
     if (l->tp > 1)
         MB_TRY(check_tp(m, l->tp, why));
+    if (l->tp * l->sp > 1 && m->linear_layers > 0)
+        MB_TRY(check_linear(m, l, why));
     MB_TRY(check_experts(m, l, why));
     if (o->zero > 0)
         MB_TRY(check_zero(m, o, l, why));

@@ -157,14 +157,17 @@ static double indexers(const struct mb_model *m)
 static void indexer(struct term *t)
 {
     const struct mb_indexer *x = &t->in->m->indexer;
-    double q = (double)x->heads * x->width, of = indexers(t->in->m),
+    double sp = t->in->l->sp, rows = t->s->rows, q = (double)x->heads * x->width, of = indexers(t->in->m),
            p = of * (q * t->in->m->q_lora + (double)t->in->m->hidden * (x->width + x->heads));
 
     if (of <= 0)
         return;
     op(t, 2 * p * t->s->rows * t->share, p * t->es);
-    if (t->s->context > x->topk)
-        op(t, of * 2 * q * t->s->rows * t->s->context, of * t->s->sequences * t->s->context * x->width * mb_dtype_size(t->in->kv));
+    if (t->s->context <= x->topk)
+        return;
+    op(t, of * 2 * q * rows * t->s->context / sp, of * t->s->sequences * t->s->context * x->width * mb_dtype_size(t->in->kv) / sp);
+    if (sp > 1) /* queries and weights of heads go to the parts, the keys that each lists come back, and the choice goes to all */
+        over_link(t, of * rows * t->share * (sp - 1) * (t->es * q + 4.0 * x->heads + 12.0 * x->topk), 4);
 }
 
 /* Scores and sums of values, FLOPs of one row and position; and a position's KV in a tensor rank, elements.
@@ -199,24 +202,28 @@ static void attention(struct term *t)
                   2);
 }
 
-/* Each row passes through the state of its sequence: decayed, read, written and read. A state is read and written once a step. */
+/* Partial sums of a group's rows in f32 to the rows' owners, and before that the owners' rows to all of its n ranks. */
+static void group_sum(struct term *t, double rows, double n)
+{
+    if (n > 1)
+        over_link(t, rows * t->in->m->hidden * (4 + t->es) * (n - 1) / n, 2);
+}
+
+/* Each row passes through the state of its sequence: decayed, read, written and read. A state is read and written once a step. The heads
+ * are divided over all ranks of an attention group. */
 static void linear(struct term *t)
 {
     const struct mb_delta_shape *d = &t->in->m->delta;
-    double p = delta_params(t->in->m) / t->in->l->tp,
-           cells = (double)d->value_heads * d->dk * d->dv / t->in->l->tp;
+    double n = (double)t->in->l->tp * t->in->l->sp, p = delta_params(t->in->m) / n, cells = (double)d->value_heads * d->dk * d->dv / n;
 
-    op(t, 2 * p * t->s->rows * t->share, p * t->es);
-    op(t, 7 * cells * t->s->rows * t->share, 2 * 4 * cells * t->s->sequences);
+    op(t, 2 * p * t->s->rows, p * t->es);
+    op(t, 7 * cells * t->s->rows, 2 * 4 * cells * t->s->sequences);
+    group_sum(t, t->s->rows, n);
 }
 
-/* Partial sums of all rows in f32 to the rows' owners, and before that the owners' rows to all. */
 static void tensor_sum(struct term *t)
 {
-    const struct mb_layout *l = t->in->l;
-
-    if (l->tp > 1)
-        over_link(t, t->s->rows * t->share * t->in->m->hidden * (4 + t->es) * (l->tp - 1) / l->tp, 2);
+    group_sum(t, t->s->rows * t->share, t->in->l->tp);
 }
 
 static void ffn(struct term *t, double width)
@@ -291,11 +298,12 @@ static void layer(struct term *t, bool moe, bool is_linear)
 {
     const struct mb_model *m = t->in->m;
 
-    if (is_linear)
+    if (is_linear) {
         linear(t);
-    else
+    } else {
         attention(t);
-    tensor_sum(t);
+        tensor_sum(t);
+    }
     t->part[MB_COST_LATENCY] += MB_COST_OPS * t->in->c->op;
     if (!moe) {
         ffn(t, m->ffn);

@@ -14,7 +14,7 @@
 struct counts {
     int32_t groups, ep;
     int32_t widest;    /* ranks of the largest node */
-    int64_t *dense;    /* [pp][tp] */
+    int64_t *dense;    /* [pp][sp][tp] */
     int64_t *adapters; /* [pp][tp] of attending ranks */
     int64_t *experts;  /* [groups][ep] of all layers */
     int64_t *routed;   /* [groups][ep][etp] bytes of adapters' terms on them */
@@ -39,7 +39,7 @@ static enum mb_status counts_alloc(const struct mb_plan *p, struct counts *c)
 
     *c = (struct counts){.groups = l->lane_scope ? 1 : l->pp, .ep = l->ep};
     size_t shards = (size_t)c->groups * (size_t)c->ep;
-    c->dense = calloc(pp * (size_t)l->tp, sizeof *c->dense);
+    c->dense = calloc(pp * (size_t)l->sp * (size_t)l->tp, sizeof *c->dense);
     c->adapters = calloc(pp * (size_t)l->tp, sizeof *c->adapters);
     c->experts = calloc(shards, sizeof *c->experts);
     c->routed = calloc(shards * (size_t)l->etp, sizeof *c->routed);
@@ -110,6 +110,24 @@ static void count_cache(const struct mb_model *m, const struct mb_plan *p, struc
     }
 }
 
+/* dense [pp][sp][tp]. The ranks of a sequence group keep the same, but for linear attention. */
+static void count_dense(const struct mb_model *m, const struct mb_plan *p, const struct mb_plan_options *o, int64_t *dense)
+{
+    const struct mb_layout *l = &p->layout;
+
+    for (int32_t i = 0; i < l->pp * l->sp * l->tp; i++) {
+        int32_t t = i % l->tp, q = i / l->tp % l->sp;
+        struct mb_budget_stage g = stage_of(p, i / l->tp / l->sp);
+        dense[i] = q > 0 && m->linear_layers == 0 ? dense[i - l->tp]
+                                                  : mb_budget_dense(m, o, &g, (struct mb_part_of){t, l->tp}, mb_linear_share(l, q, t));
+    }
+}
+
+static int64_t dense_of(const struct mb_layout *l, const int64_t *dense, const struct mb_place *at)
+{
+    return dense[((int64_t)at->stage * l->sp + at->q) * l->tp + at->t];
+}
+
 static enum mb_status count(const struct mb_model *m, const struct mb_plan *p, const struct mb_topo *t,
                             const struct mb_plan_options *o, struct counts *c)
 {
@@ -119,12 +137,7 @@ static enum mb_status count(const struct mb_model *m, const struct mb_plan *p, c
     MB_TRY(count_experts(m, p, c));
     if (p->zero > 0)
         count_cache(m, p, c);
-    for (int32_t s = 0; s < p->layout.pp; s++) {
-        struct mb_budget_stage g = stage_of(p, s);
-        for (int32_t r = 0; r < p->layout.tp; r++)
-            c->dense[(int64_t)s * p->layout.tp + r] =
-                mb_budget_dense(m, o, &g, (struct mb_part_of){r, p->layout.tp});
-    }
+    count_dense(m, p, o, c->dense);
     mb_budget_adapters(m, p, o, c->adapters, c->routed);
     return MB_OK;
 }
@@ -137,7 +150,7 @@ static struct mb_budget_rank rank_of(const struct mb_plan *p, const struct mb_to
 
     mb_layout_place(&p->layout, index, &r.at);
     if (r.at.a >= 0) {
-        r.dense = c->dense[(int64_t)r.at.stage * p->layout.tp + r.at.t];
+        r.dense = dense_of(&p->layout, c->dense, &r.at);
         r.adapters = c->adapters[(int64_t)r.at.stage * p->layout.tp + r.at.t];
     }
     if (r.at.e >= 0) {
@@ -199,22 +212,19 @@ enum mb_status mb_plan_capacity(const struct mb_model *m, const struct mb_topo *
                                 const struct mb_plan_options *o, const struct mb_plan *p, int64_t *capacity)
 {
     const struct mb_layout *l = &p->layout;
-    int64_t *dense = calloc((size_t)l->pp * (size_t)l->tp, sizeof *dense);
+    int64_t *dense = calloc((size_t)l->pp * (size_t)l->sp * (size_t)l->tp, sizeof *dense);
     bool known = true;
 
     if (dense == NULL)
         return mb_error(MB_NO_MEMORY, "no memory to plan %d ranks", (int)l->world);
-    for (int32_t i = 0; i < l->pp * l->tp; i++) {
-        struct mb_budget_stage g = stage_of(p, i / l->tp);
-        dense[i] = mb_budget_dense(m, o, &g, (struct mb_part_of){i % l->tp, l->tp});
-    }
+    count_dense(m, p, o, dense);
     for (int32_t e = 0; e < l->ep; e++)
         capacity[e] = INT64_MAX;
     for (int32_t i = 0; i < l->world; i++) {
         struct mb_place at;
         mb_layout_place(l, i, &at);
         int64_t may = mb_plan_rank_memory(t, p->node_of[i], o->memory_fraction),
-                left = may - (at.a >= 0 ? dense[at.stage * l->tp + at.t] : 0);
+                left = may - (at.a >= 0 ? dense_of(l, dense, &at) : 0);
         known &= may < INT64_MAX;
         if (at.e >= 0 && left < capacity[at.e])
             capacity[at.e] = left > 0 ? left : 1;

@@ -171,6 +171,10 @@ enum mb_sbuf {
     MB_SB_IDX,
     MB_SB_GATHERED,
     MB_SB_SQUARE,
+    MB_SB_TURNED,
+    MB_SB_INDEX_Q_ALL,
+    MB_SB_INDEX_W_ALL,
+    MB_SB_CHOOSE,
     MB_SB_Q_ALL,
     MB_SB_STATE,
     MB_SB_NODES,
@@ -178,6 +182,7 @@ enum mb_sbuf {
     MB_SB_SEND,
     MB_SB_RECV,
     MB_SB_LISTS,
+    MB_SB_H_CHOSEN,
     MB_SB_SLICE,
     MB_SB_TERMS,
     MB_SB_TAGS,
@@ -261,5 +266,11 @@ static inline int64_t mb_state_cells(int64_t limit, int64_t bytes)
 {
     int64_t n = (limit > 0 ? limit : MB_STATE_BYTES) / (bytes > 0 ? bytes : 1);
     return n > 0 ? n : 1;
+}
+/* The lists of keys of one row from all parts of a sequence group: positions and scores. */
+static inline int64_t mb_choose_row_bytes(const struct mb_model *m, const struct mb_plan *p)
+{
+    int64_t keys = (int64_t)m->indexer.topk * p->layout.sp;
+    return 8 * (keys < p->max_len ? keys : p->max_len);
 }
 #endif

@@ -59,7 +59,7 @@ static void delta(const struct mb_budget_view *v, int64_t *b)
 {
     const struct mb_model *m = v->m;
     const struct mb_delta_shape *d = &m->delta;
-    struct mb_part_heads h = mb_part_delta(m, v->tensor.r, v->tensor.of);
+    struct mb_part_heads h = mb_part_delta(m, v->linear.r, v->linear.of);
     int64_t V = mul(h.heads, d->dv), C = mb_sat_add(mul(2 * (int64_t)h.kv_heads, d->dk), V), slots = 0;
 
     if (m->linear_layers == 0 || !v->attends)
@@ -79,10 +79,13 @@ static void part_rows(const struct mb_budget_view *v, int64_t *b)
     int64_t f = mb_most(mb_part_width(m->ffn, v->tensor.r, v->tensor.of),
                         mb_part_width(m->shared_ffn, v->tensor.r, v->tensor.of));
 
-    b[MB_SB_H_PART] = v->p->layout.tp > 1 ? mul(v->R, m->hidden * v->es) : 0;
+    int64_t ints = m->linear_layers > 0 ? 32 : v->p->layout.sp > 1 ? 28 : 20; /* see mb_work_upload */
+
+    ints += m->linear_layers > 0 && v->p->layout.sp > 1 ? 12 : 0;
+    b[MB_SB_H_PART] = v->p->layout.tp > 1 || v->linear.of > 1 ? mul(v->R, m->hidden * v->es) : 0;
     b[MB_SB_GU] = mul(v->R, mul(f, 8));
     b[MB_SB_ACT] = mul(v->R, mul(f, v->es));
-    b[MB_SB_INTS] = mul(v->R, m->linear_layers > 0 ? 32 : v->p->layout.sp > 1 ? 28 : 20);
+    b[MB_SB_INTS] = mul(v->R, ints);
     b[MB_SB_PAGE_TABLE] = v->attends ? mul(4 * (int64_t)v->p->max_num_seqs, v->p->max_pages_per_seq) : 0;
 }
 
@@ -223,13 +226,12 @@ static int64_t nodes_of(int32_t leaves, struct mb_part_of s, int64_t *all)
 static void tensor_nodes(const struct mb_budget_view *v, int64_t *here, int64_t *all)
 {
     const struct mb_model *m = v->m;
-    const int64_t k[] = {mul(m->heads, m->v_dim), m->ffn, m->shared_ffn,
-                         m->linear_layers > 0 ? mul(m->delta.value_heads, m->delta.dv) : 0};
-    const int64_t unit[] = {m->v_dim, mb_k_unit(m->ffn), mb_k_unit(m->shared_ffn), m->delta.dv};
+    const int64_t k[] = {mul(m->heads, m->v_dim), m->ffn, m->shared_ffn};
+    const int64_t unit[] = {m->v_dim, mb_k_unit(m->ffn), mb_k_unit(m->shared_ffn)};
     int64_t begin[MB_MAX_LEAVES + 1], n;
 
     *here = *all = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 3; i++) {
         if (k[i] == 0)
             continue;
         *here = mb_most(*here, nodes_of(mb_k_leaves(k[i], unit[i], begin), v->tensor, &n));
@@ -277,6 +279,23 @@ static void tensor(const struct mb_budget_view *v, int64_t *b)
     }
 }
 
+/* Linear attention divides its heads over the whole attention group: rows of all members, in the order of positions, and back. */
+static void linear(const struct mb_budget_view *v, int64_t *b)
+{
+    const struct mb_model *m = v->m;
+    const struct mb_delta_shape *d = &m->delta;
+    int64_t begin[MB_MAX_LEAVES + 1], h = mul(v->R, m->hidden * v->es),
+            V = mul(mb_part_delta(m, v->linear.r, v->linear.of).heads, d->dv);
+    struct sum s = {.rows = v->R, .own = v->own, .row = mul(m->hidden, 4)};
+
+    s.here = nodes_of(mb_k_leaves(mul(d->value_heads, d->dv), d->dv, begin), v->linear, &s.all);
+    divided_sum(&s, b);
+    grow(&b[MB_SB_SEND], mul(v->own, m->hidden * v->es));
+    grow(&b[MB_SB_RECV], h);
+    if (v->p->layout.sp > 1)
+        b[MB_SB_TURNED] = mb_most(h, mul(v->R, mul(V, v->es)));
+}
+
 /* Logits of a group meet on the rank that samples. */
 static void meeting_logits(const struct mb_budget_view *v, int64_t *b)
 {
@@ -308,6 +327,26 @@ static void segments(const struct mb_budget_view *v, int64_t *b)
     grow(&b[MB_SB_LISTS], mul(4, MB_SUM(2 * rows, mul(6, cells), mul(4, all), 12)));
     grow(&b[MB_SB_SEND], mb_most(mul(items, state), q));
     grow(&b[MB_SB_RECV], mb_most(mul(cells, state), q));
+}
+
+/* The choice of keys over a sequence group: lists of a block of rows at a time (engine/index_parts.c). */
+static void choices(const struct mb_budget_view *v, int64_t *b)
+{
+    const struct mb_indexer *x = &v->m->indexer;
+    int64_t k = x->topk, q = mul(v->R, mul(mul(x->heads, x->width), v->es)), w = mul(v->R, 4 * (int64_t)x->heads);
+    int64_t seg = v->o->segment > 0 ? v->o->segment : MB_KV_SEGMENT,
+            mine = mb_layout_part_most(v->p->layout.sp, (v->p->max_len + seg - 1) / seg),
+            row = mb_choose_row_bytes(v->m, v->p), B = mb_least(v->R, mb_state_cells(0, row));
+    int64_t segments = MB_SUM(B, 1, mul(B, mine)), lists = MB_SUM(B, 1, mul(B, row / 4));
+
+    b[MB_SB_INDEX_Q_ALL] = q;
+    b[MB_SB_INDEX_W_ALL] = w;
+    b[MB_SB_CHOOSE] = mul(B, 4 * (1 + 2 * k));
+    b[MB_SB_H_CHOSEN] = mul(v->R, mb_budget_choice(v->m));
+    grow(&b[MB_SB_IDX], mul(4, mb_most(segments, lists)));
+    grow(&b[MB_SB_LISTS], mb_most(mul(4, mb_most(segments, lists)), b[MB_SB_CHOOSE]));
+    grow(&b[MB_SB_SEND], mb_most(mul(B, 8 * k), mb_most(q, w)));
+    grow(&b[MB_SB_RECV], mb_most(mul(B, row), mb_most(q, w)));
 }
 
 static void slices(const struct mb_budget_view *v, int64_t *b)
@@ -365,8 +404,12 @@ static void travelling(const struct mb_budget_view *v, int64_t *b)
         tensor(v, b);
     if (l->tp * l->sp > 1 && v->attends)
         meeting_logits(v, b);
+    if (l->tp * l->sp > 1 && v->attends && v->m->linear_layers > 0)
+        linear(v, b);
     if (l->sp > 1 && v->attends)
         segments(v, b);
+    if (l->sp > 1 && v->attends && v->m->indexer.topk > 0)
+        choices(v, b);
     if (l->etp > 1 && v->pairs > 0)
         slices(v, b);
     adapters(v, b);
