@@ -41,29 +41,17 @@ double mb_exp(double x)
 
 float mb_f16_float(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
-    if (e == 31)
-        return mb_float_of(sign | 0x7f800000u | (m << 13));
-    if (e > 0)
-        return mb_float_of(sign | ((e + 112) << 23) | (m << 13));
-    float v = (float)m * 0x1p-24f; /* a half's subnormal is a normal float */
-    return mb_float_of(sign | mb_bits_of(v));
+    return mb_f16_float_inl(h);
 }
 
 float mb_fp8_float(uint8_t b)
 {
-    uint32_t sign = (uint32_t)(b & 0x80) << 24, e = (b >> 3) & 15, m = b & 7;
-    if (e == 15 && m == 7)
-        return mb_float_of(sign | 0x7fc00000u);
-    if (e > 0)
-        return mb_float_of(sign | ((e + 120) << 23) | (m << 20));
-    float v = (float)m * 0x1p-9f;
-    return mb_float_of(sign | mb_bits_of(v));
+    return mb_fp8_float_inl(b);
 }
 
 float mb_f8e5m2_float(uint8_t b)
 {
-    return mb_f16_float((uint16_t)(b << 8));
+    return mb_f8e5m2_float_inl(b);
 }
 
 #define FTZ_DAZ 0x8040u

@@ -13,6 +13,12 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Functions that every compiler of the program reads, also one for devices (which defines the word itself, before this).
+ * always: a call would keep the loop around it from being vectorised. */
+#ifndef MB_INLINE
+#define MB_INLINE static inline __attribute__((always_inline))
+#endif
+
 float mb_expf(float x);
 float mb_logf(float x);
 float mb_tanhf(float x);
@@ -21,27 +27,27 @@ float mb_sigmoidf(float x);
 float mb_rsqrtf(float x);
 double mb_exp(double x);
 
-static inline uint32_t mb_bits_of(float f)
+MB_INLINE uint32_t mb_bits_of(float f)
 {
     uint32_t u;
     memcpy(&u, &f, 4);
     return u;
 }
-static inline float mb_float_of(uint32_t u)
+MB_INLINE float mb_float_of(uint32_t u)
 {
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
 /* bfloat16: round to nearest, ties to even; NaN stays a (quiet) NaN. */
-static inline uint16_t mb_bf16_of(float f)
+MB_INLINE uint16_t mb_bf16_of(float f)
 {
     uint32_t u = mb_bits_of(f);
     if ((u & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)((u >> 16) | 0x40);
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
 }
-static inline float mb_bf16_float(uint16_t h)
+MB_INLINE float mb_bf16_float(uint16_t h)
 {
     return mb_float_of((uint32_t)h << 16);
 }

@@ -11,9 +11,6 @@
 #include <math.h>
 #include "base/mb_math.h"
 
-/* always: a call would keep the loop around it from being vectorised */
-#define MB_INLINE static inline __attribute__((always_inline))
-
 #define MB_F_MAGIC                                                                                           \
     12582912.0f /* 1.5 * 2^23: adding it rounds to an integer kept in the low mantissa bits                  \
                  */
@@ -196,5 +193,33 @@ MB_INLINE float mb_swiglu_clamped_inl(float g, float u, float limit)
     float up = u > -limit ? u : -limit;
     up = up < limit ? up : limit;
     return (up + 1.0f) * (gate * mb_sigmoidf_inl(1.702f * gate));
+}
+
+/* ---------------------------------------------------------------- small floats */
+MB_INLINE float mb_f16_float_inl(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
+    if (e == 31)
+        return mb_float_of(sign | 0x7f800000u | (m << 13));
+    if (e > 0)
+        return mb_float_of(sign | ((e + 112) << 23) | (m << 13));
+    float v = (float)m * 0x1p-24f; /* a half's subnormal is a normal float */
+    return mb_float_of(sign | mb_bits_of(v));
+}
+
+MB_INLINE float mb_fp8_float_inl(uint8_t b)
+{
+    uint32_t sign = (uint32_t)(b & 0x80) << 24, e = (b >> 3) & 15, m = b & 7;
+    if (e == 15 && m == 7)
+        return mb_float_of(sign | 0x7fc00000u);
+    if (e > 0)
+        return mb_float_of(sign | ((e + 120) << 23) | (m << 20));
+    float v = (float)m * 0x1p-9f;
+    return mb_float_of(sign | mb_bits_of(v));
+}
+
+MB_INLINE float mb_f8e5m2_float_inl(uint8_t b)
+{
+    return mb_f16_float_inl((uint16_t)(b << 8));
 }
 #endif

@@ -3,7 +3,7 @@
 #include <math.h>
 #include "base/mb_math.h"
 #include "base/mb_math_inl.h"
-#include "base/rng.h"
+#include "base/numerics_inl.h"
 
 /* ---------------------------------------------------------------- sums */
 /* One block of the dot rule: the two chains, missing products as zeros. */
@@ -126,15 +126,7 @@ int32_t mb_k_leaves(int64_t K, int64_t unit, int64_t begin[MB_MAX_LEAVES + 1])
 /* ---------------------------------------------------------------- expressions */
 struct mb_osm mb_osm_join(struct mb_osm a, struct mb_osm b, float *e1, float *e2)
 {
-    if (!a.present || !b.present) {
-        *e1 = a.present ? 1.0f : 0.0f;
-        *e2 = b.present ? 1.0f : 0.0f;
-        return a.present ? a : b;
-    }
-    float m = a.m > b.m ? a.m : b.m;
-    *e1 = mb_expf_inl(a.m - m);
-    *e2 = mb_expf_inl(b.m - m);
-    return (struct mb_osm){m, fmaf(a.l, *e1, b.l * *e2), true};
+    return mb_osm_join_inl(a, b, e1, e2);
 }
 
 float mb_silu(float g)
@@ -159,26 +151,20 @@ float mb_swiglu_clamped(float g, float u, float limit)
 
 float mb_softcap(float s, float cap)
 {
-    return cap * mb_tanhf_inl(s / cap);
+    return mb_softcap_inl(s, cap);
 }
 
 float mb_softplus(float x)
 {
-    float t = mb_expf_inl(-fabsf(x)), w = 1.0f + t;
-    float l = w == 1.0f ? t : mb_logf_inl(w) * (t / (w - 1.0f));
-    return (x > 0 ? x : 0) + l;
+    return mb_softplus_inl(x);
 }
 
 float mb_gumbel_of(uint32_t x)
 {
-    float u = ((float)(x >> 9) + 0.5f) * 0x1p-23f;
-    return -mb_logf_inl(-mb_logf_inl(u));
+    return mb_gumbel_of_inl(x);
 }
 
 float mb_gumbel(uint64_t key, int64_t position, int32_t id)
 {
-    uint32_t ctr[4] = {(uint32_t)id >> 2, (uint32_t)position, (uint32_t)((uint64_t)position >> 32), 0};
-    uint32_t x[4];
-    mb_philox4x32(ctr, key, x);
-    return mb_gumbel_of(x[id & 3]);
+    return mb_gumbel_inl(key, position, id);
 }

@@ -2,9 +2,9 @@
  * 1, 2, 3", SC11; constants and known answers from Random123). Pure integer arithmetic. Local. */
 #ifndef MB_BASE_RNG_H
 #define MB_BASE_RNG_H
-#include <stdint.h>
+#include "base/mb_math.h"
 
-static inline void mb_philox4x32(const uint32_t ctr[4], uint64_t key, uint32_t out[4])
+MB_INLINE void mb_philox4x32(const uint32_t ctr[4], uint64_t key, uint32_t out[4])
 {
     uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3];
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);

@@ -9,35 +9,13 @@
 #include "device/cpu_isa.h"
 #include "device/cpu_s8.h"
 #include "device/cpu_team.h"
+#include "device/view.h"
 
 /* ---------------------------------------------------------------- views */
-bool mb_cpu_view_ok(struct mb_view v)
-{
-    if (v.rows < 0 || v.cols < 0 || (unsigned)v.dtype >= MB_DTYPE_COUNT)
-        return false;
-    if (v.rows == 0 || v.cols == 0)
-        return true;
-    uint64_t size = (uint64_t)mb_dtype_size(v.dtype), last, need;
-    if (v.buf == NULL || v.off % size != 0 || v.stride < 0 || (v.rows > 1 && v.stride < v.cols))
-        return false;
-    return mb_mul_ok((uint64_t)(v.rows - 1), (uint64_t)v.stride, &last) &&
-           mb_add_ok(last, (uint64_t)v.cols, &need) && mb_mul_ok(need, size, &need) &&
-           mb_add_ok(need, v.off, &need) && need <= v.buf->bytes;
-}
-
-static const char *const dtype_name[MB_DTYPE_COUNT] = {"f32", "bf16", "i32", "u8"};
-
 enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
                            enum mb_dtype t)
 {
-    if ((rows >= 0 && v.rows != rows) || (cols >= 0 && v.cols != cols) || v.dtype != t || !mb_cpu_view_ok(v))
-        return mb_error(MB_BUG,
-                        "%s: %s is [%" PRId64 ", %" PRId64 "] %s stride %" PRId64 " at %" PRIu64
-                        " of %" PRIu64 " bytes, wanted [%" PRId64 ", %" PRId64 "] %s inside its buffer",
-                        op, what, v.rows, v.cols,
-                        (unsigned)v.dtype < MB_DTYPE_COUNT ? dtype_name[v.dtype] : "?", v.stride, v.off,
-                        v.buf != NULL ? v.buf->bytes : 0, rows, cols, dtype_name[t]);
-    return MB_OK;
+    return mb_view_want(op, what, v, v.buf != NULL ? v.buf->bytes : 0, rows, cols, t);
 }
 
 enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows,

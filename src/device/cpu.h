@@ -50,8 +50,6 @@ static inline bool mb_has_view(struct mb_view v)
 {
     return v.buf != NULL;
 }
-/* Whether v lies inside its buffer, aligned to its type. A view without rows or columns needs no memory. */
-bool mb_cpu_view_ok(struct mb_view v);
 /* MB_BUG, logged with op and what (the operand's name), unless v is rows x cols of t inside its buffer. rows
  * or cols < 0: any. */
 enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,

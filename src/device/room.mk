@@ -1,5 +1,6 @@
 libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/registry.c \
+	src/device/view.h src/device/view.c \
 	src/device/cpu.h \
 	src/device/cpu.c \
 	src/device/cpu_copy.c \
@@ -17,7 +18,7 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_tile_amx.c \
 	src/device/cpu_weight.h \
 	src/device/cpu_weight.c \
-	src/device/form.h \
+	src/device/form.h src/device/form_value.h src/device/kinds.h \
 	src/device/cpu_stored.c \
 	src/device/cpu_unpack.c \
 	src/device/cpu_amx.h \
