@@ -188,6 +188,7 @@ struct mb_delta_args {
 struct mb_device_options {
     int32_t threads;    /* computing threads; 0: one */
     const char *isa;    /* "auto", "portable", "avx2", "avx512", "amx": CPU only */
+    int32_t gpu;        /* number of the rank on its machine: takes GPU gpu mod their number */
     struct mb_mem *mem; /* account; outlives the device */
     enum mb_dtype path; /* MB_F32 or MB_BF16: type of GEMM inputs */
 };
