@@ -50,7 +50,7 @@ check_PROGRAMS += tests/moebatch_guard
 tests_moebatch_guard_SOURCES = $(moebatch_SOURCES) $(GUARD)
 tests_moebatch_guard_LDADD = $(moebatch_LDADD)
 # the same tests with stand-ins for AVX-512 and AMX, on any machine
-WIDE = tests/wide_avx512.c tests/wide_attn.c tests/wide_amx.c
+WIDE = tests/wide_avx512.c tests/wide_bf16.c tests/wide_attn.c tests/wide_amx.c
 TESTS_UNIT += tests/wide_gemm tests/wide_attention
 tests_wide_gemm_SOURCES = tests/unit_gemm.c $(WIDE)
 tests_wide_gemm_CPPFLAGS = $(AM_CPPFLAGS) -DFIRST_ISA=2
@@ -67,7 +67,7 @@ tests_wide_vec_SOURCES = tests/unit_vec.c tests/wide_vec.c
 tests_wide_vec_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE=1
 tests_wide_vec_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_selftest
-tests_unit_selftest_SOURCES = tests/unit_selftest.c tests/wide_avx512.c tests/wide_attn.c
+tests_unit_selftest_SOURCES = tests/unit_selftest.c tests/wide_avx512.c tests/wide_bf16.c tests/wide_attn.c
 tests_unit_selftest_LDADD = $(TEST_LIBS)
 # speed beside the machine's own: make tests/bench_gemm
 EXTRA_PROGRAMS += tests/bench_gemm

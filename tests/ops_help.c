@@ -25,12 +25,12 @@ static void run(const struct mb_ops *ops, const char *isa, int threads, enum mb_
 
 void ops_each(void (*fn)(struct ops_ctx *))
 {
-    static const char *const isas[] = {"portable", "avx2", "avx512", "amx"};
+    static const char *const isas[] = {"portable", "avx2", "avx512", "avx512bf16", "amx"};
     int n;
     const struct mb_ops *const *all = mb_ops_all(&n);
     uint32_t old = mb_fp_enter();
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < (strcmp(all[i]->name, "cpu") == 0 ? 4 : 1); k++)
+        for (int k = 0; k < (strcmp(all[i]->name, "cpu") == 0 ? 5 : 1); k++)
             for (int path = 0; path < 2; path++)
                 run(all[i], strcmp(all[i]->name, "cpu") == 0 ? isas[k] : "auto", path ? 3 : 1,
                     path ? MB_BF16 : MB_F32, fn);

@@ -144,7 +144,7 @@ const struct mb_opt mb_opts[] = {
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
      .commands = ENGINE,
      .bench = MEASURED, .help = "device that computes"},
-    {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|amx",
+    {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|avx512bf16|amx",
      .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .bench = MEASURED,
      .help = "instruction set of the CPU backend; the results have the same bits with each"},

@@ -11,8 +11,13 @@
 #include "base/mem.h"
 #include "device/ops.h"
 
-/* Ascending: a machine that runs one runs all before it. */
-enum mb_isa { MB_ISA_PORTABLE, MB_ISA_AVX2, MB_ISA_AVX512, MB_ISA_AMX, MB_ISA_COUNT };
+/* From the narrowest to the widest. Those behind MB_ISA_AVX512 are for GEMMs of bf16 by bf16; all else runs as there. */
+enum mb_isa { MB_ISA_PORTABLE, MB_ISA_AVX2, MB_ISA_AVX512, MB_ISA_BF16, MB_ISA_AMX, MB_ISA_COUNT };
+/* The set for what is no GEMM of bf16 by bf16. */
+static inline enum mb_isa mb_isa_plain(enum mb_isa isa)
+{
+    return isa > MB_ISA_AVX512 ? MB_ISA_AVX512 : isa;
+}
 
 /* The 16 values of an FP4 code under one power of two, as bytes of bf16. */
 struct mb_mx_table {

@@ -17,7 +17,7 @@ enum mb_status mb_attn_open(struct mb_attn *t, struct mb_stream *s, const struct
     MB_TRY(mb_cpu_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
     MB_TRY(mb_cpu_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
     MB_TRY(mb_cpu_want(op, "page_table", a->page_table, -1, -1, MB_I32));
-    enum mb_isa isa = s->dev->isa == MB_ISA_AMX ? MB_ISA_AVX512 : s->dev->isa;
+    enum mb_isa isa = mb_isa_plain(s->dev->isa);
     *t = (struct mb_attn){.a = a, .kv = a->kv, .k = mb_tile_kernels(isa), .vec = mb_attn_vec_of(isa)};
     t->group = a->heads / d->heads;
     t->head_parts = (int32_t)mb_ceil_div(t->group, MB_ATTN_VECTORS);

@@ -31,6 +31,12 @@ static bool has_f16c(void)
     return __get_cpuid(1, &a, &b, &c, &d) && (c & F16C);
 }
 
+static bool has_avx512_bf16(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+
 enum mb_isa mb_isa_detect(void)
 {
     __builtin_cpu_init();
@@ -38,5 +44,10 @@ enum mb_isa mb_isa_detect(void)
         return MB_ISA_PORTABLE;
     if (!__builtin_cpu_supports("avx512f"))
         return MB_ISA_AVX2;
-    return has_amx_bf16() ? MB_ISA_AMX : MB_ISA_AVX512;
+    return has_amx_bf16() ? MB_ISA_AMX : has_avx512_bf16() ? MB_ISA_BF16 : MB_ISA_AVX512;
+}
+
+bool mb_isa_has(enum mb_isa isa)
+{
+    return isa <= mb_isa_detect() && (isa != MB_ISA_BF16 || has_avx512_bf16());
 }

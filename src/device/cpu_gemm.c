@@ -65,8 +65,10 @@ static const struct mb_tile_kernels *choose(const struct mb_device *dev, const s
                                             enum mb_dtype x)
 {
     enum mb_isa isa = dev->isa;
-    if (isa == MB_ISA_AMX && (g->w->desc.dtype != MB_BF16 || x != MB_BF16 || g->rows < AMX_ROWS))
-        isa = MB_ISA_AVX512;
+    bool halves = g->w->desc.dtype == MB_BF16 && x == MB_BF16;
+    if (!halves || (isa == MB_ISA_AMX && g->rows < AMX_ROWS) ||
+        (isa == MB_ISA_BF16 && mb_weight_stored(g->w) && g->rows <= MB_DOT_ROWS)) /* mb_dot_avx2 unpacks into the sums */
+        isa = mb_isa_plain(isa);
     return mb_tile_kernels(isa);
 }
 

@@ -78,8 +78,8 @@ static bool try_tile(struct sample *s, const struct mb_tile_kernels *k, enum mb_
 
 bool mb_tile_self_test(enum mb_isa isa)
 {
-    if (isa == MB_ISA_AMX && !mb_tile_self_test(MB_ISA_AVX512))
-        return false; /* few rows and attention use AVX-512 there */
+    if (mb_isa_plain(isa) != isa && !mb_tile_self_test(MB_ISA_AVX512))
+        return false; /* few rows, f32 and attention use AVX-512 there */
     const struct mb_tile_kernels *k = mb_tile_kernels(isa);
     struct sample *s = mb_zalloc(NULL, MB_MEM_OTHER, 1, sizeof *s);
     if (s == NULL)

@@ -18,11 +18,32 @@ static void pack_amx(uint16_t *to, int32_t rows, const void *src, int64_t n)
     }
 }
 
+/* Two pairs of each 4 k, `rows` words apart. */
+static void pack_pairs(uint32_t *to, int32_t rows, const uint16_t *src, int64_t n)
+{
+    int64_t end = (n + MB_BLOCK - 1) / MB_BLOCK * MB_BLOCK, k = 0;
+    for (; src != NULL && k + 4 <= n; k += 4, to += 2 * rows) {
+        to[0] = (uint32_t)src[k] << 16 | src[k + 2];
+        to[rows] = (uint32_t)src[k + 1] << 16 | src[k + 3];
+    }
+    for (; k < end; k += 4, to += 2 * rows) {
+        uint32_t v[4] = {0, 0, 0, 0};
+        for (int64_t i = 0; src != NULL && i < 4 && k + i < n; i++)
+            v[i] = src[k + i];
+        to[0] = v[0] << 16 | v[2];
+        to[rows] = v[1] << 16 | v[3];
+    }
+}
+
 void mb_pack_row(const struct mb_tile_kernels *k, void *tile, int32_t rows, int32_t r, const void *src,
                  enum mb_dtype t, int64_t n)
 {
-    if (k->x_bf16) {
+    if (k->rows_as == MB_ROWS_AMX) {
         pack_amx((uint16_t *)tile + r * MB_BLOCK, rows, src, n);
+        return;
+    }
+    if (k->rows_as == MB_ROWS_PAIRS) {
+        pack_pairs((uint32_t *)tile + r, rows, src, n);
         return;
     }
     float *to = (float *)tile + r;
@@ -79,7 +100,7 @@ static void tile_bf16(const struct mb_tile *t)
 }
 
 const struct mb_tile_kernels mb_tile_portable = {
-    MB_ISA_PORTABLE, 4, 1, 1, false, {tile_f32, tile_bf16}, mb_tile_nothing, mb_tile_nothing};
+    MB_ISA_PORTABLE, 4, 1, 1, MB_ROWS_F32, {tile_f32, tile_bf16}, mb_tile_nothing, mb_tile_nothing};
 
 const struct mb_tile_kernels *mb_tile_kernels(enum mb_isa isa)
 {
@@ -88,6 +109,8 @@ const struct mb_tile_kernels *mb_tile_kernels(enum mb_isa isa)
         return &mb_tile_avx2;
     case MB_ISA_AVX512:
         return &mb_tile_avx512;
+    case MB_ISA_BF16:
+        return &mb_tile_bf16;
     case MB_ISA_AMX:
         return &mb_tile_amx;
     default:

@@ -1,8 +1,7 @@
 /* The dot-rule kernels: some rows times some panels of 16 columns, over whole blocks of 32 k. GEMM and
  * attention are loops around them. Packed operands: weights  [panel][block][32 k][16 columns] f32, or
  * [panel][block][16 pairs of k][16 columns][2] bf16; every leaf begins a block, missing k and columns are
- * zeros; rows     [block][32 k][rows] f32, zeros where the leaf has no k; or for AMX [block][rows][32 k]
- * bf16; results  [panel][rows][16] f32. Every kernel set computes, per element, c = c + (e + o) block by
+ * zeros; rows     [block][32 k][rows] f32, zeros where the leaf has no k; or as enum mb_rows_as says; results  [panel][rows][16] f32. Every kernel set computes, per element, c = c + (e + o) block by
  * block as base/numerics.h says, so all have the same bits. They expect the contract's floating-point mode.
  */
 #ifndef MB_DEVICE_CPU_TILE_H
@@ -26,11 +25,17 @@ struct mb_tile {
 };
 typedef void (*mb_tile_fn)(const struct mb_tile *t);
 
+/* How a kernel set wants rows packed. */
+enum mb_rows_as {
+    MB_ROWS_F32,  /* [block][32 k][rows] */
+    MB_ROWS_AMX,  /* [block][rows][32 k] bf16 */
+    MB_ROWS_PAIRS /* [block][8][2][rows] pairs of bf16: of each 4 k, (k high, k + 2 low), then (k + 1 high, k + 3 low) */
+};
 struct mb_tile_kernels {
     enum mb_isa isa;
     int32_t rows, row_step; /* most rows of a tile; rows are padded to a multiple of row_step */
     int32_t panels;         /* panels that share a load of the rows */
-    bool x_bf16;            /* rows are packed as bf16 (AMX) */
+    enum mb_rows_as rows_as;
     mb_tile_fn fn[2];       /* by weight type: MB_F32, MB_BF16 (NULL: none) */
     void (*begin)(void);    /* before a thread's first tile and after its last one: the AMX tile registers */
     void (*end)(void);
@@ -40,7 +45,7 @@ _Static_assert(MB_F32 == 0 && MB_BF16 == 1, "fn is indexed by type");
 /* Bytes of one packed row and block. */
 static inline int64_t mb_packed_block(const struct mb_tile_kernels *k)
 {
-    return MB_BLOCK * (k->x_bf16 ? 2 : 4);
+    return MB_BLOCK * (k->rows_as == MB_ROWS_F32 ? 4 : 2);
 }
 /* Packs the n values of src (type t; NULL: zeros) as row r of a tile of `rows` rows, padded with zeros to
  * whole blocks. */
@@ -68,9 +73,11 @@ static inline int64_t mb_cut_begin(const struct mb_tile_kernels *k, struct mb_cu
 
 /* The kernel set of an ISA. */
 const struct mb_tile_kernels *mb_tile_kernels(enum mb_isa isa);
-extern const struct mb_tile_kernels mb_tile_portable, mb_tile_avx2, mb_tile_avx512, mb_tile_amx;
+extern const struct mb_tile_kernels mb_tile_portable, mb_tile_avx2, mb_tile_avx512, mb_tile_bf16, mb_tile_amx;
 void mb_tile_nothing(void);
 
 /* Whether an ISA's kernels equal the scalar dot rule on this machine, on random tiles of every shape. */
 bool mb_tile_self_test(enum mb_isa isa);
+/* Whether a set is faster at tiles of bf16 than another one; both run on this machine (cpu_race.c). */
+bool mb_tile_faster(enum mb_isa isa, enum mb_isa than);
 #endif

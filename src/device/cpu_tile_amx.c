@@ -76,5 +76,5 @@ AMX void tile_bf16(const struct mb_tile *t)
                 t->blocks, t->add);
 }
 
-const struct mb_tile_kernels mb_tile_amx = {MB_ISA_AMX, 2 * ROWS,          ROWS,  2,
-                                            true,       {NULL, tile_bf16}, mb_amx_begin, end};
+const struct mb_tile_kernels mb_tile_amx = {
+    MB_ISA_AMX, 2 * ROWS, ROWS, 2, MB_ROWS_AMX, {NULL, tile_bf16}, mb_amx_begin, end};

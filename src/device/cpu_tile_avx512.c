@@ -41,4 +41,4 @@ OP vec v_odd(const void *pair)
 #include "device/cpu_tile_vec.h"
 
 const struct mb_tile_kernels mb_tile_avx512 = {
-    MB_ISA_AVX512, ROWS_MAX, 1, 2, false, {tile_f32, tile_bf16}, mb_tile_nothing, mb_tile_nothing};
+    MB_ISA_AVX512, ROWS_MAX, 1, 2, MB_ROWS_F32, {tile_f32, tile_bf16}, mb_tile_nothing, mb_tile_nothing};

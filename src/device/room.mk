@@ -15,6 +15,9 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_tile_vec.h \
 	src/device/cpu_tile_avx2.c \
 	src/device/cpu_tile_avx512.c \
+	src/device/cpu_tile_pairs.h \
+	src/device/cpu_tile_bf16.c \
+	src/device/cpu_race.c \
 	src/device/cpu_tile_amx.c \
 	src/device/cpu_weight.h \
 	src/device/cpu_weight.c \
