@@ -19,6 +19,10 @@ tests_unit_prefix_SOURCES = tests/unit_prefix.c tests/draw.h
 tests_unit_prefix_LDADD = $(TEST_LIBS)
 TESTS_LONG += tests/long_prefix.sh
 EXTRA_DIST += tests/long_prefix.sh
+# guessed tokens
+TESTS_CLI += tests/cli_spec.bats
+TESTS_LONG += tests/long_spec.sh
+EXTRA_DIST += tests/cli_spec.bats tests/long_spec.sh tests/spec.py
 # whole engines without MPI: ranks are threads, and what would call it is taken over
 TESTS_UNIT += tests/unit_engine
 tests_unit_engine_SOURCES = tests/unit_engine.c tests/ranks.c tests/ranks.h

@@ -27,15 +27,18 @@
 
 static struct mb_mem mem;
 
-/* The model: the token behind id at a position. */
+/* The model: the token behind id at a position. Under round the position counts in circles, and texts come to repeat themselves. */
+static int64_t round_of;
 static int32_t next_of(int32_t id, int64_t pos)
 {
+    pos = round_of > 0 ? pos % round_of : pos;
     return (int32_t)((id * 31 + pos * 17 + 11) % VOCAB);
 }
 
 struct wish {
     int64_t n_prompt, max_tokens;
     int32_t choices, forced;
+    bool penalty;                           /* what was drawn before counts */
     bool ignore_eos, endless, error, score; /* endless: nothing but max_tokens ends it */
     const char *adapter;
     int64_t common; /* the first ids of its prompt are those of other requests with this stem */
@@ -58,13 +61,15 @@ struct game {
     int32_t row_of[MOST * 8];                 /* handle -> line * MB_MAX_CHOICES + choice */
     uint64_t mark[4][PAGES][MB_KV_BLOCK];   /* [part][page] what a row's keys and values stand for */
     struct {
-        int32_t drawn[1024];
+        int32_t drawn[1024], guess[1024], row[1024]; /* of rows with logits; of the batch */
         int64_t step;
     } under_way[8]; /* results of flights, by step */
     int64_t step;
     int32_t bad_row, bad_layer; /* this row of every batch has a bad logit, router */
     int32_t fail_every;         /* as many landings with rows fail their first sequence; 0: none */
     int32_t landed;
+    int32_t right; /* of 100 guesses of the module, so many are */
+    bool bad_guesses; /* rows of guesses have bad numbers */
 };
 
 /* ---------------------------------------------------------------- source and sink */
@@ -117,6 +122,7 @@ static struct mb_request *request(const struct wish *w, uint64_t line)
     r->kind = w->score ? MB_KIND_LOGLIKELIHOOD : MB_KIND_GENERATE;
     r->sampling.max_tokens = w->max_tokens;
     r->sampling.ignore_eos = w->ignore_eos || w->endless;
+    r->sampling.repetition = w->penalty ? 1.5f : 1.0f;
     r->n_prompt = w->n_prompt;
     r->score_from = !w->score ? w->n_prompt : w->score_from > 0 ? w->score_from : 1;
     r->adapter = w->adapter != NULL ? strdup(w->adapter) : NULL;
@@ -356,10 +362,35 @@ static int32_t check_rows(const struct game *g, const struct mb_flight *f, int32
         assert_int_equal(b->pos[r], pos);
         assert_int_equal(b->tag[r], q->kind.adapter + 1);
         assert_int_equal(b->rope[r], pos + (q->kind.rope_long ? g->s.o.rope_rows : 0));
+        if (k >= f->seq_rows[i] - q->way.drafts) { /* any */
+            assert_true(k > 0 && b->ids[r] == q->ids[pos] && pos >= q->n_ids && pos < q->rows_total);
+            continue;
+        }
         assert_int_equal(b->ids[r], pos < q->n_prompt ? prompt_id(&g->wish[q->job->req->line], q->job->req->line, pos)
                                                       : next_of(q->ids[pos - 1], pos - 1));
     }
     return r;
+}
+
+/* What a draw knows of the tokens before it, counted anew. */
+static void check_counts(const struct mb_batch *b, int32_t i, const struct mb_seq *q, int64_t pos)
+{
+    const struct mb_sample_row *r = &b->sample[i];
+    int32_t in_prompt[VOCAB] = {0}, n_out[VOCAB] = {0}, n = 0;
+
+    for (int64_t k = 0; k <= pos; k++) {
+        if (k < q->n_prompt)
+            in_prompt[q->ids[k]] = 1;
+        else
+            n_out[q->ids[k]]++;
+    }
+    for (int32_t id = 0; id < VOCAB; id++)
+        n += in_prompt[id] || n_out[id] > 0;
+    assert_int_equal(r->adj_end - r->adj_begin, n);
+    for (int32_t k = r->adj_begin; k < r->adj_end; k++) {
+        const struct mb_sample_adjust *a = &b->adj.v[k];
+        assert_true(a->in_prompt == in_prompt[a->id] && a->n_out == n_out[a->id]);
+    }
 }
 
 static void check_batch(const struct game *g)
@@ -390,6 +421,8 @@ static void check_batch(const struct game *g)
             rides |= f->ride[j] == f->out_seq[i];
         assert_true(i == 0 || b->out[i].row > b->out[i - 1].row || (s->o.share && b->out[i].row == b->out[i - 1].row));
         assert_true(own != rides);
+        if (f->out_pos[i] >= 0 && mb_seq_draws_at(f->out_seq[i], f->out_pos[i]) && f->out_seq[i]->seen.counting)
+            check_counts(b, i, f->out_seq[i], f->out_pos[i]);
     }
 }
 
@@ -399,8 +432,13 @@ static void compute(struct game *g, int64_t step)
     const struct mb_sched *s = &g->s;
 
     play_pages(g, &s->flight[(s->first_flight + s->n_flights) % s->o.depth]);
-    for (int32_t i = 0; i < g->b.n_out; i++)
-        g->under_way[step % 8].drawn[i] = next_of(g->b.ids[g->b.out[i].row], g->b.pos[g->b.out[i].row]);
+    for (int32_t i = 0; i < g->b.n_out; i++) {
+        int32_t row = g->b.out[i].row, drawn = next_of(g->b.ids[row], g->b.pos[row]);
+        int32_t then = next_of(drawn, g->b.pos[row] + 1);
+        g->under_way[step % 8].drawn[i] = drawn;
+        g->under_way[step % 8].guess[i] = draw(100) < g->right ? then : draw(20) == 0 ? -1 : (then + 1 + draw(VOCAB - 1)) % VOCAB;
+        g->under_way[step % 8].row[i] = row;
+    }
     g->under_way[step % 8].step = step;
 }
 
@@ -429,7 +467,7 @@ static void check_part(const struct game *g)
 /* The results of the oldest flight. */
 static enum mb_status land(struct game *g)
 {
-    static int32_t ints[(4 + MB_MAX_TOP) * 1024];
+    static int32_t ints[(5 + MB_MAX_TOP) * 1024];
     static float floats[(1 + MB_MAX_TOP) * 1024];
     const struct mb_flight *f = mb_sched_oldest(&g->s);
     struct mb_found found;
@@ -440,6 +478,7 @@ static enum mb_status land(struct game *g)
     assert_true(f->rows == 0 || g->under_way[f->step % 8].step == f->step);
     for (int32_t i = 0; i < f->n_out; i++) {
         found.drawn[i] = g->under_way[f->step % 8].drawn[i];
+        found.guess[i] = g->under_way[f->step % 8].guess[i];
         found.best[i] = found.drawn[i];
         found.bad[i] = i == g->bad_row;
         found.lp[i] = -(float)f->out_pos[i];
@@ -448,6 +487,13 @@ static enum mb_status land(struct game *g)
         check_running(g, f->seq[i]);
     for (int32_t i = 0; i < f->n_rides; i++)
         check_running(g, f->ride[i]);
+    for (int32_t i = 0; i < f->seqs && g->bad_guesses; i++) {
+        int32_t last = f->seq_row[i] + f->seq_rows[i];
+        for (int32_t r = last - f->seq[i]->way.drafts; r < last; r++)
+            found.bad_layer[r] = 2;
+        for (int32_t k = 0; k < f->n_out; k++)
+            found.bad[k] |= f->out_seq[k] == f->seq[i] && g->under_way[f->step % 8].row[k] >= last - f->seq[i]->way.drafts;
+    }
     if (f->rows > 0 && g->fail_every > 0 && ++g->landed % g->fail_every == 0)
         found.bad_layer[0] = 3;
     if (g->bad_layer >= 0 && f->rows > 0)
@@ -479,6 +525,7 @@ static enum mb_status one_step(struct game *g)
     }
     compute(g, g->step);
     (void)mb_sched_launch(s, g->step, g->b.rows > 0);
+    mb_sched_timed(s, g->b.rows, 1e-3 * (1 + draw(9) + g->b.rows * (1 + draw(3))));
     while (s->n_flights == s->o.depth)
         MB_TRY(land(g));
     check_pages(g);

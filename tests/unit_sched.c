@@ -142,6 +142,7 @@ static void draw_wish(struct wish *w)
                        .choices = 1 + draw(3),
                        .ignore_eos = draw(2) == 0,
                        .endless = draw(3) == 0,
+                       .penalty = draw(4) == 0,
                        .error = draw(9) == 0,
                        .score = draw(7) == 0};
     if (draw(2) == 0)
@@ -157,6 +158,14 @@ static void draw_wish(struct wish *w)
     }
 }
 
+/* Guesses: none, what the text repeats, what the module says, right now and then; as many as pay, or always so many. */
+static void draw_guesses(struct game *g, struct mb_sched_options *o)
+{
+    round_of = draw(2) == 0 ? 1 + draw(6) : 0;
+    o->drafts = (struct mb_drafting){.how = (enum mb_draft_how)draw(3), .most = 1 + draw(6), .always = draw(2) == 0, .extra = 0.1};
+    g->right = draw(101);
+}
+
 /* Drawn requests under drawn limits, pipelines and sequence groups: every row is right, and nothing is left.
  */
 static void many_games(void **state)
@@ -164,7 +173,7 @@ static void many_games(void **state)
     (void)state;
     state_of_draw = 2026;
     const char *rounds = getenv("MB_SCHED_ROUNDS");
-    int64_t cached = 0, preempted = 0, recomputed = 0;
+    int64_t cached = 0, preempted = 0, recomputed = 0, made = 0, right = 0;
     for (int round = 0, n = rounds != NULL ? atoi(rounds) : 600; round < n; round++) {
         struct game *g = new_game();
         struct mb_sched_options o = usual();
@@ -177,6 +186,7 @@ static void many_games(void **state)
         o.share = !o.mtp && draw(3) > 0;
         g->wait = draw(3) == 0 ? 2 + draw(3) : 0;
         g->fail_every = draw(2) == 0 ? 2 + draw(5) : 0;
+        draw_guesses(g, &o);
         g->n = 1 + draw(20);
         for (int i = 0; i < g->n; i++)
             draw_wish(&g->wish[i]);
@@ -188,10 +198,71 @@ static void many_games(void **state)
         cached += g->counters.reuse.cached;
         preempted += g->counters.reuse.preempted;
         recomputed += g->counters.reuse.again;
+        made += g->counters.drafts.made;
+        right += g->counters.drafts.right;
         close_game(g);
         free(g);
     }
+    round_of = 0;
     assert_true(cached > 1000 && preempted > 100 && recomputed > 1000);
+    assert_true(right > 1000 && made - right > 1000);
+}
+
+/* One request alone: its steps are counted. */
+static int64_t steps_alone(int32_t tokens, int32_t right, bool bad_guesses, struct mb_drafting how, struct mb_draft_counts *counts)
+{
+    struct game *g = new_game();
+    struct mb_sched_options o = usual();
+
+    o.drafts = how;
+    g->right = right;
+    g->bad_guesses = bad_guesses;
+    o.max_pages = o.kv_pages = 12;
+    g->wish[0] = (struct wish){.n_prompt = 20, .max_tokens = tokens, .choices = 1, .endless = true, .penalty = true};
+    g->n = 1;
+    open_game(g, &o);
+    play(g);
+    int64_t steps = g->step;
+    assert_int_equal(g->errors, 0);
+    assert_int_equal(g->counters.output_tokens, tokens);
+    assert_int_equal(g->counters.rows, 20 + tokens - 1 + g->counters.drafts.made - g->counters.drafts.right);
+    *counts = g->counters.drafts;
+    close_game(g);
+    free(g);
+    return steps;
+}
+
+/* Right guesses are rows that need no step of their own; what wrong ones have found counts for nothing. */
+static void guesses(void **state)
+{
+    const struct mb_drafting none = {0}, module = {.how = MB_DRAFT_MTP, .most = 1, .always = true},
+                             text = {.how = MB_DRAFT_NGRAM, .most = 4, .always = true};
+    struct mb_draft_counts n;
+
+    (void)state;
+    assert_int_equal(steps_alone(101, 0, false, none, &n), 101);
+    assert_int_equal(steps_alone(101, 100, false, module, &n), 1 + 50); /* two tokens a step */
+    assert_true(n.made == 50 && n.right == 50);
+    assert_int_equal(steps_alone(101, 0, true, module, &n), 101);
+    assert_true(n.made > 90 && n.right == 0);
+    round_of = 1;
+    assert_in_range(steps_alone(501, 0, false, text, &n), 1 + 500 / 5, 501 / 2.5); /* once the text has come round */
+    round_of = 0;
+}
+
+/* Guesses that are never right cost less and less. */
+static void wrong_guesses_end(void **state)
+{
+    const struct mb_drafting module = {.how = MB_DRAFT_MTP, .most = 1, .extra = 0.1}, text = {.how = MB_DRAFT_NGRAM, .most = 4};
+    struct mb_draft_counts n;
+
+    (void)state;
+    (void)steps_alone(101, 0, false, module, &n);
+    assert_in_range(n.made, 60, 70);
+    round_of = 49; /* two ids often come again, and are followed by others */
+    (void)steps_alone(101, 0, false, text, &n);
+    assert_in_range(n.made, 0, 25);
+    round_of = 0;
 }
 
 /* 2,000 requests of mixed lengths in a pool that holds a tenth of their pages. stops: they end anywhere before their
@@ -293,6 +364,8 @@ int main(void)
         cmocka_unit_test(bad_numbers_fail_their_row),
         cmocka_unit_test(long_texts_turn_otherwise),
         cmocka_unit_test(batches_are_divided),
+        cmocka_unit_test(guesses),
+        cmocka_unit_test(wrong_guesses_end),
         cmocka_unit_test(many_games),
         cmocka_unit_test(small_pools),
     };

@@ -24,6 +24,7 @@ struct mb_tick_msg {
     int64_t prompt_tokens, output_tokens; /* of finished rows */
     int64_t rows, expert_rows;            /* computed */
     int64_t cached, again, preempted;     /* struct mb_reuse_counts */
+    int64_t guessed, guessed_right;       /* struct mb_draft_counts */
     int32_t running, pad;
 };
 

@@ -412,6 +412,25 @@ static void spent_rows(struct mb_report *r, double seconds, const struct mb_repo
     free(v);
 }
 
+/* Tokens computed, shared, guessed. */
+static void token_rows(struct mb_report *r, const struct mb_counters *c)
+{
+    const struct mb_reuse_counts *u = &c->reuse;
+    const struct mb_draft_counts *d = &c->drafts;
+    int64_t turns = c->output_tokens - d->right, wrong = d->made - d->right;
+
+    row(r, "tokens", "%" PRId64 " computed, %" PRId64 " of prompts of finished requests, %" PRId64 " generated", c->rows,
+        c->prompt_tokens, c->output_tokens);
+    if (u->cached > 0 || u->preempted > 0)
+        row(r, "shared", "%" PRId64 " tokens asked for, %" PRId64 " of them from pages of others; %" PRId64
+            " sequences gave way, %" PRId64 " tokens computed again",
+            c->rows - u->again - wrong + u->cached, u->cached, u->preempted, u->again);
+    if (d->made > 0)
+        row(r, "guessed", "%" PRId64 " tokens, %" PRId64 " of them right (%.1f %%): %.2f generated in a step of a sequence",
+            d->made, d->right, 100.0 * (double)d->right / (double)d->made,
+            turns > 0 ? (double)c->output_tokens / (double)turns : 0.0);
+}
+
 static void speed_rows(struct mb_report *r, double seconds, const struct mb_report_end *e)
 {
     char a[MB_TEXT_CAP], b[MB_TEXT_CAP], c[MB_TEXT_CAP], d[MB_TEXT_CAP];
@@ -419,13 +438,7 @@ static void speed_rows(struct mb_report *r, double seconds, const struct mb_repo
     double whole = seconds > 0 ? seconds : 1, run = seconds - e->load_seconds - e->assembly_seconds;
 
     run = run > 1e-3 ? run : 1e-3;
-    row(r, "tokens", "%" PRId64 " computed, %" PRId64 " of prompts of finished requests, %" PRId64 " generated", e->sum.rows,
-        e->sum.prompt_tokens, e->sum.output_tokens);
-    const struct mb_reuse_counts *u = &e->sum.reuse;
-    if (u->cached > 0 || u->preempted > 0)
-        row(r, "shared", "%" PRId64 " tokens asked for, %" PRId64 " of them from pages of others; %" PRId64
-            " sequences gave way, %" PRId64 " tokens computed again",
-            e->sum.rows - u->again + u->cached, u->cached, u->preempted, u->again);
+    token_rows(r, &e->sum);
     row(r, "speed", "%s tokens/s, %s generated/s; without load and assembly %s and %s", mb_text_rate(all / whole, a),
         mb_text_rate(out / whole, b), mb_text_rate(all / run, c), mb_text_rate(out / run, d));
 }

@@ -28,6 +28,8 @@ void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out)
     out->cached = c.reuse.cached;
     out->again = c.reuse.again;
     out->preempted = c.reuse.preempted;
+    out->guessed = c.drafts.made;
+    out->guessed_right = c.drafts.right;
     out->expert_rows = c.expert_rows;
 }
 
@@ -65,6 +67,8 @@ void mb_job_write_status(struct mb_job_state *j, const char *state, int exit_cod
         s.cached_tokens += j->ticks[r].cached;
         s.recomputed_tokens += j->ticks[r].again;
         s.preempted += j->ticks[r].preempted;
+        s.guessed_tokens += j->ticks[r].guessed;
+        s.right_tokens += j->ticks[r].guessed_right;
     }
     mb_rundir_status(j->dir, &s);
     struct mb_prom prom = {.job = j->dir->results, .s = &s, .running = p.running, .ranks = j->app.size,

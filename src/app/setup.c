@@ -194,6 +194,12 @@ static enum mb_alltoall alltoall_of(const char *name)
     return mb_alltoall_named(name); /* one of the choices of the option */
 }
 
+/* Under --save-logits every row is computed for itself. */
+static bool guesses(const struct mb_conf *c)
+{
+    return c->guess != MB_GUESS_OFF && c->save_logits[0] == 0;
+}
+
 struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct mb_model *m, enum mb_dtype path)
 {
     return (struct mb_plan_options){.layout = {.dp = (int32_t)c->data_parallel_size,
@@ -219,7 +225,9 @@ struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct
                                 .save_logits = c->save_logits[0] != 0,
                                 .save_routing = c->save_routing,
                                 .save_hidden = c->save_hidden,
-                                .mtp = m->mtp_layers > 0 && strcmp(c->save_logits, "all") == 0,
+                                .guesses = {guesses(c) ? c->guesses : 0, c->guess == MB_GUESS_MTP},
+                                .mtp = m->mtp_layers > 0 && (strcmp(c->save_logits, "all") == 0 ||
+                                                             (guesses(c) && c->guess == MB_GUESS_MTP)),
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
                                 .redundant = (int32_t)c->num_redundant_experts,
@@ -305,6 +313,14 @@ static enum mb_overlap overlap_of(const char *name)
     return strcmp(name, "on") == 0 ? MB_OVERLAP_ON : strcmp(name, "off") == 0 ? MB_OVERLAP_OFF : MB_OVERLAP_AUTO;
 }
 
+static struct mb_drafting drafting_of(const struct mb_conf *c, const struct mb_model *m)
+{
+    const enum mb_draft_how how[] = {
+        [MB_GUESS_OFF] = MB_DRAFT_OFF, [MB_GUESS_NGRAM] = MB_DRAFT_NGRAM, [MB_GUESS_MTP] = MB_DRAFT_MTP};
+
+    return (struct mb_drafting){.how = how[c->guess], .most = c->guesses, .always = c->guess_always, .extra = 1.0 / m->layers};
+}
+
 enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), void *tick_arg)
 {
     const struct mb_conf *c = a->conf;
@@ -313,6 +329,7 @@ enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), v
                                   .plan = a->plan,
                                   .overlap = overlap_of(c->overlap),
                                   .prefix_caching = c->prefix_caching,
+                                  .drafts = drafting_of(c, a->model),
                                   .ops = a->ops,
                                   .dev = a->dev,
                                   .comm = a->comm,

@@ -1,6 +1,8 @@
 /* What a command needs, and options that contradict each other. */
 #include "conf/value.h"
 
+#include <ctype.h>
+#include <stdlib.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -178,9 +180,38 @@ static enum mb_status check_placement(const struct mb_conf *c)
     return MB_OK;
 }
 
-/* Where run and plan agree. */
-static enum mb_status check_batch(const struct mb_conf *c)
+#define GUESSES 4 /* a step, unless it is said */
+
+/* off, ngram[:N] or mtp[:N]. */
+static enum mb_status check_speculative(struct mb_conf *c)
 {
+    static const struct {
+        const char *name;
+        enum mb_conf_guess guess;
+        long most;
+    } how[] = {{"off", MB_GUESS_OFF, 0}, {"ngram", MB_GUESS_NGRAM, 16}, {"mtp", MB_GUESS_MTP, 1}};
+    const char *text = c->speculative, *colon = strchrnul(text, ':');
+
+    for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+        size_t n = (size_t)(colon - text);
+        char *end = NULL;
+        if (strlen(how[i].name) != n || strncmp(text, how[i].name, n) != 0)
+            continue;
+        long most = how[i].most < GUESSES ? how[i].most : GUESSES, given = *colon != 0 ? strtol(colon + 1, &end, 10) : most;
+        if (given > how[i].most || (*colon != 0 && (given < 1 || !isdigit((unsigned char)colon[1]) || *end != 0)))
+            return mb_error(MB_USAGE, "--speculative %s: after %s: stands a number from 1 to %ld", text, how[i].name, how[i].most);
+        c->guess = how[i].guess;
+        c->guesses = (int32_t)given;
+        c->guess_always = *colon != 0;
+        return MB_OK;
+    }
+    return mb_error(MB_USAGE, "--speculative %s: expected off, ngram, mtp, or with a number of guesses, as in ngram:4", text);
+}
+
+/* Where run and plan agree. */
+static enum mb_status check_batch(struct mb_conf *c)
+{
+    MB_TRY(check_speculative(c));
     if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
         return mb_error(MB_USAGE,
                         "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64

@@ -41,6 +41,10 @@ struct mb_conf {
     char *overlap;             /* auto, on, off */
     int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
     bool prefix_caching;
+    char *speculative;         /* off, ngram[:N], mtp[:N] */
+    enum mb_conf_guess { MB_GUESS_OFF, MB_GUESS_NGRAM, MB_GUESS_MTP } guess; /* the same, */
+    int32_t guesses;           /* and how many a step: at most, or under guess_always always */
+    bool guess_always;
     double gpu_memory_utilization;
     int64_t threads;
     char *backend, *isa;

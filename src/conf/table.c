@@ -170,6 +170,11 @@ const struct mb_opt mb_opts[] = {
      .section = MB_SEC_MEMORY, .commands = ENGINE, .bench = LOADS,
      .help = "compute what requests have in common at their beginnings once; nothing but time changes. Off under --save-routing, "
              "--save-hidden and --save-logits, and for models with a recurrent state"},
+    {STRING("speculative", speculative, "off"), .metavar = "HOW", .section = MB_SEC_MEMORY, .commands = PLANNED, .bench = LOADS,
+     .help = "guess tokens of a sequence and compute their rows in one step with that of its last one: ngram: what followed its last "
+             "tokens where they stand in it already; mtp: what the model's MTP module holds for likeliest; off. With :N (ngram:4, "
+             "mtp:1) so many a step, else as many as pay, 4 at most. A guess that is not what is drawn is dropped: results are the same. "
+             "Off under --save-logits; not for models with a recurrent state"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
      .bench = JOBS_A2A,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},

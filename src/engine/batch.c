@@ -61,6 +61,7 @@ void mb_batch_destroy(struct mb_batch *b)
 void mb_batch_clear(struct mb_batch *b)
 {
     b->rows = b->seqs = b->n_out = b->n_copies = b->adj.n = 0;
+    b->module = false;
     b->part.n = b->part.n_own = b->part.own0 = b->part.n_runs = 0;
     mb_masks_clear(&b->masks);
 }
@@ -145,7 +146,8 @@ void mb_found_over(int32_t *ints, float *floats, int64_t rows, struct mb_found *
     f->best = f->drawn + rows;
     f->bad = f->best + rows;
     f->bad_layer = f->bad + rows;
-    f->top_ids = f->bad_layer + rows;
+    f->guess = f->bad_layer + rows;
+    f->top_ids = f->guess + rows;
     f->lp = floats;
     f->top_lp = f->lp + rows;
 }

@@ -13,6 +13,7 @@ struct mb_out {
     int32_t top_n;
     int32_t keep; /* its logits go to the results */
     int32_t next; /* a token may follow that has one behind it: those of the MTP module do, too */
+    int32_t draws; /* its token is drawn */
 };
 
 /* Before the rows of a step: the ranks of a part copy a page. In order: what was copied may be copied. */
@@ -53,6 +54,7 @@ struct mb_batch_dev {
  * header. Decode rows first, then prefill chunks; a sequence's rows are contiguous, positions ascending. */
 struct mb_batch {
     int32_t rows, seqs;
+    bool module; /* the MTP module runs over the rows */
     int32_t *ids, *pos, *rope, *row_seq; /* [max_rows] */
     int32_t *row_state;  /* [max_rows] state of each row's sequence */
     uint16_t *tag;       /* [max_rows] adapter + 1, 0 none: travels with rows to their experts */
@@ -98,6 +100,7 @@ void mb_batch_divide(struct mb_batch *b, const struct mb_batch_share *s);
 /* What a step found out, row by row; of the whole batch on the leader. */
 struct mb_found {
     int32_t *drawn, *best, *bad; /* [max_rows] of the rows with logits */
+    int32_t *guess;              /* [max_rows] what the MTP module holds for likeliest behind the drawn token; -1: nothing */
     float *lp;                   /* [max_rows] */
     int32_t *top_ids;            /* [max_rows][MB_MAX_TOP] */
     float *top_lp;
@@ -108,7 +111,7 @@ struct mb_found {
     float *weights;
     float *hidden; /* under --save-hidden: [layers + 1][max_rows][hidden], by rows of the batch */
 };
-/* The lists of it over ints [(4 + MB_MAX_TOP) rows] and floats [(1 + MB_MAX_TOP) rows]; the planes are the
+/* The lists of it over ints [(5 + MB_MAX_TOP) rows] and floats [(1 + MB_MAX_TOP) rows]; the planes are the
  * caller's. */
 void mb_found_over(int32_t *ints, float *floats, int64_t rows, struct mb_found *f);
 /* Forgets the rows of the last step. */

@@ -42,7 +42,7 @@ struct mb_context {
     struct mb_states states;
     struct mb_rooms rooms; /* the planned sizes of buffers */
     int32_t all_layers;    /* with the MTP module */
-    bool mtp;              /* the MTP module's logits are saved */
+    bool mtp;              /* the MTP module is in use: its logits are saved, or it guesses */
     bool expert_lora;      /* dispatched rows carry their adapter */
 };
 
@@ -70,6 +70,12 @@ static inline struct mb_view mb_sin_view(const struct mb_context *c)
 static inline bool mb_mtp_here(const struct mb_context *c)
 {
     return c->mtp && c->t.attends && c->t.last_stage;
+}
+
+/* Whether its logits are results. */
+static inline bool mb_mtp_saved(const struct mb_context *c)
+{
+    return c->mtp && c->o.save_logits == MB_LOGITS_ALL;
 }
 
 /* Where other ranks would wait in vain for one that failed (groups, stages, lanes), a failure ends the job

@@ -114,9 +114,10 @@ static enum mb_status sched_create(struct mb_engine *e)
                                        .n_adapters = o->n_adapters,
                                        .save_logits = o->save_logits,
                                        .guides = o->guides,
-                                       .mtp = e->c.mtp,
+                                       .mtp = mb_mtp_saved(&e->c),
+                                       .drafts = o->drafts,
                                        .states = o->model->linear_layers > 0,
-                                       .share = o->prefix_caching && !e->c.mtp && !o->save_routing &&
+                                       .share = o->prefix_caching && !mb_mtp_saved(&e->c) && !o->save_routing &&
                                                 !o->save_hidden && o->save_logits == MB_LOGITS_NONE &&
                                                 o->model->linear_layers == 0};
     return e->c.t.leads ? mb_sched_create(&s, &e->tally.counters, &e->sched) : MB_OK;
@@ -145,7 +146,9 @@ static enum mb_status begin(struct mb_engine *e, const struct mb_engine_options 
     struct mb_context *c = &e->c;
 
     c->o = *o;
-    c->mtp = o->model->mtp_layers > 0 && o->save_logits == MB_LOGITS_ALL;
+    if (o->save_logits != MB_LOGITS_NONE)
+        c->o.drafts.how = MB_DRAFT_OFF;
+    c->mtp = o->model->mtp_layers > 0 && (o->save_logits == MB_LOGITS_ALL || c->o.drafts.how == MB_DRAFT_MTP);
     c->expert_lora = mb_lora_on_experts(o);
     c->all_layers = o->model->layers + (c->mtp ? o->model->mtp_layers : 0);
     e->end_step = -1;

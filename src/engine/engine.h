@@ -40,6 +40,7 @@ struct mb_engine_options {
     int32_t prefetch; /* under ZeRO-inference (plan->cache) */
     enum mb_overlap overlap;
     bool prefix_caching; /* rows with the same ids before them are computed once, where results keep no more of rows than tokens */
+    struct mb_drafting drafts; /* rows of guessed ids; off where logits are saved. MB_DRAFT_MTP: the plan has the module */
     bool save_routing, save_hidden;
     enum mb_save_logits save_logits;
     const volatile sig_atomic_t *stop; /* set by a signal: finish the step, then return MB_STOP */

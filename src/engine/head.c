@@ -244,6 +244,7 @@ static enum mb_status draw(struct mb_pass *p, struct piece *pc)
 
     MB_TRY(ops->logit_stats(p->c->stream, pc->stats, best, bad, pc->z));
     MB_TRY(sample(p, pc, drawn));
+    memset(f->guess + pc->first, 0xff, sizeof *f->guess * (size_t)pc->n);
     MB_TRY(ops->copy_out(p->c->stream, f->drawn + pc->first, drawn));
     MB_TRY(ops->copy_out(p->c->stream, f->best + pc->first, best));
     return ops->copy_out(p->c->stream, f->bad + pc->first, bad);
@@ -351,5 +352,37 @@ enum mb_status mb_head_mtp(struct mb_pass *p, struct mb_view x, struct mb_sink *
         for (int32_t i = 0; i < pc.n; i++)
             MB_TRY(mb_results_mtp(p, pc.first + i, p->work->h_rows + (int64_t)i * p->c->o.model->vocab, sink));
     }
+    return MB_OK;
+}
+
+/* The guess behind out i is for the token that the module has read: of several draws of one row the last one. */
+static int32_t guess_of(const struct mb_pass *p, int32_t i)
+{
+    const struct mb_batch *b = p->batch;
+    const struct mb_found *f = p->found;
+    int32_t last = i;
+
+    while (last + 1 < b->n_out && b->out[last + 1].row == b->out[i].row)
+        last++;
+    bool read = b->out[last].target < 0 && f->drawn[last] == f->drawn[i];
+    return read && b->out[i].draws && !f->bad[i] && f->guess[i] < p->c->o.model->vocab ? f->guess[i] : -1;
+}
+
+enum mb_status mb_head_guess(struct mb_pass *p, struct mb_view x)
+{
+    const struct mb_vec none = {0};
+    const struct mb_ops *ops = p->c->o.ops;
+    struct piece pc = {.x = x, .norm = &p->c->w.mtp_norm, .norm_b = &none};
+
+    for (; pc.first < p->batch->n_out; pc.first += pc.n) {
+        MB_TRY(logits(p, &pc));
+        if (!samples(p->c))
+            continue;
+        struct mb_view best = mb_rows(p, MB_SB_BEST, pc.n, 1, MB_I32), bad = mb_rows(p, MB_SB_LBAD, pc.n, 1, MB_I32);
+        MB_TRY(ops->logit_stats(p->c->stream, pc.stats, best, bad, pc.z));
+        MB_TRY(ops->copy_out(p->c->stream, p->found->guess + pc.first, best));
+    }
+    for (int32_t i = 0; samples(p->c) && i < p->batch->n_out; i++)
+        p->found->guess[i] = guess_of(p, i);
     return MB_OK;
 }

@@ -10,7 +10,7 @@
 struct header {
     int64_t step;
     uint32_t flags;
-    int32_t status, rows, seqs, copies, n_out, n_adj, n_masks; /* n_adj < 0: without sampling parameters */
+    int32_t status, rows, seqs, copies, n_out, n_adj, n_masks, module; /* n_adj < 0: without sampling parameters */
 };
 
 /* Pages that the rows of the next sequence of this step may look at; *row is its first row, and becomes that
@@ -29,7 +29,8 @@ static enum mb_status pack(const struct mb_step *s, bool sampler, struct mb_byte
     const struct mb_batch *b = s->pass.batch;
     size_t n = (size_t)b->rows;
     struct header h = {s->number,   s->flags, (int32_t)s->status,         b->rows,                           b->seqs,
-                       b->n_copies, b->n_out, sampler ? b->adj.n : -1, sampler ? b->masks.n_fresh : 0};
+                       b->n_copies, b->n_out, sampler ? b->adj.n : -1, sampler ? b->masks.n_fresh : 0,
+                       b->module};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -156,6 +157,7 @@ enum mb_status mb_header_take(struct mb_step *s)
     b->seqs = h.seqs;
     b->n_copies = h.copies;
     b->n_out = h.n_out;
+    b->module = h.module != 0;
     get_rows(b, s->c->o.model->linear_layers > 0 ? s->c->o.plan->max_num_seqs : 0, &w);
     if (h.n_adj >= 0)
         MB_TRY(get_sampling(b, h.n_adj, &w));

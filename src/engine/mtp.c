@@ -2,10 +2,17 @@
  * hidden of token i and the embedding of token i + 1 and predicts token i + 2. It is one more decoder layer
  * of the last stage, with pages of its own, run over the rows of a step behind the head: then the rank that
  * samples knows every next token, and the batch is the main one's with other ids, whoever keeps a row. A row
- * that nothing follows is computed for nothing. */
+ * that nothing follows is computed for nothing. Its logits are results (--save-logits=all), or what they hold for likeliest is
+ * a guess at the token after the next (draft.h). */
 #include <string.h>
 #include "base/log.h"
 #include "engine/step.h"
+
+/* Row r of the batch is followed by the next id of its sequence, if that has a row, too. */
+static int32_t follows(const struct mb_batch *b, int32_t r)
+{
+    return r + 1 < b->rows && b->row_seq[r + 1] == b->row_seq[r] ? b->ids[r + 1] : 0;
+}
 
 /* ids[i] = the token behind row i of the own part: known from the prompt, else the one that the first rank of
  * the group has drawn. 0 where none can be (a logit that is not finite). */
@@ -25,7 +32,8 @@ static enum mb_status next_ids(struct mb_pass *p, int32_t *ids)
     }
     if (p->c->t.g.att != NULL)
         MB_TRY(mb_comm_swap(p->c->t.g.att, p->work->out, p->work->in, &at));
-    memset(ids, 0, sizeof *ids * (size_t)b->part.n);
+    for (int32_t i = 0; i < b->part.n; i++)
+        ids[i] = follows(b, b->part.row[i]);
     for (int32_t i = 0, r = 0; i < b->n_out; i++) { /* both ascend by row */
         const struct mb_out *o = &b->out[i];
         while (r < b->part.n && b->part.row[r] < o->row)
@@ -77,6 +85,6 @@ enum mb_status mb_mtp_run(struct mb_step *s, struct mb_sink *sink)
         s->status = combine_inputs(&p, x);
     (void)mb_layer_run(s, &p, s->c->o.model->layers, x); /* s->status has it */
     if (s->status == MB_OK && !mb_step_over(s) && b.rows > 0)
-        s->status = mb_head_mtp(&p, x, sink);
+        s->status = mb_mtp_saved(s->c) ? mb_head_mtp(&p, x, sink) : mb_head_guess(&p, x);
     return s->status;
 }

@@ -12,7 +12,7 @@
 
 struct result {
     int64_t step;
-    int32_t n_own, n_draw, top_n, unused; /* n_draw: rows with logits, of the rank that samples, else 0 */
+    int32_t n_own, n_draw, top_n, guesses; /* n_draw: rows with logits, of the rank that samples, else 0; guesses: as many, or none */
     uint64_t logits;                      /* bytes of logits behind everything else */
 };
 
@@ -30,14 +30,16 @@ static int32_t widest(const struct mb_batch *b)
     return n;
 }
 
-static void pack_draws(const struct mb_found *f, int32_t n, int32_t top_n, struct mb_wire_out *o)
+static void pack_draws(const struct mb_found *f, const struct result *r, struct mb_wire_out *o)
 {
+    int32_t n = r->n_draw, top_n = r->top_n;
     size_t bytes = 4 * (size_t)n;
 
     mb_wire_put(o, f->drawn, bytes);
     mb_wire_put(o, f->best, bytes);
     mb_wire_put(o, f->bad, bytes);
     mb_wire_put(o, f->lp, bytes);
+    mb_wire_put(o, f->guess, 4 * (size_t)r->guesses);
     for (int32_t i = 0; top_n > 0 && i < n; i++) {
         mb_wire_put(o, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)top_n);
         mb_wire_put(o, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)top_n);
@@ -80,7 +82,8 @@ static enum mb_status pack(struct mb_pass *p, struct mb_bytes *out)
     const struct mb_found *f = p->found;
     const struct mb_batch *b = p->batch;
     struct result r = {
-        p->step, b->part.n_own, samples(p) ? b->n_out : 0, samples(p) ? widest(b) : 0, 0, p->work->result.len};
+        p->step, b->part.n_own, samples(p) ? b->n_out : 0, samples(p) ? widest(b) : 0,
+        samples(p) && p->c->o.drafts.how == MB_DRAFT_MTP ? b->n_out : 0, p->work->result.len};
     struct mb_wire_out o = {out, MB_OK};
 
     out->len = 0;
@@ -89,7 +92,7 @@ static enum mb_status pack(struct mb_pass *p, struct mb_bytes *out)
         mb_wire_put_i32(&o, mb_own_row(b, i));
     for (int32_t i = 0; i < b->part.n_own; i++)
         mb_wire_put_i32(&o, f->bad_layer[mb_own_row(b, i)]);
-    pack_draws(f, r.n_draw, r.top_n, &o);
+    pack_draws(f, &r, &o);
     pack_rows(p, &o);
     mb_wire_put(&o, p->work->result.data, p->work->result.len);
     return o.st;
@@ -117,6 +120,7 @@ static void get_draws(struct mb_found *f, const struct result *r, struct mb_wire
     mb_wire_get(w, f->best, n);
     mb_wire_get(w, f->bad, n);
     mb_wire_get(w, f->lp, n);
+    mb_wire_get(w, f->guess, 4 * (size_t)r->guesses);
     for (int32_t i = 0; r->top_n > 0 && i < r->n_draw; i++) {
         mb_wire_get(w, f->top_ids + i * MB_MAX_TOP, 4 * (size_t)r->top_n);
         mb_wire_get(w, f->top_lp + i * MB_MAX_TOP, 4 * (size_t)r->top_n);
@@ -165,7 +169,7 @@ static bool unpack(struct mb_pass *p, const struct mb_flight *f, int32_t stage, 
 
     mb_wire_get(w, &r, sizeof r);
     if (w->bad || r.step != f->step || r.n_own < 0 || r.n_own > f->rows ||
-        (r.n_draw != 0 && r.n_draw != f->n_out) || r.top_n < 0 || r.top_n > MB_MAX_TOP)
+        (r.n_draw != 0 && r.n_draw != f->n_out) || (r.guesses != 0 && r.guesses != r.n_draw) || r.top_n < 0 || r.top_n > MB_MAX_TOP)
         return false;
     const int32_t *rows = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
     const int32_t *bad = (const int32_t *)mb_wire_skip(w, 4 * (size_t)r.n_own);
@@ -254,7 +258,7 @@ static enum mb_status save_logits(struct mb_pass *p, const struct mb_flight *f, 
         if (kept(p->c, f, i))
             MB_TRY(save_row(p, f, i, w, sink_logits, sink));
     }
-    for (int32_t i = 0; p->c->mtp && i < f->n_out; i++) {
+    for (int32_t i = 0; mb_mtp_saved(p->c) && i < f->n_out; i++) {
         if (mb_seq_goes_on_at(f->out_seq[i], f->out_pos[i]))
             MB_TRY(save_row(p, f, i, w, sink_mtp, sink));
     }

@@ -34,6 +34,12 @@ libmoebatch_a_SOURCES += \
 	src/engine/masks.c \
 	src/engine/seq.h \
 	src/engine/seq.c \
+	src/engine/seq_draw.c \
+	src/engine/ngram.h \
+	src/engine/ngram.c \
+	src/engine/draft.h \
+	src/engine/draft.c \
+	src/engine/sched_draft.c \
 	src/engine/sched.h \
 	src/engine/sched_impl.h \
 	src/engine/sched.c \

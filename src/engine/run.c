@@ -45,7 +45,7 @@ static enum mb_status head_and_mtp(struct mb_step *s, struct mb_sink *sink)
         return s->status;
     if (s->status == MB_OK && s->pass.batch->rows > 0)
         s->status = mb_head_run(&s->pass, sink);
-    return mb_mtp_run(s, sink);
+    return s->pass.batch->module ? mb_mtp_run(s, sink) : s->status;
 }
 
 static enum mb_status serve_only(struct mb_step *s)
@@ -84,11 +84,11 @@ static enum mb_status compute(struct mb_step *s, bool active, struct mb_sink *si
     return s->c->t.last_stage && !s->c->mtp ? mb_head_run(&s->pass, sink) : MB_OK;
 }
 
-/* What was found of a flight's rows: planes to the sink, tokens and scores into the sequences. */
+/* What was found of a flight's rows: tokens and scores into the sequences, then planes of what is kept to the sink. */
 static enum mb_status use(struct mb_engine *e, const struct mb_flight *f, struct mb_sink *sink)
 {
-    MB_TRY(mb_save_flight(&e->step.pass, f, sink));
-    return mb_sched_use(&e->sched, f, &e->found, sink);
+    MB_TRY(mb_sched_use(&e->sched, f, &e->found, sink));
+    return mb_save_flight(&e->step.pass, f, sink);
 }
 
 /* The results of the oldest flight, which is waited for. */
@@ -164,6 +164,8 @@ static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_sourc
     struct mb_counters *n = &e->tally.counters;
     enum mb_status st = MB_OK;
 
+    double began = mb_now();
+
     mb_step_begin(s);
     if (active && e->c.t.leads)
         st = lead(e, src, sink);
@@ -177,6 +179,8 @@ static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_sourc
         st = conclude(e, sink);
     if (st == MB_OK && e->c.t.leads)
         st = sink->ops->step_end(sink);
+    if (e->c.t.leads)
+        mb_sched_timed(&e->sched, e->batch.rows, mb_now() - began);
     if (st == MB_OK && e->c.o.tick != NULL)
         st = e->c.o.tick(e->c.o.tick_arg);
     n->steps++;

@@ -3,14 +3,14 @@
 #include "engine/step.h"
 
 /* Rows of sequence i of a flight that the results keep (they have some from an earlier window, or from before the
- * sequence gave way): the first result row, the first batch row, and how many. */
+ * sequence gave way; others were guessed wrongly): the first result row, the first batch row, and how many. */
 static int64_t kept_rows(const struct mb_flight *f, int32_t i, int64_t *first, int64_t *row)
 {
     int64_t skip = f->seq_skip[i];
 
     *first = mb_seq_index(f->seq[i], f->seq_pos[i]) + skip;
     *row = f->seq_row[i] + skip;
-    return f->seq_rows[i] - skip;
+    return f->seq_kept[i] - skip;
 }
 
 /* Routing of batch rows [row, row + n) as the results have it: row by row, all layers of each. */

@@ -11,7 +11,7 @@ static enum mb_status flight_create(const struct mb_sched_options *o, struct mb_
 
     f->seq = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     f->seq_pos = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof *f->seq_pos);
-    f->seq_row = mb_zalloc(o->mem, MB_MEM_REQUESTS, 3 * seqs, sizeof *f->seq_row);
+    f->seq_row = mb_zalloc(o->mem, MB_MEM_REQUESTS, 4 * seqs, sizeof *f->seq_row);
     f->out_seq = mb_zalloc(o->mem, MB_MEM_REQUESTS, rows, sizeof(void *));
     f->out_pos = mb_zalloc(o->mem, MB_MEM_REQUESTS, rows, sizeof *f->out_pos);
     f->ride = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
@@ -21,6 +21,7 @@ static enum mb_status flight_create(const struct mb_sched_options *o, struct mb_
                         "no memory for %zu sequences and %zu rows; use a smaller --max-num-seqs", seqs, rows);
     f->seq_rows = f->seq_row + seqs;
     f->seq_skip = f->seq_rows + seqs;
+    f->seq_kept = f->seq_skip + seqs;
     return MB_OK;
 }
 
@@ -51,6 +52,7 @@ enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_count
     size_t seqs = (size_t)o->max_seqs;
 
     *s = (struct mb_sched){.o = *o, .counters = counters};
+    s->draft.pays = true;
     s->running = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     s->waiting = mb_zalloc(o->mem, MB_MEM_REQUESTS, seqs, sizeof(void *));
     s->ask = mb_zalloc(o->mem, MB_MEM_REQUESTS, (size_t)o->max_rows, sizeof *s->ask);

@@ -25,10 +25,11 @@ struct mb_sched_options {
     int32_t n_adapters;
     enum mb_save_logits save_logits;
     bool states; /* the model keeps something of sequences beside pages */
-    bool mtp;   /* the MTP module's logits are results, too */
+    bool mtp;    /* the MTP module's logits are results, too */
     bool share; /* rows with the same ids before them are computed once; not where results keep more of each
                    row than tokens and their log-probabilities, nor under mtp, whose keys depend on the next
                    id, nor under states, which are of whole sequences */
+    struct mb_drafting drafts;
     struct mb_guides *guides; /* NULL: there is no tokenizer, so no request can be guided */
 };
 
@@ -38,7 +39,8 @@ struct mb_flight {
     int32_t rows, seqs, n_out;
     struct mb_seq **seq;         /* [max_seqs] */
     int32_t *seq_row, *seq_rows; /* [max_seqs] first row in the batch, rows, */
-    int32_t *seq_skip;           /* and how many of them, the first ones, the results have from elsewhere */
+    int32_t *seq_skip;           /* how many of them, the first ones, the results have from elsewhere, */
+    int32_t *seq_kept;           /* and how many are what they were guessed to be: set when the results are used */
     int64_t *seq_pos;            /* [max_seqs] number of the first row (seq.h) */
     struct mb_seq **out_seq;     /* [max_rows] */
     int64_t *out_pos;            /* [max_rows] place of its id; -1: a row that is not kept */
@@ -61,6 +63,16 @@ struct mb_fit {
     int64_t *begin, *draw, *end; /* steps until each begins its prompt, draws, and ends */
     int64_t *times;
     int64_t *own; /* [parts] of each */
+};
+
+/* Guesses (sched_draft.c). */
+struct mb_sched_draft {
+    struct mb_draft_sums sums;
+    int32_t rows, draws, spare; /* of the batch being made: rows beside guesses, those that draw, and how many guesses it has room for */
+    double price;               /* tokens that a guess has to bring */
+    bool generates, pays;       /* somebody draws; the MTP module brings more than it costs */
+    bool module;                /* it runs in this step */
+    int32_t rest;               /* steps since it was found not to */
 };
 
 struct mb_sched {
@@ -86,6 +98,7 @@ struct mb_sched {
     int64_t results_tick; /* ticks until the results that it last waited for were there */
     uint8_t *state_used;  /* [max_seqs + 1] scratch, under states */
     float *no_logits;     /* [vocab] NaN, under mtp */
+    struct mb_sched_draft draft;
 };
 /* counters: get what is scheduled and done; borrowed, as the options' lists are. Errors: MB_NO_MEMORY. */
 enum mb_status mb_sched_create(const struct mb_sched_options *o, struct mb_counters *counters,
@@ -108,6 +121,8 @@ enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const
 enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, struct mb_sink *sink);
 /* The oldest flight has landed: its results were used. */
 void mb_sched_land(struct mb_sched *s);
+/* A step with so many rows of this group took so many seconds. */
+void mb_sched_timed(struct mb_sched *s, int32_t rows, double seconds);
 /* No rows under way, nothing waiting, and nothing more to come. */
 bool mb_sched_idle(const struct mb_sched *s);
 /* Pages that sequences hold, each counted once; what is kept for later ones is not among them. */

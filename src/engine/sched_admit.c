@@ -161,6 +161,7 @@ static enum mb_status admit(struct mb_sched *s, struct mb_seq *q, struct mb_sink
 {
     q->got.t_admit = mb_now();
     q->number = ++s->admitted;
+    q->way.hits = (float)mb_draft_hits(&s->draft.sums);
     s->running[s->n_running++] = q;
     mb_sched_stand(s, q);
     return sink->ops->begin(sink, q->job->req, q->choice, q->rows_total, &q->handle);
@@ -204,7 +205,7 @@ static bool resume(struct mb_sched *s)
         struct mb_seq *q = s->running[i];
         if (!q->paused)
             continue;
-        if (q->in_flight > 0 || !mb_sched_fits(s, q))
+        if (q->way.steps > 0 || !mb_sched_fits(s, q))
             return false;
         q->paused = false;
     }

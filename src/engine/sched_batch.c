@@ -21,7 +21,7 @@ void mb_sched_ask(struct mb_sched *s, struct mb_seq *q, int32_t row, int64_t at,
 /* A row that the results do not keep; the MTP module alone has to know the token behind it. */
 static void put_again(struct mb_batch *b, int32_t i, const struct mb_ask *a)
 {
-    b->out[i] = (struct mb_out){a->row, a->seq->ids[a->at + 1], 0, false, false};
+    b->out[i] = (struct mb_out){a->row, a->seq->ids[a->at + 1], 0, false, false, false};
 }
 
 /* What a row is for. A known next token (of the prompt, or forced) is the target; else the drawn one. */
@@ -33,7 +33,7 @@ static enum mb_status put_out(struct mb_sched *s, struct mb_batch *b, int32_t i,
         s->o.save_logits == MB_LOGITS_ALL || (s->o.save_logits == MB_LOGITS_LAST && pos >= q->n_fed - 1);
 
     b->out[i] = (struct mb_out){a->row, pos + 1 < q->n_prompt ? q->ids[pos + 1] : -1, 0, keep,
-                                mb_seq_goes_on_at(q, pos)};
+                                mb_seq_goes_on_at(q, pos), mb_seq_draws_at(q, pos)};
     if (mb_seq_scores_at(q, pos))
         b->out[i].top_n = q->got.prompt_top.n;
     if (!mb_seq_draws_at(q, pos))
@@ -110,7 +110,14 @@ static int64_t known_rows(const struct mb_seq *q, int64_t rows)
     return again > had ? again : had;
 }
 
-static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t rows)
+/* The MTP module has to know what follows the last row of a sequence in the batch. */
+static bool module_asks(const struct mb_sched *s, const struct mb_seq *q, int64_t at, bool last)
+{
+    return s->draft.module && last && at + 1 < q->n_ids;
+}
+
+/* The rows of q's next ids, and behind them those of guesses. */
+static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t rows, int32_t drafts)
 {
     struct mb_batch *b = k->b;
     int64_t again = known_rows(q, rows), first = mb_seq_position(q, q->n_sched);
@@ -119,9 +126,9 @@ static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, 
            sizeof(int32_t) * (size_t)q->n_pages);
     if (s->o.states)
         b->state[b->seqs] = state_of(s, q);
-    open_flight(b, k->f, q, rows, again);
+    open_flight(b, k->f, q, rows + drafts, again);
     mb_sched_enter(s, q, first, rows, b->rows);
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < rows + drafts; i++) {
         int32_t r = b->rows++;
         int64_t pos = first + i, at = mb_seq_index(q, q->n_sched + i);
         b->ids[r] = q->ids[at];
@@ -129,29 +136,41 @@ static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, 
         b->rope[r] = (int32_t)(pos + (q->kind.rope_long ? s->o.rope_rows : 0));
         b->row_seq[r] = b->seqs;
         b->tag[r] = (uint16_t)(q->kind.adapter + 1);
-        if (i < again ? s->o.mtp : mb_sched_wants(s, q, at))
-            mb_sched_ask(s, q, r, at, i < again);
+        if (i >= again && mb_sched_wants(s, q, at))
+            mb_sched_ask(s, q, r, at, false);
+        else if ((i < again && s->o.mtp) || module_asks(s, q, at, i == rows - 1))
+            mb_sched_ask(s, q, r, at, true);
     }
     b->seqs++;
     s->counters->reuse.again += q->n_high > q->n_sched + rows ? rows : q->n_high - q->n_sched;
-    q->n_sched += rows;
+    s->counters->drafts.made += drafts;
+    q->n_sched += rows + drafts;
     q->n_high = q->n_sched > q->n_high ? q->n_sched : q->n_high;
-    q->in_flight++;
+    q->way.steps++;
+    q->way.drafts = drafts;
+    q->way.holes |= !s->draft.module && s->o.drafts.how == MB_DRAFT_MTP;
     q->picked = true;
 }
 
 /* A sequence gets up to `most` rows of the batch, less what others have computed or compute in it. */
-static void serve(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t most)
+static enum mb_status serve(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, int64_t most)
 {
+    int32_t drafts = 0;
+
     if (mb_sched_share(s, k, q))
-        return;
+        return MB_OK;
     int64_t rows = mb_seq_todo(q), asks = s->o.max_rows - s->n_asks;
     rows = rows < most ? rows : most;
     rows = rows < asks ? rows : asks;
     if (rows > 0)
         rows = mb_sched_room(s, k->b, q, rows);
-    if (rows > 0)
-        add_rows(s, k, q, rows);
+    if (rows <= 0)
+        return MB_OK;
+    int64_t left = s->o.max_rows - k->b->rows < asks ? s->o.max_rows - k->b->rows : asks;
+    if (mb_sched_decodes(q))
+        MB_TRY(mb_sched_draft(s, q, (int32_t)(left - rows), &drafts));
+    add_rows(s, k, q, rows, drafts);
+    return MB_OK;
 }
 
 static bool runs(const struct mb_seq *q)
@@ -159,32 +178,34 @@ static bool runs(const struct mb_seq *q)
     return !q->done && !q->paused && mb_seq_todo(q) > 0;
 }
 
-static bool decodes(const struct mb_seq *q)
+bool mb_sched_decodes(const struct mb_seq *q)
 {
     return mb_seq_todo(q) == 1 && q->n_sched >= q->n_prompt && q->max_out > 0;
 }
 
 /* Sequences that wait for nothing but this step. With several steps under way each takes its part of them, or
  * the first would have them all. */
-static void add_decode(struct mb_sched *s, struct mb_making *k, int32_t adapter, int32_t *left)
+static enum mb_status add_decode(struct mb_sched *s, struct mb_making *k, int32_t adapter, int32_t *left)
 {
     for (int32_t i = 0; *left > 0 && i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->kind.adapter != adapter || !runs(q) || !decodes(q))
+        if (q->kind.adapter != adapter || !runs(q) || !mb_sched_decodes(q))
             continue;
-        serve(s, k, q, k->b->rows < s->o.max_rows);
+        MB_TRY(serve(s, k, q, k->b->rows < s->o.max_rows));
         *left -= q->picked;
     }
+    return MB_OK;
 }
 
 /* A full batch may still serve others with its rows. */
-static void add_prefill(struct mb_sched *s, struct mb_making *k, int32_t adapter)
+static enum mb_status add_prefill(struct mb_sched *s, struct mb_making *k, int32_t adapter)
 {
     for (int32_t i = 0; i < s->n_running; i++) {
         struct mb_seq *q = s->running[i];
-        if (q->kind.adapter == adapter && runs(q) && !q->picked && !(decodes(q) && s->o.depth > 1))
-            serve(s, k, q, s->o.max_rows - k->b->rows);
+        if (q->kind.adapter == adapter && runs(q) && !q->picked && !(mb_sched_decodes(q) && s->o.depth > 1))
+            MB_TRY(serve(s, k, q, s->o.max_rows - k->b->rows));
     }
+    return MB_OK;
 }
 
 enum mb_status mb_sched_batch(struct mb_sched *s, struct mb_batch *b)
@@ -193,14 +214,16 @@ enum mb_status mb_sched_batch(struct mb_sched *s, struct mb_batch *b)
     int32_t decode = (s->n_running + s->o.depth - 1) / s->o.depth;
 
     mb_batch_clear(b);
+    mb_sched_draft_begin(s);
+    b->module = s->o.mtp || s->draft.module;
     s->pages.batch++;
     s->n_asks = k.f->n_rides = 0;
     for (int32_t i = 0; i < s->n_running; i++)
         s->running[i]->picked = false;
     for (int32_t a = -1; a < s->o.n_adapters; a++)
-        add_decode(s, &k, a, &decode);
+        MB_TRY(add_decode(s, &k, a, &decode));
     for (int32_t a = -1; a < s->o.n_adapters; a++)
-        add_prefill(s, &k, a);
+        MB_TRY(add_prefill(s, &k, a));
     MB_TRY(put_outs(s, &k));
     k.f->rows = b->rows;
     k.f->seqs = b->seqs;

@@ -77,6 +77,8 @@ static enum mb_status take_draw(struct mb_sched *s, struct mb_seq *q, int64_t po
         MB_TRY(append(s, q, index, id));
     if (q->got.error != NULL)
         return MB_OK;
+    if (s->draft.module && f->guess[i] >= 0)
+        q->way.guess = (struct mb_guess){q->n_ids, 1, {f->guess[i]}};
     keep_draw(q, index, f, i);
     s->counters->output_tokens += !known;
     MB_TRY(sink->ops->token(sink, q->handle, index, id, !known, &stop));
@@ -98,7 +100,7 @@ static enum mb_status take_row(struct mb_sched *s, const struct mb_flight *f, in
     struct mb_seq *q = f->out_seq[i];
     int64_t pos = f->out_pos[i];
 
-    if (q->done || pos < 0)
+    if (q->done || pos < 0 || (q->way.drafts > 0 && pos >= q->way.end))
         return MB_OK;
     if (found->bad[i])
         return mb_seq_fail(q, "a logit at position %lld is not finite", (long long)pos);
@@ -124,7 +126,7 @@ static int32_t bad_layer(const struct mb_found *found, int32_t row, int32_t n, i
 /* Whether q has, from wherever, the row of `of` at this position. */
 static bool has_row(const struct mb_seq *q, const struct mb_seq *of, int64_t pos)
 {
-    return q->window == 0 && of->window == 0 && q->n_high > pos && mb_sched_kind(q) == mb_sched_kind(of) &&
+    return q->window == 0 && of->window == 0 && q->n_high - q->way.drafts > pos && mb_sched_kind(q) == mb_sched_kind(of) &&
            memcmp(q->ids, of->ids, sizeof *q->ids * (size_t)(pos + 1)) == 0;
 }
 
@@ -132,7 +134,7 @@ static bool has_row(const struct mb_seq *q, const struct mb_seq *of, int64_t pos
 static enum mb_status fail_rows(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found)
 {
     for (int32_t i = 0; i < f->seqs; i++) {
-        int32_t row = -1, layer = bad_layer(found, f->seq_row[i], f->seq_rows[i], &row);
+        int32_t row = -1, layer = bad_layer(found, f->seq_row[i], f->seq_kept[i], &row);
         struct mb_seq *of = f->seq[i];
         if (layer < 0)
             continue;
@@ -150,9 +152,11 @@ static enum mb_status fail_rows(struct mb_sched *s, const struct mb_flight *f, c
 enum mb_status mb_sched_use(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found,
                             struct mb_sink *sink)
 {
+    mb_sched_judge(s, f, found);
     MB_TRY(fail_rows(s, f, found));
     for (int32_t i = 0; i < f->n_out; i++)
         MB_TRY(take_row(s, f, i, found, sink));
+    mb_sched_settle(s, f);
     return MB_OK;
 }
 
@@ -207,7 +211,7 @@ static enum mb_status finish(struct mb_sched *s, struct mb_seq *q, struct mb_sin
 static void land(struct mb_seq *q, int64_t end)
 {
     q->n_done = end > q->n_done ? end : q->n_done;
-    q->in_flight--;
+    q->way.steps--;
 }
 
 enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, struct mb_sink *sink)
@@ -225,7 +229,7 @@ enum mb_status mb_sched_retire(struct mb_sched *s, const struct mb_flight *f, st
             q->got.finish = q->job->req->kind == MB_KIND_GENERATE ? MB_FINISH_LENGTH : MB_FINISH_NONE;
             q->done = true;
         }
-        if (q->done && q->in_flight == 0 && st == MB_OK)
+        if (q->done && q->way.steps == 0 && st == MB_OK)
             st = finish(s, q, sink);
         else
             s->running[kept++] = q;

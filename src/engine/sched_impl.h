@@ -48,6 +48,9 @@ void mb_sched_hold(struct mb_sched *s, struct mb_seq *q, int32_t k, int32_t page
  * first. */
 int64_t mb_sched_room(struct mb_sched *s, struct mb_batch *b, struct mb_seq *q, int64_t rows);
 
+/* How many of n rows behind the next one of q there are pages for without anybody giving way. */
+int32_t mb_sched_spare(struct mb_sched *s, struct mb_seq *q, int32_t n);
+
 /* ---------------------------------------------------------------- sched_share.c */
 
 /* A sequence without rows: where its text begins in the tree. */
@@ -55,14 +58,27 @@ void mb_sched_stand(const struct mb_sched *s, struct mb_seq *q);
 /* Rows of a sequence that others have computed, or compute in this batch, become its own: n_sched moves on.
  * Returns whether it is served by them in this batch, so that it has no rows of its own. */
 bool mb_sched_share(struct mb_sched *s, struct mb_making *k, struct mb_seq *q);
-/* Rows of q at positions [pos, pos + n), from row `row` of the batch on, are in their pages from now on. */
+/* Rows of q at positions [pos, pos + n), from row `row` of the batch on (-1: of an older one), are in their pages from now on. */
 void mb_sched_enter(struct mb_sched *s, struct mb_seq *q, int64_t pos, int64_t n, int32_t row);
 /* How many ids at the front of a sequence that does not run the tree has in pages that others hold. */
 int64_t mb_sched_common(const struct mb_sched *s, const struct mb_seq *q);
 /* What the tree has is not to be used by anybody else. */
 void mb_sched_forget(struct mb_sched *s);
 
+/* ---------------------------------------------------------------- sched_draft.c */
+
+/* Before a batch is made: how many guesses it has room for, and what they have to bring. */
+void mb_sched_draft_begin(struct mb_sched *s);
+/* Ids guessed behind the last known one of q, for whose row there is a page: *n <= room of them, each with a page. */
+enum mb_status mb_sched_draft(struct mb_sched *s, struct mb_seq *q, int32_t room, int32_t *n);
+/* Before the results of a flight are used: which guesses were right. Afterwards: they are rows like others, the rest is gone. */
+void mb_sched_judge(struct mb_sched *s, const struct mb_flight *f, const struct mb_found *found);
+void mb_sched_settle(struct mb_sched *s, const struct mb_flight *f);
+
 /* ---------------------------------------------------------------- sched_batch.c */
+
+/* Whether q waits for nothing but the row of the id drawn last. */
+bool mb_sched_decodes(const struct mb_seq *q);
 
 /* q wants results of a row; at: the place of its id. */
 void mb_sched_ask(struct mb_sched *s, struct mb_seq *q, int32_t row, int64_t at, bool again);

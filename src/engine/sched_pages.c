@@ -98,8 +98,8 @@ static bool writes(const struct mb_sched *s, const struct mb_seq *q, int32_t k)
 /* Page k, of which q has the rows before `offset`, is gone: these rows are computed again. */
 static void lose(struct mb_sched *s, struct mb_seq *q, int32_t k, int32_t offset)
 {
-    drop(s, q, k);
-    q->n_pages = k;
+    while (q->n_pages > k) /* behind it only what guesses had */
+        drop(s, q, --q->n_pages);
     q->n_sched -= offset;
     if (s->prefix.pages != NULL)
         mb_prefix_move(&s->prefix, &q->at, mb_prefix_back(&s->prefix, q->at, q->n_sched));
@@ -158,4 +158,21 @@ int64_t mb_sched_room(struct mb_sched *s, struct mb_batch *b, struct mb_seq *q, 
     }
     int64_t room = (int64_t)q->n_pages * MB_KV_BLOCK - pos;
     return room < rows ? room : rows;
+}
+
+int32_t mb_sched_spare(struct mb_sched *s, struct mb_seq *q, int32_t n)
+{
+    int64_t pos = mb_seq_position(q, q->n_sched) + 1;
+    int32_t last = n > 0 ? (int32_t)((pos + n - 1) / MB_KV_BLOCK) : 0;
+
+    while (q->n_pages <= last) {
+        int32_t page = mb_pages_take(&s->pages, mb_sched_part_of(s, q->n_pages), q->number);
+        if (page < 0 && s->prefix.pages != NULL && mb_prefix_evict(&s->prefix))
+            continue;
+        if (page < 0)
+            break;
+        q->page[q->n_pages++] = page;
+    }
+    int64_t room = (int64_t)q->n_pages * MB_KV_BLOCK - pos;
+    return room < n ? (int32_t)room : n;
 }

@@ -127,7 +127,7 @@ bool mb_sched_share(struct mb_sched *s, struct mb_making *k, struct mb_seq *q)
     if (asked) {
         k->f->ride[k->f->n_rides] = q;
         k->f->ride_end[k->f->n_rides++] = end;
-        q->in_flight++;
+        q->way.steps++;
     }
     return true;
 }
@@ -156,11 +156,13 @@ void mb_sched_enter(struct mb_sched *s, struct mb_seq *q, int64_t pos, int64_t n
                 part = mb_sched_part_of(s, k);
         struct mb_page *m = mb_page_at(&s->pages, part, q->page[k]);
         end = (int64_t)(k + 1) * MB_KV_BLOCK < last ? (int64_t)(k + 1) * MB_KV_BLOCK : last;
-        m->batch = s->pages.batch;
-        m->from = offset;
-        m->row = row;
         m->filled = offset + (int32_t)(end - pos);
-        row += (int32_t)(end - pos);
+        if (row >= 0) {
+            m->batch = s->pages.batch;
+            m->from = offset;
+            m->row = row;
+            row += (int32_t)(end - pos);
+        }
         if (q->at.node == MB_PREFIX_NONE)
             continue;
         memcpy(mb_page_ids(&s->pages, part, q->page[k]) + offset, q->ids + pos,

@@ -2,6 +2,7 @@
 #ifndef MB_ENGINE_SEQ_H
 #define MB_ENGINE_SEQ_H
 #include "device/ops.h"
+#include "engine/draft.h"
 #include "engine/masks.h"
 #include "engine/prefix.h"
 #include "job/record.h"
@@ -18,11 +19,14 @@ struct mb_job {
     double arrived;
 };
 
-/* Where the grammar of a guided request is: behind the first n outputs. Found again from the ids when it has to go back. */
+/* Where the grammar of a guided request is: behind the first n outputs, which are known. Found again from the ids when it has to go
+ * back. */
 struct mb_seq_guide {
     struct mb_config at;
     int64_t n;
     bool begun;
+    struct mb_config ahead; /* where guessed ids lead: */
+    int64_t n_ahead;        /* behind so many outputs; -1: nowhere */
 };
 
 /* What the ids so far mean for the next draw. Penalties: token ids seen, ascending; built when sampling needs it. */
@@ -53,6 +57,22 @@ struct mb_seq_kind {
     bool rope_long;  /* longrope: long factors */
 };
 
+/* What is under way, and ids that are guessed (draft.h): their rows go in one step with that of the last known id, whose results
+ * say which of them are right. */
+struct mb_seq_way {
+    int32_t steps;  /* under way with rows of this sequence */
+    int32_t drafts; /* rows of it, the last ones, that are of guessed ids: ids[n_ids ..]. Then it is the only step */
+    int64_t end;    /* its results are back: rows before this one have the right ids, */
+    int64_t most;   /* and it comes no further than this */
+    int32_t idle;   /* draws since it guessed last */
+    float hits;     /* part of the guesses that were right, lately */
+    bool holes;     /* the MTP module has not seen all its rows: what it would guess is worth little */
+    struct mb_guess {
+        int64_t at;   /* n_ids for which it is */
+        int32_t n, id[MB_DRAFTS_MOST];
+    } guess; /* of the MTP module */
+};
+
 struct mb_seq {
     struct mb_job *job;
     int32_t choice, handle; /* handle: the sink's */
@@ -63,11 +83,11 @@ struct mb_seq {
     int64_t n_done;         /* rows whose results are back */
     int64_t n_sched;        /* rows whose keys and values are in the pages, or are under way there */
     int64_t n_high;         /* the most that n_sched was: results of these rows are there or under way, also where it
-                             * has given its pages back and computes them again */
+                             * has given its pages back and computes them again. With guesses, until they are known to be wrong */
     int64_t window;         /* request.h; 0: none */
     int64_t n_fed;          /* ids of the prompt that are fed: all, or under windows all but the last */
     int64_t n_compute;      /* rows of the prompt: n_fed, and those that windows compute again */
-    int32_t in_flight;      /* steps under way with rows of this sequence */
+    struct mb_seq_way way;
     int64_t max_out;        /* outputs at most */
     int64_t n_forced;       /* outputs that came from a journal: recomputed and compared */
     int64_t n_drawn;        /* outputs verified or drawn so far */
@@ -120,6 +140,10 @@ enum mb_status mb_seq_sampling(struct mb_seq *q, const int32_t *eos, int32_t n_e
 /* Whether the request lets this id be drawn for output `index`; only where nothing else could be drawn is one that may not be. */
 enum mb_status mb_seq_may_draw(struct mb_seq *q, const int32_t *eos, int32_t n_eos, int64_t index, int32_t id, bool *may);
 enum mb_status mb_seq_push(struct mb_seq *q, int32_t id); /* appends a drawn id */
+/* Of n ids behind the known ones, how many the grammar of the request lets follow each other. */
+enum mb_status mb_seq_allowed(struct mb_seq *q, int32_t *n);
+/* What was counted of outputs from the n-th on is forgotten: they were guessed wrongly. */
+void mb_seq_rewind(struct mb_seq *q, int64_t n);
 
 /* Moves the results into a record (arrays change owner; the sink frees them). */
 enum mb_status mb_seq_record(struct mb_seq *q, struct mb_record *rec);

@@ -204,6 +204,8 @@ enum mb_status mb_experts_some(struct mb_pass *p, const struct mb_served *s, con
 enum mb_status mb_head_run(struct mb_pass *p, struct mb_sink *sink);
 /* The same head behind the MTP module's norm: logits of its rows x [own rows, hidden], to the results. */
 enum mb_status mb_head_mtp(struct mb_pass *p, struct mb_view x, struct mb_sink *sink);
+/* The likeliest token of each of its rows that draw, into found of the rank that samples: a guess at what follows the drawn one. */
+enum mb_status mb_head_guess(struct mb_pass *p, struct mb_view x);
 /* save.c: routing and residual stream of a flight to the sink */
 enum mb_status mb_save_flight(struct mb_pass *p, const struct mb_flight *f, struct mb_sink *sink);
 enum mb_status mb_keep_hidden(struct mb_pass *p, int32_t index);
@@ -245,7 +247,7 @@ enum mb_status mb_lora_heads(struct mb_pass *p, int32_t l, bool up, struct mb_vi
 enum mb_status mb_layers_run(struct mb_step *s);
 /* One decoder layer over the residual stream x of the pass's own rows, in place. */
 enum mb_status mb_layer_run(struct mb_step *s, struct mb_pass *p, int32_t l, struct mb_view x);
-/* mtp.c: the MTP module over this step's rows, its logits to the results. Behind mb_head_run, on every rank
+/* mtp.c: the MTP module over this step's rows: its logits to the results, or guesses. Behind mb_head_run, on every rank
  * of the last stage that attends, with rows or without, whatever happened before: its exchange is the stage's
  * last. Collective over the stage's attention group. */
 enum mb_status mb_mtp_run(struct mb_step *s, struct mb_sink *sink);

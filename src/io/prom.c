@@ -73,7 +73,8 @@ static enum mb_status requests(const struct mb_prom *p, const char *job, struct 
                                 {"error", s->errors}};
     const struct kind tokens[] = {
         {"prompt", s->prompt_tokens},   {"generated", s->output_tokens},        {"computed", s->computed_tokens},
-        {"cached", s->cached_tokens},   {"recomputed", s->recomputed_tokens}};
+        {"cached", s->cached_tokens},   {"recomputed", s->recomputed_tokens},
+        {"guessed", s->guessed_tokens}, {"guessed_right", s->right_tokens}};
     struct kind state[5];
 
     for (int i = 0; i < 5; i++)
@@ -84,8 +85,9 @@ static enum mb_status requests(const struct mb_prom *p, const char *job, struct 
                  "Rows of the results by how far they are; earlier runs count.", "state", rows, 4));
     MB_TRY(kinds(out, job, "moebatch_tokens_total", "counter",
                  "Tokens of this run: of prompts and generated in finished rows, computed, taken from pages of "
-                 "other requests instead, and of the computed ones those computed again.",
-                 "kind", tokens, 5));
+                 "other requests instead, and of the computed ones those computed again, those guessed before, and "
+                 "of these the ones that were right.",
+                 "kind", tokens, 7));
     MB_TRY(one(out, job, "moebatch_preempted_total", "counter", "Sequences that gave their pages back.",
                (double)s->preempted));
     MB_TRY(one(out, job, "moebatch_sequences_running", "gauge", "Sequences under way.", p->running));

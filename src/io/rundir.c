@@ -286,13 +286,14 @@ void mb_rundir_status(struct mb_rundir *d, const struct mb_run_status *s)
     time_t now = time(NULL);
     struct tm tm;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    json_t *v = json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:I, s:I, s:s}", "state", s->state,
+    json_t *v = json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:I, s:I, s:s}", "state", s->state,
                           "exit_code", s->exit_code, "run", (int)d->number, "total", (json_int_t)s->rows, "committed",
                           (json_int_t)s->committed, "acknowledged", (json_int_t)s->acknowledged, "errors",
                           (json_int_t)s->errors, "prompt_tokens", (json_int_t)s->prompt_tokens, "output_tokens",
                           (json_int_t)s->output_tokens, "computed_tokens", (json_int_t)s->computed_tokens, "cached_tokens",
                           (json_int_t)s->cached_tokens, "recomputed_tokens", (json_int_t)s->recomputed_tokens, "preempted",
-                          (json_int_t)s->preempted, "seconds", s->seconds, "tokens_per_second", s->tokens_per_second,
+                          (json_int_t)s->preempted, "guessed_tokens", (json_int_t)s->guessed_tokens, "right_tokens",
+                          (json_int_t)s->right_tokens, "seconds", s->seconds, "tokens_per_second", s->tokens_per_second,
                           "eta_seconds", s->eta, "failure", s->failure == NULL ? "ok" : s->failure, "from_rows",
                           (json_int_t)s->from_rows, "from_tokens", (json_int_t)s->from_tokens, "updated", when);
     unsigned flags = MB_PUBLISH_ADVISORY | (d->status_failed ? MB_PUBLISH_SILENT : 0);

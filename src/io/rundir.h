@@ -78,6 +78,7 @@ struct mb_run_status {
     int64_t computed_tokens, cached_tokens, recomputed_tokens; /* of this run: went through the layers; came from pages of others
                                                                 * instead; of the computed ones for a second time */
     int64_t preempted;                                         /* sequences that gave their pages back */
+    int64_t guessed_tokens, right_tokens;                      /* of the computed ones guessed before; of these right */
     double seconds;            /* since the start */
     double tokens_per_second;  /* prompt + output, lately */
     double eta;                /* seconds; < 0: not known */

@@ -24,7 +24,12 @@ struct mb_fetch_counts {
     int64_t rows_kept;  /* own (row, expert) pairs that a copy here served */
 };
 
-/* Of a leader: what its sequences share, and what they compute twice. Rows asked for = rows - again + cached. */
+/* Of a leader: rows of guessed ids, and those that were right: as many tokens more than one a step and sequence. */
+struct mb_draft_counts {
+    int64_t made, right;
+};
+
+/* Of a leader: what its sequences share, and what they compute twice. Rows asked for = rows - again - wrong guesses + cached. */
 struct mb_reuse_counts {
     int64_t cached;    /* rows whose keys and values came from another sequence */
     int64_t again;     /* of rows: once more, for a sequence that had given its pages back */
@@ -36,6 +41,7 @@ struct mb_counters {
     int64_t prompt_tokens, output_tokens;
     int64_t steps, rows, idle_steps;
     struct mb_reuse_counts reuse;
+    struct mb_draft_counts drafts;
     int64_t empty_steps; /* nobody had rows: one exchange carries the headers, then the step ends */
     int64_t expert_rows;                   /* (row, expert) pairs this rank's experts served */
     int64_t attention_flops; /* queries with their visible keys and values */

@@ -76,6 +76,16 @@ static enum mb_status check_zero(const struct mb_model *m, const struct mb_plan_
     return MB_OK;
 }
 
+static enum mb_status check_guesses(const struct mb_model *m, const struct mb_plan_guesses *g, char *why)
+{
+    if (g->most > 0 && m->linear_layers > 0)
+        return mb_layout_no(why, "--speculative, but the state of this model's linear attention cannot go back behind a token that was "
+                                 "guessed wrongly; use --speculative off");
+    if (g->module && m->mtp_layers == 0)
+        return mb_layout_no(why, "--speculative mtp, but this model has no MTP module; --speculative ngram needs none");
+    return MB_OK;
+}
+
 enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_options *o,
                                const struct mb_layout *l, char why[MB_LAYOUT_TEXT])
 {
@@ -89,6 +99,7 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
     if (l->tp * l->sp > 1 && m->linear_layers > 0)
         MB_TRY(check_linear(m, l, why));
     MB_TRY(check_experts(m, l, why));
+    MB_TRY(check_guesses(m, &o->guesses, why));
     if (o->zero > 0)
         MB_TRY(check_zero(m, o, l, why));
     return MB_OK;

@@ -115,7 +115,8 @@ int32_t mb_plan_batch_rows(const struct mb_plan_options *o)
 {
     if (o->max_batch_rows > 0)
         return o->max_batch_rows;
-    return o->max_num_seqs > INT32_MAX - PREFILL_ROWS ? INT32_MAX : o->max_num_seqs + PREFILL_ROWS;
+    int64_t rows = (int64_t)o->max_num_seqs * (1 + o->guesses.most) + PREFILL_ROWS;
+    return rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
 }
 
 static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_plan_options *o,

@@ -28,6 +28,10 @@ struct mb_plan_options {
     int64_t kv_pages;       /* 0: sized from memory */
     enum mb_alltoall alltoall;
     const struct mb_cluster *speeds; /* by which `auto` chooses it; NULL: of the job's machines. Borrowed */
+    struct mb_plan_guesses {
+        int32_t most; /* rows of guessed tokens of a sequence in a step; 0: none */
+        bool module;  /* the MTP module makes them */
+    } guesses;
     bool mtp; /* the MTP module is in use: one more layer of weights and KV, and of experts to place */
     const char *placement; /* NULL or "uniform", "scattered" (round-robin, for tests of the formulas),
                               "usage", "capacity" (plan/makers.h), or a file */

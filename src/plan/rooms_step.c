@@ -189,7 +189,7 @@ static void found(const struct mb_budget_view *v, int64_t *b)
     int64_t planes = v->o->save_hidden ? mul(mul((int64_t)v->m->layers + 1, R), mul(H, 4)) : 0;
     bool gathers = v->leads && l->tp * l->sp * l->pp > 1;
 
-    b[MB_SB_FOUND_IDS] = mul(R, 4 * (4 + TOP));
+    b[MB_SB_FOUND_IDS] = mul(R, 4 * (5 + TOP));
     b[MB_SB_FOUND_LP] = mul(R, 4 * (1 + TOP));
     b[MB_SB_H_HIDDEN] = planes;
     b[MB_SB_ALL_HIDDEN] = gathers ? planes : 0;
