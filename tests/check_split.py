@@ -20,7 +20,7 @@ split = attn + z["expert_ranks"] == size and attn < size  # disaggregated
 heads, kv_heads = cfg["num_attention_heads"], cfg["num_key_value_heads"]
 d = cfg.get("head_dim") or cfg["hidden_size"] // heads
 wide = 2 if f["provenance/numeric_path"][()].decode().startswith("bf16") else 4
-owner = plan["owner"]  # every layer of these models is an MoE layer
+owner, quota = plan["owner"], plan["quota"]  # every layer of these models is an MoE layer
 layers = len(owner)
 assert layers == cfg["num_hidden_layers"]
 
@@ -56,8 +56,43 @@ def members(e):
     return sorted(out)
 
 
+TURNS = 64
+
+
+def turns(lm, e, homes, group):
+    """Home -> the member that serves each of its 64 turns of an expert whose copies have quotas: quotas are rounded to turns of
+    all homes at the boundaries between members; own turns first, then the node's, then any."""
+    by = [(m, quota[lm][e][owner[lm][e].index(s)]) for s in owner[lm][e] for m in members(s)]
+    by.sort()
+    total, all_, at, left = TURNS * len(homes), sum(q for _, q in by), 0, []
+    for m, q in by:
+        left.append((2 * (at + q) * total + all_) // (2 * all_) - (2 * at * total + all_) // (2 * all_))
+        at += q
+    rest, node = {h: TURNS for h in homes}, lambda m: plan["node_of"][group + m]
+    out = {h: [] for h in homes}
+
+    def share(some, copies):
+        units = [c for c in copies for _ in range(left[c])]  # turn by turn, eight of each home at a time
+        while units and any(rest[h] for h in some):
+            for h in some:
+                for _ in range(min(8, rest[h], len(units))):
+                    c = units.pop(0)
+                    out[h].append(by[c][0])
+                    rest[h] -= 1
+                    left[c] -= 1
+
+    for c in range(len(by)):
+        share([h for h in homes if h == by[c][0]], [c])
+    for x in sorted({node(m) for m, _ in by}):
+        share([h for h in homes if node(h) == x], [c for c in range(len(by)) if node(by[c][0]) == x])
+    share(homes, range(len(by)))
+    assert not any(rest.values()) and not any(left)
+    return out
+
+
 flops, kv = np.zeros(world, np.int64), np.zeros(world, np.int64)
 rows = np.zeros((world, layers), np.int64)
+shared = {}  # rows of experts whose copies have quotas, by home
 experts, offsets, lines = f["routing/experts"][:], f["rows/offsets"][:], f["requests/line"][:]
 home, exact = leaders(), tp * sp == 1
 for i, line in enumerate(lines):
@@ -83,15 +118,33 @@ for i, line in enumerate(lines):
         for l in range(first[s], first[s + 1]):
             at = base - group + a * sp * tp  # the home of these rows in the exchange, where one rank has all
             for e in experts[l, offsets[i]:offsets[i + 1]].reshape(-1):
+                if quota and quota[l][e]:
+                    shared.setdefault((lane, s, l, e), {}).setdefault(at, 0)
+                    shared[lane, s, l, e][at] += 1
+                    continue
                 m = members(owner[l][e])
                 exact &= len(m) == 1 or tp * sp == 1
                 rows[group + (at if at in m else m[at % len(m)]), l] += 1
 assert (f["physical/attention_flops"][:] == flops).all(), (f["physical/attention_flops"][:], flops)
 assert (f["physical/kv_bytes"][:] == kv).all(), (f["physical/kv_bytes"][:], kv)
 got = f["physical/layer_rows"][:]
+named = f["physical/rank"][:]  # where each row went, as the ranks themselves noted it
+for (lane, s, l, e), by_home in shared.items():
+    group = lane * stages * size + (0 if lane_scope else s * size)
+    homes = [m for m in range(size * (stages if lane_scope else 1)) if not (split and m % size >= attn) and (not lane_scope or m // size == s)]
+    plan_of, served = turns(l, e, homes, group), np.zeros(world, np.int64)
+    for r in named[l][experts[l] == e]:
+        served[r] += 1
+    mine = np.zeros(world, np.int64)
+    for x in range(world):
+        mine[x] = served[x] if group <= x < group + size * (stages if lane_scope else 1) else 0
+    # a step's rows of an expert go round its turns, so that no copy gets more than its part of them and a row a home and step
+    # beside it; who has none of the turns gets none
+    can = {m for h in by_home for m in plan_of[h]}
+    assert {x - group for x in np.nonzero(mine)[0]} <= can, (l, e, mine, can)
+    rows[:, l] += mine
 assert (got.sum(0) == rows.sum(0)).all() and (f["physical/rows"][:] == got.sum(1)).all()
 assert not exact or (got == rows).all(), (got, rows)
-named = f["physical/rank"][:]  # where each row went, as the ranks themselves noted it
 assert (got == np.array([np.bincount(x.reshape(-1), minlength=world) for x in named]).T).all()
 peak, cats = f["metrics/memory_peak"][:], [x.decode() for x in f["metrics/memory_categories"][:]]
 for what, name in (("weights", "weight_bytes"), ("experts", "expert_bytes")):

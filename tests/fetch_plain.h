@@ -267,8 +267,11 @@ static struct plain *plain_create(const struct mb_serve *owners)
     f->ids = owners->ids;
     f->members = owners->members;
     f->serve = calloc(1, sizeof *f->serve);
-    *f->serve = (struct mb_serve){owners->ids, owners->members, calloc(ids + 1, 4), calloc(cells + 1, 4),
-                                  calloc(members, 4)};
+    *f->serve = (struct mb_serve){.ids = owners->ids,
+                                  .members = owners->members,
+                                  .first = calloc(ids + 1, 4),
+                                  .member = calloc(cells + 1, 4),
+                                  .node = calloc(members, 4)};
     memcpy(f->serve->node, owners->node, members * 4);
     f->item = calloc(cells, sizeof *f->item);
     f->rows = calloc(cells, 4);

@@ -264,7 +264,7 @@ static void run_case(const struct kase *q)
     CHECK(mb_xchg_create(c, &o, &x) == MB_OK);
     CHECK(mb_xchg_algorithm(x) == q->algorithm);
     CHECK(mb_xchg_index(x) == rank && mb_xchg_size(x) == size);
-    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged) == xchg_row_bytes(q));
+    CHECK(mb_plan_dispatch_row_bytes(q->k, q->hidden, q->xt, q->tagged, false) == xchg_row_bytes(q));
     xchg_world(q, rank, &w);
     CHECK(q->layers <= 2);
     for (int32_t layer = 0; layer < q->layers; layer++)

@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     c = test_comm(20, NULL);
     rank = mb_comm_rank(c);
     size = mb_comm_size(c);
-    tables = (struct mb_serve){8, size, first, member, node};
+    tables = (struct mb_serve){.ids = 8, .members = size, .first = first, .member = member, .node = node};
     int32_t one[] = {size}, two[] = {1, size - 1};
     wrong_use();
     disagreement();

@@ -27,3 +27,13 @@ tests_mpi8_budget_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_auto
 tests_unit_auto_SOURCES = tests/unit_auto.c
 tests_unit_auto_LDADD = $(TEST_LIBS)
+TESTS_CLI += tests/cli_balance.bats
+EXTRA_DIST += tests/cli_balance.bats tests/balance.py tests/long_balance.sh
+TESTS_LONG += tests/long_balance.sh
+TESTS_UNIT += tests/unit_balance
+tests_unit_balance_SOURCES = tests/unit_balance.c tests/draw.h tests/tmpdir.h
+tests_unit_balance_LDADD = $(TEST_LIBS)
+# placements by loads: against the published balancer, in Python
+check_PROGRAMS += tests/place
+tests_place_SOURCES = tests/place.c
+tests_place_LDADD = $(TEST_LIBS)

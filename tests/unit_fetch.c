@@ -48,7 +48,8 @@ static void make(struct kase *k)
 {
     int32_t members = 1 + draw(MOST_MEMBERS), ids = 1 + draw(MOST_IDS), n = 0;
 
-    k->owners = (struct mb_serve){ids, members, k->first, k->member, k->node};
+    k->owners = (struct mb_serve){
+        .ids = ids, .members = members, .first = k->first, .member = k->member, .node = k->node};
     for (int32_t m = 0; m < members; m++)
         k->node[m] = m == 0 ? 0 : k->node[m - 1] + (draw(3) == 0);
     for (int32_t id = 0; id < ids; id++) {
@@ -214,7 +215,7 @@ static void test_many_members(void **state)
     enum { MEMBERS = 64, IDS = 96 };
     static int32_t first[IDS + 1], member[3 * IDS], node[MEMBERS], slots[MEMBERS], room[MEMBERS];
     static uint32_t said[MEMBERS * IDS], going[MEMBERS * MEMBERS];
-    struct mb_serve owners = {IDS, MEMBERS, first, member, node};
+    struct mb_serve owners = {.ids = IDS, .members = MEMBERS, .first = first, .member = member, .node = node};
 
     for (int round = 0; round < 8; round++) {
         struct mb_fetch_in in = {&owners, said, going, round % 2 == 0, slots, room, 10, 40 + 100 * draw(3),
@@ -249,7 +250,7 @@ static void test_by_hand(void **state)
 {
     (void)state;
     int32_t first[2] = {0, 1}, member[1] = {0}, node[4] = {0, 0, 1, 1}, slots[4] = {1, 1, 1, 1};
-    struct mb_serve owners = {1, 4, first, member, node};
+    struct mb_serve owners = {.ids = 1, .members = 4, .first = first, .member = member, .node = node};
     uint32_t said[4] = {mb_fetch_say(5, true), mb_fetch_say(100, false), mb_fetch_say(60, false),
                         mb_fetch_say(70, false)};
     uint32_t going[16] = {5, 0, 0, 0, 100, 0, 0, 0, 60, 60, 0, 0, 70, 70, 0, 0};
@@ -287,7 +288,7 @@ static void test_rows_go_once(void **state)
 {
     (void)state;
     int32_t first[3] = {0, 1, 2}, member[2] = {0, 0}, node[2] = {0, 0}, slots[2] = {2, 2};
-    struct mb_serve owners = {2, 2, first, member, node};
+    struct mb_serve owners = {.ids = 2, .members = 2, .first = first, .member = member, .node = node};
     uint32_t said[4] = {mb_fetch_say(0, true), mb_fetch_say(0, true), mb_fetch_say(100, false),
                         mb_fetch_say(100, false)};
     uint32_t going[4] = {0, 0, 100, 0};

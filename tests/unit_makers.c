@@ -135,44 +135,6 @@ static void test_usage(void **state)
     assert_true(exact >= cases * 9 / 10);
 }
 
-/* The fewest rows that the copy with most of them can have, by trying all ways to give `left` copies away. */
-static double fewest(const struct mb_maker *k, int32_t e, int32_t left)
-{
-    double best = 1e30;
-
-    if (e == k->experts)
-        return left == 0 ? 0 : 1e30;
-    for (int32_t more = 0; more <= left && more < k->ep; more++) {
-        double rest = fewest(k, e + 1, left - more), own = (double)k->usage[e] / (1 + more);
-        double most = own > rest ? own : rest;
-        best = most < best ? most : best;
-    }
-    return best;
-}
-
-static void test_copies(void **state)
-{
-    (void)state;
-    state_of_draw = 2;
-    for (int32_t n = 0; n < 200; n++) {
-        int64_t usage[MOST];
-        struct mb_maker k = {
-            .moe_layers = 1, .experts = 1 + draw(5), .ep = 2 + draw(3), .usage = usage, .usage_layers = 1};
-        double most = 0;
-        k.redundant = draw(k.experts * (k.ep - 1) + 1);
-        for (int32_t e = 0; e < k.experts; e++)
-            usage[e] = 1 + draw(100);
-        struct mb_placement *p = make(&k);
-        for (int32_t e = 0; e < k.experts; e++) {
-            int32_t c;
-            (void)mb_placement_holders(p, 0, e, &c);
-            most = (double)usage[e] / c > most ? (double)usage[e] / c : most;
-        }
-        assert_true(most <= fewest(&k, 0, k.redundant) * (1 + 1e-12));
-        mb_placement_destroy(p);
-    }
-}
-
 /* The least that the largest ratio of experts to capacity can be, by trying all ways. */
 static double ratio(const struct mb_maker *k, int32_t r, int32_t left)
 {
@@ -318,7 +280,7 @@ static void test_plan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_usage), cmocka_unit_test(test_copies),  cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_usage), cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_large), cmocka_unit_test(test_refused), cmocka_unit_test(test_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

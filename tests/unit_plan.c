@@ -387,9 +387,9 @@ static void test_traffic(void **state)
 
     o.alltoall = MB_A2A_FLAT;
     struct mb_plan *p = plan_of(&m, t, &o);
-    assert_true(mb_plan_dispatch_row_bytes(4, 10, MB_BF16, false) == row);
-    assert_true(mb_plan_dispatch_row_bytes(4, 10, MB_BF16, true) == row + 4); /* 5 x 2 bytes, padded */
-    assert_true(mb_plan_dispatch_row_bytes(3, 10, MB_BF16, true) == row - 4); /* in the padding */
+    assert_true(mb_plan_dispatch_row_bytes(4, 10, MB_BF16, false, false) == row);
+    assert_true(mb_plan_dispatch_row_bytes(4, 10, MB_BF16, true, false) == row + 4); /* 5 x 2 bytes, padded */
+    assert_true(mb_plan_dispatch_row_bytes(3, 10, MB_BF16, true, false) == row - 4); /* in the padding */
     assert_int_equal(mb_plan_traffic(p, 0, 0, &x, experts, 3, &d, &c), MB_OK);
     /* rank 1 gets rows 1 and 2; rank 2 row 1; rank 3 rows 1 and 2 */
     assert_true(d.messages[MB_LINK_INTRA] == 1 && d.messages[MB_LINK_INTER] == 2);

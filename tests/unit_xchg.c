@@ -16,6 +16,7 @@
 #include "comm/xchg.h"
 #include "comm/xport.h"
 #include "draw.h"
+#include "plan/split.h"
 #include "plain_ops.h"
 
 enum { HIDDEN = 3 };
@@ -24,6 +25,7 @@ enum heat { EVEN, SAME, ONE_MEMBER, FEW_SENDERS };
 struct kase {
     int32_t n, per_node, experts, k, rows, copies;
     bool hier, tagged, rings; /* rings: flat, members of a machine share memory */
+    bool quotas;              /* copies get parts of the rows, and rows say which serves them */
     enum heat heat;
     uint64_t eager;
 };
@@ -32,6 +34,7 @@ struct kase {
 struct group {
     struct kase q;
     struct mb_serve v;
+    struct mb_serve *of; /* [n] the same, as each member has it settled */
     struct mb_loop *loop;
     struct mb_xchg **x; /* [n] */
     struct mb_xchg_shape *shape;
@@ -61,13 +64,30 @@ static void *zeroed(int64_t n, size_t size)
     return p;
 }
 
+/* Of all members' turns a random part to each copy. */
+static void give_parts(struct group *g)
+{
+    g->v.part = zeroed(2 * g->q.experts, 4);
+    g->v.stage = zeroed(g->q.n, 4);
+    g->v.pad = g->q.experts;
+    for (int32_t e = 0; e < g->q.experts; e++) {
+        int32_t a = g->v.first[e], copies = g->v.first[e + 1] - a;
+        for (int32_t c = 0; c < copies; c++)
+            g->v.part[a + c] = draw(4) == 0 ? 0 : draw(1000);
+        mb_split_numbers(g->v.part + a, copies, (int64_t)g->q.n * MB_SERVE_TURNS);
+    }
+}
+
 /* Experts lie in equal ranges; with copies, also half the group away. */
 static void make_serve(struct group *g)
 {
     int32_t n = g->q.n, at = 0;
 
-    g->v = (struct mb_serve){g->q.experts, n, zeroed(g->q.experts, 4), zeroed(2 * g->q.experts, 4),
-                             zeroed(n, 4)};
+    g->v = (struct mb_serve){.ids = g->q.experts,
+                             .members = n,
+                             .first = zeroed(g->q.experts, 4),
+                             .member = zeroed(2 * g->q.experts, 4),
+                             .node = zeroed(n, 4)};
     for (int32_t m = 0; m < n; m++)
         g->v.node[m] = m / g->q.per_node;
     for (int32_t e = 0; e < g->q.experts; e++) {
@@ -78,6 +98,13 @@ static void make_serve(struct group *g)
             g->v.member[at++] = b < a ? a : b;
     }
     g->v.first[g->q.experts] = at;
+    if (g->q.quotas)
+        give_parts(g);
+    g->of = zeroed(n, sizeof *g->of);
+    for (int32_t m = 0; m < n; m++) {
+        g->of[m] = g->v;
+        assert_int_equal(mb_serve_settle(&g->of[m], m), MB_OK);
+    }
 }
 
 static int32_t owned(const struct group *g, int32_t m)
@@ -108,6 +135,7 @@ static void make_shape(struct group *g, int32_t m)
                                 .x_size = 4,
                                 .y_size = 4,
                                 .tagged = q->tagged,
+                                .chosen = q->quotas,
                                 .own = q->rows,
                                 .each = q->rows,
                                 .rows = rows,
@@ -169,6 +197,7 @@ static void make_group_with(struct group *g, const struct kase *q, const struct 
                                     .shm_bytes = shm_of(q),
                                     .eager_bytes = q->eager,
                                     .shape = &g->shape[m],
+                                    .chosen = q->quotas,
                                     .tagged = q->tagged};
         struct mb_xchg_alone a = {g->loop, n, m, q->hier || q->rings ? g->segment[g->v.node[m]] : NULL,
                                   g->quota};
@@ -191,12 +220,16 @@ static void free_group(struct group *g)
         plain_ops.buf_free(g->out[m]);
         plain_ops.buf_free(g->y[m]);
     }
+    for (int32_t m = 0; m < g->q.n; m++) {
+        free(g->of[m].turns);
+        free(g->of[m].turn);
+    }
     for (int32_t b = 0; b < (g->q.n + g->q.per_node - 1) / g->q.per_node; b++)
         free(g->segment[b]);
     mb_loop_destroy(g->loop);
-    void *all[] = {g->x,       g->shape,   g->quota,    g->segment, g->m,   g->experts,
-                   g->weights, g->tags,    g->in,       g->out,     g->y,   g->d,
-                   g->seen,    g->v.first, g->v.member, g->v.node,  g->own, g->split};
+    void *all[] = {g->x,        g->shape,  g->quota, g->segment, g->m,  g->experts, g->weights,
+                   g->tags,     g->in,     g->out,   g->y,       g->d,  g->seen,    g->v.first,
+                   g->v.member, g->v.node, g->own,   g->split,   g->of, g->v.part,  g->v.stage};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -306,7 +339,7 @@ static void serve(struct group *g, int32_t m, const struct mb_dispatched *d, str
             while (j < q->k && g->experts[of * q->k + j] != e)
                 j++;
             assert_true(home < q->n && row < g->m[home] && j < q->k && place > before);
-            assert_int_equal(mb_serve_pick(&g->v, e, home), m);
+            assert_true(q->quotas ? mb_serve_has(&g->v, m, e) : mb_serve_pick(&g->v, e, home) == m);
             assert_true(!q->tagged || d->tag[at] == g->tags[of]);
             g->seen[of * q->k + j]++;
             before = place;
@@ -346,6 +379,21 @@ static void check_sums(const struct group *g, int32_t m)
     }
 }
 
+/* Which copies served a member's rows: those whose turn it was, the n-th row of an expert by the n-th turn
+ * from the step's number on. */
+static void check_copies(const struct group *g, int32_t m, int64_t step)
+{
+    const struct kase *q = &g->q;
+    const int32_t *by = mb_xchg_served_by(g->x[m]);
+    int32_t *n = zeroed(q->experts, 4);
+
+    for (int32_t i = 0; q->quotas && i < g->m[m] * q->k; i++) {
+        int32_t e = g->experts[(int64_t)m * q->rows * q->k + i], turn = n[e]++ + (int32_t)step;
+        assert_int_equal(by[i], g->v.member[g->v.first[e] + mb_serve_turn(&g->of[m], e, turn)]);
+    }
+    free(n);
+}
+
 /* A member's part of a dispatch; some have their own rows first, and compute these as late as may be. */
 static void end_dispatch(struct group *g, int32_t m, int32_t round)
 {
@@ -377,7 +425,7 @@ static int32_t one_exchange(struct group *g, int64_t step)
             struct mb_xchg_rows own = {view(g->in[m], g->m[m]), g->experts + at * q->k,
                                        g->weights + at * q->k, g->tags + at};
             assert_int_equal(round > 0 ? mb_xchg_again_begin(g->x[m], &mine)
-                                       : mb_xchg_dispatch_begin(g->x[m], &g->v, &mine, &own),
+                                       : mb_xchg_dispatch_begin(g->x[m], &g->of[m], &mine, &own),
                              MB_OK);
             g->split[m] = q->n > 1 && draw(2) == 0;
             if (g->split[m])
@@ -392,8 +440,10 @@ static int32_t one_exchange(struct group *g, int64_t step)
         if (round + 1 == g->d[0].rounds)
             break;
     }
-    for (int32_t m = 0; m < q->n; m++)
+    for (int32_t m = 0; m < q->n; m++) {
         check_sums(g, m);
+        check_copies(g, m, step);
+    }
     return g->d[0].rounds;
 }
 
@@ -430,6 +480,7 @@ static void test_any_group(void **state)
         q.per_node = 1 + draw(q.n);
         q.k = 1 + draw(q.experts < 8 ? q.experts : 8);
         q.copies = q.n > 1 ? q.copies : 1;
+        q.quotas = draw(2) == 0;
         int32_t n = run(&q, 3);
         rounds = n > rounds ? n : rounds;
     }
@@ -465,6 +516,8 @@ static void test_many_members(void **state)
     q = (struct kase){
         .n = 512, .per_node = 8, .experts = 512, .k = 8, .rows = 4, .copies = 2, .hier = true, .heat = EVEN};
     run(&q, 1);
+    q.quotas = true;
+    run(&q, 1);
 }
 
 static bool gathers_fail;
@@ -486,7 +539,9 @@ static void test_failures(void **state)
 
     ops.gather = failing_gather;
     make_group_with(&g, &q, &ops);
-    draw_rows(&g);
+    do
+        draw_rows(&g);
+    while (g.m[0] < q.rows || g.m[1] < q.rows);
     for (int32_t m = 0; m < 2; m++) {
         struct mb_xchg_rows own = {view(g.in[m], q.rows), g.experts + m * q.rows * q.k,
                                    g.weights + m * q.rows * q.k, NULL};
@@ -567,7 +622,7 @@ static void test_owners(void **state)
     for (int i = 0; i < 200; i++) {
         int32_t n = 1 + draw(N), ids = 1 + draw(E), most = draw(2) == 0 ? 1 : 1 + draw(n), me = draw(n),
                 at = 0, row[N];
-        struct mb_serve v = {ids, n, first, member, node};
+        struct mb_serve v = {.ids = ids, .members = n, .first = first, .member = member, .node = node};
         for (int32_t m = 0; m < n; m++)
             node[m] = m == 0 ? 0 : node[m - 1] + (draw(4) == 0);
         for (int32_t id = 0; id < ids; id++) {

@@ -133,7 +133,7 @@ int main(int argc, char **argv)
         first[e + 1] = e + 1;
         member[e] = (int32_t)(((int64_t)(e + 1) * size - 1) / EXPERTS);
     }
-    struct mb_serve v = {EXPERTS, size, first, member, node};
+    struct mb_serve v = {.ids = EXPERTS, .members = size, .first = first, .member = member, .node = node};
     rank = mb_comm_rank(c);
     struct mb_xchg_options o = {.ops = ops, .dev = dev, .stream = stream, .node = node, .hidden = HIDDEN, .k = K, .experts = EXPERTS,
                                 .algorithm = strcmp(argv[1], "hier") == 0 ? MB_A2A_HIER : MB_A2A_FLAT, .x_type = MB_BF16,

@@ -169,7 +169,8 @@ static void make(struct all *a, int32_t per_node)
         first[e + 1] = e + 1;
         member[e] = (int32_t)((int64_t)e * a->n / a->experts);
     }
-    a->v = (struct mb_serve){a->experts, a->n, first, member, node};
+    a->v =
+        (struct mb_serve){.ids = a->experts, .members = a->n, .first = first, .member = member, .node = node};
     a->w = calloc((size_t)a->rows * (size_t)a->k, sizeof *a->w);
     CHECK(a->w != NULL);
     for (int32_t m = 0; m < a->n; m++) {

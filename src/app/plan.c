@@ -7,6 +7,7 @@
 #include "app/tools.h"
 #include "app/workload.h"
 #include "base/log.h"
+#include "base/publish.h"
 
 #define GPU_SEQS 256 /* sequences at once, and prompt rows beside them, that suit a GPU */
 #define GPU_ROWS 2048
@@ -22,6 +23,7 @@ struct planner {
     struct mb_auto *found;
     struct mb_topo *topo;
     struct mb_plan *plan;
+    int64_t *usage; /* [MoE layers][experts] of --expert-usage */
 };
 
 /* Tables and sentences, not a job script or JSON. */
@@ -98,6 +100,17 @@ static enum mb_status check_lengths(const struct planner *p)
     return MB_OK;
 }
 
+static enum mb_status read_usage(struct planner *p)
+{
+    if (p->c->expert_usage[0] == '\0')
+        return MB_OK;
+    p->usage = calloc((size_t)p->m->moe_layers * (size_t)p->m->router.experts + 1, sizeof *p->usage);
+    if (p->usage == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the usage of experts");
+    p->o.usage = p->usage;
+    return mb_usage_read(p->c->expert_usage, p->m, p->usage);
+}
+
 static enum mb_status prepare(struct planner *p)
 {
     const struct mb_conf *c = p->c;
@@ -107,6 +120,7 @@ static enum mb_status prepare(struct planner *p)
     mb_model_keep(p->m, mb_keep_of(c->weights, c->dtype));
     p->o = mb_app_plan_options(c, p->m, mb_app_path(c, p->m));
     p->o.speeds = &p->cluster;
+    MB_TRY(read_usage(p));
     fill_batch(p);
     p->in = (struct mb_auto_in){.m = p->m,
                                 .o = &p->o,
@@ -236,21 +250,40 @@ static enum mb_status find_nodes(struct planner *p)
 
 /* ---------------------------------------------------------------- the command */
 
+/* --placement-out. */
+static enum mb_status write_placement(const struct planner *p)
+{
+    char *text = mb_placement_text(p->plan->placement);
+
+    if (text == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory for the text of a placement");
+    enum mb_status st = mb_publish_bytes(p->c->placement_out, text, strlen(text), 0);
+    free(text);
+    return st;
+}
+
+static enum mb_status make_plan(struct planner *p, int64_t at)
+{
+    struct mb_plan_options o = p->o;
+
+    o.layout = mb_layout_options_of(&p->found->fit[at].l);
+    MB_TRY(mb_plan_create(p->m, p->topo, &o, &p->plan));
+    return p->c->placement_out[0] != '\0' ? write_placement(p) : MB_OK;
+}
+
 static enum mb_status show(struct planner *p)
 {
     int64_t at = mb_auto_settle(p->found, &p->in, p->topo);
 
     if (at < 0)
         return refuse(p);
+    MB_TRY(make_plan(p, at));
     if (p->c->sbatch) {
         mb_plan_print_sbatch(p->c, &p->in, &p->found->fit[at]);
         return MB_OK;
     }
     if (p->c->json)
         return mb_plan_print_json(p->found, &p->in, at);
-    struct mb_plan_options o = p->o;
-    o.layout = mb_layout_options_of(&p->found->fit[at].l);
-    MB_TRY(mb_plan_create(p->m, p->topo, &o, &p->plan));
     MB_TRY(mb_plan_print_table(p->found, &p->in, at));
     MB_TRY(mb_plan_print_simple(&p->in, &p->found->fit[at]));
     mb_plan_print_choice(p->found, &p->in, at, p->plan);
@@ -273,6 +306,7 @@ enum mb_status mb_tool_plan(const struct mb_conf *c)
     if (st == MB_OK)
         st = show(&p);
     mb_plan_destroy(p.plan);
+    free(p.usage);
     mb_topo_destroy(p.topo);
     mb_auto_destroy(p.found);
     mb_model_destroy(p.m);

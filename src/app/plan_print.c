@@ -234,6 +234,24 @@ void mb_plan_options_text(const struct mb_layout *l, char out[MB_LAYOUT_TEXT])
         snprintf(out + n, MB_LAYOUT_TEXT - n, " --disaggregate %d:%d", (int)l->attn, (int)l->expert);
 }
 
+/* By the usage that it was made from, beside equal ranges. */
+static void print_placement(const struct mb_auto_in *in, const struct mb_placement *p)
+{
+    struct mb_placement *equal = NULL;
+    const int64_t *usage = in->o->usage;
+
+    if (usage == NULL || mb_placement_uniform(p->moe_layers, p->experts, p->ep, &equal) != MB_OK)
+        return;
+    printf("placement : by %s, %" PRId64 " copies of %" PRId64 " experts in all layers; rows of the fullest shard %.3f of the mean "
+           "(equal ranges: %.3f)",
+           in->o->placement, p->first[(int64_t)p->moe_layers * p->experts], (int64_t)p->moe_layers * p->experts,
+           mb_placement_fullest(p, usage, in->m->moe_layers), mb_placement_fullest(equal, usage, in->m->moe_layers));
+    if (in->o->placement_before != NULL)
+        printf("; revision %u, %" PRId64 " copies move", (unsigned)p->revision, p->moved);
+    printf("\n");
+    mb_placement_destroy(equal);
+}
+
 void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken,
                           const struct mb_plan *p)
 {
@@ -251,6 +269,7 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
            gb(in, b->activations), gb(in, b->exchange + b->staging), gb(in, b->kv), p->kv_pages, MB_KV_BLOCK);
     printf("time      : %.3g h by estimate: %.3g h of steps, %.0f s of loading, %.0f s of assembly\n",
            t->seconds / 3600, (t->seconds - t->load - t->assembly) / 3600, t->load, t->assembly);
+    print_placement(in, p->placement);
     printf("because   : %s.\n", reason);
 }
 

@@ -230,6 +230,7 @@ struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct
                                                              (guesses(c) && c->guess == MB_GUESS_MTP)),
                                 .alltoall = alltoall_of(c->alltoall),
                                 .placement = c->placement,
+                                .placement_before = c->placement_before[0] != 0 ? c->placement_before : NULL,
                                 .redundant = (int32_t)c->num_redundant_experts,
                                 .zero = (int32_t)c->zero_inference,
                                 .min_experts = (int32_t)c->min_experts,

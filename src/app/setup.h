@@ -68,6 +68,9 @@ struct mb_plan_options mb_app_plan_options(const struct mb_conf *c, const struct
 enum mb_status mb_app_auto(struct mb_app *a, struct mb_plan_options *o);
 /* --expert-usage. Collective over world. usage.c */
 enum mb_status mb_app_usage(struct mb_app *a);
+/* The same of results by commas, added up into usage [MoE layers][experts], zeroed. MB_INPUT, logged: of another model, or
+ * nothing was counted. Local. */
+enum mb_status mb_usage_read(const char *paths, const struct mb_model *m, int64_t *usage);
 /* --stage: the model's files to node-local storage. Collective over world. stage.c */
 enum mb_status mb_app_stage(struct mb_app *a);
 /* identity.c: the files a job is made of, the hashes of weights left open. Local; reads text files. */

@@ -41,12 +41,13 @@ void mb_owners_set(struct mb_owners *o, const struct mb_serve *v, int32_t me)
         o->mine[id] = who;
         o->at[id] = who == MB_NOBODY ? MB_NOBODY : (uint16_t)o->region_own[who];
         o->slot[id] = -1;
-        if (who != me) /* what is served here at all, is for own rows */
+        /* what is served here at all, is for own rows; with quotas, maybe not */
+        if (v->part != NULL ? !mb_serve_has(v, me, id) : who != me)
             continue;
         o->slot[id] = n;
         o->own[n++] = id;
     }
     o->one = one;
     o->n = n;
-    o->range = one && (n == 0 || o->own[n - 1] - o->own[0] + 1 == n);
+    o->range = one && v->part == NULL && (n == 0 || o->own[n - 1] - o->own[0] + 1 == n);
 }

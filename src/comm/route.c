@@ -121,6 +121,28 @@ static void end_rows(const struct mb_route *r, const uint16_t *tags)
     }
 }
 
+/* Chooses a copy for each of the rows' ids, by turns from this one on. */
+static void choose_copies(const struct mb_route *r, int32_t from, const int32_t *experts)
+{
+    const struct mb_own_rows *o = &r->own;
+    const struct mb_serve *v = r->owners.v;
+    const int64_t k = r->k, used = 4 * k + 2 * (k + r->tagged);
+
+    memset(o->turn, 0, (size_t)r->ids * sizeof *o->turn);
+    for (int64_t i = 0; i < o->m; i++, experts += k) {
+        uint8_t *meta = o->meta + i * r->meta_bytes;
+        const uint16_t *id = mb_meta_id(r, meta);
+        memset(meta + used, 0, (size_t)(r->meta_bytes - used));
+        for (int64_t j = 0; j < k; j++) {
+            int32_t e = experts[j], copy = mb_serve_turn(v, e, from + o->turn[e]++);
+            o->copy[e] = (uint8_t)copy;
+            o->served[i * k + j] = v->member[v->first[e] + copy];
+        }
+        for (int64_t j = 0; j < k; j++)
+            meta[used + j] = o->copy[id[j]];
+    }
+}
+
 /* The part of a limit that belongs to m of `of` rows, and always `least`. */
 static int64_t part(int64_t limit, int64_t least, int64_t m, int64_t of)
 {
@@ -137,7 +159,7 @@ static bool count_row(struct mb_route *r, const uint16_t *id, const uint16_t *ow
     int32_t n = 0;
 
     for (int32_t j = 0; j < r->k; j++) {
-        int32_t d = owner[id[j]], b = r->cut.of[d], i = 0;
+        int32_t d = r->chosen ? mb_route_chosen(r, id[j], mb_meta_copy(r, id)[j]) : owner[id[j]], b = r->cut.of[d], i = 0;
         o->pairs[d] += sign;
         ok &= o->pairs[d] <= part(o->may[d].pairs, r->k, o->m, of);
         if (b == r->cut.mine)
@@ -200,7 +222,7 @@ static void cut_rounds(struct mb_route *r, int64_t of)
     o->first[o->rounds] = (int32_t)o->m;
 }
 
-enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of,
+enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t step, int64_t m, int64_t of,
                              const int32_t *experts, const float *weights, const uint16_t *tags)
 {
     struct mb_own_rows *o = &r->own;
@@ -208,6 +230,9 @@ enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64
     if (v->ids != r->ids || v->members != r->cut.n)
         return mb_error(MB_BUG, "tables for %d ids and %d members: the exchange has %d and %d", v->ids,
                         v->members, r->ids, r->cut.n);
+    if (r->chosen != (v->part != NULL) || (r->chosen && v->home != r->cut.me))
+        return mb_error(MB_BUG, "tables with%s quotas of copies of member %d: the exchange was made for others", v->part != NULL ? "" : "out",
+                        v->home);
     mb_owners_set(&r->owners, v, r->cut.me);
     o->m = m;
     int64_t made =
@@ -218,6 +243,8 @@ enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64
             "row %lld of the dispatch has experts outside 0 .. %d, one twice, or one that nobody serves",
             (long long)made, r->ids - 1);
     end_rows(r, tags);
+    if (r->chosen)
+        choose_copies(r, (int32_t)(step % MB_SERVE_TURNS), experts);
     cut_rounds(r, of > m ? of : m);
     return MB_OK;
 }

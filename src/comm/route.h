@@ -14,7 +14,7 @@
  * route_take.c); the way back goes through lists.
  *
  * Meta: the integers of a row as they travel: k weights (f32), k ids (u16) ascending, the tag (u16) if rows
- * have one, padded to 4 bytes.
+ * have one, where copies have quotas k numbers of copies (u8) in the order of ids, padded to 4 bytes.
  *
  * Region: where a term comes from: 0 from here, 1 + q from member q of the domain, and of an own row 1 + near
  * + b from the agent in domain b. */
@@ -39,6 +39,8 @@ struct mb_own_rows {
     int64_t *send_at;          /* [domains + 1] */
     int32_t *mark;             /* [domains] */
     int32_t *domain;           /* [regions] in which the row is that a region gives terms of */
+    int32_t *turn;             /* [ids] rows with an id so far, of those that choose copies */
+    uint8_t *copy;             /* [ids] and which copy a row chose */
     uint32_t *weight;          /* [ids] of a row's choices, while they are put in order */
     uint64_t *chosen;          /* [ids / 64 + 1] bits of these; none is set between rows */
     struct mb_xchg_quota *may; /* [members] pairs of each; rows and terms of the agent in each one's domain */
@@ -104,7 +106,7 @@ struct mb_emit {
 struct mb_route {
     struct mb_cut cut;
     int32_t k, ids;
-    bool tagged, full; /* full: more arrived than there is room for */
+    bool tagged, chosen, full; /* chosen: rows say which copies serve them; full: more arrived than there is room for */
     int64_t meta_bytes;
     struct mb_owners owners;
     struct mb_own_rows own;
@@ -120,10 +122,10 @@ struct mb_route {
 void mb_route_init(struct mb_route *r, const struct mb_xchg_quota *quota, int64_t back);
 
 /* --- the way there --- */
-/* Own rows of an exchange: m, experts and weights [m][k] in top-k order, tags [m] or NULL; of: rows in this
+/* Own rows of an exchange in this step (with which turns of copies begin): m, experts and weights [m][k] in top-k order, tags [m] or NULL; of: rows in this
  * step of all members that share one part of the plan's quota, m or more. Works out who serves what, and the
  * rounds. MB_BUG, logged: tables that are not this exchange's, ids that are not distinct or have nobody. */
-enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t m, int64_t of,
+enum mb_status mb_route_rows(struct mb_route *r, const struct mb_serve *v, int64_t step, int64_t m, int64_t of,
                              const int32_t *experts, const float *weights, const uint16_t *tags);
 /* Begins a round: its own rows are held, those of them with experts here taken (take.n; take.order: their
  * numbers in the round), and listed for each domain, for the own one if another member of it has an expert.
@@ -163,9 +165,22 @@ static inline uint16_t mb_meta_tag(const struct mb_route *r, const uint8_t *meta
 {
     return r->tagged ? mb_meta_id(r, meta)[r->k] : 0;
 }
-static inline int64_t mb_route_meta_bytes(int32_t k, bool tagged)
+static inline int64_t mb_route_meta_bytes(int32_t k, bool tagged, bool chosen)
 {
-    return (2 * (int64_t)(k + tagged) + 3) / 4 * 4 + 4 * (int64_t)k;
+    return (2 * (int64_t)(k + tagged) + (chosen ? k : 0) + 3) / 4 * 4 + 4 * (int64_t)k;
+}
+/* The numbers of copies, behind the ids. */
+static inline const uint8_t *mb_meta_copy(const struct mb_route *r, const uint16_t *id)
+{
+    return (const uint8_t *)(id + r->k + r->tagged);
+}
+/* The member that serves an id by this copy; -1: there is none. */
+static inline int32_t mb_route_chosen(const struct mb_route *r, uint16_t id, uint8_t copy)
+{
+    const struct mb_serve *v = r->owners.v;
+    int32_t at = v->first[id] + copy;
+
+    return at < v->first[id + 1] ? v->member[at] : -1;
 }
 /* Rows for a domain. */
 static inline int64_t mb_route_rows_for(const struct mb_route *r, int32_t domain)

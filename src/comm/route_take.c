@@ -108,6 +108,38 @@ static bool take_any(struct mb_route *r, const uint16_t *region, const uint8_t *
     return true;
 }
 
+/* Of rows that say which copies serve them. */
+static bool take_chosen(struct mb_route *r, const uint8_t *meta, int64_t rows)
+{
+    struct mb_takes *t = &r->take;
+    const int32_t *slot = r->owners.slot, k = r->k, ids = r->ids, me = r->cut.me;
+    int64_t *count = t->begin + 1;
+
+    for (int32_t i = 0; i < rows; i++, meta += r->meta_bytes) {
+        const uint16_t *id = mb_meta_id(r, meta);
+        const uint8_t *copy = mb_meta_copy(r, id);
+        int64_t first = t->hits;
+        if (first + k > t->hits_room || t->n == t->rows_room) {
+            r->full = true;
+            break;
+        }
+        for (int32_t j = 0; j < k; j++) {
+            int32_t by = id[j] < ids ? mb_route_chosen(r, id[j], copy[j]) : -1;
+            if (by < 0)
+                return false;
+            if (by != me)
+                continue;
+            t->hit[t->hits++] = (struct mb_hit){slot[id[j]], (int32_t)t->n, j};
+            count[slot[id[j]]]++;
+        }
+        if (t->hits == first)
+            continue;
+        t->order[t->n] = i;
+        t->row[t->n++] = (struct mb_taken){meta, first};
+    }
+    return true;
+}
+
 bool mb_route_take_rows(struct mb_route *r, int32_t home, int32_t agent, const uint8_t *meta, int64_t rows)
 {
     int64_t from = r->take.n;
@@ -115,7 +147,9 @@ bool mb_route_take_rows(struct mb_route *r, int32_t home, int32_t agent, const u
 
     if (rows == 0 || r->owners.n == 0)
         return true;
-    if (r->owners.range)
+    if (r->chosen)
+        good = take_chosen(r, meta, rows);
+    else if (r->owners.range)
         take_ranges(r, meta, rows);
     else
         good = take_any(r, mb_owners_of(&r->owners, home), meta, rows);

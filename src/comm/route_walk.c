@@ -98,14 +98,25 @@ static __attribute__((noinline)) struct walk own_terms(struct mb_route *r, struc
     return terms_here(r, w, weight, i, end);
 }
 
+/* The regions of an own row that says which copies serve it. */
+static void own_regions(const struct mb_route *r, const uint16_t *id, uint16_t *g)
+{
+    const uint8_t *copy = mb_meta_copy(r, id);
+
+    for (int32_t j = 0; j < r->k; j++)
+        g[j] = (uint16_t)r->owners.region_own[mb_route_chosen(r, id[j], copy[j])];
+}
+
 /* Own rows [row, end), for which there is room; to: behind the list of what is reached. Returns the place
  * behind it. */
-static struct reach *walk_rows(struct mb_route *r, int64_t row, int64_t end, struct reach *to)
+static inline __attribute__((always_inline)) struct reach *walk_rows(struct mb_route *r, int64_t row, int64_t end,
+                                                                     struct reach *to, bool chosen)
 {
     struct mb_own_rows *o = &r->own;
     const int64_t k = r->k, bytes = r->meta_bytes;
     const uint8_t *meta = o->meta + row * bytes;
     const uint16_t *at = r->owners.at;
+    uint16_t g_of[MB_ROUTE_MAX_K];
     int32_t *value = r->held.value + r->held.values;
     struct walk w = begin_walk(r);
 
@@ -114,9 +125,11 @@ static struct reach *walk_rows(struct mb_route *r, int64_t row, int64_t end, str
         const uint16_t *id = (const uint16_t *)(weight + k);
         int64_t first = w.hit;
         *value++ = (int32_t)w.term;
+        if (chosen)
+            own_regions(r, id, g_of);
         for (int64_t i = 0, from = 0; i < k; from = i) {
-            uint16_t g = at[id[i]];
-            for (i++; i < k && at[id[i]] == g; i++)
+            uint16_t g = chosen ? g_of[i] : at[id[i]];
+            for (i++; i < k && (chosen ? g_of[i] : at[id[i]]) == g; i++)
                 continue;
             if (g == 0) {
                 w = own_terms(r, w, weight, from, i);
@@ -166,7 +179,7 @@ static void walk_own(struct mb_route *r)
     for (int64_t i = o->r0, n; i < o->r1 && !r->full; i += n) {
         n = room_of(&r->take, o->r1 - i, r->k);
         if (n > 0)
-            to = walk_rows(r, i, i + n, to);
+            to = r->chosen ? walk_rows(r, i, i + n, to, true) : walk_rows(r, i, i + n, to, false);
         r->full = n <= 0; /* the quotas of all members leave room for own rows */
     }
     list_sends(o, domains, list, to);
@@ -234,6 +247,25 @@ static inline bool regions_of(const struct mb_route *r, const uint16_t *region, 
     return true;
 }
 
+/* The same of rows that say which copies serve them. */
+static bool chosen_regions(const struct mb_route *r, const uint16_t *id, uint16_t *g, uint8_t *wanted)
+{
+    const uint8_t *copy = mb_meta_copy(r, id);
+    const int32_t k = r->k, near = mb_cut_near(&r->cut);
+    uint8_t any = 0;
+
+    for (int32_t j = 0; j < k; j++) {
+        int32_t by = id[j] < r->ids ? mb_route_chosen(r, id[j], copy[j]) : -1;
+        if (by < 0)
+            return false;
+        g[j] = (uint16_t)r->owners.region[by]; /* none is MB_NOBODY too */
+        any |= g[j] != 0 && g[j] <= near;
+    }
+    g[k] = MB_NOBODY;
+    *wanted = any;
+    return true;
+}
+
 /* The value of places [i, last]: its terms, region by region. */
 static inline struct walk value_of(struct mb_route *r, struct walk w, const float *weight, const uint16_t *g,
                                    int32_t i, int32_t last)
@@ -274,7 +306,7 @@ static inline struct walk values_of(struct mb_route *r, struct walk w, const flo
 
 bool mb_route_walk(struct mb_route *r, struct mb_block *b)
 {
-    const uint16_t *region = mb_owners_of(&r->owners, b->home);
+    const uint16_t *region = r->chosen ? NULL : mb_owners_of(&r->owners, b->home);
     uint8_t *wanted = r->held.wanted + b->at;
     struct walk w = begin_walk(r);
     const uint8_t *meta = b->meta;
@@ -284,7 +316,8 @@ bool mb_route_walk(struct mb_route *r, struct mb_block *b)
     for (int64_t i = 0; i < b->rows; i++, meta += r->meta_bytes) {
         int64_t first = w.hit;
         r->full |= w.hit + r->k > r->take.hits_room || r->take.n == r->take.rows_room;
-        good = regions_of(r, region, mb_meta_id(r, meta), g, &wanted[i]);
+        good = r->chosen ? chosen_regions(r, mb_meta_id(r, meta), g, &wanted[i])
+                         : regions_of(r, region, mb_meta_id(r, meta), g, &wanted[i]);
         if (!good || r->full)
             break;
         w = values_of(r, w, (const float *)meta, g, &b->inner);

@@ -41,6 +41,7 @@ struct mb_xchg_options {
     uint64_t shm_bytes, eager_bytes;
     const struct mb_xchg_shape *shape; /* what was planned; NULL: room for all rows of all at one member. Borrowed until create
                                           returns */
+    bool chosen;                   /* placements have quotas: every row carries which copy of its experts serves it (a byte each) */
     bool tagged;                   /* every row carries a 16-bit tag (two more bytes behind its expert ids) */
 };
 

@@ -26,7 +26,8 @@ static enum mb_status same_options(struct mb_comm *c, const struct mb_xchg_optio
                    o->algorithm,
                    machines(c->size, o),
                    o->max_rows,
-                   o->tagged};
+                   o->tagged,
+                   o->chosen};
     enum { N = sizeof v / sizeof v[0] };
     int64_t both[2 * N];
 
@@ -64,14 +65,15 @@ static void init_sizes(struct mb_xchg *x)
     const struct mb_xchg_options *o = &x->o;
     x->size.x = o->hidden * mb_dtype_size(o->x_type);
     x->size.y = o->hidden * mb_dtype_size(o->y_type);
-    x->size.row = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type, o->tagged);
+    x->size.row = mb_plan_dispatch_row_bytes(o->k, o->hidden, o->x_type, o->tagged, o->chosen);
     /* The most that can lie behind a header; a buffer for more would never be filled. */
     uint64_t most = (uint64_t)mb_xchg_message(o->max_rows, o->k, o->hidden, x->size.row);
     x->size.eager = o->eager_bytes < most ? o->eager_bytes : most;
     x->rt.k = o->k;
     x->rt.ids = o->experts;
     x->rt.tagged = o->tagged;
-    x->rt.meta_bytes = mb_route_meta_bytes(o->k, o->tagged);
+    x->rt.chosen = o->chosen;
+    x->rt.meta_bytes = mb_route_meta_bytes(o->k, o->tagged, o->chosen);
 }
 
 /* What the partition is made of. */
@@ -173,6 +175,7 @@ static struct mb_xchg_shape shape_of(const struct mb_xchg *x)
     s.x_size = mb_dtype_size(o->x_type);
     s.y_size = mb_dtype_size(o->y_type);
     s.tagged = o->tagged;
+    s.chosen = o->chosen;
     s.eager = (int64_t)x->size.eager;
     return s;
 }

@@ -291,7 +291,7 @@ enum mb_status mb_xchg_dispatch_begin(struct mb_xchg *x, const struct mb_serve *
     if (in->x.rows < 0 || in->x.rows > x->o.max_rows)
         return mb_error(MB_BUG, "dispatch of %lld rows; the exchange was made for %lld",
                         (long long)in->x.rows, (long long)x->o.max_rows);
-    MB_TRY(mb_route_rows(&x->rt, v, in->x.rows, mine->share, in->experts, in->weights,
+    MB_TRY(mb_route_rows(&x->rt, v, mine->step, in->x.rows, mine->share, in->experts, in->weights,
                          x->o.tagged ? in->tags : NULL));
     x->in = in->x;
     x->rounds = 1;

@@ -55,6 +55,8 @@ static void own_tables(struct mb_xchg *x, int64_t n, int64_t ids)
     o->mark = carve(x, n, 4);
     o->domain = carve(x, 1 + mb_cut_near(&x->rt.cut) + x->rt.cut.domains, 4);
     o->weight = carve(x, ids, 4);
+    o->turn = carve(x, x->o.chosen ? ids : 0, 4);
+    o->copy = carve(x, x->o.chosen ? ids : 0, 1);
     o->chosen = carve(x, ids / 64 + 1, 8);
     o->may = carve(x, n, sizeof *o->may);
     o->pairs = carve(x, n, 8);

@@ -174,9 +174,12 @@ static enum mb_status check_placement(const struct mb_conf *c)
 
     if (usage && !given(c->expert_usage))
         return mb_error(MB_USAGE, "--placement usage needs --expert-usage, the results of an earlier job");
-    if (!made && (given(c->expert_usage) || c->num_redundant_experts > 0))
+    if (!made && (given(c->expert_usage) || given(c->placement_before) || c->num_redundant_experts > 0))
         return mb_error(MB_USAGE, "%s belongs to --placement usage or capacity, not %s",
-                        given(c->expert_usage) ? "--expert-usage" : "--num-redundant-experts", c->placement);
+                        given(c->expert_usage)       ? "--expert-usage"
+                        : given(c->placement_before) ? "--placement-before"
+                                                     : "--num-redundant-experts",
+                        c->placement);
     return MB_OK;
 }
 
@@ -239,6 +242,7 @@ static enum mb_status check_plan(struct mb_conf *c)
     MB_TRY(need(c, c->model, "a model (-m)"));
     MB_TRY(check_int8(c));
     MB_TRY(check_disaggregate(c));
+    MB_TRY(check_placement(c));
     if (c->deadline_hours > 0 && !given(c->workload))
         return mb_error(MB_USAGE, "--deadline-hours needs --workload, as in --workload '100000 x 1024+256'");
     if (c->command == MB_CMD_PLAN && c->json && c->sbatch)

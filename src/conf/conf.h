@@ -34,7 +34,8 @@ struct mb_conf {
     char *disaggregate;        /* "" or A:X */
     int32_t disaggregate_attention, disaggregate_experts; /* the same as numbers; 0, 0 where not given */
     char *placement;           /* uniform, scattered, usage, capacity, or a file */
-    char *expert_usage;        /* "" or the results of an earlier job */
+    char *expert_usage;        /* "" or the results of earlier jobs, by commas */
+    char *placement_before, *placement_out; /* "" or files */
     int64_t num_redundant_experts;
     int64_t zero_inference, min_experts, prefetch;
     char *alltoall;            /* auto, flat, hier */

@@ -103,18 +103,25 @@ const struct mb_opt mb_opts[] = {
      .bench = LOADS,
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
     {STRING("placement", placement, "uniform"), .metavar = "HOW", .section = MB_SEC_LAYOUT,
-     .commands = ENGINE,
+     .commands = PLANNED,
      .bench = LOADS,
      .help = "which rank holds which expert: uniform (equal ranges), scattered (round robin), usage (equal rows by "
              "--expert-usage), capacity (by the memory of ranks; rows by --expert-usage), or a JSON file {\"owner\": "
-             "[[expert-parallel index of each expert, or a list of several] per MoE layer]}"},
-    {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5", .section = MB_SEC_LAYOUT, .commands = ENGINE,
+             "[[expert-parallel index of each expert, or a list of several] per MoE layer]}, as --placement-out writes it"},
+    {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5,...", .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
-     .help = "results of an earlier job with this model, which say how often each expert was chosen; for --placement "
-             "usage and capacity"},
-    {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+     .help = "results of earlier jobs with this model, or merged ones, which say how often each expert was chosen (by their counts, "
+             "else by the routing that was saved); for --placement usage and capacity"},
+    {STRING("placement-before", placement_before, ""), .metavar = "FILE", .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = LOADS,
-     .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own; for "
+     .help = "a placement for the same layout, from which --placement usage and capacity move as few experts as they can; its next "
+             "revision"},
+    {STRING("placement-out", placement_out, ""), .metavar = "FILE", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "write the placement of the chosen layout here: for --placement of a job with the same sizes, or --placement-before"},
+    {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = PLANNED,
+     .bench = LOADS,
+     .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own, each with a "
+             "quota of the rows by usage; for "
              "--placement usage and capacity"},
     {.name = "zero-inference", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 100000, .metavar = "PERCENT",
      .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = ENGINE, .bench = LOADS,

@@ -87,6 +87,7 @@ static enum mb_status xchg_create(const struct mb_context *c, struct mb_xchg **o
                                 .max_rows = c->o.plan->max_batch_rows,
                                 .shm_bytes = c->o.shm_bytes,
                                 .eager_bytes = c->o.eager_bytes,
+                                .chosen = c->o.plan->placement->quota != NULL,
                                 .tagged = c->expert_lora,
                                 .shape = &c->rooms.shape};
     return mb_xchg_create(c->t.g.xchg, &x, out);

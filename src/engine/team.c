@@ -40,6 +40,8 @@ static enum mb_status make_serve(struct mb_team *t, const struct mb_engine_optio
         return mb_error(MB_NO_MEMORY, "no memory for the tables of the exchanges");
     for (int32_t j = 0; j < t->n_exchanges; j++)
         MB_TRY(mb_serve_create(o->plan, o->model, t->at.lane, t->at.stage, j, &t->serve[j]));
+    for (int32_t j = 0; j < t->n_exchanges; j++)
+        MB_TRY(mb_serve_settle(t->serve[j], t->at.member));
     return MB_OK;
 }
 

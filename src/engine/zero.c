@@ -90,7 +90,7 @@ static void plan(struct mb_zero *z, int32_t j)
         .by_node = z->by_node,
         .slots = z->slots,
         .room = z->room,
-        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora) + H * mb_dtype_size(mb_narrow(z->c)),
+        .row_bytes = mb_plan_dispatch_row_bytes(m->router.k, H, z->c->o.path, z->c->expert_lora, false) + H * mb_dtype_size(mb_narrow(z->c)),
         .expert_bytes = mb_zero_rows_bytes(z, &m->expert_form[0], 2 * I, H) +
                         mb_zero_rows_bytes(z, &m->expert_form[1], H, I) + (m->expert_bias ? 4 * (2 * I + H) : 0),
         .copies = !z->c->expert_lora}; /* the owner alone has adapters' terms */

@@ -55,7 +55,7 @@ static struct mean mean_of(const struct mb_alltoall_case *c)
     double es = (double)mb_dtype_size(c->path), h = (double)c->m->hidden, lone,
            hit = mb_cost_peers(r, l->ep, &lone);
     double copy = (double)l->ep * l->etp, near = copy / c->nodes;
-    struct mean x = {.row = (double)mb_plan_dispatch_row_bytes(r->k, c->m->hidden, c->path, false),
+    struct mean x = {.row = (double)mb_plan_dispatch_row_bytes(r->k, c->m->hidden, c->path, false, false),
                      .values = h * (lone * es + (hit - lone) * 4) * l->etp,
                      .members = hit * l->etp,
                      .other_rank = (copy - 1) / copy,

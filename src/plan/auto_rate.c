@@ -146,7 +146,7 @@ static void count_experts(const struct mb_auto_in *in, const struct mb_plan *p, 
 
     if (m->moe_layers == 0)
         return;
-    r->owned = (int32_t)((E + l->ep - 1) / l->ep);
+    r->owned = (int32_t)mb_least((E + in->o->redundant + l->ep - 1) / l->ep, E);
     int64_t n = (l->lane_scope ? m->moe_layers : layers) + mtp;
     r->experts = n * r->owned;
     if (p->zero == 0 || n == 0)

@@ -328,6 +328,13 @@ static int64_t limited(uint64_t bytes)
     return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 }
 
+/* Whether rows will say which copies serve them; without a placement yet, whether a maker's has quotas. */
+static bool chosen(const struct mb_plan *p, const struct mb_plan_options *o)
+{
+    return p->placement != NULL ? p->placement->quota != NULL
+                                : o->usage != NULL && o->redundant > 0 && o->zero == 0;
+}
+
 /* The exchange of the rank's group: members are consecutive, and so are those of a node. */
 static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
 {
@@ -348,6 +355,7 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
                               .x_size = v->es,
                               .y_size = v->ys,
                               .tagged = mb_budget_tagged(v->o),
+                              .chosen = chosen(p, v->o),
                               .own = moe ? v->own : 0,
                               .each = moe ? member_rows(p) : 0,
                               .pairs = v->pairs,
@@ -357,7 +365,7 @@ static struct mb_xchg_shape shape_of(const struct mb_budget_view *v)
     s.holders = hier ? s.nodes : mb_layout_expert(l) * (l->lane_scope ? l->pp : 1);
     s.rows = moe ? mb_sat_mul((int64_t)l->adp * (l->lane_scope ? l->pp : 1), p->max_batch_rows) : 0;
     s.others = s.rows - (l->sp == 1 ? s.own : 0); /* all rows of a sequence group may be one part's */
-    int64_t row = mb_plan_dispatch_row_bytes((int32_t)s.k, s.hidden, v->o->path, s.tagged),
+    int64_t row = mb_plan_dispatch_row_bytes((int32_t)s.k, s.hidden, v->o->path, s.tagged, s.chosen),
             most = mb_xchg_message(p->max_batch_rows, s.k, s.hidden, row);
     s.eager = mb_least(limited(v->o->eager_bytes), most);
     s.shm = hier ? shm : mb_xchg_rings(s.together, mb_xchg_ring(shm, s.together, s.ids > 1 ? most : 0));

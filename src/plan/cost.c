@@ -106,7 +106,7 @@ double mb_cost_row_bytes(const struct mb_model *m, enum mb_dtype path, int32_t n
 {
     double lone, hit = mb_cost_peers(&m->router, nodes, &lone), away = (nodes - 1.0) / nodes;
 
-    return away * (hit * (double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, path, false) +
+    return away * (hit * (double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, path, false, false) +
                    value_bytes(m, hit, lone, (double)mb_dtype_size(path)));
 }
 
@@ -282,7 +282,7 @@ static void exchange(struct term *t)
     if (group == 1)
         return;
     double inside = hit * l->etp *
-                    ((double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, t->in->path, false) +
+                    ((double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, t->in->path, false, false) +
                      value_bytes(m, hit, lone, t->es) / hit);
     over_link(t, t->own * inside * (copy - 1) / copy, all > 1 ? 0 : 2);
     if (near > 1)

@@ -1,22 +1,13 @@
+/* Placements: makers' candidates, layer by layer, and the cheapest of them. */
 #include "plan/makers.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/rng.h"
+#include "plan/layer.h"
 
-/* One layer under way: copies of experts, expert by expert, and the shard of each. */
-struct layer {
-    int32_t experts, ep, n; /* n: copies in all */
-    int32_t *first;         /* [experts + 1] copies of each expert */
-    int32_t *expert, *at;   /* [n] of each copy; at < 0: nowhere yet */
-    double *load;           /* [n] rows of each copy */
-    int32_t *slots, *used;  /* [ep] */
-    double *sum;            /* [ep] rows of each shard */
-    int32_t *order;         /* [n] copies, those with most rows first */
-    int32_t *copies, *sorted,
-        *closed;   /* [experts] copies of each; the same numbers, largest first; no more */
-    int64_t *most; /* [experts] copies that so many experts can have together */
-};
+#define BETTER 64 /* changes of the cheapest candidate at most */
 
 void mb_maker_slots(const struct mb_maker *k, int32_t *slots)
 {
@@ -35,7 +26,7 @@ void mb_maker_slots(const struct mb_maker *k, int32_t *slots)
     }
 }
 
-/* ---------------------------------------------------------------- copies */
+/* ---------------------------------------------------------------- what is known of a layer */
 
 /* Rows of the experts of a layer; all alike where nothing is known. */
 static double rows_of(const struct mb_maker *k, int32_t lm, int32_t e)
@@ -48,285 +39,231 @@ static double rows_of(const struct mb_maker *k, int32_t lm, int32_t e)
     return sum > 0 ? (double)u[e] : 1.0;
 }
 
-/* Whether copies in these numbers, largest first, can be spread: any m experts have at most the sum over
- * shards of min(slots, m) copies (Gale and Ryser). */
-static bool can_spread(const struct layer *y, const int32_t *sorted, int32_t n)
+/* A number below n from (layer, row, draw); the same part of it for any n. */
+static uint64_t below(int32_t lm, int32_t row, int32_t draw, uint64_t n)
 {
-    int64_t sum = 0;
+    uint32_t word[4], ctr[4] = {(uint32_t)row, (uint32_t)draw, (uint32_t)lm, 7};
 
-    for (int32_t m = 0; m < n; m++) {
-        sum += sorted[m];
-        if (sum > y->most[m])
-            return false;
-    }
-    return true;
+    mb_philox4x32(ctr, 0x706c616365, word);
+    return word[0] * (n >> 32) + (word[0] * (n & UINT32_MAX) >> 32);
 }
 
-/* The largest of the sums above for m = 1 .. experts. */
-static void sum_slots(struct layer *y)
+static bool listed(const int32_t *ids, int32_t n, int32_t e)
 {
-    for (int32_t m = 1; m <= y->experts; m++) {
-        y->most[m - 1] = 0;
-        for (int32_t r = 0; r < y->ep; r++)
-            y->most[m - 1] += y->slots[r] < m ? y->slots[r] : m;
-    }
-}
-
-/* One copy more in a list of numbers, largest first: the first of its equals grows. Returns where. */
-static int32_t grow(int32_t *sorted, int32_t value)
-{
-    int32_t i = 0;
-
-    while (sorted[i] != value)
-        i++;
-    sorted[i]++;
-    return i;
-}
-
-/* An expert that can't have one copy more never will: the others' only get more. */
-static void count_copies(const struct mb_maker *k, struct layer *y, const double *rows)
-{
-    int32_t *copies = y->copies, *sorted = y->sorted;
-
-    for (int32_t e = 0; e < k->experts; e++) {
-        copies[e] = sorted[e] = 1;
-        y->closed[e] = 0;
-    }
-    for (int32_t left = k->redundant; left > 0;) {
-        int32_t best = -1;
-        for (int32_t e = 0; e < k->experts; e++) {
-            if (!y->closed[e] && (best < 0 || rows[e] * copies[best] > rows[best] * copies[e]))
-                best = e;
-        }
-        int32_t at = grow(sorted, copies[best]);
-        if (can_spread(y, sorted, k->experts)) {
-            copies[best]++;
-            left--;
-        } else {
-            sorted[at]--;
-            y->closed[best] = 1;
-        }
-    }
-}
-
-static void take_all(struct layer *y)
-{
-    for (int32_t i = 0; i < y->n; i++)
-        y->at[i] = -1;
-    for (int32_t r = 0; r < y->ep; r++) {
-        y->used[r] = 0;
-        y->sum[r] = 0;
-    }
-}
-
-static void list_copies(struct layer *y, const double *rows)
-{
-    int32_t n = 0;
-
-    for (int32_t e = 0; e < y->experts; e++) {
-        y->first[e] = n;
-        for (int32_t c = 0; c < y->copies[e]; c++) {
-            y->expert[n] = e;
-            y->load[n++] = rows[e] / y->copies[e];
-        }
-    }
-    y->first[y->experts] = n;
-    take_all(y);
-    for (int32_t i = 0; i < n; i++) { /* by insertion: equal ones stay in order */
-        int32_t to = i;
-        for (; to > 0 && y->load[y->order[to - 1]] < y->load[i]; to--)
-            y->order[to] = y->order[to - 1];
-        y->order[to] = i;
-    }
-}
-
-/* ---------------------------------------------------------------- shards */
-
-static bool holds(const struct layer *y, int32_t r, int32_t e)
-{
-    for (int32_t i = y->first[e]; i < y->first[e + 1]; i++) {
-        if (y->at[i] == r)
+    for (int32_t i = 0; i < n; i++) {
+        if (ids[i] == e)
             return true;
     }
     return false;
 }
 
-static void put(struct layer *y, int32_t i, int32_t r)
+/* An expert by its rows, from numbers alone: no rounding decides. */
+static int32_t draw_expert(const int64_t *u, int32_t experts, uint64_t at)
 {
-    if (y->at[i] >= 0) {
-        y->used[y->at[i]]--;
-        y->sum[y->at[i]] -= y->load[i];
+    for (int32_t e = 0; e < experts; e++) {
+        if (at < (uint64_t)u[e])
+            return e;
+        at -= (uint64_t)u[e];
     }
-    y->at[i] = r;
-    y->used[r]++;
-    y->sum[r] += y->load[i];
+    return experts - 1;
 }
 
-static bool put_least(struct layer *y, int32_t i)
+/* One row's experts, ascending: by usage without putting back; what is not found in a few draws is the next
+ * one. */
+static void draw_row(const struct mb_layer *y, const int64_t *u, uint64_t all, int32_t row, int32_t *ids)
 {
-    int32_t best = -1;
+    const struct mb_maker *k = y->k;
 
-    for (int32_t r = 0; r < y->ep; r++) {
-        if (y->used[r] < y->slots[r] && !holds(y, r, y->expert[i]) && (best < 0 || y->sum[r] < y->sum[best]))
-            best = r;
-    }
-    if (best >= 0)
-        put(y, i, best);
-    return best >= 0;
-}
-
-/* To the shard with most room: experts taken by their numbers of copies, this way all copies find a place. */
-static void put_emptiest(struct layer *y, int32_t i)
-{
-    int32_t best = -1;
-
-    for (int32_t r = 0; r < y->ep; r++) {
-        if (holds(y, r, y->expert[i]))
-            continue;
-        int32_t room = y->slots[r] - y->used[r], most = best < 0 ? 0 : y->slots[best] - y->used[best];
-        if (room > most || (room == most && best >= 0 && y->sum[r] < y->sum[best]))
-            best = r;
-    }
-    put(y, i, best);
-}
-
-/* Copies with most rows first, where that works out. */
-static void spread(struct layer *y)
-{
-    int32_t i = 0;
-
-    while (i < y->n && put_least(y, y->order[i]))
-        i++;
-    if (i == y->n)
-        return;
-    take_all(y);
-    for (int32_t c = y->ep; c > 0; c--) {
-        for (i = 0; i < y->n; i++) {
-            if (y->copies[y->expert[y->order[i]]] == c)
-                put_emptiest(y, y->order[i]);
-        }
+    for (int32_t n = 0, draw = 0; n < k->k; n++) {
+        int32_t e = 0, tries = 0;
+        do
+            e = draw_expert(u, k->experts, below(y->lm, row, draw++, all));
+        while (listed(ids, n, e) && tries++ < 32);
+        while (listed(ids, n, e))
+            e = (e + 1) % k->experts;
+        int32_t to = n;
+        for (; to > 0 && ids[to - 1] > e; to--)
+            ids[to] = ids[to - 1];
+        ids[to] = e;
     }
 }
 
-/* ---------------------------------------------------------------- better */
-
-struct change {
-    int32_t give, take, to; /* take < 0: nothing comes back */
-    double most;            /* rows of the fuller of the two shards then */
-};
-
-static void consider(const struct layer *y, int32_t from, int32_t give, int32_t take, int32_t to,
-                     struct change *best)
+static void draw_sample(struct mb_layer *y)
 {
-    double back = take < 0 ? 0 : y->load[take], a = y->sum[from] - y->load[give] + back,
-           b = y->sum[to] + y->load[give] - back;
-    double most = a > b ? a : b;
+    const struct mb_maker *k = y->k;
+    const int64_t *u = k->usage + (int64_t)y->lm * k->experts;
+    uint64_t all = 0;
 
-    if (most < best->most && !holds(y, to, y->expert[give]) && (take < 0 || !holds(y, from, y->expert[take])))
-        *best = (struct change){give, take, to, most};
+    for (int32_t e = 0; e < k->experts; e++)
+        all += (uint64_t)u[e];
+    for (int32_t r = 0; r < MB_LAYER_SAMPLE; r++)
+        draw_row(y, u, all, r, y->sample + (int64_t)r * k->k);
 }
 
-/* One change that makes the fullest shard emptier; false: there is none. */
-static bool improve(struct layer *y)
+static bool known(const struct mb_maker *k, int32_t lm)
 {
-    int32_t full = 0;
+    int64_t sum = 0;
 
-    for (int32_t r = 1; r < y->ep; r++)
-        full = y->sum[r] > y->sum[full] ? r : full;
-    struct change best = {.give = -1, .most = y->sum[full] * (1 - 1e-9)}; /* sums are rounded */
-    for (int32_t i = 0; i < y->n; i++) {
-        if (y->at[i] != full)
-            continue;
-        for (int32_t r = 0; r < y->ep; r++) {
-            if (r != full && y->used[r] < y->slots[r])
-                consider(y, full, i, -1, r, &best);
-        }
-        for (int32_t j = 0; j < y->n; j++) {
-            if (y->at[j] != full)
-                consider(y, full, i, j, y->at[j], &best);
-        }
-    }
-    if (best.give < 0)
-        return false;
-    int32_t to = best.to;
-    put(y, best.give, to);
-    if (best.take >= 0)
-        put(y, best.take, full);
-    return true;
+    for (int32_t e = 0; k->usage != NULL && lm < k->usage_layers && e < k->experts; e++)
+        sum += k->usage[(int64_t)lm * k->experts + e] > 0;
+    return sum > 0;
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static void spread_free(struct mb_spread *s)
+{
+    free(s->first);
+    free(s->at);
+    free(s->share);
+    free(s->sum);
+}
+
+static bool spread_alloc(const struct mb_layer *y, struct mb_spread *s)
+{
+    s->first = calloc((size_t)y->k->experts + 1, sizeof *s->first);
+    s->at = calloc((size_t)y->n, sizeof *s->at);
+    s->share = calloc((size_t)y->n, sizeof *s->share);
+    s->sum = calloc((size_t)y->k->ep, sizeof *s->sum);
+    return s->first != NULL && s->at != NULL && s->share != NULL && s->sum != NULL;
+}
+
+static void layer_fini(struct mb_layer *y)
+{
+    spread_free(&y->best);
+    spread_free(&y->tried);
+    spread_free(&y->spare);
+    free(y->slots);
+    free(y->rows);
+    free(y->sample);
+    free(y->expert);
+    free(y->shard);
+    free(y->order);
+    free(y->copies);
+    free(y->base);
+    free(y->holds);
+    free(y->now);
+    free(y->match);
+    free(y->names);
+    free(y->price);
+}
+
+static bool layer_init(const struct mb_maker *k, struct mb_layer *y)
+{
+    size_t n = (size_t)k->experts + (size_t)k->redundant, experts = (size_t)k->experts, ep = (size_t)k->ep,
+           many = n + 2 * ep + 2 * experts;
+
+    *y = (struct mb_layer){.k = k, .n = (int32_t)n};
+    bool ok = spread_alloc(y, &y->best) && spread_alloc(y, &y->tried) && spread_alloc(y, &y->spare);
+    y->slots = calloc(ep, sizeof *y->slots);
+    y->rows = calloc(experts, sizeof *y->rows);
+    y->expert = calloc(n, sizeof *y->expert);
+    y->shard = calloc(n, sizeof *y->shard);
+    y->order = calloc(many, sizeof *y->order);
+    y->copies = calloc(experts, sizeof *y->copies);
+    y->base = calloc(many, sizeof *y->base);
+    y->holds = calloc(ep * experts, 1);
+    y->now = calloc(k->before != NULL ? 3 * ep * experts : 1, 1);
+    y->match = calloc(3 * (ep + 1) + 2 * experts, sizeof *y->match);
+    y->names = calloc(2 * ep, sizeof *y->names);
+    y->price = calloc(3 * (ep + 1), sizeof *y->price);
+    if (k->nodes > 1 && k->usage != NULL)
+        y->sample = calloc(MB_LAYER_SAMPLE * (size_t)k->k, sizeof *y->sample);
+    ok &= k->nodes <= 1 || k->usage == NULL || y->sample != NULL;
+    return ok && y->slots != NULL && y->rows != NULL && y->expert != NULL && y->shard != NULL &&
+           y->order != NULL && y->copies != NULL && y->base != NULL && y->holds != NULL && y->now != NULL &&
+           y->match != NULL && y->names != NULL && y->price != NULL;
 }
 
 /* ---------------------------------------------------------------- a layer */
 
-static void ranges(struct layer *y)
+/* DeepSeek's balancer. Groups of experts that rows are limited to stay together on a node; so do equal
+ * ranges, for which a row's values from a node are one sum more often. */
+static void offer_balanced(struct mb_layer *y)
 {
-    for (int32_t i = 0, r = 0; i < y->n; i++) {
-        while (y->used[r] >= y->slots[r])
-            r++;
-        put(y, i, r);
-    }
+    const struct mb_maker *k = y->k;
+
+    if (mb_layer_eplb(y, 1, 1))
+        mb_layer_offer(y);
+    if (k->nodes > 1 && mb_layer_eplb(y, k->nodes, k->nodes))
+        mb_layer_offer(y);
+    if (k->nodes > 1 && k->groups > k->nodes && mb_layer_eplb(y, k->groups, k->nodes))
+        mb_layer_offer(y);
 }
 
-static int by_number(const void *a, const void *b)
+/* The cheapest of all, changed as long as that helps. */
+static bool choose(struct mb_layer *y, bool usage)
 {
-    return *(const int32_t *)a - *(const int32_t *)b;
+    y->any = false;
+    if (usage)
+        offer_balanced(y);
+    if (!mb_layer_greedy(y))
+        return false;
+    mb_layer_offer(y);
+    for (int32_t i = 0; usage && i < BETTER && mb_layer_better(y, &y->best); i++)
+        continue;
+    mb_layer_settle(y);
+    return true;
 }
 
-static void make_layer(const struct mb_maker *k, int32_t lm, struct layer *y, double *rows)
+static bool make_layer(struct mb_layer *y, int32_t lm)
 {
+    const struct mb_maker *k = y->k;
+    int32_t *sample = y->sample;
+    bool usage = known(k, lm);
+
+    y->lm = lm;
+    y->all = 0;
     for (int32_t e = 0; e < k->experts; e++)
-        rows[e] = rows_of(k, lm, e);
-    count_copies(k, y, rows);
-    list_copies(y, rows);
-    if (k->usage == NULL && k->redundant == 0) {
-        ranges(y);
-    } else {
-        spread(y);
-        for (int32_t i = 0; i < y->n && improve(y); i++)
-            ;
-    }
-    for (int32_t e = 0; e < y->experts; e++)
-        qsort(y->at + y->first[e], (size_t)(y->first[e + 1] - y->first[e]), sizeof *y->at, by_number);
+        y->all += y->rows[e] = rows_of(k, lm, e);
+    if (!usage)
+        y->sample = NULL; /* nothing is known of what goes where */
+    else if (sample != NULL)
+        draw_sample(y);
+    bool ok = choose(y, usage);
+    y->sample = sample;
+    return ok;
 }
 
-static void make(const struct mb_maker *k, struct layer *y, double *rows, struct mb_placement *p)
+/* Quotas where experts have copies and their usage is known. */
+static void put_layer(const struct mb_layer *y, struct mb_placement *p, int64_t *at)
 {
+    const struct mb_spread *s = &y->best;
+
+    for (int32_t e = 0; e < y->k->experts; e++) {
+        int32_t a = s->first[e], n = s->first[e + 1] - a;
+        memcpy(p->shard + *at, s->at + a, (size_t)n * sizeof *p->shard);
+        if (p->quota != NULL)
+            mb_split_parts(s->share + a, n, MB_SPLIT_PARTS, p->quota + *at);
+        *at += n;
+        p->first[(int64_t)y->lm * y->k->experts + e + 1] = *at;
+    }
+    p->moved += s->moved;
+}
+
+static enum mb_status make_all(const struct mb_maker *k, struct mb_placement *p)
+{
+    struct mb_layer y;
+    bool ok = layer_init(k, &y);
     int64_t at = 0;
 
-    mb_maker_slots(k, y->slots);
-    sum_slots(y);
-    for (int32_t lm = 0; lm < k->moe_layers; lm++) {
-        make_layer(k, lm, y, rows);
-        for (int32_t e = 0; e < k->experts; e++) {
-            for (int32_t i = y->first[e]; i < y->first[e + 1]; i++)
-                p->shard[at++] = y->at[i];
-            p->first[(int64_t)lm * k->experts + e + 1] = at;
-        }
+    if (ok)
+        mb_maker_slots(k, y.slots);
+    for (int32_t lm = 0; lm < k->moe_layers && ok; lm++) {
+        ok = make_layer(&y, lm);
+        if (ok)
+            put_layer(&y, p, &at);
     }
-}
-
-/* All of a layer's lists are parts of two blocks. */
-static void set_lists(struct layer *y, int32_t *ints, double *reals, int64_t *wide)
-{
-    int32_t n = y->n, experts = y->experts, ep = y->ep;
-
-    y->expert = ints;
-    y->at = y->expert + n;
-    y->order = y->at + n;
-    y->first = y->order + n;
-    y->copies = y->first + experts + 1;
-    y->sorted = y->copies + experts;
-    y->closed = y->sorted + experts;
-    y->slots = y->closed + experts;
-    y->used = y->slots + ep;
-    y->load = reals;
-    y->sum = y->load + n;
-    y->most = wide;
+    layer_fini(&y);
+    return ok ? MB_OK
+              : mb_error(MB_NO_MEMORY, "no memory to place %d experts", (int)(k->experts + k->redundant));
 }
 
 enum mb_status mb_placement_make(const struct mb_maker *k, struct mb_placement **out,
                                  char why[MB_LAYOUT_TEXT])
 {
-    int64_t can = (int64_t)k->experts * (k->ep - 1);
+    int64_t can = (int64_t)k->experts * (k->ep - 1), n = (int64_t)k->experts + k->redundant;
+    bool quotas = k->usage != NULL && k->redundant > 0;
 
     if (k->redundant > can)
         return mb_layout_no(
@@ -334,24 +271,21 @@ enum mb_status mb_placement_make(const struct mb_maker *k, struct mb_placement *
             "--num-redundant-experts %d: %d experts on %d shards can have %lld copies more, one of "
             "each expert on a shard",
             (int)k->redundant, (int)k->experts, (int)k->ep, (long long)can);
-    struct layer y = {.experts = k->experts, .ep = k->ep, .n = k->experts + k->redundant};
-    size_t n = (size_t)y.n, experts = (size_t)k->experts, ep = (size_t)k->ep;
-    int32_t *ints = calloc(3 * n + 4 * experts + 1 + 2 * ep, sizeof *ints);
-    double *reals = calloc(n + ep + experts, sizeof *reals);
-    int64_t *wide = calloc(experts, sizeof *wide);
-    struct mb_placement *p =
-        mb_placement_alloc(k->moe_layers, k->experts, k->ep, (int64_t)k->moe_layers * y.n);
-    bool ok = ints != NULL && reals != NULL && wide != NULL && p != NULL;
-
-    if (ok) {
-        set_lists(&y, ints, reals, wide);
-        make(k, &y, y.sum + ep, p);
-        *out = p;
-    } else {
+    if (k->before != NULL && (k->before->moe_layers != k->moe_layers || k->before->experts != k->experts ||
+                              k->before->ep != k->ep))
+        return mb_layout_no(
+            why, "the placement before is one of %d layers of %d experts on %d shards, not of %d, %d and %d",
+            (int)k->before->moe_layers, (int)k->before->experts, (int)k->before->ep, (int)k->moe_layers,
+            (int)k->experts, (int)k->ep);
+    struct mb_placement *p = mb_placement_alloc(k->moe_layers, k->experts, k->ep, k->moe_layers * n, quotas);
+    if (p == NULL)
+        return mb_error(MB_NO_MEMORY, "no memory to place %d experts", (int)n);
+    p->revision = k->before != NULL ? k->before->revision + 1 : 1;
+    enum mb_status st = make_all(k, p);
+    if (st != MB_OK) {
         mb_placement_destroy(p);
+        return st;
     }
-    free(ints);
-    free(reals);
-    free(wide);
-    return ok ? MB_OK : mb_error(MB_NO_MEMORY, "no memory to place %d experts", (int)y.n);
+    *out = p;
+    return MB_OK;
 }

@@ -7,16 +7,20 @@
 #include "base/log.h"
 #include "plan/alltoall.h"
 #include "plan/budget.h"
+#include "plan/cost.h"
 #include "plan/enumerate.h"
 #include "plan/makers.h"
 #include "plan/memory.h"
+#include "plan/serve.h"
 
 /* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
 #define PREFILL_ROWS 256
+/* What a placement may cost more than the best one for fewer moves. */
+#define PLACEMENT_SLACK 0.01
 
-int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged)
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged, bool chosen)
 {
-    int64_t ids = (2 * ((int64_t)k + tagged) + 3) / 4 * 4;
+    int64_t ids = (2 * ((int64_t)k + tagged) + (chosen ? k : 0) + 3) / 4 * 4;
     return ids + 4 * (int64_t)k + (hidden * mb_dtype_size(x) + 3) / 4 * 4;
 }
 
@@ -39,14 +43,17 @@ void mb_plan_destroy(struct mb_plan *p)
 static double layer_cost(const struct mb_model *m, int32_t l)
 {
     double h = m->hidden, q = (double)m->heads * m->head_dim, v = (double)m->heads * m->v_dim;
-    double attn = m->mla ? h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
-                               2 * v * m->kv_lora + v * h
-                         : h * ((m->q_gate ? 2 : 1) * q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
+    double attn =
+        m->mla
+            ? h * ((double)m->kv_lora + m->rope_mla) + (m->q_lora > 0 ? (h + q) * m->q_lora : h * q) +
+                  2 * v * m->kv_lora + v * h
+            : h * ((m->q_gate ? 2 : 1) * q + (double)m->kv_heads * ((double)m->head_dim + m->v_dim)) + v * h;
     double ffn = m->is_moe[l]
                      ? 3.0 * h * ((double)m->router.k * m->expert_ffn + m->shared_ffn) + h * m->router.experts
                      : 3.0 * h * m->ffn;
     if (mb_is_linear(m, l)) {
-        double keys = (double)m->delta.key_heads * m->delta.dk, values = (double)m->delta.value_heads * m->delta.dv;
+        double keys = (double)m->delta.key_heads * m->delta.dk,
+               values = (double)m->delta.value_heads * m->delta.dv;
         attn = h * (2 * keys + 3 * values + 2.0 * m->delta.value_heads) + 3.5 * values * m->delta.dk;
     }
     return attn + ffn;
@@ -147,6 +154,36 @@ static bool is_maker(const char *how)
     return how != NULL && (strcmp(how, "usage") == 0 || strcmp(how, "capacity") == 0);
 }
 
+/* Where shards of the first group lie, and what rows between its nodes cost beside the work of experts.
+ * node_of: [ep]. */
+static void fill_nodes(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
+                       const struct mb_plan *p, struct mb_maker *k, int32_t *node_of)
+{
+    const struct mb_layout *l = &p->layout;
+    struct mb_cluster c;
+    double expert = 6.0 * m->hidden * m->expert_ffn / l->etp, es = (double)mb_dtype_size(o->path),
+           h = (double)m->hidden;
+
+    if (o->speeds != NULL)
+        c = *o->speeds;
+    else
+        mb_cluster_of_job(t, &c);
+    k->nodes = 1;
+    k->groups = m->router.groups;
+    k->k = m->router.k;
+    for (int32_t e = 0; e < l->ep; e++) {
+        node_of[e] = p->node_of[mb_layout_member(l, 0, e, 0)] - p->node_of[mb_layout_member(l, 0, 0, 0)];
+        k->nodes = node_of[e] + 1 > k->nodes ? node_of[e] + 1 : k->nodes;
+    }
+    double net = (c.net > 0 ? c.net : MB_ALLTOALL_NET) * MB_COST_WIRE / c.per_node,
+           row = expert / (c.kind.flops * MB_COST_GEMM);
+    k->node_of = node_of;
+    k->far_row =
+        (double)mb_plan_dispatch_row_bytes(m->router.k, m->hidden, o->path, false, false) / net / row;
+    k->far_lone = h * es / net / row;
+    k->far_sum = h * 4 / net / row;
+}
+
 /* By usage, or by the memory that shards have. */
 static enum mb_status make_placement(const struct mb_model *m, const struct mb_topo *t,
                                      const struct mb_plan_options *o, int32_t layers, bool by_capacity,
@@ -157,18 +194,44 @@ static enum mb_status make_placement(const struct mb_model *m, const struct mb_t
                          .ep = p->layout.ep,
                          .redundant = o->redundant,
                          .usage = o->usage,
-                         .usage_layers = m->moe_layers};
+                         .usage_layers = m->moe_layers,
+                         .slack = PLACEMENT_SLACK};
     int64_t *capacity = calloc((size_t)k.ep, sizeof *capacity);
-    enum mb_status st = capacity == NULL ? mb_error(MB_NO_MEMORY, "no memory for a placement") : MB_OK;
+    int32_t *node_of = calloc((size_t)k.ep, sizeof *node_of);
+    struct mb_placement *before = NULL;
+    enum mb_status st =
+        capacity == NULL || node_of == NULL ? mb_error(MB_NO_MEMORY, "no memory for a placement") : MB_OK;
 
     if (st == MB_OK && by_capacity) {
         st = mb_plan_capacity(m, t, o, p, capacity);
         k.capacity = capacity;
     }
-    if (st == MB_OK)
+    if (st == MB_OK && o->placement_before != NULL)
+        st = mb_placement_load(o->placement_before, layers, k.experts, k.ep, &before);
+    k.before = before;
+    if (st == MB_OK) {
+        fill_nodes(m, t, o, p, &k, node_of);
         st = mb_placement_make(&k, &p->placement, why);
+    }
     free(capacity);
+    free(node_of);
+    mb_placement_destroy(before);
     return st;
+}
+
+/* Quotas are no use where copies come and go, nor where an expert has more copies than a byte numbers: copies
+ * are then taken in turn by home. */
+static void check_quotas(const struct mb_plan_options *o, struct mb_plan *p)
+{
+    struct mb_placement *pl = p->placement;
+    int64_t most = 0, each = (int64_t)p->layout.edp * p->layout.etp;
+
+    for (int64_t i = 0; i < (int64_t)pl->moe_layers * pl->experts; i++)
+        most = pl->first[i + 1] - pl->first[i] > most ? pl->first[i + 1] - pl->first[i] : most;
+    if (pl->quota == NULL || (o->zero == 0 && most * each <= MB_SERVE_COPIES))
+        return;
+    mb_free(pl->quota);
+    pl->quota = NULL;
 }
 
 static enum mb_status plan_placement(const struct mb_model *m, const struct mb_topo *t,
@@ -204,8 +267,8 @@ static struct mb_plan *plan_alloc(const struct mb_topo *t, const struct mb_layou
     p->total_bytes = calloc((size_t)t->ranks, sizeof *p->total_bytes);
     p->kind = calloc(2 * (size_t)l->pp, sizeof *p->kind);
     p->first_layer = calloc((size_t)l->pp + 1, sizeof *p->first_layer);
-    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->total_bytes == NULL || p->kind == NULL ||
-        p->first_layer == NULL) {
+    if (p->node_of == NULL || p->expert_bytes == NULL || p->weight_bytes == NULL || p->total_bytes == NULL ||
+        p->kind == NULL || p->first_layer == NULL) {
         mb_plan_destroy(p);
         return NULL;
     }
@@ -228,6 +291,7 @@ static enum mb_status plan_all(const struct mb_model *m, const struct mb_topo *t
     MB_TRY(plan_sequences(m, o, p));
     p->alltoall = resolve_alltoall(m, t, o, p);
     MB_TRY(plan_placement(m, t, o, p, why));
+    check_quotas(o, p);
     return mb_plan_memory(m, t, o, p, why);
 }
 

@@ -38,6 +38,7 @@ struct mb_plan_options {
     const int64_t
         *usage;         /* [MoE layers of the model][experts] for these makers; NULL: not known. Borrowed. */
     int32_t redundant;  /* --num-redundant-experts, for these makers */
+    const char *placement_before; /* a file, from which these makers move as little as they can; NULL: none. Borrowed */
     uint64_t shm_bytes; /* --shm-size, per node */
     uint64_t eager_bytes;                        /* --a2a-eager */
     bool save_logits, save_routing, save_hidden; /* rows kept for the results */
@@ -54,6 +55,9 @@ struct mb_placement {
     int32_t moe_layers, experts, ep;
     int64_t *first; /* [moe_layers * experts + 1] boundaries in shard; entry lm * experts + e */
     int32_t *shard; /* ep indices, ascending inside an expert */
+    int32_t *quota; /* which part of the expert's rows each of them is to get, of MB_SPLIT_PARTS (plan/split.h). NULL: copies
+                       are taken in turn by home */
+    int64_t moved;  /* of them that the placement before did not have (a maker's) */
 };
 /* The holders of an expert: *n of them, ascending. */
 static inline const int32_t *mb_placement_holders(const struct mb_placement *p, int32_t lm, int32_t expert,
@@ -69,9 +73,15 @@ enum mb_status mb_placement_uniform(int32_t moe_layers, int32_t experts, int32_t
                                     struct mb_placement **out);
 enum mb_status mb_placement_scattered(int32_t moe_layers, int32_t experts, int32_t ep,
                                       struct mb_placement **out);
-/* JSON file {"owner": [[ep index of each expert, or a list of several] per MoE layer]}. */
+/* JSON file {"owner": [[ep index of each expert, or a list of several] per MoE layer], "quota": [[null, or for each of its
+ * owners its part of MB_SPLIT_PARTS] per MoE layer], "placement_revision": n}; what a plan's JSON has, too. */
 enum mb_status mb_placement_load(const char *path, int32_t moe_layers, int32_t experts, int32_t ep,
                                  struct mb_placement **out);
+/* Rows of the fullest shard by the mean of shards, of usage [layers][experts], in the mean over layers with rows; 0: none, or
+ * no memory. */
+double mb_placement_fullest(const struct mb_placement *p, const int64_t *usage, int32_t layers);
+/* The text of such a file, malloc'd; NULL without memory. */
+char *mb_placement_text(const struct mb_placement *p);
 void mb_placement_destroy(struct mb_placement *p);
 
 struct mb_budget { /* bytes per rank, predicted; the categories of base/mem.h */
@@ -126,10 +136,11 @@ enum mb_status mb_plan_refusal(const struct mb_model *m, const struct mb_plan_op
 char *mb_plan_json(const struct mb_plan *p);
 
 /* The exchange's formulas (design 7), for tests and prediction. Bytes of one dispatched row: expert ids (u16)
- * of its k experts and, if tagged, its adapter (u16), padded to 4 together, k weights (f32), and the row.
+ * of its k experts, if tagged its adapter (u16), if chosen which copy of each serves it (u8), padded to 4 together, k weights
+ * (f32), and the row.
  * Bytes of a combine row: H * (esize of y for a lone term, 4 for an inner node). */
 #define MB_XCHG_HEADER 64
-int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged);
+int64_t mb_plan_dispatch_row_bytes(int32_t k, int64_t hidden, enum mb_dtype x, bool tagged, bool chosen);
 
 /* What the messages of one MoE layer's exchange carry because of the rows of one rank (index), by link class
  * (MB_LINK_INTRA, or MB_LINK_SHM where ranks of a machine share memory, and MB_LINK_INTER): dispatch is what it sends, combine what comes back to it. A row goes once

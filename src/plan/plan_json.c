@@ -1,6 +1,7 @@
 /* The plan as JSON, for provenance. */
 #include "plan/plan.h"
 #include "plan/alltoall.h"
+#include "plan/makers.h"
 
 #include <jansson.h>
 
@@ -38,30 +39,11 @@ static json_t *budget(const struct mb_budget *b)
                      (json_int_t)b->kv_page_bytes);
 }
 
-/* The same form as a placement file, so that the plan of one job can be the --placement of the next. */
-static json_t *layer_owners(const struct mb_placement *pl, int32_t lm)
-{
-    json_t *a = json_array();
-    for (int32_t e = 0; e < pl->experts; e++) {
-        int32_t n;
-        const int32_t *h = mb_placement_holders(pl, lm, e, &n);
-        json_array_append_new(a, n == 1 ? json_integer(h[0]) : ints(h, n));
-    }
-    return a;
-}
-
-static json_t *owners(const struct mb_placement *pl)
-{
-    json_t *a = json_array();
-    for (int32_t lm = 0; lm < pl->moe_layers; lm++)
-        json_array_append_new(a, layer_owners(pl, lm));
-    return a;
-}
-
+/* Owners and quotas in the form of a placement file, so that the plan of one job can be the --placement of the next. */
 char *mb_plan_json(const struct mb_plan *p)
 {
     json_t *doc = json_pack(
-        "{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:i, s:o}", "sizes",
+        "{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "sizes",
         sizes(&p->layout), "first_layer", ints(p->first_layer, p->layout.pp + 1), "node_of",
         ints(p->node_of, p->layout.world), "alltoall", mb_alltoall_rows[p->alltoall].name,
         "max_num_seqs", p->max_num_seqs, "max_batch_rows", p->max_batch_rows, "max_len",
@@ -69,7 +51,8 @@ char *mb_plan_json(const struct mb_plan *p)
         p->max_pages_per_seq, "budget", budget(&p->budget), "weight_bytes",
         wide(p->weight_bytes, p->layout.world), "total_bytes", wide(p->total_bytes, p->layout.world),
         "expert_bytes", wide(p->expert_bytes, p->layout.world), "placement_revision",
-        (int)p->placement->revision, "owner", owners(p->placement));
+        (int)p->placement->revision, "owner",
+        mb_placement_owner(p->placement), "quota", mb_placement_quota(p->placement));
     char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     return text;

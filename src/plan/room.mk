@@ -17,6 +17,14 @@ libmoebatch_a_SOURCES += \
 	src/plan/rooms_step.c \
 	src/plan/makers.h \
 	src/plan/makers.c \
+	src/plan/layer.h \
+	src/plan/layer.c \
+	src/plan/greedy.c \
+	src/plan/eplb.c \
+	src/plan/moves.c \
+	src/plan/split.h \
+	src/plan/split.c \
+	src/plan/placement_file.c \
 	src/plan/memory.c \
 	src/plan/check.c \
 	src/plan/plan.h \

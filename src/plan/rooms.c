@@ -211,7 +211,7 @@ static void from_others(const struct mb_xchg_shape *s, struct counts *c)
 static struct counts counts_of(const struct mb_xchg_shape *s)
 {
     struct counts c = {.m = s->own, .k = s->k, .P = s->pairs, .far = s->nodes - 1};
-    int64_t all = mb_sat_mul(s->own, s->k), ids = (2 * (s->k + s->tagged) + 3) / 4 * 4;
+    int64_t all = mb_sat_mul(s->own, s->k), ids = (2 * (s->k + s->tagged) + (s->chosen ? s->k : 0) + 3) / 4 * 4;
 
     c.meta = ids + ints(s->k);
     c.row = MB_SUM(c.meta, (s->hidden * s->x_size + 3) / 4 * 4);

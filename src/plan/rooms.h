@@ -16,7 +16,7 @@ struct mb_xchg_shape {
     int64_t widest;                    /* members of the largest node */
     int64_t together;                  /* members on the own machine */
     int64_t k, hidden, x_size, y_size; /* sizes of an element of rows and of outputs */
-    bool tagged;
+    bool tagged, chosen; /* rows carry a tag; which copies serve them */
     int64_t own, each, rows; /* rows dispatched at most here, by another member, by all */
     int64_t others;          /* by all others */
     int64_t pairs;           /* (row, expert) pairs here at a time */

@@ -13,7 +13,18 @@ struct mb_serve {
     int32_t *first;  /* [ids + 1] boundaries in member; an id that no row carries has none */
     int32_t *member; /* members that serve an id, ascending */
     int32_t *node;   /* [members] machine node of each; members of a node are neighbours */
+
+    /* Where copies have quotas (mb_placement), else NULL. Each member that attends has MB_SERVE_TURNS turns
+     * of every id that its rows may carry; a copy serves so many of all members' turns as its quota says. */
+    int32_t *part;  /* [first[ids]] turns that each copy serves */
+    int32_t *stage; /* [members] whose ids a member's rows carry, as far as it attends; -1: none */
+    int32_t pad;    /* ids of a stage */
+    int32_t *turns; /* [ids] once settled: where the own turns of an id lie in turn, -1: it has one copy */
+    uint8_t *turn;  /* number of the copy that serves each of the own turns */
+    int32_t home;   /* the own member */
 };
+#define MB_SERVE_TURNS 64 /* a power of two */
+#define MB_SERVE_COPIES 255
 /* Exchanges that a step of this stage takes part in: its MoE layers, or under lane scope the most that any
  * stage has. 0: the group has no MoE layer. */
 int32_t mb_serve_exchanges(const struct mb_plan *p, const struct mb_model *m, int32_t stage);
@@ -55,6 +66,30 @@ static inline int32_t mb_serve_pick(const struct mb_serve *v, int32_t id, int32_
             return at[i];
     }
     return at[0];
+}
+/* So many turns of a member's rows with an id go to one of its copies. */
+struct mb_serve_share {
+    int32_t home, copy, turns;
+};
+/* All of an id's: own turns first as far as the own copy's part goes, then the node's, then whoever is left,
+ * in the order of members and copies, MB_SERVE_SHARE turns of each at a time. out: room for MB_SERVE_SHARES;
+ * rest [members], left [copies]: scratch. Returns how many. The tables have parts. */
+#define MB_SERVE_SHARE 8
+#define MB_SERVE_SHARES(members, copies)                                                                     \
+    ((members) * (2 * MB_SERVE_TURNS / MB_SERVE_SHARE) + 3 * ((members) + (copies)))
+int32_t mb_serve_shares(const struct mb_serve *v, int32_t id, int32_t *rest, int32_t *left,
+                        struct mb_serve_share *out);
+/* Works out the turns of this member, where copies have quotas; else nothing. Errors: MB_NO_MEMORY. */
+enum mb_status mb_serve_settle(struct mb_serve *v, int32_t home);
+/* Number of the copy that serves the n-th row with this id of the settled member: turns go round, those of
+ * different copies between one another, and each member begins elsewhere. */
+static inline int32_t mb_serve_turn(const struct mb_serve *v, int32_t id, int32_t n)
+{
+    if (v->turns[id] < 0)
+        return 0;
+    uint32_t at =
+        ((uint32_t)n + (uint32_t)v->home) * 39 % MB_SERVE_TURNS; /* near the golden section of the turns */
+    return v->turn[v->turns[id] + (int32_t)at];
 }
 /* mb_serve_pick of one id for all homes: by [members]. The id has members that serve it. */
 void mb_serve_row(const struct mb_serve *v, int32_t id, int32_t *by);

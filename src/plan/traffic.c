@@ -43,8 +43,9 @@ static int64_t values_of(const struct mb_exchange_shape *s, const int32_t *ids, 
     return bytes;
 }
 
+/* counts: [ids] of the own rows before this one, where copies have quotas. */
 static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v, int32_t index,
-                              const struct mb_exchange_shape *s, const int32_t *experts, struct peers *q)
+                              const struct mb_exchange_shape *s, const int32_t *experts, int32_t *counts, struct peers *q)
 {
     int32_t ids[MAX_K], at[MAX_K], n = 0;
 
@@ -57,7 +58,9 @@ static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v,
         if (n > 0 && ids[i] == ids[n - 1])
             continue;
         ids[n] = ids[i];
-        at[n++] = q->of[mb_serve_pick(v, ids[i], index)];
+        int32_t by = v->part == NULL ? mb_serve_pick(v, ids[i], index)
+                                     : v->member[v->first[ids[i]] + mb_serve_turn(v, ids[i], counts[ids[i]]++)];
+        at[n++] = q->of[by];
     }
     for (int32_t i = 0; i < n; i++) {
         bool seen = at[i] == q->of[index];
@@ -83,12 +86,18 @@ static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int
                                  struct peers *q)
 {
     struct mb_serve *v = NULL;
+    int32_t *counts = NULL;
 
     if (s->k < 1 || s->k > MAX_K)
         return mb_error(MB_BUG, "%d experts a row", (int)s->k);
     enum mb_status st = mb_serve_create_layer(p, moe_layer, &v);
+    if (st == MB_OK)
+        st = mb_serve_settle(v, index);
+    if (st == MB_OK && (counts = calloc((size_t)v->ids + 1, sizeof *counts)) == NULL)
+        st = mb_error(MB_NO_MEMORY, "no memory for the traffic of %d experts", (int)v->ids);
     for (int64_t r = 0; r < rows && st == MB_OK; r++)
-        st = add_row(p, v, index, s, experts + r * s->k, q);
+        st = add_row(p, v, index, s, experts + r * s->k, counts, q);
+    free(counts);
     mb_serve_destroy(v);
     return st;
 }
@@ -129,7 +138,7 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
         bool near = p->node_of[first] == p->node_of[index];
         enum mb_link link = !near ? MB_LINK_INTER : s->shm ? MB_LINK_SHM : MB_LINK_INTRA;
         add_message(&d, link,
-                    q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged),
+                    q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged, p->placement->quota != NULL),
                     s->eager_bytes);
         add_message(&c, link, q.at[i].value_bytes, s->eager_bytes);
     }
@@ -150,7 +159,7 @@ enum mb_status mb_plan_traffic_to(const struct mb_plan *p, int32_t moe_layer, in
     MB_TRY(make_peers(p, &q));
     enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, &q);
     for (int32_t i = 0; i < q.n && st == MB_OK; i++) {
-        row_bytes[i] = q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged);
+        row_bytes[i] = q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged, p->placement->quota != NULL);
         value_bytes[i] = q.at[i].value_bytes;
     }
     free_peers(&q);
