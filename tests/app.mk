@@ -5,7 +5,7 @@ tests_unit_report_LDADD = $(TEST_LIBS)
 TESTS_UNIT += tests/unit_nodes
 tests_unit_nodes_SOURCES = tests/unit_nodes.c
 tests_unit_nodes_LDADD = $(TEST_LIBS)
-APP_CLI = tests/cli_golden.bats tests/cli_formats.bats tests/cli_formats2.bats tests/cli_stage.bats tests/cli_power.bats tests/cli_demo.bats tests/cli_layouts.bats tests/cli_matrix.bats tests/cli_matrix2.bats tests/cli_prefix.bats tests/cli_zero.bats tests/cli_hot.bats tests/cli_split.bats tests/cli_placement.bats tests/cli_resume.bats tests/cli_shards.bats \
+APP_CLI = tests/cli_golden.bats tests/cli_formats.bats tests/cli_formats2.bats tests/cli_stage.bats tests/cli_power.bats tests/cli_demo.bats tests/cli_layouts.bats tests/cli_matrix.bats tests/cli_matrix2.bats tests/cli_delta.bats tests/cli_wrong.bats tests/cli_prefix.bats tests/cli_zero.bats tests/cli_hot.bats tests/cli_split.bats tests/cli_placement.bats tests/cli_resume.bats tests/cli_shards.bats \
 	tests/cli_kill.bats tests/cli_lora.bats tests/cli_lora2.bats tests/cli_lora3.bats tests/cli_models.bats tests/cli_models2.bats \
 	tests/cli_contract.bats tests/cli_text.bats tests/cli_apart.bats tests/cli_score.bats tests/cli_tools.bats tests/cli_results.bats tests/cli_inspect.bats tests/cli_export.bats tests/cli_plan.bats tests/cli_operators.bats tests/cli_slurm.bats
 APP_CLI += tests/cli_int8.bats tests/cli_kv8.bats tests/cli_quantize.bats tests/cli_quantize2.bats tests/cli_compare.bats tests/cli_cut.bats tests/cli_ctl.bats
@@ -13,7 +13,7 @@ APP_LONG = tests/long_valgrind.sh tests/long_sanitize.sh tests/long_kill.sh test
 	tests/long_million.sh tests/long_layouts.sh tests/long_matrix.sh tests/long_twelve.sh tests/long_hybrids.sh tests/long_memory.sh
 TESTS_CLI += $(APP_CLI)
 TESTS_LONG += $(APP_LONG)
-EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/prefix_input.py tests/resume.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/demo.py \
+EXTRA_DIST += $(APP_CLI) $(APP_LONG) tests/common.bash tests/prefix_input.py tests/resume.bash tests/golden.py tests/dequantise.py tests/golden_table.py tests/wrong_variants.py tests/demo.py \
 	tests/jobs.py tests/tool_signals.py tests/alerts_test.yml tests/check_spread.py tests/check_split.py tests/kill.py tests/power.py tests/sync_log.c tests/stop.py tests/lora.py tests/lora_merged.py tests/adapters.py tests/long_million.py tests/long_memory.py \
 	tests/contract.py tests/windows.py tests/lm_eval_compare.py tests/lm_eval_tasks.py tests/bf16.py tests/e2e.py \
 	tests/lsan.supp tests/valgrind.supp tests/data/demo/expected.json

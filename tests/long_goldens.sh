@@ -1,6 +1,7 @@
 #!/bin/bash
 # All reference models (GOLDEN_MODELS: some) on 1, 3 and 4 ranks against their goldens, one digest on 1, 2, 3 and 4 ranks for each;
-# bf16 by the rules of the reference, and four models by contract.py. Ends with one table, model x worst difference.
+# bf16 by the rules of the reference, four models by contract.py, and wrong variants, which must miss their goldens. Ends with one table,
+# model x worst difference.
 set -eu
 top=$(cd "$top_srcdir" && pwd)
 work=$(mktemp -d)
@@ -41,5 +42,8 @@ for m in mixtral_a deepseekv3_b dbrx_a llama_a; do
     printf '%s\n' $models | grep -qx $m || continue
     "$PYTHON3" "$top/tests/contract.py" "$MOEBATCH" "$top/tests/data/models/$m" "$work" >>"$work/lines" || failed=1
 done
+wrong=$(sed -n 's/^    "\([a-z0-9]*_a\)": {.*/\1/p' "$top/tests/wrong_variants.py" | grep -xF "$(printf '%s\n' $models)" || true)
+# shellcheck disable=SC2086
+[ -z "$wrong" ] || "$PYTHON3" "$top/tests/wrong_variants.py" "$MOEBATCH" "$top/tests/data/models" "$work" $wrong || failed=1
 "$PYTHON3" "$top/tests/golden_table.py" "$work/lines"
 exit $failed

@@ -411,28 +411,78 @@ static const struct {
     {{.model = "deepseekv32_a", .path = MB_F32, .ranks = 4, .layout = {.tp = 2, .sp = 2}, .logits = true}},
 };
 
+/* The settings on one rank. */
+static void play_alone(struct setting s, struct game *g)
+{
+    s.rows = 40;
+    s.seqs = 4;
+    s.ranks = 1;
+    s.zero = 0;
+    s.layout = (struct mb_layout_options){0};
+    play(&s, g);
+}
+
+/* The bits of `alone`. */
+static void same_as(struct game *alone, struct setting s)
+{
+    struct game other;
+
+    s.rows = 24;
+    s.seqs = 3;
+    s.share = true;
+    play(&s, &other);
+    for (int r = 0; r < REQUESTS; r++)
+        alone->bulk[r][MB_BULK_PHYSICAL] = 0;
+    assert_memory_equal(alone->row, other.row, sizeof other.row);
+    assert_memory_equal(alone->bulk, other.bulk, sizeof other.bulk);
+}
+
 /* A job of several ranks gives the bits of one. */
 static void layouts(void **state)
 {
 
     (void)state;
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
-        struct setting s = jobs[i].s, one = s;
-        struct game first, other;
-        s.rows = 24;
-        s.seqs = 3;
-        s.share = true;
-        one.rows = 40;
-        one.seqs = 4;
-        one.ranks = 1;
-        one.zero = 0;
-        one.layout = (struct mb_layout_options){0};
-        play(&one, &first);
-        play(&s, &other);
-        for (int r = 0; r < REQUESTS; r++)
-            first.bulk[r][MB_BULK_PHYSICAL] = 0;
-        assert_memory_equal(first.row, other.row, sizeof first.row);
-        assert_memory_equal(first.bulk, other.bulk, sizeof first.bulk);
+        struct game first;
+        play_alone(jobs[i].s, &first);
+        same_as(&first, jobs[i].s);
+    }
+}
+
+/* Every model in some of a dozen layouts: the next ones of the list for each (tests/long_twelve.sh has all for all). */
+static void a_dozen(void **state)
+{
+    static const char *const models[] = {"kimik2_a",     "glm4moe_a",   "glm4moelite_a", "minimaxm2_a",   "dots1_a",
+                                         "solaropen_a",  "ernie45moe_a", "bailingmoe2_a", "granitemoe_a",  "hunyuanmoe_a",
+                                         "hyv3_a",       "llama4_a",    "mistral4_a",    "deepseekv32_a", "glmmoedsa_a",
+                                         "qwen3next_a",  "qwen35moe_a"};
+    static const struct setting how[] = {
+        {.ranks = 2, .layout = {.tp = 2}},
+        {.ranks = 4, .layout = {.pp = 2, .sp = 2}},
+        {.ranks = 3, .zero = 50},
+        {.ranks = 4, .layout = {.tp = 2, .sp = 2}},
+        {.ranks = 3, .layout = {.attn = 2, .expert = 1}},
+        {.ranks = 2, .layout = {.pp = 2, .lane_scope = true}},
+        {.ranks = 4, .layout = {.ep = 2, .etp = 2}, .how = MB_A2A_HIER},
+        {.ranks = 2, .layout = {.sp = 2}},
+        {.ranks = 4, .layout = {.dp = 2, .tp = 2}},
+        {.ranks = 3, .how = MB_A2A_HIER},
+        {.ranks = 4, .layout = {.dp = 2, .sp = 2}},
+        {.ranks = 4, .layout = {.edp = 2}},
+    };
+    int at = 0;
+
+    (void)state;
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        struct setting one = {.model = models[m], .path = m % 2 ? MB_BF16 : MB_F32};
+        struct game first;
+        play_alone(one, &first);
+        for (int i = 0; i < 5; i++, at++) {
+            struct setting s = how[at % (int)(sizeof how / sizeof how[0])];
+            s.model = one.model;
+            s.path = one.path;
+            same_as(&first, s);
+        }
     }
 }
 
@@ -442,6 +492,7 @@ int main(void)
         cmocka_unit_test(experts),     cmocka_unit_test(latent_attention_and_mtp),
         cmocka_unit_test(dense),       cmocka_unit_test(adapters),
         cmocka_unit_test(adjustments), cmocka_unit_test(linear_attention), cmocka_unit_test(layouts),
+        cmocka_unit_test(a_dozen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
