@@ -129,6 +129,34 @@ END
     "$MOEBATCH" bench compare "$work/a" "$work/b" >/dev/null
 }
 
+@test "results as HDF5: the same as the JSON, and compared" {
+    "$MOEBATCH" bench gemm -m "$models/mixtral_a" --rows 2,5 --buffer 1M --repeats 3 --json -o "$work/g.h5" >"$work/g.json"
+    "$PYTHON3" - "$work" <<'PY'
+import h5py, json, math, sys
+f, d = h5py.File(sys.argv[1] + "/g.h5"), json.load(open(sys.argv[1] + "/g.json"))
+assert json.loads(f["json"][()]) == d
+rows = d["results"]
+assert len(rows) > 3 and f.attrs["schema"] == d["schema"] and f.attrs["bench"] == "gemm"
+text = lambda key: [x.decode() for x in f["results/" + key][:]]
+for key in ("name", "unit", "better"):
+    assert text(key) == [r[key] for r in rows]
+assert text("formula") == [r.get("formula", "") for r in rows]
+for key in ("median", "min", "max", "bound", "fraction"):
+    for got, r in zip(f["results/" + key][:], rows):
+        want = r.get(key)
+        assert math.isnan(got) if want is None else abs(got - want) <= 1e-8 * abs(want), key
+at, values = f["samples/offsets"][:], f["samples/values"][:]
+for i, r in enumerate(rows):
+    assert len(r["samples"]) == at[i + 1] - at[i] == 3
+    assert all(abs(a - b) <= 1e-8 * abs(b) for a, b in zip(values[at[i] : at[i + 1]], r["samples"]))
+PY
+    "$MOEBATCH" bench compare "$work/g.h5" "$work/g.json" >"$work/text"
+    grep -q ' 0 better, 0 worse, [1-9]' "$work/text"
+    "$MOEBATCH" run -m "$demo" -i "$top/inputs/prompts.jsonl" -o "$work/r.h5" --max-tokens 1 2>/dev/null
+    refused 2 "/json" "$MOEBATCH" bench compare "$work/r.h5" "$work/g.json"
+    refused 73 "none/g.h5" "$MOEBATCH" bench gemm --buffer 1M --repeats 1 -o "$work/none/g.h5"
+}
+
 @test "bench compare: its own results, and what is none" {
     "$MOEBATCH" bench gemm --buffer 1M --repeats 3 -o "$work/g.json" >/dev/null
     "$MOEBATCH" bench compare "$work/g.json" "$work/g.json" >"$work/text"

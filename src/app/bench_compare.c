@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "app/bench.h"
+#include "app/bench_h5.h"
 #include "base/log.h"
 #include "base/publish.h"
 #include "base/rng.h"
@@ -52,7 +53,7 @@ static enum mb_status open_side(struct side *s)
     json_t *list, *o;
     size_t i;
 
-    MB_TRY(mb_json_load(s->path, MOST_BYTES, MB_INPUT, &s->root));
+    MB_TRY(mb_bench_read(s->path, MOST_BYTES, &s->root));
     list = json_object_get(s->root, "results");
     if (strcmp(text_of(s->root, "schema"), MB_BENCH_SCHEMA) != 0)
         return bad(s, "no results of a benchmark (schema " MB_BENCH_SCHEMA ")");

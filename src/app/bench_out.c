@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "app/bench_h5.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -256,13 +257,20 @@ static enum mb_status to_json(const struct mb_bench *b, struct mb_bytes *out)
     return st == MB_OK ? mb_bytes_put(out, "\n", 1) : st;
 }
 
+static enum mb_status write_h5(const struct mb_bench *b, struct mb_bytes *text, const char *file)
+{
+    MB_TRY(mb_bytes_put(text, "", 1)); /* a NUL behind it */
+    text->len--;
+    return mb_bench_h5_write(file, mb_bench_json(b), (const char *)text->data);
+}
+
 enum mb_status mb_bench_print(const struct mb_bench *b, FILE *f, enum mb_bench_form form, const char *file)
 {
     struct mb_bytes text = {0};
     enum mb_status st = to_json(b, &text);
 
     if (st == MB_OK && file != NULL && file[0] != '\0')
-        st = mb_publish_bytes(file, text.data, text.len, 0);
+        st = mb_bench_h5_named(file) ? write_h5(b, &text, file) : mb_publish_bytes(file, text.data, text.len, 0);
     if (st == MB_OK && form == MB_BENCH_JSON)
         fwrite(text.data, 1, text.len, f);
     else if (st == MB_OK && form == MB_BENCH_CSV)

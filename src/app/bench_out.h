@@ -1,6 +1,6 @@
 /* What a benchmark found: measurements with their samples, what they are held against, and where they were
  * made. One form for all benchmarks, printed as a table, as JSON (schema moebatch-bench/1) or as CSV, and
- * read back by `bench compare`. Local. */
+ * written as JSON or HDF5 (app/bench_h5.h) and read back by `bench compare`. Local. */
 #ifndef MB_APP_BENCH_OUT_H
 #define MB_APP_BENCH_OUT_H
 #include <stdio.h>
@@ -35,7 +35,8 @@ void mb_bench_add(struct mb_bench *b, const struct mb_measured *m);
 const json_t *mb_bench_json(const struct mb_bench *b);
 
 enum mb_bench_form { MB_BENCH_TEXT, MB_BENCH_JSON, MB_BENCH_CSV };
-/* Prints all; file: NULL, "", or a file that gets the JSON beside that. Errors: MB_NO_MEMORY, those of
+/* Prints all; file: NULL, "", or a file that gets the JSON beside that,
+ * or HDF5 by its name. Errors: MB_NO_MEMORY, those of
  * publishing. */
 enum mb_status mb_bench_print(const struct mb_bench *b, FILE *f, enum mb_bench_form form, const char *file);
 

@@ -12,7 +12,9 @@ libmoebatch_a_SOURCES += \
 	src/app/bench_nodes.h \
 	src/app/bench_nodes_pure.c \
 	src/app/bench_out.h \
-	src/app/bench_out.c
+	src/app/bench_out.c \
+	src/app/bench_h5.h \
+	src/app/bench_h5.c
 moebatch_SOURCES += \
 	src/app/job.h \
 	src/app/run.h \

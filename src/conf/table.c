@@ -37,7 +37,7 @@ const struct mb_opt mb_opts[] = {
     {STRING("output", output, ""), .letter = 'o', .metavar = "RESULTS.h5", .section = MB_SEC_FILES,
      .commands = JOBS | C(MERGE) | C(EXPORT) | C(BENCH) | C(QUANTIZE),
      .help = "results file; while the job runs RESULTS.h5.d holds its journal and status. For export: the file of the lines, "
-             "packed by gzip if its name ends in .gz; left out, or -: standard output. For bench: gets the JSON, beside what is printed. For quantize: the "
+             "packed by gzip if its name ends in .gz; left out, or -: standard output. For bench: gets the JSON, or HDF5 if its name ends in .h5, beside what is printed. For quantize: the "
              "directory to be made"},
     {STRING("config", config, ""), .letter = 'c', .metavar = "DECK.yaml", .section = MB_SEC_FILES, .commands = JOBS,
      .help = "YAML deck: every long option is a key (max_tokens: 64)"},
