@@ -22,6 +22,7 @@ struct mb_device {
     int32_t shared;     /* bytes of shared memory that a block may ask for */
     char name[96];
     struct mb_stream *setup; /* what is synchronous (allocation, weights) runs here */
+    struct mb_cuda_stage *stage; /* NULL until a weight is filled (cuda/weight.h) */
 };
 struct mb_buf {
     struct mb_device *dev;
@@ -110,4 +111,23 @@ enum mb_status mb_cuda_norm_sums(struct mb_stream *s, struct mb_view x, struct m
                                  float eps);
 enum mb_status mb_cuda_gemm_r32(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                                 struct mb_view bias);
+/* weight.c */
+enum mb_status mb_cuda_weight_create(struct mb_device *dev, const struct mb_weight_desc *d, struct mb_weight **out);
+enum mb_status mb_cuda_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+enum mb_status mb_cuda_weight_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
+uint64_t mb_cuda_weight_bytes(const struct mb_weight *w);
+void mb_cuda_weight_free(struct mb_weight *w);
+/* gemm.c */
+enum mb_status mb_cuda_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups,
+                            int32_t n_groups);
+/* select.c */
+enum mb_status mb_cuda_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a);
+enum mb_status mb_cuda_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights, struct mb_view bad,
+                             struct mb_view z, struct mb_view bias, const struct mb_router *r);
+enum mb_status mb_cuda_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best, struct mb_view bad,
+                                   struct mb_view z);
+enum mb_status mb_cuda_logprob(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats, struct mb_view ids);
+enum mb_status mb_cuda_top(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z, struct mb_view stats);
+enum mb_status mb_cuda_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats, struct mb_view rows,
+                              struct mb_view adjust, struct mb_view masks);
 #endif

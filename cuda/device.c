@@ -4,6 +4,7 @@
 #include <string.h>
 #include "cuda/cuda.h"
 #include "cuda/present.h"
+#include "cuda/weight.h"
 
 int32_t mb_cuda_present(void)
 {
@@ -83,6 +84,7 @@ static void cuda_close(struct mb_device *dev)
 {
     if (dev == NULL)
         return;
+    mb_cuda_stage_destroy(dev);
     mb_cuda_stream_destroy(dev->setup);
     mb_free(dev);
 }
@@ -152,6 +154,11 @@ const struct mb_ops mb_cuda_ops = {
     .copy_out = mb_cuda_copy_out,
     .copy = mb_cuda_copy,
     .zero = mb_cuda_zero,
+    .weight_create = mb_cuda_weight_create,
+    .weight_put = mb_cuda_weight_put,
+    .weight_get = mb_cuda_weight_get,
+    .weight_bytes = mb_cuda_weight_bytes,
+    .weight_free = mb_cuda_weight_free,
     .embed = mb_cuda_embed,
     .norm = mb_cuda_norm,
     .square = mb_cuda_square,
@@ -161,9 +168,16 @@ const struct mb_ops mb_cuda_ops = {
     .clamp = mb_cuda_clamp,
     .scale_rows = mb_cuda_scale_rows,
     .rope = mb_cuda_rope,
+    .gemm = mb_cuda_gemm,
     .gemm_r32 = mb_cuda_gemm_r32,
     .act = mb_cuda_act,
     .gate = mb_cuda_gate,
     .gate_by = mb_cuda_gate_by,
     .gather = mb_cuda_gather,
+    .route = mb_cuda_route,
+    .fold = mb_cuda_fold,
+    .logit_stats = mb_cuda_logit_stats,
+    .logprob = mb_cuda_logprob,
+    .top = mb_cuda_top,
+    .sample = mb_cuda_sample,
 };

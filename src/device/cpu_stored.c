@@ -5,20 +5,6 @@
 
 /* ---------------------------------------------------------------- create */
 
-static enum mb_status check_form(const struct mb_weight_desc *d)
-{
-    const struct mb_form *f = &d->form;
-    bool four = f->code == MB_CODE_FP4 || (f->code == MB_CODE_INT && f->bits == 4);
-    bool ok = f->code <= MB_CODE_E5M2 && f->bits == (four ? 4 : 8) && f->scale <= MB_SCALE_E8M0 &&
-              f->scale != MB_STORE_CODES && f->whole <= MB_WHOLE_OVER && f->group >= 1 && f->groups >= 1 &&
-              f->k0 >= 0 && d->k <= INT32_MAX && (f->scale != MB_SCALE_E8M0 || f->code == MB_CODE_FP4);
-
-    if (ok)
-        return MB_OK;
-    return mb_error(MB_BUG, "weight_create: codes of kind %d with %d bits in groups of %d are no stored form",
-                    f->code, f->bits, f->group);
-}
-
 /* Groups of halves are known at once, or (g_idx) when they are put. */
 static void find_groups(struct mb_weight *w, int32_t list)
 {
@@ -48,7 +34,6 @@ enum mb_status mb_stored_create(struct mb_weight *w, uint64_t *bytes)
     int64_t blocks = w->block[w->desc.leaves];
     uint64_t cells, code;
 
-    MB_TRY(check_form(&w->desc));
     w->groups = mb_form_groups(f, w->desc.k);
     w->code_block = MB_BLOCK * MB_PANEL / 8 * f->bits;
     if (!mb_mul_ok((uint64_t)w->groups, MB_PANEL * 8, &cells) || cells > INT64_MAX / 4 ||
@@ -198,61 +183,19 @@ static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-/* Whether m holds codes as w keeps them, at the same columns of the whole matrix. */
-static bool fits(const struct mb_weight *w, int64_t k0, const struct mb_host_matrix *m)
-{
-    const struct mb_form *f = &w->desc.form;
-    struct mb_form g = m->codes.form;
-    int64_t at = f->k0 + k0;
-
-    if (mb_storage_fp8(m->storage))
-        return f->code == (m->storage == MB_STORE_F8E4M3 ? MB_CODE_E4M3 : MB_CODE_E5M2) && m->scale != NULL &&
-               f->scale == MB_STORE_F32 && f->group == m->block_k && m->block_n >= 1 && m->scale_k0 == at &&
-               m->scale_n0 >= 0 && !f->zeros && !f->whole && !f->g_idx;
-    if (m->storage != MB_STORE_CODES || g.k0 + m->scale_k0 != at || m->scale_n0 < 0 || m->scale_k0 < 0)
-        return false;
-    g.k0 = f->k0;
-    g.g_idx = g.g_idx != 0 ? f->g_idx : 0;
-    return mb_form_equal(f, &g) && (m->codes.zero != NULL) == f->zeros &&
-           (m->codes.whole != NULL) == (f->whole != 0) && (m->codes.g_idx != NULL) == (f->g_idx != 0);
-}
-
-/* The list of groups that rows n0 .. of m have: one that is here, or in place of one that no other row has.
- */
-static enum mb_status put_list(struct mb_weight *w, int64_t n0, const struct mb_host_matrix *m)
-{
-    const int32_t *g = m->codes.g_idx + m->scale_k0;
-    bool used[UINT8_MAX + 1] = {false};
-    int32_t at = -1;
-
-    if (m->k != w->desc.k)
-        return mb_error(MB_BUG, "weight_put: parts of rows whose columns name their groups");
-    for (int64_t k = 0; k < m->k; k++)
-        if (g[k] < 0 || g[k] >= w->groups)
-            return mb_error(MB_BUG, "weight_put: group %d of %" PRId64, g[k], w->groups);
-    for (int64_t i = 0; i < w->desc.n; i++)
-        used[w->list_of[i]] |= i < n0 || i >= n0 + m->n;
-    for (int32_t i = 0; i < w->lists && at < 0; i++)
-        at = memcmp(w->g_idx + i * w->list_words, g, 4 * (size_t)m->k) == 0 ? i : -1;
-    for (int32_t i = 0; i < w->lists && at < 0; i++)
-        at = used[i] ? -1 : i;
-    if (at < 0)
-        return mb_error(MB_BUG, "weight_put: more than %d lists of groups", w->lists);
-    memcpy(w->g_idx + at * w->list_words, g, 4 * (size_t)m->k);
-    memset(w->list_of + n0, at, (size_t)m->n);
-    find_groups(w, at);
-    return MB_OK;
-}
-
 enum mb_status mb_stored_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m)
 {
-    if (!fits(w, k0, m))
+    if (!mb_host_fits(&w->desc.form, k0, m))
         return mb_error(MB_BUG, "weight_put: storage %d is not the form that the weight keeps",
                         (int)m->storage);
     if (m->n == 0 || m->k == 0)
         return MB_OK;
-    if (w->g_idx != NULL)
-        MB_TRY(put_list(w, n0, m));
+    if (w->g_idx != NULL) {
+        struct mb_group_lists l = {w->g_idx, w->list_words, w->list_of, w->lists};
+        int32_t at;
+        MB_TRY(mb_host_list(&w->desc, &l, n0, m, &at));
+        find_groups(w, at);
+    }
     struct put p = {.w = w, .n0 = n0, .k0 = k0, .m = m, .last = w->groups - 1};
     if (w->g_idx == NULL) {
         p.first = mb_stored_group(w, 0, k0);

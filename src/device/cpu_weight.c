@@ -4,25 +4,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-static enum mb_status check_desc(const struct mb_weight_desc *d)
-{
-    bool ok = d->n > 0 && d->k > 0 && (d->dtype == MB_F32 || d->dtype == MB_BF16) && d->leaves >= 1 &&
-              d->leaves <= MB_MAX_LEAVES && (unsigned)d->cat < MB_MEM_COUNT && d->leaf[0] == 0;
-    for (int32_t l = 0; ok && l < d->leaves; l++)
-        ok = d->leaf[l] < d->leaf[l + 1];
-    if (!ok || d->leaf[d->leaves] != d->k)
-        return mb_error(MB_BUG,
-                        "weight_create: [%" PRId64 ", %" PRId64
-                        "] with %d leaves is not a GEMM weight whose leaves are "
-                        "its K range in order",
-                        d->n, d->k, d->leaves);
-    return MB_OK;
-}
-
 enum mb_status mb_cpu_weight_create(struct mb_device *dev, const struct mb_weight_desc *d,
                                     struct mb_weight **out)
 {
-    MB_TRY(check_desc(d));
+    MB_TRY(mb_weight_check(d));
     struct mb_weight *w = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *w);
     if (w == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a weight");
@@ -80,73 +65,19 @@ struct put {
     float fp8[256];
 };
 
-static void read_codes(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out)
-{
-    const struct mb_host_codes *c = &m->codes;
-    int64_t row = m->scale_n0 + i, last = -1;
-    float s = 0, whole = c->whole != NULL ? c->whole[row] : 1;
-    uint8_t zero = 0;
-    for (int64_t e = 0; e < n; e++) {
-        int64_t column = m->scale_k0 + j + e, g = mb_host_group(c, column);
-        if (g != last) {
-            s = mb_form_scale(&c->form, c->scale, row * c->groups + g, whole);
-            zero = c->zero != NULL ? c->zero[row * c->groups + g] : 0;
-            last = g;
-        }
-        out[e] = mb_form_value(&c->form, mb_form_number(&c->form, mb_host_code(c, row, column), zero), s);
-    }
-}
-
-/* n elements of row i of the matrix from column j on, as f32 */
+/* n elements of row i of the matrix from column j on, as f32; FP8 by a table, as whole models are read so */
 static void read_row(const struct put *p, int64_t i, int64_t j, int64_t n, float *out)
 {
     const struct mb_host_matrix *m = p->m;
-    if (m->storage == MB_STORE_CODES) {
-        read_codes(m, i, j, n, out);
-        return;
-    }
-    const char *at =
-        (const char *)m->base + (i * m->stride_n + j * m->stride_k) * mb_storage_size(m->storage);
-    int64_t step = m->stride_k;
-    switch (m->storage) {
-    case MB_STORE_CODES:
-        break;
-    case MB_STORE_F32:
-        for (int64_t e = 0; e < n; e++)
-            memcpy(&out[e], at + e * step * 4, 4);
-        break;
-    case MB_STORE_F16:
-    case MB_STORE_BF16:
-        for (int64_t e = 0; e < n; e++) {
-            uint16_t h;
-            memcpy(&h, at + e * step * 2, 2);
-            out[e] = m->storage == MB_STORE_BF16 ? mb_bf16_float(h) : mb_f16_float(h);
-        }
-        break;
-    case MB_STORE_F8E4M3:
-    case MB_STORE_F8E5M2: {
-        const float *scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
-        for (int64_t e = 0; e < n; e++)
-            out[e] = p->fp8[((const uint8_t *)at)[e * step]] * scale[(j + e + m->scale_k0) / m->block_k];
-        break;
-    }
-    }
-}
-
-void mb_host_row(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out)
-{
-    struct put p = {.m = m};
 
     if (!mb_storage_fp8(m->storage)) {
-        read_row(&p, i, j, n, out);
+        mb_host_row(m, i, j, n, out);
         return;
     }
     const uint8_t *at = (const uint8_t *)m->base + i * m->stride_n + j * m->stride_k;
     const float *scale = m->scale + (i + m->scale_n0) / m->block_n * m->scale_stride;
-    for (int64_t e = 0; e < n; e++) {
-        uint8_t code = at[e * m->stride_k];
-        out[e] = (m->storage == MB_STORE_F8E4M3 ? mb_fp8_float(code) : mb_f8e5m2_float(code)) * scale[(j + e + m->scale_k0) / m->block_k];
-    }
+    for (int64_t e = 0; e < n; e++)
+        out[e] = p->fp8[at[e * m->stride_k]] * scale[(j + e + m->scale_k0) / m->block_k];
 }
 
 /* n values of row `row` of the weight to places place.. of its panel */
@@ -226,20 +157,13 @@ static void put_panels(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m)
 {
-    if (n0 < 0 || k0 < 0 || m->n < 0 || m->k < 0 || n0 > w->desc.n - m->n || k0 > w->desc.k - m->k)
-        return mb_error(MB_BUG,
-                        "weight_put: %" PRId64 " x %" PRId64 " at (%" PRId64 ", %" PRId64
-                        ") lies outside a weight of "
-                        "%" PRId64 " x %" PRId64,
-                        m->n, m->k, n0, k0, w->desc.n, w->desc.k);
+    MB_TRY(mb_host_inside(&w->desc, n0, k0, m));
     if (mb_weight_s8(w))
         return mb_s8_put(w, n0, k0, m);
     if (mb_weight_stored(w))
         return mb_stored_put(w, n0, k0, m);
     bool fp8 = mb_storage_fp8(m->storage);
-    if ((unsigned)m->storage > MB_STORE_CODES ||
-        (fp8 && (m->scale == NULL || m->block_n < 1 || m->block_k < 1 || m->scale_n0 < 0 || m->scale_k0 < 0)))
-        return mb_error(MB_BUG, "weight_put: storage %d without the scales it needs", (int)m->storage);
+    MB_TRY(mb_host_check(m));
     if (m->n == 0 || m->k == 0)
         return MB_OK;
     struct put p = {.w = w, .n0 = n0, .k0 = k0, .m = m};

@@ -7,6 +7,7 @@
 #define MB_DEVICE_CPU_WEIGHT_H
 #include <stdatomic.h>
 #include "device/cpu_tile.h"
+#include "device/host.h"
 
 /* A block of 32 k. */
 struct mb_run {
@@ -75,9 +76,6 @@ enum mb_status mb_cpu_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb
                               int32_t n_groups);
 /* cpu_gemm.c: the caller of a GEMM has a look at what else it has to do, once a millisecond. */
 void mb_cpu_look(struct mb_stream *s);
-/* cpu_weight.c: n elements of row i of a host matrix from column j on, as f32. */
-void mb_host_row(const struct mb_host_matrix *m, int64_t i, int64_t j, int64_t n, float *out);
-
 /* cpu_unpack.c: dst[blocks e - b][32 k][16] of the weight's type, packed as the tile kernels read it. Zeros
  * where a leaf has no k; columns beyond n have unspecified finite values. In the contract's floating-point
  * mode. */
