@@ -200,8 +200,9 @@ MB_DEVICE double add_in_order(const struct draw &d, int64_t most, double enough,
 
     if (threadIdx.x == 0)
         s->sum = 0;
+    __syncthreads();
     for (int64_t done = 0; done < most;) {
-        int64_t want = most - done < PIECE ? most - done : PIECE;
+        int64_t left = most - done, want = left < PIECE ? left : static_cast<int64_t>(PIECE);
         key_t until = kth_behind(d, last, any, want);
         if (until == LAST_KEY)
             break;
@@ -229,8 +230,9 @@ MB_DEVICE double add_in_order(const struct draw &d, int64_t most, double enough,
             break;
     }
     *end = any ? last : LAST_KEY;
-    __syncthreads();
-    return s->sum;
+    double sum = s->sum;
+    __syncthreads(); /* it may be written again */
+    return sum;
 }
 
 /* Sum of exp over the vocabulary: of the raw logits it is known already. */

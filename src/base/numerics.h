@@ -4,6 +4,7 @@
 #define MB_BASE_NUMERICS_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/mb_math.h"
 
 /* Changes whenever the bits of a result may: jobs of two versions cannot be one. */
 #define MB_NUMERIC_VERSION 1
@@ -39,12 +40,12 @@ int32_t mb_tree_maximal(const int32_t *pos, const uint8_t *held, int32_t n, int3
 int32_t mb_k_leaves(int64_t K, int64_t unit, int64_t begin[MB_MAX_LEAVES + 1]);
 /* The same for a wanted number of leaves (--reduction-leaves, 1 .. 16) instead of the rule's own. */
 int32_t mb_k_leaves_of(int64_t K, int64_t unit, int32_t want, int64_t begin[MB_MAX_LEAVES + 1]);
-static inline int64_t mb_k_unit(int64_t K)
+MB_INLINE int64_t mb_k_unit(int64_t K)
 {
     return K > 512 ? 64 : 1;
 }
 /* Vocabulary leaves: 16 leaves of ceil(V/16) columns (the last may be short or absent). */
-static inline int64_t mb_vocab_leaf(int64_t V)
+MB_INLINE int64_t mb_vocab_leaf(int64_t V)
 {
     return (V + 15) / 16;
 }
