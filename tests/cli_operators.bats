@@ -84,6 +84,15 @@ END
     [ "$(grep -c '"status": *"error"' "$work/out")" = 5 ]
     [ "$(grep -c 'no tokenizer\|no chat template' "$work/out")" = 5 ]
     grep -q '"id":"g".*"status":"ok"' "$work/out"
+    for file in hy.tiktoken tekken.json vocab.json; do # forms that are not read are named
+        touch "$work/m/$file"
+        "$MOEBATCH" run -m "$work/m" -i "$work/i.jsonl" -o "$work/r.h5" --overwrite 2>&1 | grep -q "form of its $file is not read"
+        "$MOEBATCH" check -m "$work/m" 2>&1 | grep -q "the form of $file is not read"
+        run "$MOEBATCH" tokenize -m "$work/m" </dev/null
+        [ "$status" -eq 2 ]
+        [[ $output == *"found $file, whose form is not read"* ]]
+        rm "$work/m/$file"
+    done
 }
 
 @test "a text that cannot fit is refused before it is tokenised" {

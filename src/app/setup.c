@@ -274,7 +274,11 @@ static enum mb_status load_tokenizer(struct mb_app *a)
     if (a->conf->model[0] == 0)
         return MB_OK; /* random weights know no words */
     MB_TRY(mb_app_tokenizer(a->model, a->conf->model, &a->tok));
-    if (a->tok == NULL)
+    char file[MB_TOKENIZER_FILE];
+    if (a->tok == NULL && mb_tokenizer_foreign(a->conf->model, file))
+        mb_warn("%s has no tokenizer.json or *.model, and the form of its %s is not read: only requests given as token ids can run",
+                a->conf->model, file);
+    else if (a->tok == NULL)
         mb_warn("%s has no tokenizer: only requests given as token ids can run", a->conf->model);
     return guides_create(a);
 }

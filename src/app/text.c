@@ -18,10 +18,13 @@ enum mb_status mb_app_text_report(struct mb_model *m, const char *dir, bool quie
 {
     struct mb_tokenizer *t = NULL;
     struct mb_chat *chat = NULL;
+    char file[MB_TOKENIZER_FILE];
     enum mb_status st = mb_app_tokenizer(m, dir, &t);
     if (st == MB_OK && t != NULL)
         st = mb_chat_load(dir, &chat);
-    if (st == MB_OK && !quiet && t == NULL)
+    if (st == MB_OK && !quiet && t == NULL && mb_tokenizer_foreign(dir, file))
+        printf("tokenizer : none (the form of %s is not read); only requests given as token ids can run\n", file);
+    else if (st == MB_OK && !quiet && t == NULL)
         printf("tokenizer : none; only requests given as token ids can run\n");
     else if (st == MB_OK && !quiet)
         printf("tokenizer : %d ids; chat template: %s\n", mb_tokenizer_size(t),

@@ -43,6 +43,9 @@ static enum mb_status find_model(const char *dir, char **out)
     }
     if (d != NULL)
         closedir(d);
+    if (found == 0 && mb_tokenizer_foreign(dir, name))
+        return mb_error(MB_MODEL, "%s: expected tokenizer.json or one *.model, found %s, whose form is not read; a tokenizer.json can be "
+                        "made of it with transformers (save_pretrained of the fast tokenizer)", dir, name);
     if (found != 1)
         return mb_error(MB_MODEL, "%s: expected tokenizer.json or one *.model, found %s", dir,
                         found == 0 ? "neither" : "several *.model");
@@ -56,6 +59,22 @@ bool mb_tokenizer_present(const char *dir)
     DIR *d = opendir(dir);
     for (struct dirent *e = d == NULL ? NULL : readdir(d); e != NULL && !found; e = readdir(d))
         found = strcmp(e->d_name, "tokenizer.json") == 0 || ends_with(e->d_name, ".model");
+    if (d != NULL)
+        closedir(d);
+    return found;
+}
+
+bool mb_tokenizer_foreign(const char *dir, char name[MB_TOKENIZER_FILE])
+{
+    static const char *const forms[] = {".tiktoken", "tekken.json", "vocab.json", "vocab.txt", "merges.txt"};
+    bool found = false;
+    DIR *d = opendir(dir);
+    for (struct dirent *e = d == NULL ? NULL : readdir(d); e != NULL && !found; e = readdir(d)) {
+        for (size_t i = 0; i < sizeof forms / sizeof *forms && !found; i++)
+            found = ends_with(e->d_name, forms[i]);
+        if (found)
+            snprintf(name, MB_TOKENIZER_FILE, "%s", e->d_name);
+    }
     if (d != NULL)
         closedir(d);
     return found;

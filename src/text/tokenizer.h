@@ -16,6 +16,9 @@ enum mb_status mb_tokenizer_load(const char *path, struct mb_tokenizer **out);
 /* Whether a directory has tokenizer files at all; without them a model serves requests given as ids. Local.
  */
 bool mb_tokenizer_present(const char *dir);
+/* Whether a directory has a tokenizer's file of a form that is not read, and its name: for messages. Local. */
+#define MB_TOKENIZER_FILE 256
+bool mb_tokenizer_foreign(const char *dir, char name[MB_TOKENIZER_FILE]);
 void mb_tokenizer_destroy(struct mb_tokenizer *t);
 int32_t mb_tokenizer_size(const struct mb_tokenizer *t); /* largest id + 1 */
 /* Bytes of the longest token's content: a text of n bytes has n / longest tokens at least, but for what normalizers take away. */
