@@ -226,7 +226,7 @@ static enum mb_status read_lists(struct mb_a2a *a)
                          &a->experts.n));
     MB_TRY(mb_bench_list(text[2][0] ? text[2] : c->topk, "--topk", 1, 128, &a->topk.v, &a->topk.n));
     MB_TRY(mb_bench_list(c->tokens, "--tokens", 1, 1 << 20, &a->tokens.v, &a->tokens.n));
-    return mb_bench_routes_parse(c->routes, &a->exponent);
+    return mb_bench_routes_parse(c->routes, "--routes", &a->exponent);
 }
 
 static enum mb_status index_nodes(struct mb_a2a *a)

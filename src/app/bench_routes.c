@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 
-enum mb_status mb_bench_routes_parse(const char *what, double *exponent)
+enum mb_status mb_bench_routes_parse(const char *what, const char *option, double *exponent)
 {
     char *end = NULL;
 
@@ -18,7 +18,7 @@ enum mb_status mb_bench_routes_parse(const char *what, double *exponent)
     if (end == NULL || *end != '\0' || !(*exponent > 0 && *exponent <= 10))
         return mb_error(
             MB_USAGE,
-            "--routes '%s' is neither uniform nor zipf:S with S above 0 and up to 10, as in zipf:1.2", what);
+            "%s '%s' is neither uniform nor zipf:S with S above 0 and up to 10, as in zipf:1.2", option, what);
     return MB_OK;
 }
 

@@ -282,11 +282,16 @@ static enum mb_status show(struct planner *p)
         mb_plan_print_sbatch(p->c, &p->in, &p->found->fit[at]);
         return MB_OK;
     }
+    struct mb_simulated sim, *simulated = p->c->simulate[0] != '\0' ? &sim : NULL;
+    if (simulated != NULL)
+        MB_TRY(mb_plan_simulate(p->c, &p->in, &p->found->fit[at], p->plan, simulated));
     if (p->c->json)
-        return mb_plan_print_json(p->found, &p->in, at);
+        return mb_plan_print_json(p->c, p->found, &p->in, at, simulated);
     MB_TRY(mb_plan_print_table(p->found, &p->in, at));
     MB_TRY(mb_plan_print_simple(&p->in, &p->found->fit[at]));
-    mb_plan_print_choice(p->found, &p->in, at, p->plan);
+    mb_plan_print_choice(p->c, p->found, &p->in, at, p->plan);
+    if (simulated != NULL)
+        mb_plan_print_simulated(p->c, p->plan, simulated);
     return MB_OK;
 }
 

@@ -252,7 +252,18 @@ static void print_placement(const struct mb_auto_in *in, const struct mb_placeme
     mb_placement_destroy(equal);
 }
 
-void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken,
+static void print_cost(const struct mb_conf *c, const struct mb_auto_in *in, const struct mb_candidate *x)
+{
+    double hours = mb_plan_node_hours(in, x), tokens = (double)in->w.requests * (double)(in->w.prompt + in->w.output);
+
+    printf("cost      : %.3g node-hours", hours);
+    if (c->price > 0)
+        printf(", %.4g at %g a node-hour (%.3g for a million tokens)", hours * c->price, c->price,
+               tokens > 0 ? hours * c->price / tokens * 1e6 : 0);
+    printf("\n");
+}
+
+void mb_plan_print_choice(const struct mb_conf *c, const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken,
                           const struct mb_plan *p)
 {
     const struct mb_budget *b = &p->budget;
@@ -269,6 +280,7 @@ void mb_plan_print_choice(const struct mb_auto *a, const struct mb_auto_in *in, 
            gb(in, b->activations), gb(in, b->exchange + b->staging), gb(in, b->kv), p->kv_pages, MB_KV_BLOCK);
     printf("time      : %.3g h by estimate: %.3g h of steps, %.0f s of loading, %.0f s of assembly\n",
            t->seconds / 3600, (t->seconds - t->load - t->assembly) / 3600, t->load, t->assembly);
+    print_cost(c, in, &a->fit[taken]);
     print_placement(in, p->placement);
     printf("because   : %s.\n", reason);
 }

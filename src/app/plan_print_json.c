@@ -63,7 +63,19 @@ static json_t *model(const struct mb_auto_in *in)
                      in->o->path == MB_F32 ? "f32" : "bf16");
 }
 
-enum mb_status mb_plan_print_json(const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken)
+/* Node-hours, and money where a price is known. */
+static json_t *cost(const struct mb_conf *c, const struct mb_auto_in *in, const struct mb_candidate *x)
+{
+    double hours = mb_plan_node_hours(in, x);
+    json_t *o = json_pack("{s:f}", "node_hours", hours);
+
+    if (o != NULL && c->price > 0)
+        json_object_set_new(o, "price", json_real(hours * c->price));
+    return o;
+}
+
+enum mb_status mb_plan_print_json(const struct mb_conf *c, const struct mb_auto *a, const struct mb_auto_in *in, int64_t taken,
+                                  const struct mb_simulated *sim)
 {
     char reason[MB_AUTO_TEXT];
     json_t *layouts = json_array();
@@ -71,11 +83,13 @@ enum mb_status mb_plan_print_json(const struct mb_auto *a, const struct mb_auto_
     mb_auto_reason(a, in, taken, reason);
     for (int64_t i = 0; i < a->n && i < SHOWN; i++)
         json_array_append_new(layouts, candidate(&a->fit[i]));
-    json_t *o = json_pack("{s:o, s:o, s:{s:I, s:I, s:I}, s:I, s:I, s:o, s:s, s:o}", "model", model(in),
+    json_t *o = json_pack("{s:o, s:o, s:{s:I, s:I, s:I}, s:I, s:I, s:o, s:o, s:s, s:o}", "model", model(in),
                           "cluster", cluster(in), "workload", "requests", (json_int_t)in->w.requests,
                           "prompt_tokens", (json_int_t)in->w.prompt, "output_tokens",
                           (json_int_t)in->w.output, "legal", (json_int_t)a->legal, "fit", (json_int_t)a->n,
-                          "chosen", candidate(&a->fit[taken]), "reason", reason, "layouts", layouts);
+                          "chosen", candidate(&a->fit[taken]), "cost", cost(c, in, &a->fit[taken]), "reason", reason, "layouts", layouts);
+    if (o != NULL && sim != NULL)
+        json_object_set_new(o, "simulation", mb_plan_simulated_json(c, sim));
     bool good = o != NULL && json_dumpf(o, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
     json_decref(o);
     return good ? MB_OK : mb_error(MB_NO_MEMORY, "no memory for the plan as JSON");

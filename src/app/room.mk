@@ -43,6 +43,8 @@ moebatch_SOURCES += \
 	src/app/plan_print.h \
 	src/app/plan_print_json.c \
 	src/app/plan_print.c \
+	src/app/plan_simulate.h \
+	src/app/plan_simulate.c \
 	src/app/plan_sbatch.c \
 	src/app/text.h \
 	src/app/text.c \

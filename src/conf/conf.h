@@ -26,7 +26,9 @@ struct mb_conf {
     /* layout; sizes: 0 where not given */
     char *layout;              /* "" or auto */
     char *cluster, *workload;  /* plan: "" where not given */
-    double deadline_hours;     /* 0: none */
+    double deadline_hours, price; /* 0: none */
+    char *simulate;            /* plan: "" or routes */
+    int64_t simulate_rows;     /* 0: of a step that generates */
     bool sbatch;
     int64_t expert_parallel_size, num_experts_per_gpu, expert_tensor_parallel_size, expert_data_parallel_size;
     int64_t data_parallel_size, pipeline_parallel_size, tensor_parallel_size, sequence_parallel_size, attention_data_parallel_size;

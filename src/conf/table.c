@@ -64,6 +64,13 @@ const struct mb_opt mb_opts[] = {
     {REAL("deadline-hours", deadline_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "plan for the smallest number of nodes of this kind that is estimated to do --workload in this time; 0: for the cluster "
              "as it is"},
+    {REAL("price", price, "0", 0, 1e9, "MONEY"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "what an hour of a node costs: the plan says what the workload does; 0: node-hours alone"},
+    {STRING("simulate", simulate, ""), .metavar = "ROUTES", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "go through a step of the chosen layout, row by row, with the job's own tables and formulas: bytes and messages by link, "
+             "balance, time. Rows are routed evenly (uniform), by popularity (zipf:1.2), or as a results file with /routing says"},
+    {INT("simulate-rows", simulate_rows, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
+     .help = "rows of each rank that attends in the step of --simulate; 0: those of a step that generates"},
     {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "print only a job script for the chosen layout, to be given to sbatch"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
@@ -211,9 +218,9 @@ const struct mb_opt mb_opts[] = {
      .bench = LOADS,
      .help = "positions whose attention is summed in order before segments are added as a tree; a multiple of 64, part of "
              "the numeric path"},
-    {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = ENGINE,
+    {INT("seed", seed, "0", -0x1p63, 0x1p63), .section = MB_SEC_NUMBERS, .commands = ENGINE | C(PLAN),
      .bench = JOBS_A2A,
-     .help = "seed of requests that bring none of their own; for bench: of prompts, routes and random weights; for verify: of the sample"},
+     .help = "seed of requests that bring none of their own; for bench: of prompts, routes and random weights; for plan: of drawn routes; for verify: of the sample"},
 
     /* ---- requests */
     {INT("max-tokens", max_tokens, "256", 0, I32MAX), .section = MB_SEC_REQUESTS, .commands = JOBS | C(BENCH),

@@ -268,6 +268,15 @@ static void experts(struct term *t)
         over_link(t, pairs * m->hidden * 4 * (l->etp - 1) / l->etp, 1);
 }
 
+double mb_cost_experts(const struct mb_cost_in *in, double pairs, double used)
+{
+    double part[MB_COST_PARTS] = {0}, p = 3.0 * in->m->hidden * in->m->expert_ffn / in->l->etp;
+    struct term t = {.in = in, .part = part};
+
+    op(&t, 2 * p * pairs, p * used * expert_size(in->m, in->path));
+    return part[MB_COST_COMPUTE] + part[MB_COST_MEMORY];
+}
+
 /* Rows to their experts and the values back: to other nodes once, then inside the node to each rank. */
 static void exchange(struct term *t)
 {
@@ -312,6 +321,8 @@ static void layer(struct term *t, bool moe, bool is_linear)
     double router = (double)m->hidden * m->router.experts;
     op(t, 2 * router * t->own, router * 4);
     ffn(t, m->shared_ffn);
+    if (t->in->no_experts)
+        return;
     experts(t);
     exchange(t);
 }

@@ -39,6 +39,7 @@ struct mb_cost_in {
     double rows;  /* of a full step of an attention group */
     double seqs;  /* under way at once in an attention group, > 0 */
     double bytes; /* of weights that a rank keeps, at most */
+    bool no_experts; /* layers without their routed experts and the exchange, which are known otherwise (simulate.h) */
 };
 
 /* One step of every attention group. */
@@ -48,6 +49,9 @@ struct mb_cost_step {
     double sequences; /* whose KV is read */
     double sampled;   /* rows that need logits */
 };
+
+/* Seconds of so many rows of experts on a rank, of `used` experts (slices of etp). */
+double mb_cost_experts(const struct mb_cost_in *in, double pairs, double used);
 
 enum mb_cost_part {
     MB_COST_COMPUTE,

@@ -35,7 +35,12 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget.c \
 	src/plan/budget_step.c \
 	src/plan/budget_adapters.c \
+	src/plan/traffic.h \
 	src/plan/traffic.c \
+	src/plan/simulate.h \
+	src/plan/simulate.c \
+	src/plan/sim_routes.h \
+	src/plan/sim_routes.c \
 	src/plan/cluster.h \
 	src/plan/cluster.c \
 	src/plan/kinds.c \

@@ -81,15 +81,18 @@ int32_t mb_serve_shares(const struct mb_serve *v, int32_t id, int32_t *rest, int
                         struct mb_serve_share *out);
 /* Works out the turns of this member, where copies have quotas; else nothing. Errors: MB_NO_MEMORY. */
 enum mb_status mb_serve_settle(struct mb_serve *v, int32_t home);
-/* Number of the copy that serves the n-th row with this id of the settled member: turns go round, those of
- * different copies between one another, and each member begins elsewhere. */
+/* Which of its turns the n-th row of a member takes: turns go round, those of different copies between one
+ * another (near the golden section), and each member begins elsewhere. */
+static inline int32_t mb_serve_turn_at(int32_t home, int32_t n)
+{
+    return (int32_t)(((uint32_t)n + (uint32_t)home) * 39 % MB_SERVE_TURNS);
+}
+/* Number of the copy that serves the n-th row with this id of the settled member. */
 static inline int32_t mb_serve_turn(const struct mb_serve *v, int32_t id, int32_t n)
 {
     if (v->turns[id] < 0)
         return 0;
-    uint32_t at =
-        ((uint32_t)n + (uint32_t)v->home) * 39 % MB_SERVE_TURNS; /* near the golden section of the turns */
-    return v->turn[v->turns[id] + (int32_t)at];
+    return v->turn[v->turns[id] + mb_serve_turn_at(v->home, n)];
 }
 /* mb_serve_pick of one id for all homes: by [members]. The id has members that serve it. */
 void mb_serve_row(const struct mb_serve *v, int32_t id, int32_t *by);

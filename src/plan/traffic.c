@@ -1,4 +1,5 @@
 /* What an exchange sends, from routing and placement: the formulas of the exchange's messages. */
+#include "plan/traffic.h"
 #include "plan/alltoall.h"
 #include "plan/serve.h"
 
@@ -6,19 +7,11 @@
 #include <string.h>
 #include "base/log.h"
 
-#define MAX_K 128
-
-/* The other side of messages: a domain (alltoall.h). */
-struct peer {
-    int64_t rows;        /* rows that go there */
-    int64_t value_bytes; /* values that come back */
-};
-
 /* All of them, and whose is whose. */
 struct peers {
-    int32_t n;
-    int32_t *of; /* [world] the peer of each rank */
-    struct peer *at;
+    int32_t n, n_touched;
+    int32_t *of, *touched; /* [world] the peer of each rank; peers with rows */
+    struct mb_traffic_peer *at;
 };
 
 static int int_cmp(const void *a, const void *b)
@@ -31,23 +24,44 @@ static int int_cmp(const void *a, const void *b)
 static int64_t values_of(const struct mb_exchange_shape *s, const int32_t *ids, const int32_t *at, int32_t n,
                          int32_t peer)
 {
-    int32_t first[MAX_K], count[MAX_K];
-    uint8_t held[MAX_K];
+    int32_t first[MB_TRAFFIC_K], count[MB_TRAFFIC_K], here = 0;
+    uint8_t held[MB_TRAFFIC_K];
     int64_t bytes = 0;
 
-    for (int32_t i = 0; i < n; i++)
+    for (int32_t i = 0; i < n; i++) {
         held[i] = at[i] == peer;
+        here += held[i];
+    }
+    if (here == 1)
+        return s->hidden * mb_dtype_size(s->y_type);
     int32_t nodes = mb_tree_maximal(ids, held, n, first, count);
     for (int32_t i = 0; i < nodes; i++)
         bytes += s->hidden * (count[i] > 1 ? 4 : mb_dtype_size(s->y_type));
     return bytes;
 }
 
+void mb_traffic_row(const struct mb_exchange_shape *s, const int32_t *ids, const int32_t *domain, int32_t n,
+                    int32_t own, struct mb_traffic_peer *peer, int32_t *touched, int32_t *n_touched)
+{
+    for (int32_t i = 0; i < n; i++) {
+        struct mb_traffic_peer *to = &peer[domain[i]];
+        bool seen = domain[i] == own;
+        for (int32_t j = 0; j < i && !seen; j++)
+            seen = domain[j] == domain[i];
+        if (seen)
+            continue;
+        if (to->rows++ == 0)
+            touched[(*n_touched)++] = domain[i];
+        to->value_bytes += values_of(s, ids, domain, n, domain[i]);
+    }
+}
+
 /* counts: [ids] of the own rows before this one, where copies have quotas. */
 static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v, int32_t index,
-                              const struct mb_exchange_shape *s, const int32_t *experts, int32_t *counts, struct peers *q)
+                              const struct mb_exchange_shape *s, const int32_t *experts, int32_t *counts,
+                              struct peers *q)
 {
-    int32_t ids[MAX_K], at[MAX_K], n = 0;
+    int32_t ids[MB_TRAFFIC_K], at[MB_TRAFFIC_K], n = 0;
 
     memcpy(ids, experts, (size_t)s->k * sizeof *ids);
     qsort(ids, (size_t)s->k, sizeof *ids, int_cmp);
@@ -58,26 +72,13 @@ static enum mb_status add_row(const struct mb_plan *p, const struct mb_serve *v,
         if (n > 0 && ids[i] == ids[n - 1])
             continue;
         ids[n] = ids[i];
-        int32_t by = v->part == NULL ? mb_serve_pick(v, ids[i], index)
-                                     : v->member[v->first[ids[i]] + mb_serve_turn(v, ids[i], counts[ids[i]]++)];
+        int32_t by = v->part == NULL
+                         ? mb_serve_pick(v, ids[i], index)
+                         : v->member[v->first[ids[i]] + mb_serve_turn(v, ids[i], counts[ids[i]]++)];
         at[n++] = q->of[by];
     }
-    for (int32_t i = 0; i < n; i++) {
-        bool seen = at[i] == q->of[index];
-        for (int32_t j = 0; j < i && !seen; j++)
-            seen = at[j] == at[i];
-        if (seen)
-            continue;
-        q->at[at[i]].rows++;
-        q->at[at[i]].value_bytes += values_of(s, ids, at, n, at[i]);
-    }
+    mb_traffic_row(s, ids, at, n, q->of[index], q->at, q->touched, &q->n_touched);
     return MB_OK;
-}
-
-static void add_message(struct mb_traffic *t, enum mb_link link, int64_t bytes, uint64_t eager)
-{
-    t->bytes[link] += MB_XCHG_HEADER + bytes;
-    t->messages[link] += (uint64_t)bytes > eager ? 2 : 1;
 }
 
 /* Counts one rank's rows. */
@@ -88,7 +89,7 @@ static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int
     struct mb_serve *v = NULL;
     int32_t *counts = NULL;
 
-    if (s->k < 1 || s->k > MAX_K)
+    if (s->k < 1 || s->k > MB_TRAFFIC_K)
         return mb_error(MB_BUG, "%d experts a row", (int)s->k);
     enum mb_status st = mb_serve_create_layer(p, moe_layer, &v);
     if (st == MB_OK)
@@ -105,6 +106,7 @@ static enum mb_status fill_peers(const struct mb_plan *p, int32_t moe_layer, int
 static void free_peers(struct peers *q)
 {
     free(q->of);
+    free(q->touched);
     free(q->at);
 }
 
@@ -112,8 +114,10 @@ static enum mb_status make_peers(const struct mb_plan *p, struct peers *q)
 {
     size_t world = (size_t)p->layout.world;
 
-    *q = (struct peers){.of = calloc(world, sizeof *q->of), .at = calloc(world, sizeof *q->at)};
-    if (q->of == NULL || q->at == NULL) {
+    *q = (struct peers){.of = calloc(world, sizeof *q->of),
+                        .touched = calloc(world, sizeof *q->touched),
+                        .at = calloc(world, sizeof *q->at)};
+    if (q->of == NULL || q->touched == NULL || q->at == NULL) {
         free_peers(q);
         return mb_error(MB_NO_MEMORY, "no memory for the traffic of %d ranks", (int)world);
     }
@@ -137,10 +141,11 @@ enum mb_status mb_plan_traffic(const struct mb_plan *p, int32_t moe_layer, int32
             continue;
         bool near = p->node_of[first] == p->node_of[index];
         enum mb_link link = !near ? MB_LINK_INTER : s->shm ? MB_LINK_SHM : MB_LINK_INTRA;
-        add_message(&d, link,
-                    q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged, p->placement->quota != NULL),
-                    s->eager_bytes);
-        add_message(&c, link, q.at[i].value_bytes, s->eager_bytes);
+        mb_traffic_message(&d, link,
+                           q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged,
+                                                                     p->placement->quota != NULL),
+                           s->eager_bytes);
+        mb_traffic_message(&c, link, q.at[i].value_bytes, s->eager_bytes);
     }
     free_peers(&q);
     if (st != MB_OK)
@@ -159,7 +164,8 @@ enum mb_status mb_plan_traffic_to(const struct mb_plan *p, int32_t moe_layer, in
     MB_TRY(make_peers(p, &q));
     enum mb_status st = fill_peers(p, moe_layer, index, s, experts, rows, &q);
     for (int32_t i = 0; i < q.n && st == MB_OK; i++) {
-        row_bytes[i] = q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged, p->placement->quota != NULL);
+        row_bytes[i] = q.at[i].rows * mb_plan_dispatch_row_bytes(s->k, s->hidden, s->x_type, s->tagged,
+                                                                 p->placement->quota != NULL);
         value_bytes[i] = q.at[i].value_bytes;
     }
     free_peers(&q);
