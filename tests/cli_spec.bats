@@ -104,6 +104,21 @@ END
     [ "$(digest "$work/r.h5")" = "$ref" ]
 }
 
+@test "as many sequences as memory allows; rows of a step under either name" {
+    model=$demo
+    echo '{"prompt_ids": [5], "max_tokens": 3}' >"$work/in.jsonl"
+    job 1 --max-num-seqs auto --kv-pages 70 --max-num-batched-tokens 90
+    "$PYTHON3" - "$work/r.h5" <<'END'
+import h5py, json, sys
+plan = json.loads(h5py.File(sys.argv[1])["provenance/plan"][()])
+assert (plan["max_num_seqs"], plan["max_batch_rows"]) == (2, 90), plan
+END
+    run job 2 --max-num-seqs auto
+    [[ "$output" == *"tail      : an attention group had nothing left for "* ]]
+    run "$MOEBATCH" plan -m "$model" --cluster "1 nodes x 1 H100-80GB" --max-num-seqs auto
+    [ "$status" = 1 ] && [[ "$output" == *"plan compares layouts with one number of sequences"* ]]
+}
+
 @test "what cannot guess says so" {
     model=$models/qwen3next_a
     echo '{"prompt_ids": [5], "max_tokens": 1}' >"$work/in.jsonl"

@@ -3,7 +3,7 @@
 Lines with random JSON Schemas, regular expressions and choices, N choices each, and whether what came of them is what was asked for: by
 jsonschema, re.fullmatch and comparison. Rows that ran out of tokens are counted, and their text must go on to be right as far as it
 is (it is not JSON yet, so only their number is looked at)."""
-import decimal, json, random, re, sys
+import datetime, decimal, json, random, re, sys
 
 PATTERNS = ["^[a-c]{2,5}$", "^(red|green) [0-9]+$", "^[A-Z][a-z]{0,6}$", "^x-", "[0-9]{2}$"]
 REGEXES = ["[a-z]{3,12} (and|or) [0-9]{2,4}\\.", "(\\d{3}-){2}\\d{4}", "[A-Z]\\w{0,8}(, [a-z]{1,8}){0,3}", "(yes|no)( please)?", "\\S{1,6}",
@@ -68,6 +68,16 @@ def record(r, depth):
     return s
 
 
+def formats(jsonschema):
+    """Its own checker takes draft 3's time, which is another one, and date-time only where a further package is there: both by RFC 3339."""
+    time = "([01]\\d|2[0-3]):[0-5]\\d:([0-5]\\d|60)(\\.\\d+)?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
+    c = jsonschema.FormatChecker()
+    c.checks("time")(lambda v: not isinstance(v, str) or re.fullmatch(time, v, re.I | re.A) is not None)
+    c.checks("date-time", ValueError)(lambda v: not isinstance(v, str) or (re.fullmatch("[Tt]" + time, v[10:], re.I | re.A) is not None
+                                                                         and datetime.date.fromisoformat(v[:10]) is not None))
+    return c
+
+
 def make(seed, schemas, n, tokens):
     r = random.Random(seed)
     common = {"n": n, "max_tokens": tokens, "seed": seed}
@@ -102,7 +112,7 @@ def right(line, got):
     schema = b.get("guided_json") or b.get("response_format", {}).get("json_schema", {}).get("schema")
     if schema is None:
         return True
-    jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(exact(got))
+    jsonschema.Draft202012Validator(schema, format_checker=formats(jsonschema)).validate(exact(got))
     return True
 
 

@@ -55,7 +55,7 @@ for ((i = 0; i < rounds; i++)); do
         rc=0
         run "$@" --overwrite || rc=$?
     fi
-    if [ $rc = 2 ] && grep -q "is more than\|refused\|needs\|not divisible\|chooses among" "$work/log"; then
+    if [ $rc = 2 ] && grep -q "is more than\|refused\|needs\|not divisible\|but the model has\|chooses among" "$work/log"; then
         echo "$say: no such layout: $(grep error "$work/log" | head -n 1)"
     elif [ $rc != 0 ]; then
         echo "$say: exit $rc"; cat "$work/log"; wrong=$((wrong + 1)); cp "$work/in.jsonl" "/tmp/long_spec.$i.jsonl"

@@ -215,8 +215,13 @@ static void test_contradictions(void **state)
           NULL);
     fails(NULL, MB_USAGE, "--kv-segment 100 is not a multiple of 64; 128 is", RUN, "--kv-segment", "100",
           NULL);
-    fails(NULL, MB_USAGE, "--max-batch-rows 10 is less than --max-num-seqs 20", RUN, "--max-num-seqs", "20",
+    fails(NULL, MB_USAGE, "--max-num-batched-tokens 10 is less than --max-num-seqs 20", RUN, "--max-num-seqs", "20",
           "--max-batch-rows", "10", NULL);
+    fails(NULL, MB_USAGE, "--max-num-batched-tokens 30 and --max-batch-rows 40 are the same thing", RUN, "--max-batch-rows", "40",
+          "--max-num-batched-tokens", "30", NULL);
+    fails(NULL, MB_USAGE, "--max-num-seqs: 'many' is not a whole number", RUN, "--max-num-seqs", "many", NULL);
+    fails(NULL, MB_USAGE, "--speculative ngram:0: after ngram: stands a number from 1 to 16", RUN, "--speculative", "ngram:0", NULL);
+    fails(NULL, MB_USAGE, "--speculative ngram4: expected off", RUN, "--speculative", "ngram4", NULL);
     fails(NULL, MB_USAGE, "--now 'today'", RUN, "--now", "today", NULL);
     fails(NULL, MB_USAGE, "--now '2026-02-29'", RUN, "--now", "2026-02-29", NULL);
     fails(NULL, MB_USAGE, "--now '2026-11-28T09:30:00'", RUN, "--now", "2026-11-28T09:30:00", NULL);

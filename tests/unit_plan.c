@@ -240,6 +240,31 @@ static void test_kv_pages(void **state)
     mb_topo_destroy(t);
 }
 
+/* --max-num-seqs auto: as many as have 16 pages each, by halves; sequence parallelism divides them. */
+static void test_sequences(void **state)
+{
+    (void)state;
+    static const int32_t rpn[2] = {1, 2};
+    struct mb_model m = small_model(8);
+    struct mb_plan_options o = defaults;
+    struct mb_topo *t = cluster(2, rpn, 0);
+
+    assert_int_equal(mb_plan_seqs(&m, t, &o), 1024); /* memory unknown */
+    o.max_batch_rows = 200;
+    assert_int_equal(mb_plan_seqs(&m, t, &o), 200); /* a row of each in a step */
+    o.max_batch_rows = 0;
+    o.kv_pages = 70;
+    assert_int_equal(mb_plan_seqs(&m, t, &o), 4);
+    o.kv_pages = 0;
+    struct mb_plan *p = plan_of(&m, t, &o);
+    int64_t room = p->budget.total - p->budget.kv + 40 * p->budget.kv_page_bytes;
+    mb_plan_destroy(p);
+    for (int32_t r = 0; r < 3; r++)
+        t->local[r].memory_bytes = t->local[r].memory_free = (int64_t)((double)(2 * room) / 0.9);
+    assert_int_equal(mb_plan_seqs(&m, t, &o), 2);
+    mb_topo_destroy(t);
+}
+
 /* bf16 halves what is stored as GEMM weights; MLA pages hold the latent only. */
 static void test_budget_types(void **state)
 {
@@ -457,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_layout_refusals),
         cmocka_unit_test(test_alltoall_auto),
         cmocka_unit_test(test_kv_pages),
+        cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_budget_types),
         cmocka_unit_test(test_mtp),
         cmocka_unit_test(test_traffic),

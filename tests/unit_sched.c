@@ -198,8 +198,8 @@ static void many_games(void **state)
         cached += g->counters.reuse.cached;
         preempted += g->counters.reuse.preempted;
         recomputed += g->counters.reuse.again;
-        made += g->counters.drafts.made;
-        right += g->counters.drafts.right;
+        made += g->counters.reuse.drafts.made;
+        right += g->counters.reuse.drafts.right;
         close_game(g);
         free(g);
     }
@@ -225,8 +225,8 @@ static int64_t steps_alone(int32_t tokens, int32_t right, bool bad_guesses, stru
     int64_t steps = g->step;
     assert_int_equal(g->errors, 0);
     assert_int_equal(g->counters.output_tokens, tokens);
-    assert_int_equal(g->counters.rows, 20 + tokens - 1 + g->counters.drafts.made - g->counters.drafts.right);
-    *counts = g->counters.drafts;
+    assert_int_equal(g->counters.rows, 20 + tokens - 1 + g->counters.reuse.drafts.made - g->counters.reuse.drafts.right);
+    *counts = g->counters.reuse.drafts;
     close_game(g);
     free(g);
     return steps;

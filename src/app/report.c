@@ -416,7 +416,7 @@ static void spent_rows(struct mb_report *r, double seconds, const struct mb_repo
 static void token_rows(struct mb_report *r, const struct mb_counters *c)
 {
     const struct mb_reuse_counts *u = &c->reuse;
-    const struct mb_draft_counts *d = &c->drafts;
+    const struct mb_draft_counts *d = &c->reuse.drafts;
     int64_t turns = c->output_tokens - d->right, wrong = d->made - d->right;
 
     row(r, "tokens", "%" PRId64 " computed, %" PRId64 " of prompts of finished requests, %" PRId64 " generated", c->rows,
@@ -453,6 +453,9 @@ static void time_rows(struct mb_report *r, double seconds, const struct mb_repor
     spent_rows(r, seconds, e);
     if (e->stages > 1)
         pipeline_row(r, e);
+    if (e->leaders > e->lanes)
+        row(r, "tail", "an attention group had nothing left for %.1f s (%.1f %%) at the end, when others still had requests",
+            c->seconds_done / e->leaders, c->seconds_run > 0 ? 100 * c->seconds_done / e->leaders / (c->seconds_run * per) : 0.0);
     if (e->lanes > 1)
         row(r, "DP", "a rank idled %.1f s (%.1f %%) at the end, when the other DP replicas still had requests",
             c->seconds_tail * per, c->seconds_run > 0 ? 100 * c->seconds_tail / c->seconds_run : 0.0);

@@ -216,7 +216,7 @@ static enum mb_status per_rank(struct mb_extras *x, const struct report_msg *all
                 COLUMN("/metrics/idle_steps", counters.idle_steps),
                 COLUMN("/metrics/cached_rows", counters.reuse.cached), COLUMN("/metrics/recomputed_rows", counters.reuse.again),
                 COLUMN("/metrics/preempted", counters.reuse.preempted),
-                COLUMN("/metrics/guessed_rows", counters.drafts.made), COLUMN("/metrics/right_guesses", counters.drafts.right),
+                COLUMN("/metrics/guessed_rows", counters.reuse.drafts.made), COLUMN("/metrics/right_guesses", counters.reuse.drafts.right),
                 COLUMN("/physical/attention_flops", counters.attention_flops), COLUMN("/physical/kv_bytes", counters.kv_bytes),
                 COLUMN("/metrics/pipeline_ticks", counters.pipeline_ticks), COLUMN("/metrics/pipeline_steps", counters.pipeline_steps),
                 COLUMN("/metrics/empty_steps", counters.empty_steps), COLUMN("/metrics/peak_bytes", peak_bytes),
@@ -343,6 +343,7 @@ static void add_counters(struct mb_counters *sum, const struct mb_counters *c)
     for (int t = 0; t < MB_TIME_COUNT; t++)
         sum->seconds[t] += c->seconds[t];
     sum->seconds_stage_wait += c->seconds_stage_wait;
+    sum->seconds_done += c->seconds_done;
     sum->seconds_run += c->seconds_run;
     sum->seconds_tail += c->seconds_tail;
 }

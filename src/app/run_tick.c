@@ -28,8 +28,8 @@ void mb_job_own_tick(const struct mb_job_state *j, struct mb_tick_msg *out)
     out->cached = c.reuse.cached;
     out->again = c.reuse.again;
     out->preempted = c.reuse.preempted;
-    out->guessed = c.drafts.made;
-    out->guessed_right = c.drafts.right;
+    out->guessed = c.reuse.drafts.made;
+    out->guessed_right = c.reuse.drafts.right;
     out->expert_rows = c.expert_rows;
 }
 

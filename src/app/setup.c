@@ -243,6 +243,8 @@ static enum mb_status make_plan(struct mb_app *a, const struct mb_plan_options *
     return mb_plan_create(a->model, a->topo, o, &a->plan);
 }
 
+#define SEQS 64 /* for which --layout auto chooses where memory is to say how many there are */
+
 /* --layout auto: what was chosen takes the place of what was left out. */
 static enum mb_status plan_job(struct mb_app *a)
 {
@@ -251,8 +253,13 @@ static enum mb_status plan_job(struct mb_app *a)
     o.usage = a->usage;
     o.adapters = (const struct mb_adapter *const *)a->adapter;
     o.n_adapters = a->n_adapters;
+    bool many = o.max_num_seqs < 0;
+    if (many)
+        o.max_num_seqs = SEQS;
     if (a->conf->layout[0] != 0)
         MB_TRY(mb_app_auto(a, &o));
+    if (many)
+        o.max_num_seqs = mb_plan_seqs(a->model, a->topo, &o);
     return mb_comm_agree(a->comm, make_plan(a, &o), "planning");
 }
 

@@ -215,9 +215,14 @@ static enum mb_status check_speculative(struct mb_conf *c)
 static enum mb_status check_batch(struct mb_conf *c)
 {
     MB_TRY(check_speculative(c));
+    if (c->max_batch_rows > 0 && c->max_num_batched_tokens > 0 && c->max_batch_rows != c->max_num_batched_tokens)
+        return mb_error(MB_USAGE, "--max-num-batched-tokens %" PRId64 " and --max-batch-rows %" PRId64 " are the same thing; give one of them",
+                        c->max_num_batched_tokens, c->max_batch_rows);
+    if (c->max_batch_rows == 0)
+        c->max_batch_rows = c->max_num_batched_tokens;
     if (c->max_batch_rows > 0 && c->max_batch_rows < c->max_num_seqs)
         return mb_error(MB_USAGE,
-                        "--max-batch-rows %" PRId64 " is less than --max-num-seqs %" PRId64
+                        "--max-num-batched-tokens %" PRId64 " is less than --max-num-seqs %" PRId64
                         ": a step must hold one row of each sequence",
                         c->max_batch_rows, c->max_num_seqs);
     return MB_OK;
@@ -243,6 +248,8 @@ static enum mb_status check_plan(struct mb_conf *c)
     MB_TRY(check_int8(c));
     MB_TRY(check_disaggregate(c));
     MB_TRY(check_placement(c));
+    if (c->command == MB_CMD_PLAN && c->max_num_seqs < 0)
+        return mb_error(MB_USAGE, "--max-num-seqs auto: plan compares layouts with one number of sequences; give it");
     if (c->deadline_hours > 0 && !given(c->workload))
         return mb_error(MB_USAGE, "--deadline-hours needs --workload, as in --workload '100000 x 1024+256'");
     if (c->command == MB_CMD_PLAN && c->json && c->sbatch)

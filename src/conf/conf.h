@@ -42,7 +42,9 @@ struct mb_conf {
     int64_t zero_inference, min_experts, prefetch;
     char *alltoall;            /* auto, flat, hier */
     char *overlap;             /* auto, on, off */
-    int64_t max_num_seqs, max_batch_rows, max_model_len, kv_pages;
+    int64_t max_num_seqs; /* -1: auto */
+    int64_t max_batch_rows, max_num_batched_tokens; /* the same, under two names */
+    int64_t max_model_len, kv_pages;
     bool prefix_caching;
     char *speculative;         /* off, ngram[:N], mtp[:N] */
     enum mb_conf_guess { MB_GUESS_OFF, MB_GUESS_NGRAM, MB_GUESS_MTP } guess; /* the same, */

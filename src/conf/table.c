@@ -167,13 +167,16 @@ const struct mb_opt mb_opts[] = {
     {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = PLANNED,
      .bench = LOADS,
      .help = "share of a node's free memory that its ranks may use together"},
-    {INT("max-num-seqs", max_num_seqs, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
+    {.name = "max-num-seqs", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 1048576, .metavar = "N|auto", .word = "auto",
+     .at = AT(max_num_seqs), .section = MB_SEC_MEMORY, .commands = PLANNED, .bench = LOADS,
+     .help = "sequences under way at once in an attention group; 0: 64, and for plan 256 on GPUs; auto: as many as the memory holds pages "
+             "of 1024 positions for, 1024 at most; not for plan"},
+    {INT("max-num-batched-tokens", max_num_batched_tokens, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
      .bench = LOADS,
-     .help = "sequences under way at once in an attention group; 0: 64, and for plan 256 on GPUs"},
+     .help = "tokens of one step of an attention group: those of sequences that generate come first, guesses (--speculative) and "
+             "prompts share what is left; 0: --max-num-seqs (times 1 + guesses) + 256, and for plan --max-num-seqs + 2048 on GPUs"},
     {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
-     .bench = LOADS,
-     .help = "rows of one step of an attention group, generated tokens and prompt tokens together; 0: --max-num-seqs + 256, and for "
-             "plan --max-num-seqs + 2048 on GPUs"},
+     .bench = LOADS, .help = "another name of --max-num-batched-tokens"},
     {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = PLANNED,
      .bench = LOADS,
      .help = "longest sequence in tokens, prompt and output together; 0: the model's"},

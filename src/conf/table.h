@@ -42,6 +42,7 @@ struct mb_opt {
     const char *value;   /* default, as the user would write it */
     const char *metavar; /* what help calls the value; NULL for switches */
     const char *choices; /* words separated by |; NULL: free */
+    const char *word;    /* of MB_OPT_INT: may stand in place of a number, and is -1 */
     const char *implied; /* the value of the bare option; NULL: a value is needed (switches: yes) */
     double lo, hi;       /* range of numbers */
     unsigned commands;   /* bit (1 << enum mb_command) */

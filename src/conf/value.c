@@ -143,6 +143,8 @@ static enum mb_status set_number(void *slot, const struct mb_opt *o, const char 
         if (!parse_size(text, &v) || (double)v > o->hi)
             return mb_error(bad(from), "%s: '%s' is not a size: bytes, or a number with K, M, G or T behind",
                             name, text);
+    } else if (o->word != NULL && strcmp(text, o->word) == 0) {
+        v = -1;
     } else {
         ok = parse_int(text, &v, &end) && *end == '\0';
         if (!ok || (double)v < o->lo || (double)v > o->hi)
@@ -214,6 +216,8 @@ const char *mb_value_text(const struct mb_conf *c, const struct mb_opt *o, char 
         real_text(*(const double *)slot, buf);
         return buf;
     default:
+        if (o->word != NULL && *(const int64_t *)slot == -1)
+            return o->word;
         snprintf(buf, MB_VALUE_CAP, "%" PRId64, *(const int64_t *)slot);
         return buf;
     }

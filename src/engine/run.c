@@ -181,6 +181,8 @@ static enum mb_status one_step(struct mb_engine *e, bool active, struct mb_sourc
         st = sink->ops->step_end(sink);
     if (e->c.t.leads)
         mb_sched_timed(&e->sched, e->batch.rows, mb_now() - began);
+    if (e->c.t.leads && mb_sched_idle(&e->sched) && e->batch.rows == 0 && !s->empty)
+        n->seconds_done += mb_now() - began;
     if (st == MB_OK && e->c.o.tick != NULL)
         st = e->c.o.tick(e->c.o.tick_arg);
     n->steps++;

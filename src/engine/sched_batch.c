@@ -143,7 +143,7 @@ static void add_rows(struct mb_sched *s, struct mb_making *k, struct mb_seq *q, 
     }
     b->seqs++;
     s->counters->reuse.again += q->n_high > q->n_sched + rows ? rows : q->n_high - q->n_sched;
-    s->counters->drafts.made += drafts;
+    s->counters->reuse.drafts.made += drafts;
     q->n_sched += rows + drafts;
     q->n_high = q->n_sched > q->n_high ? q->n_sched : q->n_high;
     q->way.steps++;

@@ -186,7 +186,7 @@ void mb_sched_settle(struct mb_sched *s, const struct mb_flight *f)
                 drawn = q->n_ids - 1 < last ? q->n_ids - 1 : last;
         if (q->way.drafts == 0)
             continue;
-        s->counters->drafts.right += drawn > first ? drawn - first : 0;
+        s->counters->reuse.drafts.right += drawn > first ? drawn - first : 0;
         f->seq_kept[i] = (int32_t)(drawn - f->seq_pos[i]);
         if (q->n_sched >= last && last > first) /* less: it has given way */
             mb_sched_enter(s, q, first, last - first, -1);

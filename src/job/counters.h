@@ -34,6 +34,7 @@ struct mb_reuse_counts {
     int64_t cached;    /* rows whose keys and values came from another sequence */
     int64_t again;     /* of rows: once more, for a sequence that had given its pages back */
     int64_t preempted; /* how often a sequence gave its pages back */
+    struct mb_draft_counts drafts;
 };
 
 struct mb_counters {
@@ -41,7 +42,6 @@ struct mb_counters {
     int64_t prompt_tokens, output_tokens;
     int64_t steps, rows, idle_steps;
     struct mb_reuse_counts reuse;
-    struct mb_draft_counts drafts;
     int64_t empty_steps; /* nobody had rows: one exchange carries the headers, then the step ends */
     int64_t expert_rows;                   /* (row, expert) pairs this rank's experts served */
     int64_t attention_flops; /* queries with their visible keys and values */
@@ -57,6 +57,7 @@ struct mb_counters {
     /* Seconds come last: what is before them is summed as integers. stage_wait: for the rows of the pipeline stage before. */
     double seconds[MB_TIME_COUNT]; /* of seconds_run, by what they went into; each second is in one of them */
     double seconds_stage_wait;
+    double seconds_done;              /* of a leader: its group had nothing left, others of its lane had */
     double seconds_run, seconds_tail; /* in the engine; of these at the end, waiting for the other lanes */
 };
 #endif

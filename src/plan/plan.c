@@ -15,6 +15,9 @@
 
 /* Rows of prefill that a step takes beside the decode rows where --max-batch-rows is not given. */
 #define PREFILL_ROWS 256
+/* --max-num-seqs auto: at most, and positions of each for which there are pages. */
+#define SEQS_MOST 1024
+#define SEQS_LENGTH 1024
 /* What a placement may cost more than the best one for fewer moves. */
 #define PLACEMENT_SLACK 0.01
 
@@ -136,7 +139,7 @@ static enum mb_status plan_sequences(const struct mb_model *m, const struct mb_p
     if (p->max_batch_rows < p->max_num_seqs)
         return mb_error(
             MB_LAYOUT,
-            "--max-batch-rows %d is less than --max-num-seqs %d: a step must hold one row of each sequence",
+            "--max-num-batched-tokens %d is less than --max-num-seqs %d: a step must hold one row of each sequence",
             (int)p->max_batch_rows, (int)p->max_num_seqs);
     if (o->max_model_len > m->max_positions)
         return mb_error(MB_LAYOUT,
@@ -342,6 +345,33 @@ bool mb_plan_works(const struct mb_model *m, const struct mb_topo *t, const stru
 {
     struct trial trial = {m, t, o};
     return works(&trial, l);
+}
+
+int32_t mb_plan_seqs(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o)
+{
+    struct mb_layout_options lo = o->layout;
+    struct mb_plan_options try = *o;
+    char why[MB_LAYOUT_TEXT];
+    struct mb_layout l;
+    int32_t n = SEQS_MOST;
+
+    lo.experts = m->router.experts;
+    if (o->max_batch_rows > 0 && o->max_batch_rows < n)
+        n = o->max_batch_rows;
+    if (mb_layout_try(&lo, t->ranks, &l, why) != MB_OK)
+        return 1;
+    for (; n > 1; n /= 2) {
+        struct mb_plan *p = NULL;
+        try.max_num_seqs = n;
+        if (plan_layout(m, t, &try, &l, &p, why) != MB_OK)
+            continue;
+        int64_t each = mb_least(p->max_len, SEQS_LENGTH), pages = (each + MB_KV_BLOCK - 1) / MB_KV_BLOCK;
+        bool fits = p->kv_pages >= mb_sat_mul(n, (pages + l.sp - 1) / l.sp);
+        mb_plan_destroy(p);
+        if (fits)
+            break;
+    }
+    return n;
 }
 
 enum mb_status mb_plan_create(const struct mb_model *m, const struct mb_topo *t,

@@ -120,6 +120,10 @@ void mb_plan_destroy(struct mb_plan *p);
  * belongs to one layout. */
 bool mb_plan_works(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o,
                    const struct mb_layout *l);
+/* Sequences at once for which a rank has memory: the most, of halves of 1024 (or of the rows of a step), for each of which there are
+ * pages of 1024 positions, or of the longest sequence. At least 1; whether that works is for mb_plan_create to say. o: all but
+ * max_num_seqs. */
+int32_t mb_plan_seqs(const struct mb_model *m, const struct mb_topo *t, const struct mb_plan_options *o);
 /* Layers of each stage into first_layer[pp + 1]: contiguous ranges whose dearest, by multiply-adds of a row,
  * is as cheap as can be. 1 <= pp <= layers. */
 void mb_plan_stages(const struct mb_model *m, int32_t pp, int32_t *first_layer);
