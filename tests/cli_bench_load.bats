@@ -154,3 +154,38 @@ END
     refused 2 "KV pages" "$MOEBATCH" bench throughput -m "$demo" --workload 1x200+5 --kv-pages 2 --buffer 4M
     refused 1 "belongs to --zero-inference" "$MOEBATCH" bench throughput -m "$demo" --prefetch 2
 }
+
+@test "bench --against: the other model's own figures and digest, and ratios of medians; refused before anything is measured" {
+    "$MOEBATCH" bench throughput -m "$models/mixtral_a" --against "$models/mistral_a" --workload 4x9+5 $quick --decode-batches 2 -o "$work/t.json" >"$work/t.txt"
+    for m in mixtral_a mistral_a; do
+        "$MOEBATCH" bench throughput -m "$models/$m" --workload 4x9+5 $quick --decode-batches 2 -o "$work/$m.json" >/dev/null
+    done
+    [ "$(fact "$work/t.json" digest)" = "$(fact "$work/mixtral_a.json" digest)" ]
+    [ "$(fact "$work/t.json" against_digest)" = "$(fact "$work/mistral_a.json" digest)" ]
+    [ "$(fact "$work/t.json" against_parameters)" = "$(fact "$work/mistral_a.json" parameters)" ]
+    "$PYTHON3" - "$work" <<'END'
+import json, sys
+d, a, b = (json.load(open(f"{sys.argv[1]}/{n}.json")) for n in ("t", "mixtral_a", "mistral_a"))
+r = {x["name"]: x for x in d["results"]}
+mine, other = ([x["name"] for x in y["results"] if not x["name"].startswith("limit/")] for y in (a, b))
+assert [n for n in r if n.startswith("against/")] == ["against/" + n for n in other]
+assert [n for n in r if "/" not in n or n.split("/")[0] not in ("against", "ratio", "limit")] == mine
+ratios = [n[6:] for n in r if n.startswith("ratio/")]
+assert ratios == [n for n in other if not n.startswith("time/")] and "throughput/output" in ratios and "memory/rank" in ratios
+for n in ratios:
+    want = r[n]["median"] / r["against/" + n]["median"]
+    assert abs(r["ratio/" + n]["median"] - want) <= 1e-6 * want and r["ratio/" + n]["better"] == r[n]["better"], n
+# memory is that of each model alone
+memory = {x["name"]: x["median"] for x in b["results"]}
+assert abs(r["against/memory/rank"]["median"] - memory["memory/rank"]) < 0.1 * memory["memory/rank"]
+assert d["against_roofline"]["experts"] == 0 and d["roofline"]["experts"] == 8
+assert d["parameters"] > d["parameters_active"] and d["against_parameters"] == d["against_parameters_active"]
+END
+    grep -q '^ratio/throughput/output' "$work/t.txt"
+    ranks 2 bench latency --random-weights "$models/mixtral_a" --expert-parallel-size 2 --against "$top/inputs/configs/none" $quick && false
+    ranks 2 bench latency --random-weights "$models/mixtral_a" --expert-parallel-size 2 --against "$models/llama_a/config.json" --workload 2x6+3 $quick -o "$work/l.json" >/dev/null
+    [ "$(fact "$work/l.json" against_output_tokens)" = 6 ]
+    cp "$models/mistral_a/config.json" "$work/config.json"
+    run "$MOEBATCH" bench latency -m "$models/mixtral_a" --against "$work/config.json" $quick
+    [ "$status" = 2 ] && [[ $output == *"--against"*"weights"* ]]
+}

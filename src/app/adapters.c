@@ -81,4 +81,9 @@ void mb_app_adapters_free(struct mb_app *a)
     free(a->adapter_name);
     free(a->adapter_id);
     free(a->adapter_text);
+    a->n_adapters = 0;
+    a->adapter = NULL;
+    a->adapter_name = NULL;
+    a->adapter_id = NULL;
+    a->adapter_text = NULL;
 }

@@ -3,49 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "app/bench.h"
-#include "app/bench_feed.h"
-#include "app/bench_roof.h"
-#include "app/setup.h"
+#include "app/bench_load_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
 
 #define WARM_REQUESTS 8
 #define WARM_TOKENS 4
 
-/* One run of the engine, over all ranks; on rank 0. */
-struct outcome {
-    double seconds;
-    struct mb_bench_count sum;
-    double decode;               /* tokens/s while every request was decoding */
-    double spent[MB_TIME_COUNT]; /* seconds, mean over ranks */
-    struct mb_times times[MB_BENCH_TIMES];
-};
-
-struct load {
-    struct mb_app app;
-    bool latency;
-    int repeats;
-    struct mb_bench *out; /* rank 0; NULL elsewhere */
-    struct mb_bench_work work;
-    struct mb_bench_feed *feed;
-    struct mb_limits limits; /* of all ranks together */
-    struct mb_roof roof;
-    int64_t leader; /* number of this rank among those that lead; -1: it does not */
-    int64_t leaders;
-    int64_t *batches;
-    int n_batches;
-};
-
 /* ---------------------------------------------------------------- gathering */
-static double percentile(const double *sorted, int64_t n, double p)
-{
-    double at = p * (double)(n - 1);
-    int64_t i = (int64_t)at;
-
-    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
-}
-
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -53,7 +18,7 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The times of all ranks to rank 0, sorted. Collective. */
-static enum mb_status gather_times(struct load *l, const struct mb_times *mine, struct mb_times *all)
+static enum mb_status gather_times(struct mb_load *l, const struct mb_times *mine, struct mb_times *all)
 {
     struct mb_comm *comm = l->app.comm;
     uint64_t *off = calloc(2 * ((size_t)l->app.size + 1), sizeof *off);
@@ -80,7 +45,7 @@ static enum mb_status gather_times(struct load *l, const struct mb_times *mine, 
     return mb_comm_agree(comm, st, "times");
 }
 
-static void outcome_fini(struct outcome *o)
+static void outcome_fini(struct mb_outcome *o)
 {
     for (int i = 0; i < MB_BENCH_TIMES; i++)
         free(o->times[i].v);
@@ -93,7 +58,7 @@ struct told {
     double spent[MB_TIME_COUNT];
 };
 
-static void add_told(struct outcome *o, const struct told *t, int ranks)
+static void add_told(struct mb_outcome *o, const struct told *t, int ranks)
 {
     const struct mb_bench_count *c = &t->count;
 
@@ -109,7 +74,7 @@ static void add_told(struct outcome *o, const struct told *t, int ranks)
 }
 
 /* Collective. */
-static enum mb_status gather(struct load *l, const double *before, struct outcome *o)
+static enum mb_status gather(struct mb_load *l, const double *before, struct mb_outcome *o)
 {
     struct mb_counters now;
     struct told mine, *all = calloc((size_t)l->app.size, sizeof *all);
@@ -132,7 +97,7 @@ static enum mb_status gather(struct load *l, const double *before, struct outcom
 
 /* ---------------------------------------------------------------- runs */
 /* n requests, at most `running` at once on a leader, `output` tokens each (0: no limit). Collective. */
-static enum mb_status run(struct load *l, int64_t n, int64_t running, int64_t output, struct outcome *o)
+static enum mb_status run(struct mb_load *l, int64_t n, int64_t running, int64_t output, struct mb_outcome *o)
 {
     struct mb_counters before;
     bool reads = l->leader >= 0 && (running == 0 || l->leader < running);
@@ -159,175 +124,41 @@ static enum mb_status run(struct load *l, int64_t n, int64_t running, int64_t ou
     return st;
 }
 
-/* ---------------------------------------------------------------- bounds */
-/* Sequences that run at once. */
-static double at_once(const struct load *l)
+static enum mb_status measure_prefill(struct mb_load *l)
 {
-    double most = (double)(l->latency ? l->app.conf->concurrency : l->leaders * l->app.plan->max_num_seqs);
-
-    return most < (double)l->work.n ? most : (double)l->work.n;
-}
-
-static double bound_prefill(const struct load *l)
-{
-    double flops = 0;
-
-    for (int64_t i = 0; i < l->work.n; i++)
-        flops += mb_roof_prompt(&l->roof, l->work.prompt[i]);
-    return mb_roof_seconds(&l->roof, flops, mb_roof_bytes(&l->roof, (double)l->work.prompts, 0));
-}
-
-/* Mean context while a request decodes: its prompt and half of what it generates. */
-static double mean_context(const struct load *l)
-{
-    return ((double)l->work.prompts + (double)l->work.outputs / 2) / (double)l->work.n;
-}
-
-static double bound_job(const struct load *l)
-{
-    double b = at_once(l), steps = ceil((double)(l->work.outputs - l->work.n) / b);
-
-    return bound_prefill(l) + steps * mb_roof_step(&l->roof, b, mean_context(l));
-}
-
-static const char on_job[] = "job: prefill + (output tokens - requests) / B decoding steps of B sequences at "
-                             "their mean context; B: sequences at once";
-static const char on_prefill[] = "prefill: max(FLOPs / f, bytes / r); FLOPs: 2 for each weight a token "
-                                 "meets, attention and the last row's logits; bytes: the weights once; f, r: "
-                                 "the best samples of multiplying and reading, of all ranks together";
-static const char on_decode[] = "decode: B / max(FLOPs / f, bytes / r) of a step of B sequences; bytes: "
-                                "dense weights of each copy, experts that B rows reach when routed evenly, "
-                                "E (1 - (1 - k/E)^B), keys and values at the mean context";
-
-/* ---------------------------------------------------------------- results */
-struct series {
-    double v[MB_LIMIT_REPEATS];
-    int n;
-};
-
-static void put(struct series *s, double v)
-{
-    if (s->n < MB_LIMIT_REPEATS)
-        s->v[s->n++] = v;
-}
-
-static void add(const struct load *l, const char *name, const char *unit, bool less, const struct series *s,
-                double bound, const char *formula)
-{
-    if (l->out != NULL && s->n > 0)
-        mb_bench_add(l->out, &(struct mb_measured){.name = name,
-                                                   .unit = unit,
-                                                   .less = less,
-                                                   .samples = s->v,
-                                                   .n = s->n,
-                                                   .bound = isfinite(bound) ? bound : 0,
-                                                   .formula = formula});
-}
-
-/* mean, p50, p90, p99 of one kind of time; the bound is that of the mean and the median. */
-static void add_times(const struct load *l, const char *what, const struct outcome *o,
-                      enum mb_bench_time which, double bound)
-{
-    static const struct {
-        const char *name;
-        double p;
-    } wanted[] = {{"mean", -1}, {"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"max", 1}};
-
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
-        struct series s = {.n = 0};
-        char name[64];
-        for (int r = 0; r < l->repeats; r++) {
-            const struct mb_times *t = &o[r].times[which];
-            double sum = 0;
-            for (int64_t j = 0; j < t->n && wanted[i].p < 0; j++)
-                sum += t->v[j];
-            if (t->n > 0)
-                put(&s, wanted[i].p < 0 ? sum / (double)t->n : percentile(t->v, t->n, wanted[i].p));
-        }
-        snprintf(name, sizeof name, "%s/%s", what, wanted[i].name);
-        add(l, name, "s", true, &s, i < 2 ? bound : 0, which == MB_BENCH_TTFT ? on_prefill : on_decode);
-    }
-}
-
-static void add_spent(const struct load *l, const struct outcome *o)
-{
-    static const char *const names[MB_TIME_COUNT] = {"rest", "attention", "experts",
-                                                     "head", "exchange",  "wait"};
-
-    for (int i = 0; i < MB_TIME_COUNT; i++) {
-        struct series s = {.n = 0};
-        char name[64];
-        for (int r = 0; r < l->repeats; r++)
-            put(&s, o[r].spent[i]);
-        snprintf(name, sizeof name, "time/%s", names[i]);
-        add(l, name, "s", true, &s, 0, NULL);
-    }
-}
-
-/* The job itself: o[repeats]. */
-static void add_job(const struct load *l, const struct outcome *o)
-{
-    struct series seconds = {.n = 0}, output = {.n = 0}, total = {.n = 0}, requests = {.n = 0};
-    double bound = bound_job(l), ctx = mean_context(l), step = mb_roof_step(&l->roof, at_once(l), ctx);
-    double first = l->latency ? bound_prefill(l) / (double)l->work.n : 0;
+    struct mb_series s = {.n = 0};
 
     for (int r = 0; r < l->repeats; r++) {
-        const struct mb_bench_count *c = &o[r].sum;
-        put(&seconds, o[r].seconds);
-        put(&output, (double)c->output_tokens / o[r].seconds);
-        put(&total, (double)(c->prompt_tokens + c->output_tokens) / o[r].seconds);
-        put(&requests, (double)c->requests / o[r].seconds);
-    }
-    add(l, "job", "s", true, &seconds, bound, on_job);
-    add(l, "throughput/output", "tokens/s", false, &output, (double)l->work.outputs / bound, on_job);
-    add(l, "throughput/total", "tokens/s", false, &total, (double)(l->work.prompts + l->work.outputs) / bound,
-        on_job);
-    add(l, "throughput/requests", "requests/s", false, &requests, (double)l->work.n / bound, on_job);
-    add_times(l, "ttft", o, MB_BENCH_TTFT, first);
-    add_times(l, "tpot", o, MB_BENCH_TPOT, step);
-    add_times(l, "itl", o, MB_BENCH_ITL, step);
-    add_times(l, "total", o, MB_BENCH_TOTAL, 0);
-    add_spent(l, o);
-}
-
-static enum mb_status measure_prefill(struct load *l)
-{
-    struct series s = {.n = 0};
-
-    for (int r = 0; r < l->repeats; r++) {
-        struct outcome o;
+        struct mb_outcome o;
         MB_TRY(run(l, l->work.n, 0, 1, &o));
-        put(&s, (double)o.sum.prompt_tokens / o.seconds);
+        mb_series_put(&s, (double)o.sum.prompt_tokens / o.seconds);
         outcome_fini(&o);
     }
-    add(l, "prefill", "tokens/s", false, &s, (double)l->work.prompts / bound_prefill(l), on_prefill);
+    mb_load_add_prefill(l, &s);
     return MB_OK;
 }
 
 /* Decoding at b sequences: the first b requests, all at once; counted from when all have their first token.
  */
-static enum mb_status measure_batch(struct load *l, int64_t b)
+static enum mb_status measure_batch(struct mb_load *l, int64_t b)
 {
-    struct series s = {.n = 0};
-    char name[64];
+    struct mb_series s = {.n = 0};
 
     for (int r = 0; r < l->repeats; r++) {
-        struct outcome o;
+        struct mb_outcome o;
         MB_TRY(run(l, b, b, 0, &o));
         if (o.decode > 0)
-            put(&s, o.decode);
+            mb_series_put(&s, o.decode);
         outcome_fini(&o);
     }
-    snprintf(name, sizeof name, "decode/B=%lld", (long long)b);
-    add(l, name, "tokens/s", false, &s, (double)b / mb_roof_step(&l->roof, (double)b, mean_context(l)),
-        on_decode);
+    mb_load_add_decode(l, b, &s);
     return MB_OK;
 }
 
-static enum mb_status measure_job(struct load *l)
+static enum mb_status measure_job(struct mb_load *l)
 {
     int64_t running = l->latency ? l->app.conf->concurrency : 0;
-    struct outcome o[MB_LIMIT_REPEATS];
+    struct mb_outcome o[MB_LIMIT_REPEATS];
     enum mb_status st = MB_OK;
     const char *expected = l->app.conf->expect_digest;
     char hex[17];
@@ -351,8 +182,8 @@ static enum mb_status measure_job(struct load *l)
                       hex, expected);
     mb_log_set_quiet(false);
     if (st == MB_OK && l->out != NULL) {
-        mb_bench_fact(l->out, "digest", json_string(hex));
-        add_job(l, o);
+        mb_bench_fact(l->out, l->prefix[0] != '\0' ? "against_digest" : "digest", json_string(hex));
+        mb_load_add_job(l, o);
     }
     for (int r = 0; r < l->repeats; r++)
         outcome_fini(&o[r]);
@@ -361,7 +192,7 @@ static enum mb_status measure_job(struct load *l)
 
 /* ---------------------------------------------------------------- the machines */
 /* All at the same time, as they will work. Collective. */
-static enum mb_status measure_limits(struct load *l)
+static enum mb_status measure_limits(struct mb_load *l)
 {
     const struct mb_topo *t = l->app.topo;
     struct mb_limits mine, *all = calloc((size_t)l->app.size, sizeof *all);
@@ -386,61 +217,9 @@ static enum mb_status measure_limits(struct load *l)
     return st;
 }
 
-static void make_roof(struct load *l)
-{
-    const struct mb_layout *y = &l->app.plan->layout;
-    enum mb_limit which;
-
-    mb_roof_of(l->app.model, l->app.model->keep == MB_KEEP_INT8 ? 1 : (double)mb_dtype_size(l->app.path), (double)mb_dtype_size(l->app.kv), &l->roof);
-    l->roof.flops = mb_limit_peak(&l->limits, l->app.path, &which);
-    l->roof.read = mb_limit_best(&l->limits, MB_LIMIT_READ);
-    l->roof.copies = (double)l->leaders * y->sp;
-    l->roof.lanes = y->dp;
-    if (l->out != NULL) {
-        json_t *o = mb_roof_json(&l->roof);
-        if (o != NULL)
-            (void)json_object_set_new(o, "instruction", json_string(mb_limit_name(which)));
-        mb_bench_fact(l->out, "roofline", o);
-    }
-}
-
-static void add_facts(struct load *l)
-{
-    const struct mb_conf *c = l->app.conf;
-    const struct mb_topo *t = l->app.topo;
-    struct mb_device_info info;
-    char layout[MB_LAYOUT_TEXT];
-    int64_t threads = 0;
-
-    for (int r = 0; r < l->app.size; r++)
-        threads += t->threads[r];
-    l->app.ops->info(l->app.dev, &info);
-    mb_layout_text(&l->app.plan->layout, layout);
-    mb_bench_fact(l->out, "host", json_string(t->local[0].host));
-    mb_bench_fact(l->out, "cpu", json_string(t->local[0].cpu_model));
-    mb_bench_fact(l->out, "nodes", json_integer(t->nodes));
-    mb_bench_fact(l->out, "ranks", json_integer(l->app.size));
-    mb_bench_fact(l->out, "threads", json_integer(threads));
-    mb_bench_fact(l->out, "device", json_string(info.isa));
-    mb_bench_fact(l->out, "layout", json_string(layout));
-    mb_bench_fact(l->out, "model", json_string(c->random_weights[0] != '\0' ? c->random_weights : c->model));
-    mb_bench_fact(l->out, "random_weights", json_boolean(c->random_weights[0] != '\0'));
-    char kept[160];
-    mb_model_kept(l->app.model, l->app.path, kept, sizeof kept);
-    mb_bench_fact(l->out, "numeric_path", json_string(l->app.path_name));
-    mb_bench_fact(l->out, "weights", json_string(kept));
-    mb_bench_fact(l->out, "requests", json_integer(l->work.n));
-    mb_bench_fact(l->out, "prompt_tokens", json_integer(l->work.prompts));
-    mb_bench_fact(l->out, "output_tokens", json_integer(l->work.outputs));
-    mb_bench_fact(l->out, "requests_left_out", json_integer(l->work.left_out));
-    mb_bench_fact(l->out, "seed", json_integer((json_int_t)l->work.seed));
-    mb_bench_fact(l->out, "concurrency", json_integer((json_int_t)at_once(l)));
-    mb_bench_add_limits(l->out, &l->limits);
-}
-
 /* ---------------------------------------------------------------- the whole */
 /* Leaders are numbered by lane and batch. */
-static void find_leader(struct load *l)
+static void find_leader(struct mb_load *l)
 {
     const struct mb_layout *y = &l->app.plan->layout;
     struct mb_place at;
@@ -450,17 +229,13 @@ static void find_leader(struct load *l)
     l->leader = mb_place_leads(&at) ? (int64_t)at.lane * y->adp + at.a : -1;
 }
 
-static enum mb_status prepare(struct load *l)
+/* Lists and results, which are made once; and the limits. Collective. */
+static enum mb_status prepare_first(struct mb_load *l)
 {
     const struct mb_conf *c = l->app.conf;
-
-    MB_TRY(mb_app_plan(&l->app));
-    MB_TRY(mb_app_device(&l->app));
-    MB_TRY(mb_bench_work_create(&l->app, l->latency ? 8 : 64, &l->work));
     enum mb_status st =
         l->app.rank == 0 ? mb_bench_create(l->latency ? "latency" : "throughput", &l->out) : MB_OK;
-    if (st == MB_OK)
-        st = mb_bench_feed_create(&l->work, &l->app.mem, &l->feed);
+
     if (st == MB_OK)
         st = mb_bench_list(c->decode_batches, "--decode-batches", 1, 1 << 20, &l->batches, &l->n_batches);
     MB_TRY(mb_comm_agree(l->app.comm, st, "preparing a benchmark"));
@@ -468,18 +243,61 @@ static enum mb_status prepare(struct load *l)
     find_leader(l);
     MB_TRY(measure_limits(l));
     if (l->out != NULL)
-        add_facts(l);
-    make_roof(l);
-    double t = mb_now();
-    MB_TRY(mb_app_engine(&l->app, NULL, NULL));
-    struct series s = {.v = {mb_now() - t}, .n = 1};
-    add(l, "load", "s", true, &s, 0, NULL);
+        mb_load_add_facts(l);
     return MB_OK;
 }
 
-static enum mb_status measure(struct load *l)
+/* A model from its description to its engine. Collective. */
+enum mb_status mb_load_prepare(struct mb_load *l)
 {
-    struct outcome warm;
+    bool first = l->prefix[0] == '\0';
+
+    mb_mem_restart(&l->app.mem);
+    MB_TRY(mb_app_plan(&l->app));
+    MB_TRY(mb_app_device(&l->app));
+    MB_TRY(mb_bench_work_create(&l->app, l->latency ? 8 : 64, &l->work));
+    MB_TRY(mb_comm_agree(l->app.comm, mb_bench_feed_create(&l->work, &l->app.mem, &l->feed),
+                         "preparing a benchmark"));
+    if (first) {
+        MB_TRY(prepare_first(l));
+    } else {
+        find_leader(l);
+        if (l->out != NULL)
+            mb_load_add_other_facts(l);
+    }
+    mb_load_roof(l);
+    double t = mb_now();
+    MB_TRY(mb_app_engine(&l->app, NULL, NULL));
+    struct mb_series s = {.v = {mb_now() - t}, .n = 1};
+    mb_load_add(l, "load", "s", true, &s, 0, NULL);
+    return MB_OK;
+}
+
+/* Most memory of a rank, and of all together. Collective. */
+static enum mb_status measure_memory(struct mb_load *l)
+{
+    int64_t mine = 0, sum = 0, most = 0, *all = calloc((size_t)l->app.size, sizeof *all);
+    enum mb_status st = all == NULL ? mb_error(MB_NO_MEMORY, "no memory for a list of ranks") : MB_OK;
+
+    for (int i = 0; i < MB_MEM_COUNT; i++)
+        mine += l->app.mem.peak[i];
+    st = mb_comm_agree(l->app.comm, st, "memory");
+    if (st == MB_OK)
+        st = mb_comm_allgather(l->app.comm, &mine, sizeof mine, all, "memory");
+    for (int r = 0; r < l->app.size && st == MB_OK; r++) {
+        sum += all[r];
+        most = all[r] > most ? all[r] : most;
+    }
+    free(all);
+    MB_TRY(st);
+    mb_load_add(l, "memory/rank", "byte", true, &(struct mb_series){{(double)most}, 1}, 0, NULL);
+    mb_load_add(l, "memory/all", "byte", true, &(struct mb_series){{(double)sum}, 1}, 0, NULL);
+    return MB_OK;
+}
+
+enum mb_status mb_load_measure(struct mb_load *l)
+{
+    struct mb_outcome warm;
     int64_t most = l->leaders * l->app.plan->max_num_seqs;
 
     MB_TRY(run(l, l->work.n < WARM_REQUESTS * l->leaders ? l->work.n : WARM_REQUESTS * l->leaders, 0,
@@ -492,28 +310,41 @@ static enum mb_status measure(struct load *l)
         if (l->batches[i] <= l->work.n && l->batches[i] <= most)
             MB_TRY(measure_batch(l, l->batches[i]));
     }
-    enum mb_status st =
-        l->out != NULL ? mb_bench_print(l->out, stdout, mb_bench_form_of(l->app.conf), l->app.conf->output)
-                       : MB_OK;
-    return mb_comm_agree(l->app.comm, st, "printing results");
+    return measure_memory(l);
+}
+
+/* What one model's engine, device and requests are made of goes. Local. */
+void mb_load_put_away(struct mb_load *l)
+{
+    mb_app_end_device(&l->app);
+    mb_bench_feed_destroy(l->feed);
+    l->feed = NULL;
+    mb_bench_work_fini(&l->work);
 }
 
 enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency)
 {
-    struct load *l = calloc(1, sizeof *l);
+    struct mb_load *l = calloc(1, sizeof *l);
 
     if (l == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a benchmark");
     l->latency = latency;
+    l->prefix = "";
     l->repeats = (int)c->repeats;
     enum mb_status st = mb_app_start(&l->app, c, argc, argv);
     if (st == MB_OK)
-        st = prepare(l);
+        st = mb_load_check_other(l);
     if (st == MB_OK)
-        st = measure(l);
-    mb_app_end_device(&l->app);
-    mb_bench_feed_destroy(l->feed);
-    mb_bench_work_fini(&l->work);
+        st = mb_load_prepare(l);
+    if (st == MB_OK)
+        st = mb_load_measure(l);
+    if (st == MB_OK && c->against[0] != '\0')
+        st = mb_load_other(l);
+    if (st == MB_OK) {
+        st = l->out != NULL ? mb_bench_print(l->out, stdout, mb_bench_form_of(c), c->output) : MB_OK;
+        st = mb_comm_agree(l->app.comm, st, "printing results");
+    }
+    mb_load_put_away(l);
     mb_bench_destroy(l->out);
     free(l->batches);
     mb_app_end(&l->app);

@@ -60,6 +60,9 @@ moebatch_SOURCES += \
 	src/app/bench_feed.h \
 	src/app/bench_feed.c \
 	src/app/bench_load.c \
+	src/app/bench_load_impl.h \
+	src/app/bench_load_figures.c \
+	src/app/bench_load_other.c \
 	src/app/bench_routes.h \
 	src/app/bench_routes.c \
 	src/app/bench_a2a.h \

@@ -377,7 +377,7 @@ void mb_app_end_device(struct mb_app *a)
     a->dev = NULL;
 }
 
-void mb_app_end(struct mb_app *a)
+void mb_app_drop(struct mb_app *a)
 {
     mb_guides_destroy(a->guides);
     mb_tokenizer_destroy(a->tok);
@@ -389,6 +389,20 @@ void mb_app_end(struct mb_app *a)
     mb_app_adapters_free(a);
     mb_sums_destroy(a->sums);
     mb_model_destroy(a->model);
+    a->guides = NULL;
+    a->tok = NULL;
+    a->plan = NULL;
+    a->auto_reason = NULL;
+    a->usage = NULL;
+    a->topo = NULL;
+    a->hwloc_xml = NULL;
+    a->sums = NULL;
+    a->model = NULL;
+}
+
+void mb_app_end(struct mb_app *a)
+{
+    mb_app_drop(a);
     mb_comm_destroy(a->comm);
     if (a->dog != NULL) {
         mb_watchdog_begin(a->dog, "MPI_Finalize");

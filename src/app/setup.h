@@ -85,6 +85,8 @@ enum mb_status mb_app_device(struct mb_app *a);
 enum mb_status mb_app_engine(struct mb_app *a, enum mb_status (*tick)(void *), void *tick_arg);
 /* Frees engine and device; then what they borrowed may go. Local. */
 void mb_app_end_device(struct mb_app *a);
+/* Frees what mb_app_plan made, behind mb_app_end_device: another model may be planned. Local. */
+void mb_app_drop(struct mb_app *a);
 /* Frees the rest, ends MPI. Collective over world. */
 void mb_app_end(struct mb_app *a);
 #endif

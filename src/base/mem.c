@@ -36,6 +36,12 @@ int64_t mb_mem_total(const struct mb_mem *mem)
     return sum;
 }
 
+void mb_mem_restart(struct mb_mem *mem)
+{
+    for (int i = 0; i < MB_MEM_COUNT; i++)
+        mem->peak[i] = mem->now[i];
+}
+
 void mb_mem_resident(int64_t *now, int64_t *peak)
 {
     FILE *f = fopen("/proc/self/status", "r");

@@ -30,6 +30,8 @@ struct mb_mem {
 
 const char *mb_mem_name(enum mb_mem_cat cat);
 int64_t mb_mem_total(const struct mb_mem *mem);
+/* Peaks are those from here on: what is allocated now, and what follows. */
+void mb_mem_restart(struct mb_mem *mem);
 
 /* Resident memory of this process, now and at most so far, as the kernel counts it; 0 where it does not say. */
 void mb_mem_resident(int64_t *now, int64_t *peak);

@@ -86,6 +86,7 @@ struct mb_conf {
     bool csv;
     double fraction;           /* verify: of the rows */
     char *random_weights;      /* "" or a config.json, or a directory with one */
+    char *against;             /* "" or a model to run the same workload beside */
     char *decode_batches;      /* numbers of sequences, "1,8,32" */
     int64_t num_requests, concurrency;
     char *expect_digest;       /* "" or 16 hexadecimal digits */

@@ -297,6 +297,10 @@ const struct mb_opt mb_opts[] = {
     {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
      .help = "in place of -m: a config.json, or a directory with one, whose weights are drawn from --seed where they are needed; the "
              "same on any layout"},
+    {STRING("against", against, ""), .metavar = "MODEL", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
+     .help = "another model, for one a dense one, that then does the same workload on the same ranks, with the same options but those of "
+             "experts; its figures follow as against/..., and ratio/... is the first model's by its. With --random-weights: a "
+             "config.json, or a directory with one"},
     {STRING("decode-batches", decode_batches, "1,8,32,64"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
      .bench = MB_BENCH_THROUGHPUT,
      .help = "numbers of sequences at which decoding is measured by itself; those beyond the workload's requests are left out"},
