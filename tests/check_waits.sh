@@ -128,10 +128,13 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/bench_nodes.c:prepare \
     app/bench_load.c:gather \
     app/bench_load.c:gather_times \
-    app/bench_load.c:measure \
+    app/bench_load.c:mb_bench_load \
+    app/bench_load.c:mb_load_prepare \
     app/bench_load.c:measure_limits \
-    app/bench_load.c:prepare \
+    app/bench_load.c:measure_memory \
+    app/bench_load.c:prepare_first \
     app/bench_load.c:run \
+    app/bench_load_other.c:mb_load_check_other \
     app/bench_work.c:mb_bench_work_create \
     app/adapters.c:mb_app_adapters \
     app/adapters.c:share \
