@@ -26,7 +26,7 @@ choices = [(c, " " + text(2)) for c in (text(20) for _ in range(6)) for _ in ran
 choices += [("", text(6)), ("A line that ends with spaces   ", "and goes on"), (text(1200), " the end")]
 bos = theirs.tokenizer.decode(theirs.prefix_token_id)
 choices += [(bos + text(5), " " + text(2)), ("", bos + text(3))]
-docs = [(text(n),) for n in (1, 40, 900)] + [(" ".join(words),), (bos + text(30),)]
+docs = [(text(n),) for n in (1, 40, 900)] + [(" ".join(words[:2600]),), (bos + text(30),)]
 asks = [(text(12), {"until": ["\n", "."], "max_gen_toks": 24}), (text(30), {"until": "e", "do_sample": False, "max_gen_toks": 8}),
         (text(1300), {"until": [], "max_gen_toks": 5}), (bos + text(4), {"until": ["\n\n"], "max_gen_toks": 6})]
 worst, bad = 0.0, 0
