@@ -52,10 +52,11 @@ static int32_t row_segments(const struct mb_pass *p, int32_t window, int32_t r, 
     visible(p->c, window, p->batch->order.pos[r], &lo, &hi);
     for (int32_t s = lo; chosen == NULL && s <= hi; s++)
         seg[n++] = s;
-    for (int32_t i = 1; chosen != NULL && i <= chosen[0]; i++) {
-        int32_t s = chosen[i] / p->c->o.segment;
-        if (n == 0 || seg[n - 1] != s)
-            seg[n++] = s;
+    for (int32_t i = 1, end = 0; chosen != NULL && i <= chosen[0]; i++) { /* end: of the segment before */
+        if (chosen[i] < end)
+            continue;
+        seg[n++] = chosen[i] / p->c->o.segment;
+        end = (seg[n - 1] + 1) * p->c->o.segment;
     }
     return n;
 }
@@ -200,9 +201,9 @@ static int64_t chosen_in(const int32_t *chosen, int32_t seg, int32_t size, int32
 {
     int64_t n = 0;
 
-    while (*at <= chosen[0] && chosen[*at] / size < seg)
+    while (*at <= chosen[0] && chosen[*at] < seg * size)
         ++*at;
-    for (; *at <= chosen[0] && chosen[*at] / size == seg; ++*at)
+    for (; *at <= chosen[0] && chosen[*at] < (seg + 1) * size; ++*at)
         n++;
     return n;
 }
