@@ -7,3 +7,17 @@ MB_CUDA_SOURCES_C = cuda/device.c cuda/memory.c cuda/copy.c cuda/rows.c cuda/nor
 MB_CUDA_SOURCES_CU = cuda/rows.cu cuda/norm.cu cuda/weight.cu cuda/gemm.cu cuda/gemm_tile.cu cuda/fold.cu cuda/route.cu cuda/logits.cu \
 	cuda/sample.cu
 EXTRA_DIST += $(MB_CUDA_FILES_H) $(MB_CUDA_SOURCES_C) $(MB_CUDA_SOURCES_CU)
+EXTRA_DIST += cuda/backends.c src/device/backends.c
+# one object for each kernel source; nvcc says what it would have to be told of -fmad (rule 4 of the numeric contract)
+MB_NVCCFLAGS = -std=c++17 -O3 -fmad=false -ftz=true -prec-div=true -prec-sqrt=true -lineinfo --Werror all-warnings -Xcompiler -Wall,-Wextra
+%.cu.o: %.cu
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(NVCC) $(MB_NVCCFLAGS) $(CUDA_GENCODE) $(NVCCFLAGS) -I$(top_srcdir) -I$(top_srcdir)/src \
+	  -MD -MF $@.d -c $< -o $@
+CLEANFILES += $(MB_CUDA_SOURCES_CU:.cu=.cu.o) $(MB_CUDA_SOURCES_CU:.cu=.cu.o.d)
+if WITH_CUDA
+libmoebatch_a_SOURCES += $(MB_CUDA_SOURCES_C) cuda/backends.c
+libmoebatch_a_LIBADD = $(MB_CUDA_SOURCES_CU:.cu=.cu.o)
+-include $(MB_CUDA_SOURCES_CU:.cu=.cu.o.d)
+else
+libmoebatch_a_SOURCES += src/device/backends.c
+endif

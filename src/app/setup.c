@@ -304,13 +304,38 @@ enum mb_status mb_app_plan(struct mb_app *a)
 
 /* ---------------------------------------------------------------- device and engine */
 
+/* Ranks of this one's node before it: GPUs are taken in that order. */
+static int32_t place_on_node(const struct mb_topo *t, int32_t rank)
+{
+    int32_t n = 0;
+
+    for (int32_t r = 0; r < rank; r++)
+        n += t->node_of[r] == t->node_of[rank];
+    return n;
+}
+
+/* A program built for GPUs runs without one, but not silently. */
+static void say_missing(const struct mb_app *a)
+{
+    int n;
+    const struct mb_ops *const *all = mb_ops_all(&n);
+
+    if (a->rank == 0 && strcmp(a->conf->backend, "auto") == 0 && a->ops != all[0])
+        mb_info("this machine has no device for --backend %s; the CPU computes", all[0]->name);
+}
+
 static enum mb_status open_device(struct mb_app *a)
 {
-    struct mb_device_options o = {.threads = a->topo->threads[a->rank], .isa = a->conf->isa, .mem = &a->mem, .path = a->path};
+    struct mb_device_options o = {.threads = a->topo->threads[a->rank],
+                                  .isa = a->conf->isa,
+                                  .gpu = place_on_node(a->topo, a->rank),
+                                  .mem = &a->mem,
+                                  .path = a->path};
 
     a->ops = mb_ops_find(a->conf->backend);
     if (a->ops == NULL)
         return mb_error(MB_USAGE, "--backend %s: this build has no such backend", a->conf->backend);
+    say_missing(a);
     bind_threads(a);
     return a->ops->open(&o, &a->dev);
 }

@@ -155,9 +155,9 @@ const struct mb_opt mb_opts[] = {
      .bench = MEASURED,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
              "were given the same"},
-    {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu", .section = MB_SEC_LAYOUT,
+    {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu|cuda", .section = MB_SEC_LAYOUT,
      .commands = ENGINE,
-     .bench = MEASURED, .help = "device that computes"},
+     .bench = MEASURED, .help = "device that computes: cuda, where the program was built with it; auto: a GPU if there is one, else the CPU"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|avx512bf16|amx",
      .section = MB_SEC_LAYOUT, .commands = ENGINE,
      .bench = MEASURED,

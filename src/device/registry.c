@@ -1,24 +1,21 @@
 /* Which backends exist. */
-#include <string.h>
-#include "device/cpu.h"
+#include "device/registry.h"
 
-static const struct mb_ops *const all[] = {&mb_cpu_ops};
+#include <string.h>
 
 const struct mb_ops *const *mb_ops_all(int *n)
 {
-    *n = (int)(sizeof all / sizeof all[0]);
-    return all;
+    *n = mb_backend_count;
+    return mb_backends;
 }
 
 const struct mb_ops *mb_ops_find(const char *name)
 {
-    int n;
-    const struct mb_ops *const *ops = mb_ops_all(&n);
-    if (strcmp(name, "auto") == 0)
-        return ops[0];
-    for (int i = 0; i < n; i++)
-        if (strcmp(ops[i]->name, name) == 0)
-            return ops[i];
+    bool any = strcmp(name, "auto") == 0;
+
+    for (int i = 0; i < mb_backend_count; i++)
+        if (any ? mb_backend_devices[i] == NULL || mb_backend_devices[i]() > 0 : strcmp(mb_backends[i]->name, name) == 0)
+            return mb_backends[i];
     return NULL;
 }
 

@@ -1,5 +1,5 @@
 libmoebatch_a_SOURCES += src/device/ops.h \
-	src/device/registry.c \
+	src/device/registry.h src/device/registry.c \
 	src/device/view.h src/device/view.c src/device/host.h src/device/host.c \
 	src/device/cpu.h \
 	src/device/cpu.c \

@@ -1,0 +1,9 @@
+/* A program with GPUs: takes the place of src/device/backends.c. */
+#include "cuda/present.h"
+#include "device/registry.h"
+
+extern const struct mb_ops mb_cuda_ops;
+
+const int mb_backend_count = 2;
+const struct mb_ops *const mb_backends[] = {&mb_cuda_ops, &mb_cpu_ops};
+int32_t (*const mb_backend_devices[])(void) = {mb_cuda_present, NULL};
