@@ -75,6 +75,25 @@ for file in */*.c */*.h */*/*.c */*/*.h; do
     grep -qE '#[a-z ]*\b(HAVE_CUDA|MB_CUDA|__CUDACC__)\b' "$file" && complain "src/$file: no #ifdef for a backend"
 done
 [ "$files" -gt 30 ] || complain "only $files sources were found below $PWD"
+# The room cuda/ beside src: kernels see numeric headers and what is read by every compiler, C files the table of operations.
+device_code="base/mb_math.h base/mb_math_inl.h base/numerics.h base/numerics_inl.h base/rng.h device/form_value.h device/kinds.h"
+files=0
+for file in ../cuda/*.c ../cuda/*.h ../cuda/*.cu; do
+    files=$((files + 1))
+    while read -r header; do
+        case $header in
+        cuda/*) continue ;;
+        base/* | device/ops.h | device/view.h | device/host.h | device/registry.h) [[ $file == *.cu ]] || continue ;;
+        esac
+        [[ " $device_code " == *" $header "* ]] || complain "$file includes \"$header\", which it may not"
+    done < <(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file")
+    grep -q '<<<' "$file" && complain "$file: kernels are launched by MB_LAUNCH"
+    [[ $file == *.cu ]] && grep -nE '\b(__)?(expf|logf|tanhf|erff|powf|rsqrtf|exp|log|pow)\(' "$file" &&
+        complain "$file: a function of CUDA's in a row's arithmetic"
+done
+[ "$files" -gt 10 ] || complain "only $files sources were found in cuda/"
+known=$(grep -nE '^ *# *include *["<](cuda/|cuda_runtime)' -r . --include=*.[ch])
+[ -z "$known" ] || complain "src includes what is CUDA's: $known"
 # An architecture is a row of model/arch.c: no other room has a string with its name, no one looks at mb_model.arch
 names=$(grep -oE '\.(model_types|classes) = "[^"]*"' model/arch.c | cut -d'"' -f2 | tr '|' '\n')
 [ "$(wc -l <<<"$names")" -ge 24 ] || complain "only these names of architectures were found in model/arch.c:" $names
