@@ -100,14 +100,19 @@ enum mb_status mb_cuda_gemm(struct mb_stream *s, struct mb_view out, struct mb_v
                             int32_t n_groups)
 {
     bool used[KINDS][SHAPES] = {{false}};
+    int32_t s8 = 0;
 
     MB_TRY(mb_cuda_want_float("gemm", "x", x, -1, -1));
     MB_TRY(mb_cuda_want_float("gemm", "out", out, -1, -1));
     for (int32_t i = 0; i < n_groups; i++) {
         MB_TRY(check_group(&groups[i], out, x));
+        s8 += groups[i].w->desc.form.code == MB_CODE_S8;
         if (groups[i].rows > 0)
             used[kind_of(groups[i].w)][shape_of(groups[i].rows)] = true;
     }
+    if (s8 != 0)
+        return s8 == n_groups ? mb_cuda_gemm_s8(s, out, x, groups, n_groups)
+                              : mb_error(MB_BUG, "gemm: %d of %d weights are of signed bytes", s8, n_groups);
     for (int kind = 0; kind < KINDS; kind++)
         for (int shape = 0; shape < SHAPES; shape++) {
             struct launch l = {.s = s, .out = out, .x = x, .kind = (enum mb_weight_kind)kind, .shape = (enum shape)shape};

@@ -5,6 +5,7 @@
  * Shared memory: rows of the warp's 4 blocks as f32 [row][t][block][p][4] (what the 8 groups of lanes read at a time is 128 bytes in a
  * row: no bank is asked twice), and e + o [block][row][16]. */
 #include "cuda/gemm_read.h"
+#include "cuda/tree.h"
 
 namespace {
 
@@ -13,7 +14,6 @@ enum {
     WARPS = THREADS / MB_WARP,
     WARP_BLOCKS = 4,
     ROUND = WARPS * WARP_BLOCKS, /* blocks that are under way together */
-    LEVELS = 4 /* open nodes of a tree over 16 leaves */
 };
 
 /* The rows of a tile, and where they lie. */
@@ -111,61 +111,25 @@ MB_DEVICE void run_blocks(const struct mb_mat &x, const struct tile &t, const st
     join_chains<R>(sum, p, q, part + b * R * MB_PANEL);
 }
 
-/* Sums of one output: of the leaf under way, and of nodes whose right half is missing. */
-struct total {
-    float c, open[LEVELS];
-};
-
-/* Leaf l is done: it closes the nodes whose right half it ends. */
-MB_DEVICE void end_leaf(struct total &t, int32_t l)
-{
-    float v = t.c;
-    bool moving = true;
-
-    MB_UNROLL
-    for (int i = 0; i < LEVELS; i++) {
-        bool closes = moving && (l >> i & 1) != 0;
-        if (moving && !closes)
-            t.open[i] = v;
-        v = closes ? t.open[i] + v : v;
-        moving = closes;
-    }
-    t.c = moving ? v : 0; /* moving: the root of 16 leaves */
-}
-
-MB_DEVICE float root_of(const struct total &t, int32_t leaves)
-{
-    float v = t.c; /* of 16 */
-    bool any = leaves == 1 << LEVELS;
-
-    MB_UNROLL
-    for (int i = 0; i < LEVELS; i++)
-        if ((leaves >> i & 1) != 0) {
-            v = any ? t.open[i] + v : t.open[i];
-            any = true;
-        }
-    return v;
-}
-
 /* Adds the round's blocks in order. */
 template <int R>
-MB_DEVICE void add_round(struct total &t, const struct mb_k_weight &w, int32_t block0, const float *part, int32_t &leaf)
+MB_DEVICE void add_round(struct mb_total &t, const struct mb_k_weight &w, int32_t block0, const float *part, int32_t &leaf)
 {
     for (int b = 0; b < ROUND && block0 + b < w.blocks; b++) {
         t.c = t.c + part[b * R * MB_PANEL];
         if (block0 + b + 1 == w.block[leaf + 1])
-            end_leaf(t, leaf++);
+            mb_end_leaf(t, leaf++);
     }
 }
 
 template <int R>
-MB_DEVICE void store(const struct mb_mat &out, const struct tile &t, const struct mb_k_weight &w, int output, const struct total &sum)
+MB_DEVICE void store(const struct mb_mat &out, const struct tile &t, const struct mb_k_weight &w, int output, const struct mb_total &sum)
 {
     int r = output / MB_PANEL, c = output % MB_PANEL, col = t.panel * MB_PANEL + c;
 
     if (r >= t.rows || col >= w.n)
         return;
-    float v = root_of(sum, w.leaves);
+    float v = mb_root_of(sum, w.leaves);
     if (t.job->bias != nullptr)
         v = v + t.job->bias[col];
     mb_put(out, t.row + r, t.job->out_col + col, v);
@@ -179,7 +143,7 @@ MB_DEVICE void run_tile(const struct mb_mat &out, const struct mb_mat &x, const 
     float *codes = shared + WARPS * R * 128 + ROUND * OUTPUTS, *part = shared + WARPS * R * 128;
     struct room room = {shared + mb_warp() * R * 128, codes + WARPS * code_room<KIND>::floats,
                         reinterpret_cast<uint8_t *>(codes + mb_warp() * code_room<KIND>::floats)};
-    struct total sum[EACH] = {};
+    struct mb_total sum[EACH] = {};
     int32_t leaf = 0;
 
     if constexpr (mb_kind<KIND>::codes) {

@@ -13,7 +13,7 @@ static enum mb_status measure(struct mb_weight *w)
 {
     const struct mb_weight_desc *d = &w->desc;
     struct mb_k_weight *k = &w->k;
-    bool stored = mb_form_stored(&d->form);
+    bool stored = d->form.code != MB_CODE_NONE;
     uint64_t panel, all;
 
     if (d->n > INT32_MAX || d->k > INT32_MAX)
@@ -69,7 +69,7 @@ enum mb_status mb_cuda_weight_create(struct mb_device *dev, const struct mb_weig
 {
     MB_TRY(mb_weight_check(d));
     if (d->form.code == MB_CODE_S8)
-        return mb_error(MB_LAYOUT, "the CUDA backend has no signed bytes yet; use --dtype bf16, or --backend cpu");
+        MB_TRY(mb_cuda_s8_check(d));
     struct mb_weight *w = mb_zalloc(dev->mem, MB_MEM_OTHER, 1, sizeof *w);
     if (w == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a weight");
@@ -177,6 +177,8 @@ enum mb_status mb_cuda_weight_put(struct mb_weight *w, int64_t n0, int64_t k0, c
 {
     MB_TRY(mb_host_inside(&w->desc, n0, k0, m));
     MB_TRY(mb_cuda_call("choosing the GPU", cudaSetDevice(w->dev->gpu)));
+    if (w->desc.form.code == MB_CODE_S8)
+        return mb_cuda_s8_put(w, n0, k0, m);
     if (mb_form_stored(&w->desc.form))
         return mb_cuda_stored_put(w, n0, k0, m);
     MB_TRY(mb_host_check(m));
@@ -195,7 +197,7 @@ enum mb_status mb_cuda_weight_get(const struct mb_weight *w, int64_t n0, int64_t
 
     if (n0 < 0 || n < 0 || n0 > w->desc.n - n)
         return mb_error(MB_BUG, "weight_get: rows %" PRId64 " + %" PRId64 " of a weight of %" PRId64, n0, n, w->desc.n);
-    if (n > 0 && mb_form_stored(&w->desc.form))
+    if (n > 0 && w->desc.form.code != MB_CODE_NONE)
         return mb_cuda_stored_get(w, n0, n, dst);
     int64_t each = (int64_t)(MB_CUDA_STAGE / row) > 0 ? (int64_t)(MB_CUDA_STAGE / row) : 1;
     for (int64_t i = 0; i < n; i += each) {

@@ -99,7 +99,7 @@ struct pack_codes {
         struct spot at = spot_of(*w, k0 + c);
         if (w->bits == 8) {
             uint8_t *block = panel_of(*w, n0 + i) + at.block * w->block_bytes;
-            block[mb_block_place(8, false, at.in, static_cast<int32_t>((n0 + i) % MB_PANEL))] = code(i, c);
+            block[mb_block_place(8, w->form.code == MB_CODE_S8, at.in, static_cast<int32_t>((n0 + i) % MB_PANEL))] = code(i, c);
             return;
         }
         int64_t even = n0 / 2 * 2 + 2 * i; /* of the two rows */
@@ -117,7 +117,7 @@ MB_DEVICE uint32_t code_in(const struct mb_k_weight &w, int64_t row, int64_t k)
 {
     struct spot at = spot_of(w, k);
     const uint8_t *block = panel_of(w, row) + at.block * w.block_bytes;
-    int32_t place = mb_block_place(w.bits, false, at.in, static_cast<int32_t>(row % MB_PANEL));
+    int32_t place = mb_block_place(w.bits, w.form.code == MB_CODE_S8, at.in, static_cast<int32_t>(row % MB_PANEL));
 
     return w.bits == 8 ? block[place] : block[place / 2] >> (place % 2 * 4) & 15;
 }

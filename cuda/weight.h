@@ -21,6 +21,11 @@ enum mb_status mb_cuda_stored_lists(struct mb_weight *w);
 enum mb_status mb_cuda_stored_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
 enum mb_status mb_cuda_stored_get(const struct mb_weight *w, int64_t n0, int64_t n, void *dst);
 
+/* s8.c: the same for the int8 path */
+enum mb_status mb_cuda_s8_check(const struct mb_weight_desc *d);
+enum mb_status mb_cuda_s8_put(struct mb_weight *w, int64_t n0, int64_t k0, const struct mb_host_matrix *m);
+enum mb_status mb_cuda_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups, int32_t n);
+
 /* stage.c: pinned memory through which weights go, and its image on the device. begin waits until a half of it is free and gives
  * room for `bytes`; send queues it; end marks that the kernels that read it have been queued. All on the setup stream. */
 struct mb_cuda_stage;

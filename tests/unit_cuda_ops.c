@@ -321,7 +321,33 @@ static void tokens(struct pair *p)
 }
 
 /* ---------------------------------------------------------------- GEMM */
-static void weight(struct pair *p, int64_t n, int64_t k, struct mb_weight *w[SIDES])
+/* What weight_get gives is the same on both sides, and weight_put takes it. */
+static void give_and_take(struct pair *p, int64_t n, int64_t k, const struct mb_weight_desc *d, struct mb_weight *w[SIDES])
+{
+    bool blob = d->form.code != MB_CODE_NONE;
+    size_t bytes = blob ? (size_t)mb_form_blob(&d->form, n, k).bytes : (size_t)(n * k * mb_dtype_size(d->dtype));
+    unsigned char *got[SIDES];
+    struct mb_host_matrix m;
+
+    for (int i = 0; i < SIDES; i++) {
+        got[i] = malloc(bytes);
+        assert_int_equal(p->side[i].ops->weight_get(w[i], 0, n, got[i]), MB_OK);
+    }
+    assert_memory_equal(got[0], got[1], bytes);
+    m = blob ? mb_host_stored(&d->form, n, k, got[0])
+             : (struct mb_host_matrix){.base = got[0],
+                                       .storage = d->dtype == MB_F32 ? MB_STORE_F32 : MB_STORE_BF16,
+                                       .n = n,
+                                       .k = k,
+                                       .stride_n = k,
+                                       .stride_k = 1};
+    for (int i = 0; i < SIDES; i++)
+        assert_int_equal(p->side[i].ops->weight_put(w[i], 0, 0, &m), MB_OK);
+    free(got[0]);
+    free(got[1]);
+}
+
+static void weight(struct pair *p, int64_t n, int64_t k, bool s8, struct mb_weight *w[SIDES])
 {
     float *f = malloc((size_t)(n * k) * 4);
     struct mb_weight_desc d = {.n = n, .k = k, .dtype = p->path, .cat = MB_MEM_EXPERTS};
@@ -330,16 +356,19 @@ static void weight(struct pair *p, int64_t n, int64_t k, struct mb_weight *w[SID
     for (int64_t i = 0; i < n * k; i++)
         f[i] = value(p);
     d.leaves = mb_k_leaves_of(k, 1 + below(p, 40), 1 + (int32_t)below(p, 16), d.leaf);
+    if (s8)
+        d.form = mb_form_s8(d.leaves);
     for (int i = 0; i < SIDES; i++) {
         assert_int_equal(p->side[i].ops->weight_create(p->side[i].dev, &d, &w[i]), MB_OK);
         assert_int_equal(p->side[i].ops->weight_put(w[i], 0, 0, &m), MB_OK);
     }
     assert_int_equal(p->side[0].ops->weight_bytes(w[0]), p->side[1].ops->weight_bytes(w[1]));
     free(f);
+    give_and_take(p, n, k, &d, w);
 }
 
 enum { GROUPS = 5 };
-static void gemms(struct pair *p)
+static void gemm_case(struct pair *p, bool s8)
 {
     int64_t K = 1 + size(p, 200), N = 1 + size(p, 90), rows = 0;
     int32_t n = 1 + (int32_t)below(p, GROUPS);
@@ -348,11 +377,11 @@ static void gemms(struct pair *p)
     int bias = numbers(p, 1, N, MB_F32);
 
     for (int32_t i = 0; i < n; i++) {
-        weight(p, N, K, w[i]);
+        weight(p, N, K, s8, w[i]);
         g[i] = (struct mb_gemm_group){.row0 = rows, .rows = size(p, i == 0 ? 80 : 40), .x_col = 1, .out_col = 2};
         rows += g[i].rows;
     }
-    int x = numbers(p, rows, K + 3, p->path), out = up(p, NULL, rows, N + 3, draw(p) % 2 ? MB_F32 : p->path);
+    int x = numbers(p, rows, K + 3, s8 ? MB_F32 : p->path), out = up(p, NULL, rows, N + 3, draw(p) % 2 ? MB_F32 : p->path);
     for (int i = 0; i < SIDES; i++) {
         struct side *s = &p->side[i];
         for (int32_t j = 0; j < n; j++) {
@@ -367,6 +396,15 @@ static void gemms(struct pair *p)
             p->side[i].ops->weight_free(w[j][i]);
 }
 
+static void gemms(struct pair *p)
+{
+    gemm_case(p, false);
+}
+static void gemms_s8(struct pair *p)
+{
+    gemm_case(p, true);
+}
+
 /* Row 0 of a batch has the same bits in batches of every size. */
 static void batches(struct pair *p)
 {
@@ -376,7 +414,7 @@ static void batches(struct pair *p)
     struct side *s = &p->side[1];
     float first[20], row[20];
 
-    weight(p, N, K, w);
+    weight(p, N, K, false, w);
     int x = numbers(p, 300, K, p->path), out = up(p, NULL, 300, N, MB_F32);
     for (int i = 0; i < 4; i++) {
         struct mb_gemm_group g = {.w = w[1], .rows = size_of[i]};
@@ -436,6 +474,7 @@ TEST(routes, 60)
 TEST(folds, 12)
 TEST(tokens, 16)
 TEST(gemms, 16)
+TEST(gemms_s8, 8)
 TEST(batches, 1)
 
 int main(void)
@@ -443,7 +482,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_elements), cmocka_unit_test(test_lookups), cmocka_unit_test(test_norms),
         cmocka_unit_test(test_products), cmocka_unit_test(test_routes),  cmocka_unit_test(test_folds),
-        cmocka_unit_test(test_tokens),   cmocka_unit_test(test_gemms),   cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_tokens),   cmocka_unit_test(test_gemms),   cmocka_unit_test(test_gemms_s8),
+        cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
