@@ -14,6 +14,7 @@ enum {
     WARPS = THREADS / MB_WARP,
     WARP_BLOCKS = 4,
     ROUND = WARPS * WARP_BLOCKS, /* blocks that are under way together */
+    PLAIN_SHARED = 48 << 10
 };
 
 /* The rows of a tile, and where they lie. */
@@ -202,7 +203,12 @@ cudaError_t launch(cudaStream_t s, struct mb_mat out, struct mb_mat x, const str
 {
     size_t shared = sizeof(float) * (MOST * (WARPS * 128 + ROUND * MB_PANEL) +
                                      (mb_kind<KIND>::codes ? WARPS * code_room<KIND>::floats + MB_NUMBERS : 0));
+    cudaError_t e = cudaSuccess;
 
+    if (shared > PLAIN_SHARED) /* more than a kernel has unasked: 16 rows and decoded blocks */
+        e = cudaFuncSetAttribute(few_kernel<KIND, MOST>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (e != cudaSuccess)
+        return e;
     return MB_LAUNCH((few_kernel<KIND, MOST>), dim3(static_cast<uint32_t>(items)), dim3(THREADS), shared, s, out, x, jobs, n_jobs);
 }
 

@@ -460,6 +460,20 @@ static void on_both(void (*fn)(struct pair *), int shapes)
     }
 }
 
+/* No member of the table is missing. */
+static void test_complete(void **state)
+{
+    const struct mb_ops *ops = mb_ops_find("cuda");
+    void *member;
+
+    (void)state;
+    for (size_t at = 0; at < sizeof *ops; at += sizeof member) {
+        memcpy(&member, (const char *)ops + at, sizeof member);
+        if (member == NULL)
+            fail_msg("member %zu of the table is missing", at / sizeof member);
+    }
+}
+
 #define TEST(fn, shapes)                                                                                     \
     static void test_##fn(void **state)                                                                      \
     {                                                                                                        \
@@ -480,7 +494,7 @@ TEST(batches, 1)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_elements), cmocka_unit_test(test_lookups), cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_complete), cmocka_unit_test(test_elements), cmocka_unit_test(test_lookups), cmocka_unit_test(test_norms),
         cmocka_unit_test(test_products), cmocka_unit_test(test_routes),  cmocka_unit_test(test_folds),
         cmocka_unit_test(test_tokens),   cmocka_unit_test(test_gemms),   cmocka_unit_test(test_gemms_s8),
         cmocka_unit_test(test_batches),
