@@ -17,6 +17,22 @@ int32_t mb_cuda_present(void)
     return n;
 }
 
+/* Asked of the properties: a context on each GPU, which cudaMemGetInfo would make, takes memory of it. */
+int64_t mb_cuda_memory(void)
+{
+    const int64_t own = 768ll << 20; /* a context, kernels, local memory */
+    int64_t least = 0;
+
+    for (int32_t i = 0; i < mb_cuda_present(); i++) {
+        struct cudaDeviceProp p;
+        if (cudaGetDeviceProperties(&p, i) != cudaSuccess)
+            continue;
+        int64_t bytes = (int64_t)p.totalGlobalMem > own ? (int64_t)p.totalGlobalMem - own : 1;
+        least = least == 0 || bytes < least ? bytes : least;
+    }
+    return least;
+}
+
 /* ---------------------------------------------------------------- streams */
 void mb_cuda_stream_destroy(struct mb_stream *s)
 {

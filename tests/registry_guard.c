@@ -26,3 +26,10 @@ const struct mb_ops *mb_device_ops(const struct mb_device *dev)
     memcpy(&ops, dev, sizeof ops);
     return ops;
 }
+
+int64_t mb_ops_memory(const struct mb_ops *ops, int32_t *devices)
+{
+    (void)ops;
+    *devices = 0;
+    return 0;
+}

@@ -165,6 +165,19 @@ int32_t mb_app_environment_threads(const struct mb_conf *c)
     return 0;
 }
 
+/* Where devices with memory of their own compute, a node's memory is that of the devices its ranks take. */
+static void count_device_memory(struct mb_topo_local *all, const int32_t *node, int32_t ranks)
+{
+    for (int32_t r = 0; r < ranks; r++) {
+        int64_t beside = 0;
+        for (int32_t q = 0; q < ranks && all[r].device_memory > 0; q++)
+            beside += node[q] == node[r];
+        if (beside > 0)
+            all[r].memory_bytes = all[r].memory_free =
+                all[r].device_memory * (beside < all[r].devices ? beside : (int64_t)all[r].devices);
+    }
+}
+
 enum mb_status mb_app_topology(struct mb_app *a)
 {
     struct mb_topo_local mine, *all = calloc((size_t)a->size, sizeof *all);
@@ -175,12 +188,16 @@ enum mb_status mb_app_topology(struct mb_app *a)
     if (st == MB_OK)
         st = mb_topo_discover(NULL, &mine, &a->hwloc_xml);
     mine.threads_asked = mb_app_environment_threads(a->conf);
+    if (mb_ops_find(a->conf->backend) != NULL) /* else it is said where the device is opened */
+        mine.device_memory = mb_ops_memory(mb_ops_find(a->conf->backend), &mine.devices);
     st = mb_comm_agree(a->comm, st, "looking at the machine");
     if (st == MB_OK)
         st = mb_comm_allgather(a->comm, &mine, sizeof mine, all, "topology");
     if (st == MB_OK)
         st = mb_comm_same_node(a->comm, node);
     if (st == MB_OK)
+        count_device_memory(all, node, a->size);
+    if (st == MB_OK && mine.device_memory == 0)
         warn_address(&mine);
     if (st == MB_OK)
         st = mb_comm_agree(a->comm, mb_topo_create(all, node, a->size, (int32_t)a->conf->threads, &a->topo), "the topology");

@@ -3,4 +3,4 @@
 
 const int mb_backend_count = 1;
 const struct mb_ops *const mb_backends[] = {&mb_cpu_ops};
-int32_t (*const mb_backend_devices[])(void) = {NULL};
+const struct mb_backend_probe mb_backend_probes[] = {{NULL, NULL}};

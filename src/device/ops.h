@@ -357,6 +357,8 @@ struct mb_ops {
 /* registry.c */
 const struct mb_ops *mb_ops_find(const char *name); /* "auto": the best that can open; NULL: unknown */
 const struct mb_ops *const *mb_ops_all(int *n);
+/* Bytes that can be used of each device of a kind, and how many this machine has; 0: they are the machine's own memory. */
+int64_t mb_ops_memory(const struct mb_ops *ops, int32_t *devices);
 /* How a stream or device finds its table. */
 const struct mb_ops *mb_device_ops(const struct mb_device *dev);
 #endif

@@ -6,7 +6,12 @@
 extern const int mb_backend_count;
 /* The best first: `auto` takes the first that has a device. */
 extern const struct mb_ops *const mb_backends[];
-/* How many devices of each this machine has; NULL: always one. */
-extern int32_t (*const mb_backend_devices[])(void);
+/* What this machine has for each: how many devices, and bytes of each that can be used. NULL: always one, with the machine's own
+ * memory. */
+struct mb_backend_probe {
+    int32_t (*devices)(void);
+    int64_t (*memory)(void);
+};
+extern const struct mb_backend_probe mb_backend_probes[];
 extern const struct mb_ops mb_cpu_ops; /* device/cpu.c */
 #endif

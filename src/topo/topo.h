@@ -36,6 +36,8 @@ struct mb_topo_local {
     int64_t memory_free;
     int64_t address_room;   /* bytes that this process may still map (RLIMIT_AS); 0: no limit */
     int32_t gpus; /* OS devices of kind GPU / CoProc visible */
+    int32_t devices;       /* with memory of their own that compute for this machine's ranks; 0: the CPU. The caller's to fill in. */
+    int64_t device_memory; /* bytes of each. The same. */
     char cpu_model[80];
     struct mb_cpu_order cpu_order;
 };
