@@ -87,7 +87,7 @@ for file in ../cuda/*.c ../cuda/*.h ../cuda/*.cu; do
         esac
         [[ " $device_code " == *" $header "* ]] || complain "$file includes \"$header\", which it may not"
     done < <(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file")
-    grep -q '<<<' "$file" && complain "$file: kernels are launched by MB_LAUNCH"
+    grep -qE '<<<[^>]' "$file" && complain "$file: kernels are launched by MB_LAUNCH"
     [[ $file == *.cu ]] && grep -nE '\b(__)?(expf|logf|tanhf|erff|powf|rsqrtf|exp|log|pow)\(' "$file" &&
         complain "$file: a function of CUDA's in a row's arithmetic"
 done
