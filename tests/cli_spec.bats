@@ -89,6 +89,23 @@ END
     [ "$(spec counts "$work/r.h5")" = "0 0 1.000" ]
 }
 
+@test "rows of an adapter guess, too" {
+    model=$models/mixtral_a
+    "$PYTHON3" - >"$work/in.jsonl" <<'END'
+import json
+for i in range(12):
+    q = {"prompt_ids": [5 + (i + 7 * j) % 40 for j in range(30)], "max_tokens": 40, "temperature": 0 if i % 3 else 1, "seed": i, "ignore_eos": True}
+    print(json.dumps({**q, **({"adapter": "one"} if i % 2 else {})}))
+END
+    set -- --adapter "one=$top/tests/data/lora/mixtral_a__attn_r4"
+    job 1 "$@"
+    ref=$(digest "$work/r.h5")
+    job 2 "$@" --speculative ngram:4 --tensor-parallel-size 2
+    [ "$(digest "$work/r.h5")" = "$ref" ]
+    read -r made right each < <(spec counts "$work/r.h5")
+    [ "$made" -gt 60 ]
+}
+
 @test "a killed job goes on with guesses, or without" {
     looped
     spec input 80 2 >"$work/in.jsonl"

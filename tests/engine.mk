@@ -20,6 +20,9 @@ tests_unit_prefix_LDADD = $(TEST_LIBS)
 TESTS_LONG += tests/long_prefix.sh
 EXTRA_DIST += tests/long_prefix.sh
 # guessed tokens
+TESTS_UNIT += tests/unit_draft
+tests_unit_draft_SOURCES = tests/unit_draft.c tests/draw.h
+tests_unit_draft_LDADD = $(TEST_LIBS)
 TESTS_CLI += tests/cli_spec.bats
 TESTS_LONG += tests/long_spec.sh
 EXTRA_DIST += tests/cli_spec.bats tests/long_spec.sh tests/spec.py
