@@ -79,19 +79,36 @@ static enum mb_status identify(struct mb_job_state *j)
     return mb_comm_agree(j->app.comm, st, "comparing the weights with those of earlier runs");
 }
 
+static void free_counters(struct mb_job_state *j)
+{
+    free(j->ticks);
+    free(j->scratch);
+    free(j->spent);
+    j->ticks = NULL;
+    j->scratch = NULL;
+    j->spent = NULL;
+}
+
+/* Rank 0's, of all ranks: all of them or, where a report finds none, none. */
+static enum mb_status make_counters(struct mb_job_state *j)
+{
+    if (j->app.rank != 0)
+        return MB_OK;
+    j->ticks = calloc((size_t)j->app.size, sizeof *j->ticks);
+    j->scratch = calloc((size_t)j->app.size, sizeof *j->scratch);
+    j->spent = calloc((size_t)j->app.size, sizeof *j->spent);
+    if (j->ticks != NULL && j->scratch != NULL && j->spent != NULL)
+        return MB_OK;
+    free_counters(j);
+    return mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size);
+}
+
 static enum mb_status make_engine(struct mb_job_state *j)
 {
     j->t_engine = mb_now();
     int64_t most;
     mb_mem_resident(&j->resident, &most);
-    if (j->app.rank == 0) {
-        j->ticks = calloc((size_t)j->app.size, sizeof *j->ticks);
-        j->scratch = calloc((size_t)j->app.size, sizeof *j->scratch);
-        j->spent = calloc((size_t)j->app.size, sizeof *j->spent);
-    }
-    enum mb_status st = j->app.rank == 0 && (j->ticks == NULL || j->scratch == NULL || j->spent == NULL)
-                            ? mb_error(MB_NO_MEMORY, "no memory for counters of %d ranks", j->app.size)
-                            : MB_OK;
+    enum mb_status st = make_counters(j);
     MB_TRY(mb_comm_agree(j->app.comm, st, "counters"));
     MB_TRY(mb_app_sums(&j->app));
     st = mb_app_engine(&j->app, mb_job_tick, j);
@@ -156,9 +173,7 @@ static void job_fini(struct mb_job_state *j)
     mb_identity_fini(&j->identity);
     mb_shape_fini(&j->shape);
     mb_extras_fini(&j->extras);
-    free(j->ticks);
-    free(j->scratch);
-    free(j->spent);
+    free_counters(j);
     for (int i = 0; i < j->argc; i++)
         free(j->argv[i]);
     free(j->argv);

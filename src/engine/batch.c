@@ -12,7 +12,7 @@ enum mb_status mb_batch_create(const struct mb_batch_limits *l, int32_t sp, stru
     size_t rows = (size_t)l->max_rows, seqs = (size_t)l->max_seqs, parts = (size_t)sp;
 
     b->max_pages = l->max_pages;
-    mb_masks_init(l->mem, l->max_rows, (l->vocab + 31) / 32, &b->masks);
+    mb_masks_init(l->mem, l->max_rows, l->vocab / 32 + (l->vocab % 32 != 0), &b->masks);
     b->ids = mb_zalloc(l->mem, MB_MEM_REQUESTS, 11 * rows, sizeof(int32_t));
     b->page_table = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs * (size_t)b->max_pages, sizeof(int32_t));
     b->state = mb_zalloc(l->mem, MB_MEM_REQUESTS, seqs, sizeof(int32_t));

@@ -64,7 +64,7 @@ enum mb_status mb_guides_create(const struct mb_guides_options *o, struct mb_gui
 
 int32_t mb_guides_words(const struct mb_guides *g)
 {
-    return (g->o.vocab + 31) / 32;
+    return g->o.vocab / 32 + (g->o.vocab % 32 != 0);
 }
 
 void mb_guides_count(const struct mb_guides *g, int64_t *made, int64_t *given)

@@ -155,7 +155,7 @@ static void head(const struct mb_budget_view *v, int64_t *b)
     b[MB_SB_TOP_IDS] = b[MB_SB_TOP_LP] = mul(S, 4 * TOP);
     b[MB_SB_SAMPLING] = mul(S, (int64_t)sizeof(struct mb_sample_row));
     b[MB_SB_ADJUST] = S > 0 ? mul(m->vocab, (int64_t)sizeof(struct mb_sample_adjust)) : 0;
-    b[MB_SB_MASKS] = S > 0 ? mul(v->p->max_batch_rows, (m->vocab + 31) / 32 * 4) : 0;
+    b[MB_SB_MASKS] = S > 0 ? mul(v->p->max_batch_rows, ((int64_t)m->vocab + 31) / 32 * 4) : 0;
 }
 
 static void tables(const struct mb_budget_view *v, int64_t *b)
