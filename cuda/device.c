@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "cuda/cuda.h"
+#include "cuda/cuda_kv.h"
 #include "cuda/present.h"
 #include "cuda/weight.h"
 
@@ -175,6 +176,9 @@ const struct mb_ops mb_cuda_ops = {
     .weight_get = mb_cuda_weight_get,
     .weight_bytes = mb_cuda_weight_bytes,
     .weight_free = mb_cuda_weight_free,
+    .kv_create = mb_cuda_kv_create,
+    .kv_page_bytes = mb_cuda_kv_page_bytes,
+    .kv_free = mb_cuda_kv_free,
     .embed = mb_cuda_embed,
     .norm = mb_cuda_norm,
     .square = mb_cuda_square,
@@ -185,10 +189,18 @@ const struct mb_ops mb_cuda_ops = {
     .scale_rows = mb_cuda_scale_rows,
     .rope = mb_cuda_rope,
     .gemm = mb_cuda_gemm,
+    .kv_append = mb_cuda_kv_append,
+    .kv_copy = mb_cuda_kv_copy,
+    .choose_keys = mb_cuda_choose_keys,
+    .attention = mb_cuda_attention,
+    .attention_parts = mb_cuda_attention_parts,
+    .attention_join = mb_cuda_attention_join,
     .gemm_r32 = mb_cuda_gemm_r32,
     .act = mb_cuda_act,
     .gate = mb_cuda_gate,
     .gate_by = mb_cuda_gate_by,
+    .conv = mb_cuda_conv,
+    .delta = mb_cuda_delta,
     .gather = mb_cuda_gather,
     .route = mb_cuda_route,
     .fold = mb_cuda_fold,

@@ -6,6 +6,10 @@ MB_CUDA_SOURCES_C = cuda/device.c cuda/memory.c cuda/copy.c cuda/rows.c cuda/nor
 	cuda/gemm.c cuda/s8.c cuda/select.c
 MB_CUDA_SOURCES_CU = cuda/rows.cu cuda/norm.cu cuda/weight.cu cuda/gemm.cu cuda/gemm_tile.cu cuda/fold.cu cuda/route.cu cuda/logits.cu \
 	cuda/sample.cu cuda/s8.cu
+# KV pages, attention, linear attention
+MB_CUDA_FILES_H += cuda/kv.h cuda/cuda_kv.h cuda/page.h cuda/stage.h cuda/osm.h
+MB_CUDA_SOURCES_C += cuda/kv.c cuda/attn.c cuda/delta.c
+MB_CUDA_SOURCES_CU += cuda/kv.cu cuda/attn.cu cuda/attn_join.cu cuda/choose.cu cuda/delta.cu
 EXTRA_DIST += $(MB_CUDA_FILES_H) $(MB_CUDA_SOURCES_C) $(MB_CUDA_SOURCES_CU)
 EXTRA_DIST += cuda/backends.c src/device/backends.c
 # one object for each kernel source; nvcc says what it would have to be told of -fmad (rule 4 of the numeric contract)

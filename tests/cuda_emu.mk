@@ -21,4 +21,33 @@ tests_unit_cuda_emu_SOURCES = tests/unit_cuda_emu.c tests/unit_cuda_emu.h
 tests_unit_cuda_emu_CPPFLAGS = $(EMU_CPPFLAGS)
 tests_unit_cuda_emu_LDADD = tests/cuda_emu/kernels.emu.o tests/cuda_emu/libcuda_emu.a $(TEST_LIBS)
 -include tests/cuda_emu/kernels.emu.o.d
+
+# the backend of cuda/ on it
+EMU_CUDA_OBJECTS = $(MB_CUDA_SOURCES_CU:.cu=.emu.o)
+check_LIBRARIES += tests/cuda_emu/libcuda.a
+tests_cuda_emu_libcuda_a_SOURCES = tests/registry_cuda.c $(MB_CUDA_SOURCES_C)
+tests_cuda_emu_libcuda_a_CPPFLAGS = $(EMU_CPPFLAGS)
+tests_cuda_emu_libcuda_a_LIBADD = $(EMU_CUDA_OBJECTS)
+tests_cuda_emu_libcuda_a_DEPENDENCIES = $(EMU_CUDA_OBJECTS)
+EMU_LIBS = tests/cuda_emu/libcuda.a tests/cuda_emu/libcuda_emu.a
+EMU_TEST_CPPFLAGS = $(AM_CPPFLAGS) '-DRIG_BACKEND="cuda"' -DRIG_EMU -DFIRST_ISA=3
+-include $(MB_CUDA_SOURCES_CU:.cu=.emu.o.d)
+
+# its operations by the tests of the CPU's
+TESTS_UNIT += tests/emu_attention tests/emu_attention_parts tests/emu_choose tests/emu_delta tests/emu_kv8
+tests_emu_attention_SOURCES = tests/unit_attention.c
+tests_emu_attention_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
+tests_emu_attention_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+tests_emu_attention_parts_SOURCES = tests/unit_attention_parts.c
+tests_emu_attention_parts_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
+tests_emu_attention_parts_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+tests_emu_choose_SOURCES = tests/unit_choose.c
+tests_emu_choose_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
+tests_emu_choose_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+tests_emu_delta_SOURCES = tests/unit_delta.c
+tests_emu_delta_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
+tests_emu_delta_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+tests_emu_kv8_SOURCES = tests/unit_kv8.c
+tests_emu_kv8_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
+tests_emu_kv8_LDADD = $(EMU_LIBS) $(TEST_LIBS)
 endif

@@ -19,6 +19,14 @@ enum { ISAS = 5 };
 #define FIRST_ISA 0
 #endif
 
+#ifdef RIG_EMU /* a block's threads are fibres, and each load is looked at: fewer cases */
+#define RIG_FEW(n) (((n) + 5) / 6)
+#define RIG_STEP 3
+#else
+#define RIG_FEW(n) (n)
+#define RIG_STEP 1
+#endif
+
 #ifndef RIG_BACKEND
 #define RIG_BACKEND "cpu"
 #endif
@@ -33,6 +41,10 @@ struct rig {
 
 static inline bool rig_open(struct rig *g, const char *isa, int32_t threads, enum mb_dtype path)
 {
+#ifdef RIG_EMU /* each number of threads is another order of the emulator's */
+    static const char *const order[] = {"forward", "reverse", "shuffled"};
+    setenv("MB_EMU_ORDER", order[(threads + 2) % 3], 1);
+#endif
     *g = (struct rig){.ops = mb_ops_find(RIG_BACKEND), .random = 1};
     struct mb_device_options o = {.threads = threads, .isa = isa, .mem = &g->mem, .path = path};
     if (g->ops->open(&o, &g->dev) != MB_OK) {
@@ -44,6 +56,12 @@ static inline bool rig_open(struct rig *g, const char *isa, int32_t threads, enu
 }
 
 /* Closes and checks that everything was given back. */
+/* What became of an operation that returned st: a device may only find out while it runs. */
+static inline enum mb_status rig_done(struct rig *g, enum mb_status st)
+{
+    enum mb_status late = g->ops->sync(g->s);
+    return st != MB_OK ? st : late;
+}
 static inline void rig_close(struct rig *g)
 {
     g->ops->stream_destroy(g->s);

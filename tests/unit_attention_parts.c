@@ -321,12 +321,12 @@ static void test_random(void **state)
     (void)state;
     int ran = 0;
     for (int i = FIRST_ISA; i < ISAS; i++)
-        for (int32_t threads = 1; threads <= (i > 0 ? 3 : 1); threads += 2) {
+        for (int32_t threads = 1; threads <= RIG_FEW(i > 0 ? 3 : 1); threads += 2) {
             struct rig g;
             if (!rig_open(&g, isa_names[i], threads, MB_F32))
                 break;
             g.random += (uint64_t)i;
-            for (int k = 0; k < 12; k++)
+            for (int k = 0; k < RIG_FEW(12); k++)
                 random_case(&g, 500, 20, true);
             rig_close(&g);
             ran++;
@@ -340,8 +340,8 @@ static void test_long(void **state)
     (void)state;
     struct rig g;
     assert_true(rig_open(&g, "auto", 2, MB_BF16));
-    for (int k = 0; k < (FIRST_ISA > 0 ? 2 : 25); k++)
-        random_case(&g, 3600, FIRST_ISA > 0 ? 10 : 120, false);
+    for (int k = 0; k < RIG_FEW(FIRST_ISA > 0 ? 2 : 25); k++)
+        random_case(&g, RIG_FEW(3600), FIRST_ISA > 0 ? 10 : 120, false);
     rig_close(&g);
 }
 
@@ -381,7 +381,7 @@ static enum mb_status parts_of(struct rig *g, const struct mb_kv *kv, int32_t se
     a.page_table = rig_ints(g, table, 1, 3);
     struct mb_view state = rig_floats(g, NULL, 2, 10, 10, MB_F32), o = rig_ints(g, off, 2, 1),
                    i = rig_ints(g, seg, 2, 1);
-    enum mb_status st = g->ops->attention_parts(g->s, state, &a, o, i);
+    enum mb_status st = rig_done(g, g->ops->attention_parts(g->s, state, &a, o, i));
     struct mb_view views[] = {a.q, a.pos, a.seq, a.page_table, state, o, i};
     for (int k = 0; k < 7; k++)
         rig_free(g, views[k]);
@@ -397,7 +397,7 @@ static enum mb_status join_of(struct rig *g, int32_t end, int32_t src1, int32_t 
     a.pos = rig_ints(g, pos, 2, 1);
     struct mb_view state = rig_floats(g, NULL, 2, 20, 20, MB_F32),
                    out = rig_floats(g, NULL, 1, 16, 16, MB_F32);
-    enum mb_status st = g->ops->attention_join(g->s, out, state, &a);
+    enum mb_status st = rig_done(g, g->ops->attention_join(g->s, out, state, &a));
     struct mb_view views[] = {a.item_off, a.src, a.pos, state, out};
     for (int k = 0; k < 5; k++)
         rig_free(g, views[k]);

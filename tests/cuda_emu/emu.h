@@ -68,6 +68,7 @@ enum { MB_EMU_SHARED_MOST = 232448, MB_EMU_SHARED_PLAIN = 49152 };
 
 /* ---------------------------------------------------------------- emu_access.c */
 void mb_emu_access_begin(void); /* of a launch */
+void mb_emu_access_block(uint64_t index);
 /* atomic: by a function of the emulator */
 void mb_emu_access(const void *p, size_t bytes, bool write, bool atomic, const void *from);
 void mb_emu_cells_free(struct mb_emu_memory *m);

@@ -12,17 +12,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { WRITTEN = 1, READ = 2, ATOMIC = 4, WARP_READ = 8, BLOCK_READ = 16, GRID_READ = 32 };
+enum { ATOMIC = 1, WARP_READ = 2, BLOCK_READ = 4, GRID_READ = 8 };
 
+/* What is known of a word of four bytes; masks have a bit for each. Where threads share a word without
+ * sharing a byte, the last one is known: races may be missed there, none is invented. */
 struct mb_emu_cell {
     uint32_t stamp; /* the launch, or of shared memory the block: what is older does not count */
-    uint32_t flags;
+    uint8_t flags, ever, wrote, read; /* bytes that somebody wrote; that `writer` did, and `reader` read */
     uint32_t writer, write_epoch;
     uint32_t reader, read_epoch;
 };
 
 static struct {
-    bool on, known;
+    bool on, known, all;
+    bool live;                              /* the block that runs is looked at */
     const unsigned char *image, *image_end; /* the program: code, constants, variables */
     const unsigned char *tls, *tls_end;     /* static shared memory */
     struct mb_emu_cell *tls_cells, *dynamic_cells;
@@ -52,9 +55,13 @@ static int find_tls(struct dl_phdr_info *info, size_t size, void *arg)
     return 1; /* the first one is the program */
 }
 
+static size_t words(size_t bytes)
+{
+    return bytes / 4 + 2;
+}
 static void *cells(size_t bytes)
 {
-    void *p = mmap(NULL, bytes * sizeof(struct mb_emu_cell), PROT_READ | PROT_WRITE,
+    void *p = mmap(NULL, words(bytes) * sizeof(struct mb_emu_cell), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         mb_emu_mistake("no memory for what is known of %zu bytes", bytes);
@@ -64,7 +71,7 @@ static void *cells(size_t bytes)
 void mb_emu_cells_free(struct mb_emu_memory *m)
 {
     if (m->cells != NULL)
-        munmap(m->cells, m->bytes * sizeof *m->cells);
+        munmap(m->cells, words(m->bytes) * sizeof *m->cells);
     m->cells = NULL;
     a.last = NULL;
 }
@@ -74,6 +81,7 @@ void mb_emu_access_begin(void)
     if (!a.known) {
         a.known = true;
         a.on = mb_emu_setting("MB_EMU_CHECK", 1) != 0;
+        a.all = mb_emu_setting("MB_EMU_CHECK", 1) > 1;
         a.image = (const unsigned char *)__executable_start;
         a.image_end = (const unsigned char *)_end;
         a.dynamic_cells = cells(MB_EMU_SHARED_MOST);
@@ -84,8 +92,14 @@ void mb_emu_access_begin(void)
     if (a.tls_cells == NULL && a.tls_end > a.tls)
         a.tls_cells = cells((size_t)(a.tls_end - a.tls));
     if (before != a.tls && a.tls_cells != NULL)
-        memset(a.tls_cells, 0, (size_t)(a.tls_end - a.tls) * sizeof *a.tls_cells);
+        memset(a.tls_cells, 0, words((size_t)(a.tls_end - a.tls)) * sizeof *a.tls_cells);
     a.last = NULL;
+}
+
+/* The first blocks of a launch, and some of the others. */
+void mb_emu_access_block(uint64_t index)
+{
+    a.live = a.on && (a.all || index < 4 || index * 0x9e3779b97f4a7c15u >> 60 == 0);
 }
 
 /* ---------------------------------------------------------------- races */
@@ -126,21 +140,28 @@ static void race(const struct target *t, uint32_t thread)
                    verb(t), t->byte, t->memory, t->serial, thread & 1023);
 }
 
-static void read_cell(struct mb_emu_cell *c)
+static void read_cell(struct mb_emu_cell *c, uint8_t mask)
 {
     const struct mb_emu_fibre *f = mb_emu_fibre;
-    uint32_t many = c->flags & GRID_READ;
+    uint8_t many = c->flags & GRID_READ, both = c->read & mask;
 
-    if (c->flags & READ && c->reader >> 10 != f->serial >> 10)
+    if (c->reader == f->serial && c->read_epoch == f->epoch && c->read != 0) {
+        c->read |= mask;
+        return;
+    }
+    if (both == 0)
+        many = 0;
+    else if (c->reader >> 10 != f->serial >> 10)
         many |= GRID_READ;
-    else if (c->flags & READ && c->read_epoch >> 16 == f->epoch >> 16) {
+    else if (c->read_epoch >> 16 == f->epoch >> 16) {
         many |= c->flags & BLOCK_READ;
         if (c->reader >> 5 != f->serial >> 5)
             many |= BLOCK_READ;
         else if (c->read_epoch == f->epoch)
-            many |= c->reader != f->serial ? (uint32_t)WARP_READ : c->flags & WARP_READ;
+            many |= c->reader != f->serial ? WARP_READ : c->flags & WARP_READ;
     }
-    c->flags = (c->flags & (WRITTEN | ATOMIC)) | READ | many;
+    c->flags = (uint8_t)((c->flags & ATOMIC) | many);
+    c->read = many != 0 ? both : mask;
     c->reader = f->serial;
     c->read_epoch = f->epoch;
 }
@@ -150,8 +171,6 @@ static bool reads_ordered(const struct mb_emu_cell *c)
 {
     const struct mb_emu_fibre *f = mb_emu_fibre;
 
-    if (!(c->flags & READ))
-        return true;
     if (c->flags & GRID_READ || c->reader >> 10 != f->serial >> 10)
         return false;
     if (c->read_epoch >> 16 != f->epoch >> 16)
@@ -163,71 +182,88 @@ static bool reads_ordered(const struct mb_emu_cell *c)
     return ordered(c->reader, c->read_epoch);
 }
 
-static void touch(struct mb_emu_cell *c, const struct target *t)
+static void write_cell(struct mb_emu_cell *c, uint8_t mask, bool atomic)
+{
+    const struct mb_emu_fibre *f = mb_emu_fibre;
+
+    c->wrote = c->writer == f->serial && c->write_epoch == f->epoch ? c->wrote | mask : mask;
+    c->ever |= mask;
+    c->read &= (uint8_t)~mask;
+    c->flags = atomic ? ATOMIC : 0;
+    c->writer = f->serial;
+    c->write_epoch = f->epoch;
+}
+
+static void touch(struct mb_emu_cell *c, const struct target *t, uint8_t mask)
 {
     if (c->stamp != t->stamp)
         *c = (struct mb_emu_cell){.stamp = t->stamp};
-    if (t->shared && !(c->flags & WRITTEN) && (!t->write || t->atomic))
+    if (t->shared && mask & ~c->ever && (!t->write || t->atomic))
         mb_emu_mistake("loads byte %td of %s, which nobody in the block wrote", t->byte, t->memory);
-    if (c->flags & WRITTEN && !(t->atomic && c->flags & ATOMIC) && !ordered(c->writer, c->write_epoch))
+    if (c->wrote & mask && !(t->atomic && c->flags & ATOMIC) && !ordered(c->writer, c->write_epoch))
         race(t, c->writer);
     if (!t->write) {
-        read_cell(c);
+        read_cell(c, mask);
         return;
     }
-    if (!reads_ordered(c))
+    if (c->read & mask && !reads_ordered(c))
         race(t, c->reader);
-    c->flags = WRITTEN | (t->atomic ? (uint32_t)ATOMIC : 0);
-    c->writer = mb_emu_fibre->serial;
-    c->write_epoch = mb_emu_fibre->epoch;
+    write_cell(c, mask, t->atomic);
 }
 
-static void touch_all(struct target t, size_t n)
+/* p: where the bytes are; base: what the cells begin with. */
+static void touch_all(struct target *t, const unsigned char *p, const unsigned char *base, size_t n)
 {
-    struct mb_emu_cell *c = t.cell + t.byte;
+    struct mb_emu_cell *c = t->cell + (((uintptr_t)p >> 2) - ((uintptr_t)base >> 2));
+    unsigned skip = (unsigned)((uintptr_t)p & 3);
 
-    for (size_t i = 0; i < n; i++, t.byte++)
-        touch(c + i, &t);
+    t->byte = p - base;
+    while (n > 0) {
+        size_t here = 4 - skip < n ? 4 - skip : n;
+        touch(c++, t, (uint8_t)(((1u << here) - 1) << skip));
+        t->byte += (ptrdiff_t)here;
+        n -= here;
+        skip = 0;
+    }
 }
 
 /* ---------------------------------------------------------------- one access */
-static void global_memory(const unsigned char *p, size_t bytes, struct target t)
+static void global_memory(const unsigned char *p, size_t bytes, struct target *t)
 {
     struct mb_emu_memory *m = a.last;
 
     if (m == NULL || p < m->map || p >= m->map + m->map_bytes)
         m = a.last = mb_emu_memory_at(p);
     if (m == NULL || m->side == MB_EMU_PAGEABLE || m->side == MB_EMU_PINNED)
-        mb_emu_mistake("%s %p, which is no memory of the device", verb(&t), (const void *)p);
+        mb_emu_mistake("%s %p, which is no memory of the device", verb(t), (const void *)p);
     if (!m->live)
-        mb_emu_mistake("use after free: %s byte %td of device memory %llu", verb(&t), p - m->p,
+        mb_emu_mistake("use after free: %s byte %td of device memory %llu", verb(t), p - m->p,
                        (unsigned long long)m->serial);
     if (p < m->p || p + bytes > m->p + m->bytes)
-        mb_emu_mistake("out of bounds: %s byte %td of device memory %llu, which has %zu", verb(&t), p - m->p,
+        mb_emu_mistake("out of bounds: %s byte %td of device memory %llu, which has %zu", verb(t), p - m->p,
                        (unsigned long long)m->serial, m->bytes);
     if (m->cells == NULL)
         m->cells = cells(m->bytes);
-    t.cell = m->cells;
-    t.stamp = mb_emu_launch_serial;
-    t.memory = "device memory";
-    t.serial = m->serial;
-    t.byte = p - m->p;
-    touch_all(t, bytes);
+    t->cell = m->cells;
+    t->stamp = mb_emu_launch_serial;
+    t->memory = "device memory";
+    t->serial = m->serial;
+    touch_all(t, p, m->p, bytes);
 }
 
-static void shared_memory(const unsigned char *p, size_t bytes, struct target t)
+static void shared_memory(const unsigned char *p, size_t bytes, struct target *t)
 {
     bool dynamic = p >= mb_emu_dynamic && p < mb_emu_dynamic + MB_EMU_SHARED_MOST;
 
-    t.shared = true;
-    t.stamp = mb_emu_block_serial;
-    t.memory = dynamic ? "dynamic shared memory" : "static shared memory";
-    t.cell = dynamic ? a.dynamic_cells : a.tls_cells;
-    t.byte = p - (dynamic ? mb_emu_dynamic : a.tls);
-    if (dynamic && (size_t)t.byte + bytes > mb_emu_call->shared)
-        mb_emu_mistake("out of bounds: %s byte %td of dynamic shared memory, which has %zu", verb(&t), t.byte,
+    t->shared = true;
+    t->stamp = mb_emu_block_serial;
+    t->memory = dynamic ? "dynamic shared memory" : "static shared memory";
+    t->cell = dynamic ? a.dynamic_cells : a.tls_cells;
+    t->byte = p - (dynamic ? mb_emu_dynamic : a.tls);
+    if (dynamic && (size_t)t->byte + bytes > mb_emu_call->shared)
+        mb_emu_mistake("out of bounds: %s byte %td of dynamic shared memory, which has %zu", verb(t), t->byte,
                        mb_emu_call->shared);
-    touch_all(t, bytes);
+    touch_all(t, p, dynamic ? mb_emu_dynamic : a.tls, bytes);
 }
 
 static bool is_argument(const unsigned char *p)
@@ -242,20 +278,20 @@ void mb_emu_access(const void *at, size_t bytes, bool write, bool atomic, const 
     const struct mb_emu_fibre *f = mb_emu_fibre;
 
     (void)from;
-    if (f == NULL || !a.on || (p >= f->stack && p < f->stack_end))
+    if (f == NULL || !a.live || (p >= f->stack && p < f->stack_end))
         return;
     struct target t = {.write = write, .atomic = atomic};
     if ((p >= mb_emu_dynamic && p < mb_emu_dynamic + MB_EMU_SHARED_MOST) || (p >= a.tls && p < a.tls_end))
-        shared_memory(p, bytes, t);
+        shared_memory(p, bytes, &t);
     else if (!is_argument(p) && !(p >= a.image && p < a.image_end))
-        global_memory(p, bytes, t);
+        global_memory(p, bytes, &t);
     else if (write)
         mb_emu_mistake("stores to its arguments or to a variable of the program");
 }
 
 static void aligned(const void *p, size_t bytes, bool write, const void *from)
 {
-    if (mb_emu_fibre != NULL && a.on && ((uintptr_t)p & (bytes - 1)) != 0 &&
+    if (mb_emu_fibre != NULL && a.live && ((uintptr_t)p & (bytes - 1)) != 0 &&
         !((const unsigned char *)p >= mb_emu_fibre->stack &&
           (const unsigned char *)p < mb_emu_fibre->stack_end))
         mb_emu_mistake("misaligned: %s %zu bytes at %p", write ? "stores" : "loads", bytes, p);

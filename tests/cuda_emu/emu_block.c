@@ -372,6 +372,7 @@ static void run_block(uint64_t index)
     mb_emu_now.block = (struct mb_emu_dim){(unsigned)(index % grid->x), (unsigned)(index / grid->x % grid->y),
                                            (unsigned)(index / grid->x / grid->y)};
     mb_emu_block_serial++;
+    mb_emu_access_block(index);
     b.epoch = b.done = 0;
     memset(b.warp_epoch, 0, sizeof b.warp_epoch);
     make_order(b.order, b.n);

@@ -4,7 +4,7 @@
  *
  * Environment:
  *   MB_EMU_ORDER   forward | reverse | shuffled[:SEED]: order of the threads of a block, and of blocks
- *   MB_EMU_CHECK   0: accesses of kernels are not looked at one by one (default 1, where kernels were compiled for it)
+ *   MB_EMU_CHECK   0: accesses of kernels are not looked at one by one; 2: all are; 1 (default): those of some blocks
  *   MB_EMU_FAIL    KIND:N[@RANK]: the N-th call of a kind fails; kinds: malloc host launch async copy
  *   MB_EMU_MEMORY  bytes of a device (default 4 GiB)
  *   MB_EMU_DEVICES how many there are (default 1)
