@@ -196,7 +196,10 @@ enum mb_status mb_cuda_attention_parts(struct mb_stream *s, struct mb_view state
         return MB_OK;
     MB_TRY(mb_cuda_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
     MB_TRY(mb_cuda_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
+    if (mb_has_view(a->chosen))
+        MB_TRY(mb_cuda_want("attention_parts", "chosen", a->chosen, a->q.rows, -1, MB_I32));
     struct mb_attn_task t = task_of(s, a, MB_CUDA_ATTENTION_PARTS);
+    t.chosen = mb_cuda_mat(a->chosen);
     t.out = mb_cuda_mat(state);
     t.item_off = mb_cuda_mat(item_off);
     t.item_seg = mb_cuda_mat(item_seg);
@@ -236,55 +239,4 @@ enum mb_status mb_cuda_attention_join(struct mb_stream *s, struct mb_view out, s
         t.sinks = mb_cuda_mat(a->sinks);
     }
     return mb_cuda_call("attention_join", mb_k_attention_join(s->s, &t));
-}
-
-/* ---------------------------------------------------------------- the choice of keys */
-enum { SCORE_ROOM = 64 << 20 }; /* bytes of scores at a time, if a row does not need more */
-
-static enum mb_status check_choose(struct mb_view out, const struct mb_choose_args *a)
-{
-    const struct mb_kv_desc *d = &a->kv->desc;
-
-    if (a->topk < 1 || a->heads < 1 || d->heads != 1)
-        return mb_error(MB_BUG, "choose_keys: %d of the keys of %d heads", a->topk, d->heads);
-    MB_TRY(mb_cuda_want_float("choose_keys", "q", a->q, -1, (int64_t)a->heads * d->d));
-    MB_TRY(mb_cuda_want("choose_keys", "w", a->w, a->q.rows, a->heads, MB_F32));
-    MB_TRY(mb_cuda_want("choose_keys", "pos", a->pos, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want("choose_keys", "seq", a->seq, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want("choose_keys", "page_table", a->page_table, -1, -1, MB_I32));
-    return mb_cuda_want("choose_keys", "out", out, a->q.rows, 1 + (int64_t)a->topk, MB_I32);
-}
-
-enum mb_status mb_cuda_choose_keys(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a)
-{
-    void *room;
-
-    MB_TRY(check_choose(out, a));
-    if (a->q.rows == 0)
-        return MB_OK;
-    struct mb_choose_task t = {.out = mb_cuda_mat(out),
-                               .q = mb_cuda_mat(a->q),
-                               .w = mb_cuda_mat(a->w),
-                               .pos = mb_cuda_mat(a->pos),
-                               .seq = mb_cuda_mat(a->seq),
-                               .page_table = mb_cuda_mat(a->page_table),
-                               .kv = a->kv->pages,
-                               .heads = a->heads,
-                               .topk = a->topk,
-                               .scale = a->scale,
-                               .keys = a->page_table.cols * MB_KV_BLOCK,
-                               .flag = mb_cuda_flag(s, MB_CUDA_CHOOSE_KEYS)};
-    if (mb_k_choose_shared(&t) > s->dev->shared)
-        return mb_error(MB_LAYOUT,
-                        "%d index heads of %d do not fit into the GPU's shared memory; use --backend cpu",
-                        a->heads, t.kv.d);
-    int64_t rows = SCORE_ROOM / (t.keys * (int64_t)sizeof(float) + 1);
-    rows = rows < 1 ? 1 : rows > a->q.rows ? a->q.rows : rows;
-    MB_TRY(mb_cuda_scratch(s, (uint64_t)(rows * t.keys + 1) * sizeof(float), &room));
-    t.score = room;
-    for (t.row0 = 0; t.row0 < a->q.rows; t.row0 += rows) {
-        t.rows = a->q.rows - t.row0 < rows ? a->q.rows - t.row0 : rows;
-        MB_TRY(mb_cuda_call("choose_keys", mb_k_choose(s->s, &t)));
-    }
-    return MB_OK;
 }

@@ -528,6 +528,8 @@ MB_DEVICE void run_item(const struct mb_attn_task &t, struct item *it, struct sh
             mb_index(-1, 1, t.flag);
     } else {
         run_segments<V, S>(t, it, sh, seg, seg);
+        if (threadIdx.x == 0 && !sh->present[0][0]) /* of a choice: none there */
+            mb_index(-1, 1, t.flag);
         store_state(t, *it, sh, j, false);
     }
     __syncthreads();

@@ -26,7 +26,12 @@ enum mb_status mb_cuda_attention_parts(struct mb_stream *s, struct mb_view state
                                        struct mb_view item_seg);
 enum mb_status mb_cuda_attention_join(struct mb_stream *s, struct mb_view out, struct mb_view state,
                                       const struct mb_join_args *a);
+/* choose.c */
 enum mb_status mb_cuda_choose_keys(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a);
+enum mb_status mb_cuda_choose_parts(struct mb_stream *s, struct mb_view out, struct mb_view score,
+                                    const struct mb_choose_args *a, struct mb_view item_off,
+                                    struct mb_view item_seg);
+enum mb_status mb_cuda_choose_join(struct mb_stream *s, struct mb_view out, const struct mb_choose_lists *a);
 /* delta.c */
 enum mb_status mb_cuda_conv(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                             struct mb_view state, struct mb_view slot, struct mb_view pos);

@@ -55,6 +55,13 @@ struct mb_choose_task {
     float scale;
     float *score; /* [rows][keys] */
     int64_t row0, rows, keys;
+    struct mb_mat scores, item_off, item_seg; /* choose_parts; else none */
+    int32_t segment;
+    struct mb_flag flag;
+};
+struct mb_choose_join_task {
+    struct mb_mat out, pos, item_off, key, item_score;
+    int32_t *list; /* [rows][topk] */
     struct mb_flag flag;
 };
 struct mb_conv_task {
@@ -86,6 +93,7 @@ cudaError_t mb_k_attention_join(cudaStream_t s, const struct mb_join_task *t);
 /* choose.cu */
 int64_t mb_k_choose_shared(const struct mb_choose_task *t);
 cudaError_t mb_k_choose(cudaStream_t s, const struct mb_choose_task *t);
+cudaError_t mb_k_choose_join(cudaStream_t s, const struct mb_choose_join_task *t);
 /* delta.cu */
 cudaError_t mb_k_conv(cudaStream_t s, const struct mb_conv_task *t);
 cudaError_t mb_k_delta(cudaStream_t s, const struct mb_delta_task *t);

@@ -8,7 +8,7 @@ MB_CUDA_SOURCES_CU = cuda/rows.cu cuda/norm.cu cuda/weight.cu cuda/gemm.cu cuda/
 	cuda/sample.cu cuda/s8.cu
 # KV pages, attention, linear attention
 MB_CUDA_FILES_H += cuda/kv.h cuda/cuda_kv.h cuda/page.h cuda/stage.h cuda/osm.h
-MB_CUDA_SOURCES_C += cuda/kv.c cuda/attn.c cuda/delta.c
+MB_CUDA_SOURCES_C += cuda/kv.c cuda/attn.c cuda/choose.c cuda/delta.c
 MB_CUDA_SOURCES_CU += cuda/kv.cu cuda/attn.cu cuda/attn_join.cu cuda/choose.cu cuda/delta.cu
 EXTRA_DIST += $(MB_CUDA_FILES_H) $(MB_CUDA_SOURCES_C) $(MB_CUDA_SOURCES_CU)
 EXTRA_DIST += cuda/backends.c src/device/backends.c
