@@ -25,7 +25,7 @@ tests_unit_cuda_emu_LDADD = tests/cuda_emu/kernels.emu.o tests/cuda_emu/libcuda_
 # the backend of cuda/ on it
 EMU_CUDA_OBJECTS = $(MB_CUDA_SOURCES_CU:.cu=.emu.o)
 check_LIBRARIES += tests/cuda_emu/libcuda.a
-tests_cuda_emu_libcuda_a_SOURCES = tests/registry_cuda.c $(MB_CUDA_SOURCES_C)
+tests_cuda_emu_libcuda_a_SOURCES = $(MB_CUDA_SOURCES_C)
 tests_cuda_emu_libcuda_a_CPPFLAGS = $(EMU_CPPFLAGS)
 tests_cuda_emu_libcuda_a_LIBADD = $(EMU_CUDA_OBJECTS)
 tests_cuda_emu_libcuda_a_DEPENDENCIES = $(EMU_CUDA_OBJECTS)
@@ -35,19 +35,30 @@ EMU_TEST_CPPFLAGS = $(AM_CPPFLAGS) '-DRIG_BACKEND="cuda"' -DRIG_EMU -DFIRST_ISA=
 
 # its operations by the tests of the CPU's
 TESTS_UNIT += tests/emu_attention tests/emu_attention_parts tests/emu_choose tests/emu_delta tests/emu_kv8
-tests_emu_attention_SOURCES = tests/unit_attention.c
+tests_emu_attention_SOURCES = tests/unit_attention.c cuda/backends.c
 tests_emu_attention_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
 tests_emu_attention_LDADD = $(EMU_LIBS) $(TEST_LIBS)
-tests_emu_attention_parts_SOURCES = tests/unit_attention_parts.c
+tests_emu_attention_parts_SOURCES = tests/unit_attention_parts.c cuda/backends.c
 tests_emu_attention_parts_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
 tests_emu_attention_parts_LDADD = $(EMU_LIBS) $(TEST_LIBS)
-tests_emu_choose_SOURCES = tests/unit_choose.c
+tests_emu_choose_SOURCES = tests/unit_choose.c cuda/backends.c
 tests_emu_choose_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
 tests_emu_choose_LDADD = $(EMU_LIBS) $(TEST_LIBS)
-tests_emu_delta_SOURCES = tests/unit_delta.c
+tests_emu_delta_SOURCES = tests/unit_delta.c cuda/backends.c
 tests_emu_delta_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
 tests_emu_delta_LDADD = $(EMU_LIBS) $(TEST_LIBS)
-tests_emu_kv8_SOURCES = tests/unit_kv8.c
+tests_emu_kv8_SOURCES = tests/unit_kv8.c cuda/backends.c
 tests_emu_kv8_CPPFLAGS = $(EMU_TEST_CPPFLAGS)
 tests_emu_kv8_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+TESTS_UNIT += tests/unit_cuda_ops
+tests_unit_cuda_ops_SOURCES = tests/unit_cuda_ops.c cuda/backends.c
+tests_unit_cuda_ops_CPPFLAGS = $(EMU_CPPFLAGS)
+tests_unit_cuda_ops_LDADD = $(EMU_LIBS) $(TEST_LIBS)
+
+# the whole program on it
+check_PROGRAMS += tests/moebatch-cuda-emu
+tests_moebatch_cuda_emu_SOURCES = $(moebatch_SOURCES) cuda/backends.c
+tests_moebatch_cuda_emu_LDADD = $(EMU_LIBS) $(moebatch_LDADD)
 endif
+TESTS_CLI += tests/cli_cuda.bats
+EXTRA_DIST += tests/cli_cuda.bats
