@@ -45,33 +45,36 @@ static float adjust_one(float z, const struct mb_sample_row *p, const struct mb_
     return z + a->bias;
 }
 
-/* -inf where the bits of a word have none; most words have all, none or few. */
-static void mask_word(float *z, uint32_t word, int64_t n)
+/* -inf where the bits of a word have none: 32 values. Most words have all, none or few. */
+static void mask_word(float *z, uint32_t word)
 {
     float was[32];
-    bool few = __builtin_popcount(word) < 16;
 
     if (word == UINT32_MAX)
         return;
-    if (few) {
-        memcpy(was, z, (size_t)n * sizeof *z);
-        for (int64_t j = 0; j < n; j++)
-            z[j] = -INFINITY;
+    if (__builtin_popcount(word) >= 16) {
+        for (uint32_t left = ~word; left != 0; left &= left - 1)
+            z[__builtin_ctz(left)] = -INFINITY;
+        return;
     }
-    for (uint32_t left = few ? word : ~word; left != 0; left &= left - 1) {
-        int32_t j = __builtin_ctz(left);
-        if (j < n)
-            z[j] = few ? was[j] : -INFINITY;
-    }
+    if (word != 0)
+        memcpy(was, z, sizeof was);
+    for (int j = 0; j < 32; j++)
+        z[j] = -INFINITY;
+    for (uint32_t left = word; left != 0; left &= left - 1)
+        z[__builtin_ctz(left)] = was[__builtin_ctz(left)];
 }
 
 /* -inf where the row's mask has no bit. */
 static void apply_mask(const struct draw *d)
 {
     const int32_t *bits = mb_row_i32(d->t->masks, d->p.mask - 1);
+    int64_t whole = d->V / 32;
 
-    for (int64_t i = 0; i < d->V; i += 32)
-        mask_word(d->work + i, (uint32_t)bits[i / 32], d->V - i < 32 ? d->V - i : 32);
+    for (int64_t i = 0; i < whole; i++)
+        mask_word(d->work + 32 * i, (uint32_t)bits[i]);
+    for (int64_t i = 32 * whole; i < d->V; i++)
+        d->work[i] = (uint32_t)bits[whole] >> i % 32 & 1 ? d->work[i] : -INFINITY;
 }
 
 /* d->z from the raw row: penalties and biases on a copy, the mask, then the temperature. */
