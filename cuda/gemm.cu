@@ -175,9 +175,10 @@ MB_DEVICE void run_tile(const struct mb_mat &out, const struct mb_mat &x, const 
 }
 
 /* MOST: most rows of a tile in this launch. Four blocks on a multiprocessor keep 64 KiB of weights on their way, more than memory
- * can have; sums of 16 rows need the registers of three. */
+ * can have; sums of 16 rows need the registers of three;
+ * decoding, a call that sums are kept over, those of one more. */
 template <int KIND, int MOST>
-__global__ void __launch_bounds__(THREADS, MOST > 8 ? 3 : 4)
+__global__ void __launch_bounds__(THREADS, (MOST > 8 ? 3 : 4) - (mb_kind<KIND>::codes ? 1 : 0))
     few_kernel(struct mb_mat out, struct mb_mat x, const struct mb_k_job *jobs, int32_t n_jobs)
 {
     MB_SHARED(float, shared);
