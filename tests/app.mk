@@ -44,3 +44,5 @@ EXTRA_DIST += $(BENCH_CLI) tests/random_weights.py tests/alltoall.py
 TESTS_UNIT += tests/unit_bench
 tests_unit_bench_SOURCES = tests/unit_bench.c
 tests_unit_bench_LDADD = $(TEST_LIBS)
+TESTS_CLI += tests/cli_bench_run.bats tests/cli_calibrate.bats
+EXTRA_DIST += tests/cli_bench_run.bats tests/cli_calibrate.bats

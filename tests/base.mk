@@ -19,3 +19,6 @@ tests_unit_publish_SOURCES = tests/unit_publish.c tests/tmpdir.h
 tests_unit_publish_LDADD = $(TEST_LIBS)
 TESTS_CLI += tests/check_publish.sh
 EXTRA_DIST += tests/check_publish.sh
+TESTS_UNIT += tests/unit_energy
+tests_unit_energy_SOURCES = tests/unit_energy.c tests/tmpdir.h
+tests_unit_energy_LDADD = $(TEST_LIBS)

@@ -40,7 +40,7 @@ complete_words() {
 [ "$(complete_words moebatch run --save-lim)" = --save-limit ] || { echo "completion of an option"; bad=1; }
 [ "$(complete_words moebatch run --alltoall hi)" = hier ] || { echo "completion of a choice"; bad=1; }
 # README names no option that does not exist: of moebatch, configure or what else it calls
-others=" help version enable-sanitize enable-faults export signal cpus-per-task bind-to mca owner--name "
+others=" help version enable-sanitize enable-faults with-cuda export signal cpus-per-task bind-to mca owner--name "
 for name in $(grep -o -- '--[a-z][a-z0-9-]*' "$top_srcdir/README" | sed 's/^--//; s/-*$//' | sort -u); do
     [[ $others == *" $name "* ]] && continue
     grep -Eq "^ *\{((STRING|INT|SIZE|REAL|SWITCH)\(|\.name = )\"$name\"" "$table" || { echo "README: --$name is no option"; bad=1; }

@@ -126,9 +126,16 @@ allow "collectives of comm" "mb_comm_(bcast|bcast_bytes|allgather|agree|alone|ba
     app/bench_nodes.c:measure_nodes \
     app/bench_nodes.c:one_round \
     app/bench_nodes.c:prepare \
+    app/bench_calibrate.c:mb_bench_calibrate \
+    app/bench_calibrate.c:measure_products \
+    app/bench_calibrate.c:measure_rows \
+    app/bench_calibrate.c:prepare \
+    app/bench_calibrate.c:put \
+    app/bench_calibrate.c:ring \
+    app/setup.c:job_speeds \
     app/bench_load.c:gather \
     app/bench_load.c:gather_times \
-    app/bench_load.c:mb_bench_load \
+    app/bench_load.c:bench \
     app/bench_load.c:mb_load_prepare \
     app/bench_load.c:measure_limits \
     app/bench_load.c:measure_memory \

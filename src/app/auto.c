@@ -36,7 +36,10 @@ static enum mb_status choose(const struct mb_app *a, const struct mb_plan_option
     int64_t prompt =
         a->conf->max_model_len > 0 && a->conf->max_model_len < PROMPT ? a->conf->max_model_len : PROMPT;
 
-    mb_cluster_of_job(a->topo, &c);
+    if (o->speeds != NULL)
+        c = *o->speeds;
+    else
+        mb_cluster_of_job(a->topo, &c);
     struct mb_auto_in in = {.m = a->model,
                             .o = o,
                             .c = &c,

@@ -70,6 +70,10 @@ enum mb_status mb_bench_command(const struct mb_conf *c, int *argc, char ***argv
         return mb_bench_gemm(c);
     if (strcmp(what, "throughput") == 0 || strcmp(what, "latency") == 0)
         return mb_bench_load(c, argc, argv, strcmp(what, "latency") == 0);
+    if (strcmp(what, "calibrate") == 0)
+        return mb_bench_calibrate(c, argc, argv);
+    if (strcmp(what, "run") == 0)
+        return mb_bench_run(c, argc, argv);
     if (strcmp(what, "compare") == 0)
         return mb_bench_compare(c, exit_code);
     if (strcmp(what, "nodes") == 0)

@@ -25,6 +25,14 @@ enum mb_status mb_bench_gemm(const struct mb_conf *c);
 /* bench_load.c: a model's engine at a workload; latency: few requests at once, one after the other. Starts
  * MPI; Collective over world. MB_CORRUPT: two runs of the same requests gave different results. */
 enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency);
+/* bench_calibrate.c: the job's speeds, as a profile (plan/profile.h). Starts MPI; Collective over world. */
+enum mb_status mb_bench_calibrate(const struct mb_conf *c, int *argc, char ***argv);
+/* bench_run.c: a class of the run rule (doc/bench.md). MB_CORRUPT, nothing printed: the digest is not the class's. Starts MPI; Collective
+ * over world. */
+enum mb_status mb_bench_run(const struct mb_conf *c, int *argc, char ***argv);
+/* The same with the rule of c's class, whose workload, seed and digest c has. */
+struct mb_bench_rule;
+enum mb_status mb_bench_load_rule(const struct mb_conf *c, int *argc, char ***argv, const struct mb_bench_rule *rule);
 /* bench_a2a.c: the exchange of rows with experts, beside MPI_Alltoallv. Starts MPI; Collective over world. */
 enum mb_status mb_bench_alltoall(const struct mb_conf *c, int *argc, char ***argv);
 /* bench_nodes.c: all nodes beside each other. Starts MPI; Collective over world. *exit_code: 3 where one lags; else left alone. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "app/bench_load_impl.h"
 #include "base/clock.h"
+#include "base/energy.h"
 #include "base/log.h"
 
 #define WARM_REQUESTS 8
@@ -56,6 +57,7 @@ static void outcome_fini(struct mb_outcome *o)
 struct told {
     struct mb_bench_count count;
     double spent[MB_TIME_COUNT];
+    double joules; /* of the node, from its first rank; negative: not known */
 };
 
 static void add_told(struct mb_outcome *o, const struct told *t, int ranks)
@@ -71,10 +73,11 @@ static void add_told(struct mb_outcome *o, const struct told *t, int ranks)
         o->decode += (double)c->after / (c->last - c->first);
     for (int i = 0; i < MB_TIME_COUNT; i++)
         o->spent[i] += t->spent[i] / ranks;
+    o->joules = o->joules < 0 || t->joules < 0 ? -1 : o->joules + t->joules;
 }
 
 /* Collective. */
-static enum mb_status gather(struct mb_load *l, const double *before, struct mb_outcome *o)
+static enum mb_status gather(struct mb_load *l, const double *before, double joules, struct mb_outcome *o)
 {
     struct mb_counters now;
     struct told mine, *all = calloc((size_t)l->app.size, sizeof *all);
@@ -82,6 +85,7 @@ static enum mb_status gather(struct mb_load *l, const double *before, struct mb_
     MB_TRY(mb_comm_agree(l->app.comm, all == NULL ? mb_error(MB_NO_MEMORY, "no memory for counters") : MB_OK,
                          "counters"));
     memset(&mine, 0, sizeof mine);
+    mine.joules = joules;
     mb_engine_counters(l->app.engine, &now);
     mb_bench_feed_count(l->feed, &mine.count);
     for (int i = 0; i < MB_TIME_COUNT; i++)
@@ -96,10 +100,20 @@ static enum mb_status gather(struct mb_load *l, const double *before, struct mb_
 }
 
 /* ---------------------------------------------------------------- runs */
+/* Which reads the machine's counters. */
+static bool first_of_node(const struct mb_load *l)
+{
+    const struct mb_topo *t = l->app.topo;
+
+    return t->order[t->node_first[t->node_of[l->app.rank]]] == l->app.rank;
+}
+
 /* n requests, at most `running` at once on a leader, `output` tokens each (0: no limit). Collective. */
 static enum mb_status run(struct mb_load *l, int64_t n, int64_t running, int64_t output, struct mb_outcome *o)
 {
     struct mb_counters before;
+    struct mb_energy from = {.n = 0}, to = {.n = 0};
+    bool first = first_of_node(l);
     bool reads = l->leader >= 0 && (running == 0 || l->leader < running);
     int64_t stride = running > 0 && running < l->leaders ? running : l->leaders,
             each = (running + stride - 1) / stride;
@@ -108,6 +122,8 @@ static enum mb_status run(struct mb_load *l, int64_t n, int64_t running, int64_t
     mb_bench_feed_begin(l->feed, n, l->leader, reads ? stride : 0, running > 0 ? each : 0, output);
     mb_engine_counters(l->app.engine, &before);
     MB_TRY(mb_comm_barrier(l->app.comm, "the start of a run"));
+    if (first)
+        mb_energy_read(MB_ENERGY_ROOT, &from);
     double t = mb_now();
     enum mb_status st =
         mb_engine_run(l->app.engine, mb_bench_feed_source(l->feed), mb_bench_feed_sink(l->feed));
@@ -115,10 +131,12 @@ static enum mb_status run(struct mb_load *l, int64_t n, int64_t running, int64_t
         mb_comm_end(l->app.comm, st); /* the others may be waiting in an exchange */
     st = mb_comm_agree(l->app.comm, st, "the end of a run");
     o->seconds = mb_now() - t;
+    if (first)
+        mb_energy_read(MB_ENERGY_ROOT, &to);
     if (st == MB_OK && mb_bench_feed_error(l->feed)[0] != '\0')
         st = mb_error(MB_LAYOUT, "%s", mb_bench_feed_error(l->feed));
     MB_TRY(mb_comm_agree(l->app.comm, st, "the requests of a run"));
-    st = gather(l, before.seconds, o);
+    st = gather(l, before.seconds, first ? mb_energy_between(&from, &to) : 0, o);
     if (st != MB_OK)
         outcome_fini(o);
     return st;
@@ -234,7 +252,7 @@ static enum mb_status prepare_first(struct mb_load *l)
 {
     const struct mb_conf *c = l->app.conf;
     enum mb_status st =
-        l->app.rank == 0 ? mb_bench_create(l->latency ? "latency" : "throughput", &l->out) : MB_OK;
+        l->app.rank == 0 ? mb_bench_create(l->rule != NULL ? "run" : l->latency ? "latency" : "throughput", &l->out) : MB_OK;
 
     if (st == MB_OK)
         st = mb_bench_list(c->decode_batches, "--decode-batches", 1, 1 << 20, &l->batches, &l->n_batches);
@@ -304,9 +322,10 @@ enum mb_status mb_load_measure(struct mb_load *l)
                WARM_TOKENS, &warm));
     outcome_fini(&warm);
     MB_TRY(measure_job(l));
-    if (!l->latency)
+    bool parts = !l->latency && l->rule == NULL;
+    if (parts)
         MB_TRY(measure_prefill(l));
-    for (int i = 0; i < l->n_batches && !l->latency; i++) {
+    for (int i = 0; i < l->n_batches && parts; i++) {
         if (l->batches[i] <= l->work.n && l->batches[i] <= most)
             MB_TRY(measure_batch(l, l->batches[i]));
     }
@@ -322,13 +341,14 @@ void mb_load_put_away(struct mb_load *l)
     mb_bench_work_fini(&l->work);
 }
 
-enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency)
+static enum mb_status bench(const struct mb_conf *c, int *argc, char ***argv, bool latency, const struct mb_bench_rule *rule)
 {
     struct mb_load *l = calloc(1, sizeof *l);
 
     if (l == NULL)
         return mb_error(MB_NO_MEMORY, "no memory for a benchmark");
     l->latency = latency;
+    l->rule = rule;
     l->prefix = "";
     l->repeats = (int)c->repeats;
     enum mb_status st = mb_app_start(&l->app, c, argc, argv);
@@ -350,4 +370,14 @@ enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, b
     mb_app_end(&l->app);
     free(l);
     return st;
+}
+
+enum mb_status mb_bench_load(const struct mb_conf *c, int *argc, char ***argv, bool latency)
+{
+    return bench(c, argc, argv, latency, NULL);
+}
+
+enum mb_status mb_bench_load_rule(const struct mb_conf *c, int *argc, char ***argv, const struct mb_bench_rule *rule)
+{
+    return bench(c, argc, argv, false, rule);
 }

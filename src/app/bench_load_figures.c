@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "app/bench_load_impl.h"
+#include "base/energy.h"
 
 static double percentile(const double *sorted, int64_t n, double p)
 {
@@ -111,6 +112,39 @@ static void add_spent(const struct mb_load *l, const struct mb_outcome *o)
     }
 }
 
+/* Of all nodes' processors, where their counters can be read; else why not, as rank 0 sees it. */
+static void add_energy(const struct mb_load *l, const struct mb_outcome *o)
+{
+    struct mb_series job = {.n = 0}, token = {.n = 0};
+    struct mb_energy now;
+
+    for (int r = 0; r < l->repeats && o[r].joules >= 0; r++) {
+        mb_series_put(&job, o[r].joules);
+        mb_series_put(&token, o[r].joules / (double)(o[r].sum.prompt_tokens + o[r].sum.output_tokens));
+    }
+    if (job.n == l->repeats) {
+        mb_load_add(l, "energy/job", "J", true, &job, 0, NULL);
+        mb_load_add(l, "energy/token", "J", true, &token, 0, NULL);
+    } else if (l->out != NULL && l->prefix[0] == '\0') {
+        mb_energy_read(MB_ENERGY_ROOT, &now);
+        mb_bench_fact(l->out, "energy", json_sprintf("not known: %s", now.n > 0 ? "a node's counters can't be read" : now.why));
+    }
+}
+
+/* What clusters of different size are compared by. */
+static void add_shares(const struct mb_load *l, const struct mb_outcome *o)
+{
+    struct mb_series node = {.n = 0}, rank = {.n = 0};
+
+    for (int r = 0; r < l->repeats; r++) {
+        double speed = (double)(o[r].sum.prompt_tokens + o[r].sum.output_tokens) / o[r].seconds;
+        mb_series_put(&node, speed / l->app.topo->nodes);
+        mb_series_put(&rank, speed / l->app.size);
+    }
+    mb_load_add(l, "throughput/total of a node", "tokens/s", false, &node, 0, NULL);
+    mb_load_add(l, "throughput/total of a rank", "tokens/s", false, &rank, 0, NULL);
+}
+
 /* The job itself: o[repeats]. */
 void mb_load_add_job(const struct mb_load *l, const struct mb_outcome *o)
 {
@@ -135,6 +169,9 @@ void mb_load_add_job(const struct mb_load *l, const struct mb_outcome *o)
     add_times(l, "itl", o, MB_BENCH_ITL, step);
     add_times(l, "total", o, MB_BENCH_TOTAL, 0);
     add_spent(l, o);
+    add_energy(l, o);
+    if (l->rule != NULL)
+        add_shares(l, o);
 }
 
 void mb_load_add_prefill(const struct mb_load *l, const struct mb_series *s)
@@ -204,6 +241,10 @@ void mb_load_add_facts(struct mb_load *l)
         threads += t->threads[r];
     l->app.ops->info(l->app.dev, &info);
     mb_layout_text(&l->app.plan->layout, layout);
+    if (l->rule != NULL)
+        mb_bench_fact(l->out, "rule", json_pack("{s:i, s:s, s:s, s:s, s:I, s:s}", "number", MB_BENCH_RULES, "class", l->rule->name,
+                                                "shape", l->rule->shape, "workload", l->rule->workload, "seed",
+                                                (json_int_t)l->rule->seed, "digest", l->rule->digest));
     mb_bench_fact(l->out, "host", json_string(t->local[0].host));
     mb_bench_fact(l->out, "cpu", json_string(t->local[0].cpu_model));
     mb_bench_fact(l->out, "nodes", json_integer(t->nodes));

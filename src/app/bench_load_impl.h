@@ -6,6 +6,7 @@
 #include "app/bench.h"
 #include "app/bench_feed.h"
 #include "app/bench_roof.h"
+#include "app/bench_rules.h"
 #include "app/setup.h"
 
 /* One run of the engine, over all ranks; on rank 0. */
@@ -14,12 +15,14 @@ struct mb_outcome {
     struct mb_bench_count sum;
     double decode;               /* tokens/s while every request was decoding */
     double spent[MB_TIME_COUNT]; /* seconds, mean over ranks */
+    double joules;               /* of all nodes; negative: not known */
     struct mb_times times[MB_BENCH_TIMES];
 };
 
 struct mb_load {
     struct mb_app app;
     bool latency;
+    const struct mb_bench_rule *rule; /* of bench run; NULL: none */
     int repeats;
     const char *prefix;   /* of the names of what is measured: "", "against/" */
     struct mb_conf other; /* options for the model of --against */

@@ -6,6 +6,7 @@
 #include "app/setup.h"
 #include "app/tools.h"
 #include "app/workload.h"
+#include "plan/profile.h"
 #include "base/log.h"
 #include "base/publish.h"
 
@@ -70,6 +71,17 @@ static enum mb_status read_cluster(struct planner *p)
     return MB_OK;
 }
 
+static enum mb_status read_profile(struct planner *p)
+{
+    struct mb_profile profile;
+
+    if (p->c->profile[0] == '\0')
+        return MB_OK;
+    MB_TRY(mb_profile_load(p->c->profile, &profile));
+    mb_profile_apply(&profile, &p->cluster);
+    return MB_OK;
+}
+
 /* ---------------------------------------------------------------- options */
 
 static void fill_batch(struct planner *p)
@@ -116,6 +128,7 @@ static enum mb_status prepare(struct planner *p)
     const struct mb_conf *c = p->c;
 
     MB_TRY(read_cluster(p));
+    MB_TRY(read_profile(p));
     MB_TRY(mb_app_open_shapes(c->model, (int32_t)c->k, &p->m)); /* planning needs no weights */
     mb_model_keep(p->m, mb_keep_of(c->weights, c->dtype));
     p->o = mb_app_plan_options(c, p->m, mb_app_path(c, p->m));

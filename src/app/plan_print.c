@@ -60,6 +60,10 @@ void mb_plan_print_head(const struct mb_conf *c, const struct mb_auto_in *in)
         "steps     : %d sequences at once and %d rows a step at most in an attention group (--max-num-seqs, "
         "--max-batch-rows)\n",
         (int)in->o->max_num_seqs, (int)mb_plan_batch_rows(in->o));
+    if (c->profile[0] != '\0') {
+        printf("estimates : from speeds that were measured (%s), without overlap\n", c->profile);
+        return;
+    }
     printf("estimates : from %s, at %.0f %% of the arithmetic, %.0f %% of memory bandwidth and %.0f "
            "%% of the links, "
            "without overlap; %s\n",

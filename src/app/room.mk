@@ -63,6 +63,10 @@ moebatch_SOURCES += \
 	src/app/bench_load_impl.h \
 	src/app/bench_load_figures.c \
 	src/app/bench_load_other.c \
+	src/app/bench_run.c \
+	src/app/bench_calibrate.c \
+	src/app/bench_rules.h \
+	src/app/bench_rules.c \
 	src/app/bench_routes.h \
 	src/app/bench_routes.c \
 	src/app/bench_a2a.h \

@@ -1,4 +1,5 @@
 #include "app/setup.h"
+#include "plan/profile.h"
 
 #include <mpi.h>
 #include <sched.h>
@@ -262,12 +263,33 @@ static enum mb_status make_plan(struct mb_app *a, const struct mb_plan_options *
 
 #define SEQS 64 /* for which --layout auto chooses where memory is to say how many there are */
 
+/* --profile: read by rank 0, speeds of the job's machines for all. Collective over world. */
+static enum mb_status job_speeds(struct mb_app *a, struct mb_plan_options *o, struct mb_cluster *speeds)
+{
+    struct mb_profile p;
+    enum mb_status st = MB_OK;
+
+    if (a->conf->profile[0] == 0)
+        return MB_OK;
+    memset(&p, 0, sizeof p);
+    if (a->rank == 0)
+        st = mb_profile_load(a->conf->profile, &p);
+    MB_TRY(mb_comm_agree(a->comm, st, "a profile"));
+    MB_TRY(mb_comm_bcast(a->comm, &p, sizeof p, 0, "a profile"));
+    mb_cluster_of_job(a->topo, speeds);
+    mb_profile_apply(&p, speeds);
+    o->speeds = speeds;
+    return MB_OK;
+}
+
 /* --layout auto: what was chosen takes the place of what was left out. */
 static enum mb_status plan_job(struct mb_app *a)
 {
     struct mb_plan_options o = mb_app_plan_options(a->conf, a->model, a->path);
 
+    struct mb_cluster speeds;
     o.usage = a->usage;
+    MB_TRY(job_speeds(a, &o, &speeds));
     o.adapters = (const struct mb_adapter *const *)a->adapter;
     o.n_adapters = a->n_adapters;
     bool many = o.max_num_seqs < 0;

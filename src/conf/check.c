@@ -323,6 +323,14 @@ static enum mb_status check_bench_load(struct mb_conf *c)
     return check_engine(c);
 }
 
+/* The rule says what is computed; the layout is free. */
+static enum mb_status check_bench_run(struct mb_conf *c)
+{
+    if (!given(c->random_weights))
+        return mb_error(MB_USAGE, "bench run needs --random-weights with the config.json of the class's shape (doc/bench.md)");
+    return check_engine(c);
+}
+
 static enum mb_status check_bench(struct mb_conf *c)
 {
     const char *what = c->args[0];
@@ -338,6 +346,8 @@ static enum mb_status check_bench(struct mb_conf *c)
         return contradict("--json", "--csv");
     if (strcmp(c->dtype, "int8") == 0 && !(bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY)))
         return mb_error(MB_USAGE, "bench %s knows f32 and bf16; --dtype int8 is for bench throughput and latency", what);
+    if (bit == MB_BENCH_RUN)
+        return check_bench_run(c);
     return bit & (MB_BENCH_THROUGHPUT | MB_BENCH_LATENCY) ? check_bench_load(c) : MB_OK;
 }
 

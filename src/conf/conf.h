@@ -27,6 +27,8 @@ struct mb_conf {
     char *layout;              /* "" or auto */
     char *cluster, *workload;  /* plan: "" where not given */
     double deadline_hours, price; /* 0: none */
+    char *profile, *profile_out; /* "" or files */
+    char *bench_class;         /* bench run: of the rule */
     char *simulate;            /* plan: "" or routes */
     int64_t simulate_rows;     /* 0: of a step that generates */
     bool sbatch;

@@ -14,6 +14,7 @@
 #define BOTH (LOADS | MB_BENCH_GEMM)
 #define MEASURED (BOTH | MB_BENCH_ALLTOALL | MB_BENCH_NODES)
 #define JOBS_A2A (LOADS | MB_BENCH_ALLTOALL)
+#define ENGINES (LOADS | MB_BENCH_RUN) /* whatever runs a job, by any layout */
 #define AT(member) offsetof(struct mb_conf, member)
 #define STRING(n, member, def) .name = n, .type = MB_OPT_STRING, .value = def, .at = AT(member)
 #define INT(n, member, def, low, high) \
@@ -50,7 +51,7 @@ const struct mb_opt mb_opts[] = {
 
     /* ---- layout */
     {STRING("layout", layout, ""), .metavar = "HOW", .choices = "auto", .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "auto: sizes that are not given are chosen by the machine's memory and an estimate of the time, as plan does"},
     {STRING("cluster", cluster, ""), .metavar = "LINE", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "machines to plan for: '[N nodes x] M GPU [nvlink|xgmi|pcie] [NETWORK]', as in '4 nodes x 8 H100-80GB nvlink 8x400Gb'; or "
@@ -64,6 +65,9 @@ const struct mb_opt mb_opts[] = {
     {REAL("deadline-hours", deadline_hours, "0", 0, 1e6, "HOURS"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "plan for the smallest number of nodes of this kind that is estimated to do --workload in this time; 0: for the cluster "
              "as it is"},
+    {STRING("profile", profile, ""), .metavar = "FILE", .section = MB_SEC_LAYOUT, .commands = PLANNED, .bench = ENGINES,
+     .help = "speeds that `bench calibrate --profile-out FILE` measured: plan, --layout auto and --alltoall auto reckon with them in place of "
+             "data sheets and guesses"},
     {REAL("price", price, "0", 0, 1e9, "MONEY"), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "what an hour of a node costs: the plan says what the workload does; 0: node-hours alone"},
     {STRING("simulate", simulate, ""), .metavar = "ROUTES", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
@@ -74,117 +78,117 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("sbatch", sbatch), .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "print only a job script for the chosen layout, to be given to sbatch"},
     {INT("data-parallel-size", data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "independent copies of the model (DP replicas) that share one queue of requests; 0: 1, as for the next three. Not "
              "what vLLM calls so: its data parallel ranks, which share the experts, are --attention-data-parallel-size here"},
     {INT("pipeline-parallel-size", pipeline_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "stages of a DP replica: each has a range of layers, and several steps are under way at once"},
     {INT("tensor-parallel-size", tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "ranks that share the heads, dense layers and vocabulary of a stage"},
     {INT("sequence-parallel-size", sequence_parallel_size, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "ranks that share each sequence: its KV segments and the rows of its prompt. Of linear attention, whose state goes through "
              "the positions in order, they share the heads, as tensor parallel ranks do"},
     {INT("attention-data-parallel-size", attention_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "independent batches of a stage that share its experts; 0: the ranks of a stage / (tensor * sequence)"},
     {INT("expert-parallel-size", expert_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "ranks that share the experts of a layer; 0: the ranks of a stage / (expert-tensor * expert-data)"},
     {INT("expert-tensor-parallel-size", expert_tensor_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "ranks that share each expert, a slice each; 0: 1"},
     {INT("expert-data-parallel-size", expert_data_parallel_size, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "copies of the experts in a stage; 0: 1, or what --expert-parallel-size leaves"},
     {STRING("expert-scope", expert_scope, "stage"), .metavar = "SCOPE", .choices = "stage|lane", .section = MB_SEC_LAYOUT,
      .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "stage: a pipeline stage keeps the experts of its layers; lane: all ranks of a DP replica share the experts of all layers"},
     {STRING("disaggregate", disaggregate, ""), .metavar = "A:X", .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "of the ranks of each stage A attend and X hold experts, instead of doing both"},
     {INT("num-experts-per-gpu", num_experts_per_gpu, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "experts of a layer that a rank holds: an expert-parallel size of experts / N, rounded up; 0: not given"},
     {STRING("placement", placement, "uniform"), .metavar = "HOW", .section = MB_SEC_LAYOUT,
      .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "which rank holds which expert: uniform (equal ranges), scattered (round robin), usage (equal rows by "
              "--expert-usage), capacity (by the memory of ranks; rows by --expert-usage), or a JSON file {\"owner\": "
              "[[expert-parallel index of each expert, or a list of several] per MoE layer]}, as --placement-out writes it"},
     {STRING("expert-usage", expert_usage, ""), .metavar = "RESULTS.h5,...", .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "results of earlier jobs with this model, or merged ones, which say how often each expert was chosen (by their counts, "
              "else by the routing that was saved); for --placement usage and capacity"},
     {STRING("placement-before", placement_before, ""), .metavar = "FILE", .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "a placement for the same layout, from which --placement usage and capacity move as few experts as they can; its next "
              "revision"},
     {STRING("placement-out", placement_out, ""), .metavar = "FILE", .section = MB_SEC_LAYOUT, .commands = C(PLAN),
      .help = "write the placement of the chosen layout here: for --placement of a job with the same sizes, or --placement-before"},
     {INT("num-redundant-experts", num_redundant_experts, "0", 0, 1048576), .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "copies of experts in each layer beyond one of each: of those chosen most, on ranks of their own, each with a "
              "quota of the rows by usage; for "
              "--placement usage and capacity"},
     {.name = "zero-inference", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 100000, .metavar = "PERCENT",
-     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = ENGINE, .bench = LOADS,
+     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = ENGINE, .bench = ENGINES,
      .help = "experts stay in the files and come when they are needed, from ranks that have them or from the files; a rank keeps "
              "PERCENT of an even share of them (below 100: less memory; above: copies where rows would move more bytes than "
              "the expert); 0: every rank keeps its experts"},
     {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "with --zero-inference: experts of each layer that stay on a rank; 0: an even part of what it keeps"},
     {INT("prefetch", prefetch, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "with --zero-inference: experts of the next layer, the most used, whose file parts are announced to the system while "
              "a layer is computed"},
     {STRING("alltoall", alltoall, "auto"), .metavar = "HOW", .choices = "auto|flat|hier",
      .section = MB_SEC_LAYOUT, .commands = PLANNED,
-     .bench = JOBS_A2A,
+     .bench = JOBS_A2A | MB_BENCH_RUN,
      .help = "exchange of rows between ranks: flat sends to each rank, hier to each node once; auto takes the one that is "
              "expected to be faster for a full step and a step of one row for each sequence"},
     {STRING("overlap", overlap, "auto"), .metavar = "HOW", .choices = "auto|on|off", .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "compute the experts of a rank's own rows, and the shared one, while rows of others travel: on, off, or auto, where "
              "there are rows enough; results are the same"},
     {INT("threads", threads, "0", 0, 1024), .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = MEASURED,
+     .bench = MEASURED | MB_BENCH_RUN | MB_BENCH_CALIBRATE,
      .help = "computing threads of a rank; 0: OMP_NUM_THREADS, and where it is not set the CPUs the rank was given, divided with ranks that "
              "were given the same"},
     {STRING("backend", backend, "auto"), .metavar = "NAME", .choices = "auto|cpu|cuda", .section = MB_SEC_LAYOUT,
      .commands = ENGINE,
-     .bench = MEASURED, .help = "device that computes: cuda, where the program was built with it; auto: a GPU if there is one, else the CPU"},
+     .bench = MEASURED | MB_BENCH_RUN | MB_BENCH_CALIBRATE, .help = "device that computes: cuda, where the program was built with it; auto: a GPU if there is one, else the CPU"},
     {STRING("isa", isa, "auto"), .metavar = "NAME", .choices = "auto|portable|avx2|avx512|avx512bf16|amx",
      .section = MB_SEC_LAYOUT, .commands = ENGINE,
-     .bench = MEASURED,
+     .bench = MEASURED | MB_BENCH_RUN | MB_BENCH_CALIBRATE,
      .help = "instruction set of the CPU backend; the results have the same bits with each"},
 
     /* ---- memory */
     {REAL("gpu-memory-utilization", gpu_memory_utilization, "0.9", 0.01, 1, "X"), .section = MB_SEC_MEMORY, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "share of a node's free memory that its ranks may use together"},
     {.name = "max-num-seqs", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 1048576, .metavar = "N|auto", .word = "auto",
-     .at = AT(max_num_seqs), .section = MB_SEC_MEMORY, .commands = PLANNED, .bench = LOADS,
+     .at = AT(max_num_seqs), .section = MB_SEC_MEMORY, .commands = PLANNED, .bench = ENGINES,
      .help = "sequences under way at once in an attention group; 0: 64, and for plan 256 on GPUs; auto: as many as the memory holds pages "
              "of 1024 positions for, 1024 at most; not for plan"},
     {INT("max-num-batched-tokens", max_num_batched_tokens, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "tokens of one step of an attention group: those of sequences that generate come first, guesses (--speculative) and "
              "prompts share what is left; 0: --max-num-seqs (times 1 + guesses) + 256, and for plan --max-num-seqs + 2048 on GPUs"},
     {INT("max-batch-rows", max_batch_rows, "0", 0, 1048576), .section = MB_SEC_MEMORY, .commands = PLANNED,
-     .bench = LOADS, .help = "another name of --max-num-batched-tokens"},
+     .bench = ENGINES, .help = "another name of --max-num-batched-tokens"},
     {INT("max-model-len", max_model_len, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = PLANNED,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "longest sequence in tokens, prompt and output together; 0: the model's"},
     {INT("kv-pages", kv_pages, "0", 0, I32MAX), .section = MB_SEC_MEMORY, .commands = ENGINE,
-     .bench = LOADS,
+     .bench = ENGINES,
      .help = "KV pages of 64 positions on a rank; 0: what memory allows"},
     {.name = "enable-prefix-caching", .type = MB_OPT_BOOL, .value = "yes", .implied = "yes", .at = AT(prefix_caching),
-     .section = MB_SEC_MEMORY, .commands = ENGINE, .bench = LOADS,
+     .section = MB_SEC_MEMORY, .commands = ENGINE, .bench = ENGINES,
      .help = "compute what requests have in common at their beginnings once; nothing but time changes. Off under --save-routing, "
              "--save-hidden and --save-logits, and for models with a recurrent state"},
     {STRING("speculative", speculative, "off"), .metavar = "HOW", .section = MB_SEC_MEMORY, .commands = PLANNED, .bench = LOADS,
@@ -193,16 +197,16 @@ const struct mb_opt mb_opts[] = {
              "mtp:1) so many a step, else as many as pay, 4 at most. A guess that is not what is drawn is dropped: results are the same. "
              "Off under --save-logits; not for models with a recurrent state"},
     {SIZE("shm-size", shm_size, "64M"), .section = MB_SEC_MEMORY, .commands = ENGINE,
-     .bench = JOBS_A2A,
+     .bench = JOBS_A2A | MB_BENCH_RUN,
      .help = "most memory that the ranks of a node share for the exchange; 0: MPI inside nodes too, flat"},
     {SIZE("a2a-eager", a2a_eager, "64K"), .section = MB_SEC_MEMORY, .commands = ENGINE,
-     .bench = JOBS_A2A,
+     .bench = JOBS_A2A | MB_BENCH_RUN,
      .help = "rows up to this size travel with the header of their message, larger ones in a second message"},
 
     /* ---- numbers */
     {STRING("dtype", dtype, "auto"), .metavar = "TYPE", .choices = "auto|f32|bf16|int8", .section = MB_SEC_NUMBERS,
      .commands = PLANNED,
-     .bench = MEASURED, .help = "numeric path; auto: f32 for a model stored as f32, else bf16. int8: weights of all matrices as signed bytes with a scale for "
+     .bench = MEASURED | MB_BENCH_CALIBRATE, .help = "numeric path; auto: f32 for a model stored as f32, else bf16. int8: weights of all matrices as signed bytes with a scale for "
                                 "each output and leaf, made at the start, rows quantised as they are read, sums exact; not with --adapter"},
     {STRING("kv-dtype", kv_dtype, "auto"), .metavar = "TYPE", .choices = "auto|int8", .section = MB_SEC_NUMBERS, .commands = PLANNED,
      .bench = LOADS,
@@ -279,7 +283,7 @@ const struct mb_opt mb_opts[] = {
     {SWITCH("keep", keep), .section = MB_SEC_JOB, .commands = JOBS | C(ASSEMBLE),
      .help = "keep the journals when the results are complete"},
     {REAL("deadline", deadline, "600", 0.1, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = ENGINE,
-     .bench = JOBS_A2A | MB_BENCH_NODES,
+     .bench = JOBS_A2A | MB_BENCH_NODES | MB_BENCH_RUN | MB_BENCH_CALIBRATE,
      .help = "how long a rank waits for another before the job stops with exit 75"},
     {REAL("sync-interval", sync_interval, "10", 0.01, 1e9, "SECONDS"), .section = MB_SEC_JOB, .commands = JOBS,
      .help = "how often the journal is brought to disk (fsync)"},
@@ -289,12 +293,12 @@ const struct mb_opt mb_opts[] = {
     /* ---- benchmarks */
     {STRING("rows", rows, "1-96,128,256,512,1024,2048"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH),
      .bench = MB_BENCH_GEMM, .help = "numbers of rows (tokens of a batch), as numbers and ranges"},
-    {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MEASURED,
+    {INT("repeats", repeats, "5", 1, 64), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MEASURED | MB_BENCH_RUN | MB_BENCH_CALIBRATE,
      .help = "samples of each measurement; medians are shown"},
-    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = BOTH | MB_BENCH_NODES,
+    {SIZE("buffer", buffer, "512M"), .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = BOTH | MB_BENCH_NODES | MB_BENCH_RUN,
      .help = "memory that is read to find out how fast that goes, and that weights are spread over so that caches don't hold them"},
 
-    {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
+    {STRING("random-weights", random_weights, ""), .metavar = "CONFIG", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = ENGINES,
      .help = "in place of -m: a config.json, or a directory with one, whose weights are drawn from --seed where they are needed; the "
              "same on any layout"},
     {STRING("against", against, ""), .metavar = "MODEL", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
@@ -312,6 +316,10 @@ const struct mb_opt mb_opts[] = {
     {STRING("expect-digest", expect_digest, ""), .metavar = "HEX", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = LOADS,
      .help = "throughput, latency: refuse the result (exit 70) if the digest of its tokens and log-probabilities is another one: speed "
              "counts only where the answers are right"},
+    {STRING("profile-out", profile_out, ""), .metavar = "FILE", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_CALIBRATE,
+     .help = "calibrate: write what was measured here, for --profile"},
+    {STRING("class", bench_class, "demo"), .metavar = "NAME", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_RUN,
+     .help = "run: which of the shapes, workloads and digests of the run rule; one that is unknown is answered with the list"},
     {STRING("hidden", hidden, "4096"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
      .help = "alltoall: lengths of rows, where there is no -m"},
     {STRING("experts", experts, "64"), .metavar = "LIST", .section = MB_SEC_BENCH, .commands = C(BENCH), .bench = MB_BENCH_ALLTOALL,
@@ -365,6 +373,8 @@ const struct mb_word mb_bench_words[] = {
     {"alltoall", MB_BENCH_ALLTOALL},
     {"compare", MB_BENCH_COMPARE},
     {"nodes", MB_BENCH_NODES},
+    {"run", MB_BENCH_RUN},
+    {"calibrate", MB_BENCH_CALIBRATE},
 };
 const int mb_n_bench_words = sizeof mb_bench_words / sizeof *mb_bench_words;
 
@@ -414,7 +424,7 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                        "Writes the rows of a results file as JSON lines, as OpenAI batch result lines or as CSV. For OpenAI's lines it "
                        "reads the tokenizer of the model that the results name; -m says where that is now. Needs no mpirun.",
                        1, 1},
-    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | nodes [-m MODEL] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | alltoall "
+    [MB_CMD_BENCH] = {"bench", "gemm [-m MODEL|config.json] | nodes [-m MODEL] | throughput | latency -m MODEL|--random-weights CONFIG [--workload WHAT] | run [--class NAME] --random-weights CONFIG | calibrate [--profile-out FILE] | alltoall "
                       "[-m MODEL|config.json] | compare A.json B.json [--json|--csv] [-o FILE] [OPTION...]",
                       "measure machines, kernels, jobs and exchanges",
                       "gemm: how fast this machine's memory can be read and how fast its instructions multiply, and, with a model, how "
@@ -422,7 +432,10 @@ const struct mb_cmd mb_cmds[MB_CMD_COUNT] = {
                       "all pairs, and with a model the reading of its weights; exit 3 and the host's name where one lags by more than "
                       "--threshold. throughput: a workload as fast as it goes, its prompts alone, "
                       "and decoding at given numbers of sequences. latency: a few requests at a time. Both run the engine of `run`, under mpirun or "
-                      "srun on its ranks, and hold their figures against what the machines' limits allow. alltoall: dispatch and combine of the "
+                      "srun on its ranks, and hold their figures against what the machines' limits allow. run: the same at a fixed shape, seed and "
+                      "workload, so that clusters can be compared; the result counts only with the digest that belongs to them. calibrate: what the "
+                      "job's ranks reach together at products by rows, reading weights, small operations, and links, as a profile that plan and "
+                      "--layout auto reckon with (--profile). alltoall: dispatch and combine of the "
                       "exchange between those ranks, with their bytes and messages, beside MPI_Alltoallv. compare: two results measurement by "
                       "measurement, with the ratio of medians B / A and its interval of 95 % by bootstrap; exit 3 if something got worse by more "
                       "than --threshold, surely (the whole interval), or if the same requests gave another digest.",

@@ -26,7 +26,7 @@ enum mb_opt_section {
 };
 
 /* The words that may stand behind bench, in the order of mb_bench_words. */
-enum mb_bench_word { MB_BENCH_GEMM = 1, MB_BENCH_THROUGHPUT = 2, MB_BENCH_LATENCY = 4, MB_BENCH_ALLTOALL = 8, MB_BENCH_COMPARE = 16, MB_BENCH_NODES = 32 };
+enum mb_bench_word { MB_BENCH_GEMM = 1, MB_BENCH_THROUGHPUT = 2, MB_BENCH_LATENCY = 4, MB_BENCH_ALLTOALL = 8, MB_BENCH_COMPARE = 16, MB_BENCH_NODES = 32, MB_BENCH_RUN = 64, MB_BENCH_CALIBRATE = 128 };
 struct mb_word {
     const char *name;
     unsigned bit;

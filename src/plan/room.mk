@@ -35,6 +35,8 @@ libmoebatch_a_SOURCES += \
 	src/plan/budget.c \
 	src/plan/budget_step.c \
 	src/plan/budget_adapters.c \
+	src/plan/profile.h \
+	src/plan/profile.c \
 	src/plan/traffic.h \
 	src/plan/traffic.c \
 	src/plan/simulate.h \
