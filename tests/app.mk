@@ -46,3 +46,5 @@ tests_unit_bench_SOURCES = tests/unit_bench.c
 tests_unit_bench_LDADD = $(TEST_LIBS)
 TESTS_CLI += tests/cli_bench_run.bats tests/cli_calibrate.bats
 EXTRA_DIST += tests/cli_bench_run.bats tests/cli_calibrate.bats
+TESTS_CLI += tests/check_modules.sh
+EXTRA_DIST += tests/check_modules.sh

@@ -37,6 +37,14 @@ assert d["dispatch"] != a["dispatch"] and abs(d["reach"] / a["reach"] - 1) < 0.0
 t = a["step_seconds"]
 assert abs(t["all"] - t["experts"] - t["exchange"] - t["rest"]) < 1e-12 and 0.4 < t["all"] / t["estimate"] < 2.5
 PY
+    plan --json >"$work/all.json"
+    plan --json --zero-inference 25 >"$work/quarter.json"
+    "$PYTHON3" - "$work" <<'PY'
+import json, sys
+a, q = (json.load(open(f"{sys.argv[1]}/{n}.json"))["chosen"] for n in ("all", "quarter"))
+assert q["bytes"]["experts"] < 0.3 * a["bytes"]["experts"], (a, q)
+assert q["estimate"]["decode_tokens_per_second"] < 0.5 * a["estimate"]["decode_tokens_per_second"], (a, q)
+PY
     run plan --price 12.5 --simulate zipf:1.5 --simulate-rows 16
     [ "$status" -eq 0 ]
     [[ $output == *"at 12.5 a node-hour"* && $output == *"of the mean in the mean over layers"* && $output == *"by the planner's means"* ]]

@@ -248,6 +248,7 @@ static enum mb_status check_plan(struct mb_conf *c)
     MB_TRY(check_int8(c));
     MB_TRY(check_disaggregate(c));
     MB_TRY(check_placement(c));
+    MB_TRY(check_zero(c));
     if (c->command == MB_CMD_PLAN && c->max_num_seqs < 0)
         return mb_error(MB_USAGE, "--max-num-seqs auto: plan compares layouts with one number of sequences; give it");
     if (c->deadline_hours > 0 && !given(c->workload))

@@ -135,11 +135,11 @@ const struct mb_opt mb_opts[] = {
              "quota of the rows by usage; for "
              "--placement usage and capacity"},
     {.name = "zero-inference", .type = MB_OPT_INT, .value = "0", .lo = 0, .hi = 100000, .metavar = "PERCENT",
-     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = ENGINE, .bench = ENGINES,
+     .at = AT(zero_inference), .section = MB_SEC_LAYOUT, .commands = PLANNED, .bench = ENGINES,
      .help = "experts stay in the files and come when they are needed, from ranks that have them or from the files; a rank keeps "
              "PERCENT of an even share of them (below 100: less memory; above: copies where rows would move more bytes than "
              "the expert); 0: every rank keeps its experts"},
-    {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,
+    {INT("min-experts", min_experts, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = PLANNED,
      .bench = ENGINES,
      .help = "with --zero-inference: experts of each layer that stay on a rank; 0: an even part of what it keeps"},
     {INT("prefetch", prefetch, "0", 0, I32MAX), .section = MB_SEC_LAYOUT, .commands = ENGINE,

@@ -283,6 +283,7 @@ enum mb_status mb_auto_rate_with(const struct mb_auto_in *in, struct mb_auto_siz
                             .first_layer = s->first_layer,
                             .path = in->o->path,
                             .kv = in->o->kv_dtype,
+                            .zero = in->o->zero,
                             .w = in->w,
                             .rows = z->rows,
                             .seqs = (double)c.seqs,

@@ -264,6 +264,9 @@ static void experts(struct term *t)
            used = owned * (1 - pow(1 - k / E, rows / l->edp)), p = 3.0 * m->hidden * m->expert_ffn / l->etp;
 
     op(t, 2 * p * pairs, p * used * expert_size(m, t->in->path));
+    if (t->in->zero > 0 && t->in->zero < 100) /* a layer's experts are as likely to be away as any, and all ranks of a node read */
+        t->part[MB_COST_NETWORK] +=
+            (1 - t->in->zero / 100.0) * p * used * expert_size(m, t->in->path) * t->in->c->per_node / MB_COST_FILE;
     if (l->etp > 1)
         over_link(t, pairs * m->hidden * 4 * (l->etp - 1) / l->etp, 1);
 }

@@ -39,6 +39,8 @@ struct mb_cost_in {
     double rows;  /* of a full step of an attention group */
     double seqs;  /* under way at once in an attention group, > 0 */
     double bytes; /* of weights that a rank keeps, at most */
+    int32_t zero; /* --zero-inference, per cent of its experts that a rank keeps; the others come from the files when rows need them.
+                     0: it keeps all */
     bool no_experts; /* layers without their routed experts and the exchange, which are known otherwise (simulate.h) */
 };
 
