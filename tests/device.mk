@@ -92,3 +92,5 @@ tests_wide_delta_LDADD = $(TEST_LIBS)
 tests_guard_delta_SOURCES = tests/unit_delta.c $(GUARD)
 tests_guard_delta_CPPFLAGS = $(AM_CPPFLAGS) '-DRIG_BACKEND="guard"'
 tests_guard_delta_LDADD = $(TEST_LIBS)
+TESTS_LONG += tests/long_cuda.sh
+EXTRA_DIST += tests/long_cuda.sh
