@@ -226,7 +226,7 @@ else:
     zipfs(64, 6, 8, 512, 3, 2, (0.5, 1.5))
     zipfs(256, 8, 32, 512, 2, 2, (1.0,))
 # Afterwards luck has a part in each single kind, most where rows have drifted: means over kinds.
-bad += [w + f"{r:.4f} of EPLB's afterwards" for w, r, how in ratios if how == "still" and r > (1.005 if long else 1.015)]
+bad += [w + f"{r:.4f} of EPLB's afterwards" for w, r, how in ratios if how == "still" and r > 1.015]
 for kind in ("recorded", "still", "drifting"):
     of = [r for _, r, how in ratios if how == kind]
     if of:
