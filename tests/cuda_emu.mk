@@ -62,3 +62,13 @@ tests_moebatch_cuda_emu_LDADD = $(EMU_LIBS) $(moebatch_LDADD)
 endif
 TESTS_CLI += tests/cli_cuda.bats
 EXTRA_DIST += tests/cli_cuda.bats
+# mistakes in cuda/, each of which has to be found: ../tests/long_cuda_mutants.sh
+TESTS_LONG += tests/long_cuda_mutants.sh
+EXTRA_DIST += tests/long_cuda_mutants.sh
+print-emu-libs:
+	@echo $(TEST_LIBS)
+print-emu-cxx:
+	@echo $(CXX) $(DEFS) -I$(abs_top_srcdir)/tests/cuda_emu/include -I$(abs_top_srcdir)/src -I$(abs_top_builddir) $(EMU_CXXFLAGS) -x c++
+print-emu-cc:
+	@echo $(CC) $(DEFS) -I$(abs_top_srcdir)/tests/cuda_emu/include -I$(abs_top_srcdir)/src -I$(abs_top_builddir) $(MB_CFLAGS) -O2
+.PHONY: print-emu-libs print-emu-cxx print-emu-cc
