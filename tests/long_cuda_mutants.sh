@@ -28,15 +28,15 @@ attn.c|(uint64_t)(t.q.rows * t.heads * t.chunks * width) * sizeof(float)|(uint64
 attn_join.cu|fmaf(o[(top - 2) * T], e1, o[(top - 1) * T] * e2)|fmaf(o[(top - 1) * T], e2, o[(top - 2) * T] * e1)|attn_join.cu|attention_parts
 attn_join.cu|*end > *begin|true|attn_join.cu|attention_parts
 choose.cu|count[threadIdx.x] = 0;|count[threadIdx.x] = 0; // @NEXT|choose.cu|choose
-choose.cu|e < equal ? e : equal|e|choose.cu|choose
+choose.cu|int32_t equal = k - above;|int32_t equal = k - above + 1;|choose.cu|choose
 choose.cu|room[mb_warp()] = __popc(lanes);|room[mb_warp()] = __popc(lanes); // @NEXT|choose.cu|choose
 delta.cu|m.sum[p.block * COLS + p.col] = mine;|m.sum[p.block * COLS + p.col] = mine; // @NEXT|delta.cu|delta
-delta.cu|m.k[i] = x[keys + at + i];|m.k[i] = x[keys + at + i]; } if (0) {|delta.cu|delta
+delta.cu|m.k[i] = x[keys + at + i];|m.k[i] = x[keys + at + i]; // @NEXT|delta.cu|delta
 delta.cu|bool fresh = mb_row_i32(t.pos, row0)[0] == 0|bool fresh = false|delta.cu|delta
 delta.cu|runs[1 + n] = rows;|runs[1 + n] = rows - 1;|delta.cu|delta
 delta.cu|if (real && p->block == 0)|if (real)|delta.cu|delta
 kv.cu|if (at < 0 \|\| at / MB_KV_BLOCK >= kv.pages)|if (at < 0)|kv.cu|attention
-kv.cu|if (mb_lane() == 0)|if (mb_lane() == 1)|kv.cu|kv8
+kv.cu|for (int w = 0; w < THREADS / MB_WARP; w++)|for (int w = 0; w < 1; w++)|kv.cu|kv8
 kv.cu|most[mb_warp()] = m;|most[mb_warp()] = m; // @NEXT|kv.cu|kv8
 kv.c|cudaMemsetAsync(data, 0, (size_t)kv->bytes, dev->setup->s)|cudaMemset(data, 0, (size_t)kv->bytes)|kv.c|kv8
 copy.c|copy_rows(s->s, first(dst)|copy_rows(NULL, first(dst)|copy.c|attention
