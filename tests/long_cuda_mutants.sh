@@ -20,11 +20,10 @@ attn.cu|lane + 32 <= last;|lane + 32 < last;|attn.cu|attention
 attn.cu|__shfl_xor_sync(MB_ALL, s0, 16)|__shfl_xor_sync(MB_ALL, s0, 8)|attn.cu|attention
 attn.cu|float other = __shfl_xor_sync(MB_ALL, m, d);|float other = __shfl_xor_sync(0xffffu, m, d);|attn.cu|attention
 attn.cu|state.l = state.present ? fmaf(state.l, alpha, sum) : sum;|state.l = state.present ? state.l * alpha + sum : sum;|attn.cu|attention
-attn.cu|(bad && !s.same)|false|attn.cu|attention
-attn.cu|put_away(t, *it, top - 1);|;|attn.cu|attention
+attn.cu|(bad && !s.same)|(bad && s.same)|attn.cu|attention
+attn.cu|put_away(t, *it, top - 1);|{}|attn.cu|attention
 attn.cu|t.chunked != 0|false|attn.cu|attention
 stage.h|first & ~1, last \| 1,|first, last,|attn.cu|attention
-attn.c|(uint64_t)(t.q.rows * t.heads * t.chunks * width) * sizeof(float)|(uint64_t)(t.q.rows * t.heads * t.chunks * width) * 2|attn.c|attention
 attn_join.cu|fmaf(o[(top - 2) * T], e1, o[(top - 1) * T] * e2)|fmaf(o[(top - 1) * T], e2, o[(top - 2) * T] * e1)|attn_join.cu|attention_parts
 attn_join.cu|*end > *begin|true|attn_join.cu|attention_parts
 choose.cu|count[threadIdx.x] = 0;|count[threadIdx.x] = 0; // @NEXT|choose.cu|choose
@@ -41,7 +40,7 @@ kv.cu|most[mb_warp()] = m;|most[mb_warp()] = m; // @NEXT|kv.cu|kv8
 kv.c|cudaMemsetAsync(data, 0, (size_t)kv->bytes, dev->setup->s)|cudaMemset(data, 0, (size_t)kv->bytes)|kv.c|kv8
 copy.c|copy_rows(s->s, first(dst)|copy_rows(NULL, first(dst)|copy.c|attention
 memory.c|MB_TRY(mb_cuda_call("waiting for the GPU", cudaStreamSynchronize(s->s)));|;|memory.c|attention
-row.h|p = p + __shfl_xor_sync(MB_ALL, p, d);|p = p + __shfl_down_sync(MB_ALL, p, d);|attn.cu|attention
+row.h|p = p + __shfl_xor_sync(MB_ALL, p, d);|p = p + __shfl_down_sync(MB_ALL, p, d);|delta.cu|delta
 EOF
 }
 
