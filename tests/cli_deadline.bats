@@ -49,11 +49,21 @@ lines_with() {
 }
 
 @test "kill -9 leaves nothing in /dev/shm" {
+    touch -d '-2 seconds' "$BATS_TEST_TMPDIR/before"
     wait_test kill 20
     [ "$status" -ne 0 ]
     for i in 1 2 3 4 5 6 7 8 9 10; do # other tests' names live for moments
-        ls /dev/shm/moebatch-* >/dev/null 2>&1 || return 0
+        [ -n "$(find /dev/shm -name 'moebatch-*' -newer "$BATS_TEST_TMPDIR/before")" ] || return 0
         sleep 0.5
     done
     return 1
+}
+
+@test "what a kill has left in /dev/shm an hour ago is removed by the next job, and nothing else" {
+    old=/dev/shm/moebatch-test$$ new=/dev/shm/moebatch-testnew$$ other=/dev/shm/other-test$$
+    touch -d '-2 hours' "$old" "$other"
+    touch "$new"
+    wait_test exchange-hier 2
+    [ ! -e "$old" ] && [ -e "$new" ] && [ -e "$other" ]
+    rm -f "$new" "$other"
 }

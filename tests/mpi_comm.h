@@ -2,6 +2,8 @@
 #ifndef MB_TESTS_MPI_COMM_H
 #define MB_TESTS_MPI_COMM_H
 #include <dirent.h>
+#include <time.h>
+#include <sys/stat.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +36,7 @@ static inline struct mb_comm *test_comm(double deadline, struct mb_mem *mem)
     return c;
 }
 
-/* Names of ours in /dev/shm. */
+/* Names of ours in /dev/shm, but for those that a killed job left before (they are old). */
 static inline int test_shm_left(void)
 {
     DIR *d = opendir("/dev/shm");
@@ -42,7 +44,10 @@ static inline int test_shm_left(void)
 
     CHECK(d != NULL);
     for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
-        n += strncmp(e->d_name, "moebatch-", 9) == 0;
+    {
+        struct stat st;
+        n += strncmp(e->d_name, "moebatch-", 9) == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0 && st.st_mtime > time(NULL) - 120;
+    }
     closedir(d);
     return n;
 }

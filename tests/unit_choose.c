@@ -356,6 +356,46 @@ static void test_heads(void **state)
     rig_close(&g);
 }
 
+/* Larger scores behind more equal ones than are chosen: all of the larger, and the lowest of the equal. */
+static void test_behind_ties(void **state)
+{
+    (void)state;
+    enum { K = 8, LAST = 200 };
+    static const int32_t high[] = {30, 70, 131}, want[1 + K] = {K, 0, 1, 2, 3, 4, 30, 70, 131};
+    struct shape s = {.heads = 2, .kv_heads = 1, .d = 32, .dv = 16, .segment = 64, .v_in_k = true};
+    int32_t length[SEQS] = {LAST + 1, 1, 1}, pos = LAST, zero = 0, slot[LAST + 1], got[1 + K] = {0};
+    float q[64], w[2] = {1, 1}, *k = malloc((LAST + 1) * 32 * sizeof *k);
+    struct rig g;
+    struct pool p;
+    assert_true(rig_open(&g, "auto", 1, MB_F32));
+    pool_make(&g, &s, &p, length);
+    for (int i = 0; i < 64; i++)
+        q[i] = 1;
+    for (int32_t i = 0; i <= LAST; i++) {
+        slot[i] = p.table[i / 64] * 64 + i % 64;
+        for (int c = 0; c < 32; c++)
+            k[i * 32 + c] = i == high[0] || i == high[1] || i == high[2] ? 1 : -1; /* -1: a score of 0 */
+    }
+    struct mb_view kv = rig_floats(&g, k, LAST + 1, 32, 32, MB_F32), sv = rig_ints(&g, slot, LAST + 1, 1);
+    assert_int_equal(g.ops->kv_append(g.s, p.kv, kv, MB_NO_VIEW, sv), MB_OK);
+    struct mb_choose_args a = {.kv = p.kv, .heads = 2, .topk = K, .scale = 1};
+    a.q = rig_floats(&g, q, 1, 64, 64, MB_F32);
+    a.w = rig_floats(&g, w, 1, 2, 2, MB_F32);
+    a.pos = rig_ints(&g, &pos, 1, 1);
+    a.seq = rig_ints(&g, &zero, 1, 1);
+    a.page_table = rig_ints(&g, p.table, SEQS, p.pages);
+    struct mb_view out = rig_ints(&g, got, 1, 1 + K);
+    assert_int_equal(g.ops->choose_keys(g.s, out, &a), MB_OK);
+    assert_int_equal(g.ops->copy_out(g.s, got, out), MB_OK);
+    assert_memory_equal(got, want, sizeof want);
+    struct mb_view views[] = {kv, sv, a.q, a.w, a.pos, a.seq, a.page_table, out};
+    for (int i = 0; i < 8; i++)
+        rig_free(&g, views[i]);
+    free(k);
+    pool_free(&g, &p);
+    rig_close(&g);
+}
+
 /* A value that was not chosen and is not finite changes nothing. */
 static void test_infinite_neighbour(void **state)
 {
@@ -407,6 +447,6 @@ static void test_infinite_neighbour(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_heads), cmocka_unit_test(test_infinite_neighbour)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_heads), cmocka_unit_test(test_behind_ties), cmocka_unit_test(test_infinite_neighbour)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,23 @@
 #include "comm/shm.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "comm/impl.h"
+
+#define DIRECTORY "/dev/shm" /* where shm_open has its names on Linux */
+#define PREFIX "moebatch-"
+#define STALE_SECONDS 3600
 
 static void draw_nonce(uint64_t nonce[2])
 {
@@ -19,14 +27,42 @@ static void draw_nonce(uint64_t nonce[2])
     }
 }
 
+static void remove_name(const char *file)
+{
+    char name[NAME_MAX + 2];
+
+    snprintf(name, sizeof name, "/%s", file);
+    shm_unlink(name);
+}
+
+/* A name lives from its making until all ranks of the node have mapped it. One that a kill in between has
+ * left behind holds memory for ever: who makes the next one removes this user's that are an hour old. */
+static void sweep(void)
+{
+    DIR *d = opendir(DIRECTORY);
+    time_t old = time(NULL) - STALE_SECONDS;
+
+    if (d == NULL)
+        return;
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        struct stat st;
+        if (strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) == 0 &&
+            fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+            st.st_uid == geteuid() && st.st_mtime < old)
+            remove_name(e->d_name);
+    }
+    closedir(d);
+}
+
 /* Opens a new name; -1 with errno. */
 static int create_name(struct mb_shm_offer *offer)
 {
     int fd, tries = 0;
 
+    sweep();
     do {
         draw_nonce(offer->nonce);
-        snprintf(offer->name, sizeof offer->name, "/moebatch-%016llx", (unsigned long long)offer->nonce[0]);
+        snprintf(offer->name, sizeof offer->name, "/" PREFIX "%016llx", (unsigned long long)offer->nonce[0]);
         fd = shm_open(offer->name, O_CREAT | O_EXCL | O_RDWR, 0600);
     } while (fd < 0 && errno == EEXIST && ++tries < 8);
     return fd;
@@ -119,17 +155,20 @@ void mb_shm_unmap(struct mb_shm *s)
 }
 
 /* The first failure in rank order. */
-static void say_why(const struct mb_comm *c, const struct mb_shm_offer *offers, const int32_t *failed, char why[MB_SHM_WHY])
+static void say_why(const struct mb_comm *c, const struct mb_shm_offer *offers, const int32_t *failed,
+                    char why[MB_SHM_WHY])
 {
     for (int r = 0; r < c->size; r++)
         if (failed[r] != MB_OK) {
             snprintf(why, MB_SHM_WHY, "rank %d: %s", r,
-                     offers[r].reason != 0 ? strerror((int)offers[r].reason) : "the node's segment cannot be mapped");
+                     offers[r].reason != 0 ? strerror((int)offers[r].reason)
+                                           : "the node's segment cannot be mapped");
             return;
         }
 }
 
-enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out, char why[MB_SHM_WHY])
+enum mb_status mb_shm_share(struct mb_comm *c, int leader, uint64_t bytes, struct mb_shm *out,
+                            char why[MB_SHM_WHY])
 {
     struct mb_shm_offer mine = {.name = ""}, *offers = NULL;
     struct mb_shm s = {NULL, 0};

@@ -8,7 +8,6 @@
  *   MB_EMU_FAIL    KIND:N[@RANK]: the N-th call of a kind fails; kinds: malloc host launch async copy
  *   MB_EMU_MEMORY  bytes of a device (default 4 GiB)
  *   MB_EMU_DEVICES how many there are (default 1)
- *   MB_EMU_STATS   a file that gets what was counted, at exit
  *
  * A mistake (a race, an address outside, a barrier that not all reach) is said on stderr and ends the process by abort(). */
 #ifndef MB_EMU_CUDA_RUNTIME_H
