@@ -60,9 +60,9 @@ lines_with() {
 }
 
 @test "what a kill has left in /dev/shm an hour ago is removed by the next job, and nothing else" {
-    old=/dev/shm/moebatch-test$$ new=/dev/shm/moebatch-testnew$$ other=/dev/shm/other-test$$
+    old=/dev/shm/moebatch-old$$ new=/dev/shm/moebatch-young$$ other=/dev/shm/other-test$$
     touch -d '-2 hours' "$old" "$other"
-    touch "$new"
+    touch -d '-50 minutes' "$new"
     wait_test exchange-hier 2
     [ ! -e "$old" ] && [ -e "$new" ] && [ -e "$other" ]
     rm -f "$new" "$other"

@@ -1,6 +1,6 @@
 """For the campaigns that end jobs in the middle (kill.py, stop.py): requests, processes of a job,
 journals."""
-import glob, json, os, struct, subprocess, time
+import glob, json, os, re, struct, subprocess, time
 import xxhash
 
 D, T, P, S = ("--data-parallel-size", "--tensor-parallel-size", "--pipeline-parallel-size",
@@ -105,4 +105,4 @@ def left_in_shm(before):
         path = f"/dev/shm/{x}"
         if os.path.exists(path) and time.time() - os.stat(path).st_mtime > 5:
             os.remove(path)
-    return [x for x in stale if "moebatch" in x], len(mpis)
+    return [x for x in stale if re.fullmatch("moebatch-[0-9a-f]{16}", x)], len(mpis)
