@@ -25,20 +25,20 @@ static enum mb_status check_args(const char *op, const struct mb_attn_args *a)
         a->segment % MB_KV_BLOCK != 0 || a->window < 0)
         return mb_error(MB_BUG, "%s: %d heads on %d KV heads, segment %d, window %d do not fit", op, a->heads,
                         d->heads, a->segment, a->window);
-    MB_TRY(mb_cuda_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
-    MB_TRY(mb_cuda_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
-    return mb_cuda_want(op, "page_table", a->page_table, -1, -1, MB_I32);
+    MB_TRY(mb_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
+    MB_TRY(mb_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
+    MB_TRY(mb_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
+    return mb_want(op, "page_table", a->page_table, -1, -1, MB_I32);
 }
 
 static enum mb_status check_attention(struct mb_view out, const struct mb_attn_args *a)
 {
     MB_TRY(check_args("attention", a));
-    MB_TRY(mb_cuda_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
+    MB_TRY(mb_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
     if (mb_has_view(a->sinks))
-        MB_TRY(mb_cuda_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
+        MB_TRY(mb_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
     if (mb_has_view(a->chosen))
-        MB_TRY(mb_cuda_want("attention", "chosen", a->chosen, a->q.rows, -1, MB_I32));
+        MB_TRY(mb_want("attention", "chosen", a->chosen, a->q.rows, -1, MB_I32));
     if (mb_has_view(a->chosen) && a->softcap != 0.0f)
         return mb_error(MB_BUG, "attention: a choice of keys with capped scores");
     return MB_OK;
@@ -190,14 +190,14 @@ enum mb_status mb_cuda_attention_parts(struct mb_stream *s, struct mb_view state
     int staged;
 
     MB_TRY(check_args("attention_parts", a));
-    MB_TRY(mb_cuda_want("attention_parts", "state", state, -1, (int64_t)a->heads * (a->kv->desc.dv + 2),
+    MB_TRY(mb_want("attention_parts", "state", state, -1, (int64_t)a->heads * (a->kv->desc.dv + 2),
                         MB_F32));
     if (a->q.rows == 0 || state.rows == 0)
         return MB_OK;
-    MB_TRY(mb_cuda_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
-    MB_TRY(mb_cuda_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
+    MB_TRY(mb_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
     if (mb_has_view(a->chosen))
-        MB_TRY(mb_cuda_want("attention_parts", "chosen", a->chosen, a->q.rows, -1, MB_I32));
+        MB_TRY(mb_want("attention_parts", "chosen", a->chosen, a->q.rows, -1, MB_I32));
     struct mb_attn_task t = task_of(s, a, MB_CUDA_ATTENTION_PARTS);
     t.chosen = mb_cuda_mat(a->chosen);
     t.out = mb_cuda_mat(state);
@@ -215,16 +215,16 @@ enum mb_status mb_cuda_attention_join(struct mb_stream *s, struct mb_view out, s
 
     if (a->heads < 1 || a->dv < 1)
         return mb_error(MB_BUG, "attention_join: %d heads of %d", a->heads, a->dv);
-    MB_TRY(mb_cuda_want("attention_join", "state", state, -1, width, MB_F32));
+    MB_TRY(mb_want("attention_join", "state", state, -1, width, MB_F32));
     if (a->finish)
-        MB_TRY(mb_cuda_want_float("attention_join", "out", out, -1, (int64_t)a->heads * a->dv));
+        MB_TRY(mb_want_float("attention_join", "out", out, -1, (int64_t)a->heads * a->dv));
     else
-        MB_TRY(mb_cuda_want("attention_join", "out", out, -1, width, MB_F32));
+        MB_TRY(mb_want("attention_join", "out", out, -1, width, MB_F32));
     if (out.rows == 0)
         return MB_OK;
-    MB_TRY(mb_cuda_want("attention_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
-    MB_TRY(mb_cuda_want("attention_join", "src", a->src, -1, 1, MB_I32));
-    MB_TRY(mb_cuda_want("attention_join", "pos", a->pos, a->src.rows, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "src", a->src, -1, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "pos", a->pos, a->src.rows, 1, MB_I32));
     struct mb_join_task t = {.out = mb_cuda_mat(out),
                              .state = mb_cuda_mat(state),
                              .item_off = mb_cuda_mat(a->item_off),
@@ -235,7 +235,7 @@ enum mb_status mb_cuda_attention_join(struct mb_stream *s, struct mb_view out, s
                              .finish = a->finish,
                              .flag = mb_cuda_flag(s, MB_CUDA_ATTENTION_JOIN)};
     if (a->finish && mb_has_view(a->sinks)) {
-        MB_TRY(mb_cuda_want("attention_join", "sinks", a->sinks, 1, a->heads, MB_F32));
+        MB_TRY(mb_want("attention_join", "sinks", a->sinks, 1, a->heads, MB_F32));
         t.sinks = mb_cuda_mat(a->sinks);
     }
     return mb_cuda_call("attention_join", mb_k_attention_join(s->s, &t));

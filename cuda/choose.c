@@ -9,12 +9,12 @@ static enum mb_status check_choose(const char *op, struct mb_view out, const str
 
     if (a->topk < 1 || a->heads < 1 || d->heads != 1)
         return mb_error(MB_BUG, "%s: %d of the keys of %d heads", op, a->topk, d->heads);
-    MB_TRY(mb_cuda_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
-    MB_TRY(mb_cuda_want(op, "w", a->w, a->q.rows, a->heads, MB_F32));
-    MB_TRY(mb_cuda_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want(op, "page_table", a->page_table, -1, -1, MB_I32));
-    return mb_cuda_want(op, "out", out, a->q.rows, 1 + (int64_t)a->topk, MB_I32);
+    MB_TRY(mb_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
+    MB_TRY(mb_want(op, "w", a->w, a->q.rows, a->heads, MB_F32));
+    MB_TRY(mb_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
+    MB_TRY(mb_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
+    MB_TRY(mb_want(op, "page_table", a->page_table, -1, -1, MB_I32));
+    return mb_want(op, "out", out, a->q.rows, 1 + (int64_t)a->topk, MB_I32);
 }
 
 static struct mb_choose_task task_of(struct mb_stream *s, struct mb_view out, const struct mb_choose_args *a,
@@ -71,10 +71,10 @@ enum mb_status mb_cuda_choose_parts(struct mb_stream *s, struct mb_view out, str
     MB_TRY(check_choose("choose_parts", out, a));
     if (a->segment < MB_KV_BLOCK || a->segment % MB_KV_BLOCK != 0)
         return mb_error(MB_BUG, "choose_parts: segments of %d positions", a->segment);
-    MB_TRY(mb_cuda_want("choose_parts", "score", score, a->q.rows, a->topk, MB_F32));
-    MB_TRY(mb_cuda_want("choose_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("choose_parts", "score", score, a->q.rows, a->topk, MB_F32));
+    MB_TRY(mb_want("choose_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
     if (mb_has_view(item_seg)) /* there may be no items */
-        MB_TRY(mb_cuda_want("choose_parts", "item_seg", item_seg, -1, 1, MB_I32));
+        MB_TRY(mb_want("choose_parts", "item_seg", item_seg, -1, 1, MB_I32));
     if (a->q.rows == 0)
         return MB_OK;
     struct mb_choose_task t = task_of(s, out, a, MB_CUDA_CHOOSE_KEYS);
@@ -88,14 +88,14 @@ enum mb_status mb_cuda_choose_join(struct mb_stream *s, struct mb_view out, cons
 {
     void *room;
 
-    MB_TRY(mb_cuda_want("choose_join", "out", out, -1, -1, MB_I32));
+    MB_TRY(mb_want("choose_join", "out", out, -1, -1, MB_I32));
     if (out.cols < 2)
         return mb_error(MB_BUG, "choose_join: %lld keys", (long long)out.cols - 1);
-    MB_TRY(mb_cuda_want("choose_join", "pos", a->pos, out.rows, 1, MB_I32));
-    MB_TRY(mb_cuda_want("choose_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("choose_join", "pos", a->pos, out.rows, 1, MB_I32));
+    MB_TRY(mb_want("choose_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
     if (mb_has_view(a->key)) { /* there may be no items */
-        MB_TRY(mb_cuda_want("choose_join", "key", a->key, -1, 1, MB_I32));
-        MB_TRY(mb_cuda_want("choose_join", "score", a->score, a->key.rows, 1, MB_F32));
+        MB_TRY(mb_want("choose_join", "key", a->key, -1, 1, MB_I32));
+        MB_TRY(mb_want("choose_join", "score", a->score, a->key.rows, 1, MB_F32));
     }
     if (out.rows == 0)
         return MB_OK;

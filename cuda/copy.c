@@ -6,7 +6,7 @@ enum { SMALL = 64 << 10 }; /* bytes that go by way of the stream's own pinned me
 
 static enum mb_status want_any(const char *op, const char *what, struct mb_view v)
 {
-    return mb_cuda_want(op, what, v, -1, -1, v.dtype);
+    return mb_want(op, what, v, -1, -1, v.dtype);
 }
 static size_t row_bytes(struct mb_view v)
 {
@@ -61,11 +61,11 @@ enum mb_status mb_cuda_copy(struct mb_stream *s, struct mb_view dst, struct mb_v
 {
     MB_TRY(want_any("copy", "src", src));
     if (dst.dtype != src.dtype) {
-        MB_TRY(mb_cuda_want_float("copy", "src", src, -1, -1));
-        MB_TRY(mb_cuda_want_float("copy", "dst", dst, src.rows, src.cols));
+        MB_TRY(mb_want_float("copy", "src", src, -1, -1));
+        MB_TRY(mb_want_float("copy", "dst", dst, src.rows, src.cols));
         return mb_cuda_call("copy", mb_k_convert(s->s, mb_cuda_mat(dst), mb_cuda_mat(src)));
     }
-    MB_TRY(mb_cuda_want("copy", "dst", dst, src.rows, src.cols, src.dtype));
+    MB_TRY(mb_want("copy", "dst", dst, src.rows, src.cols, src.dtype));
     if (src.rows == 0 || src.cols == 0)
         return MB_OK;
     return mb_cuda_call("copy", copy_rows(s->s, first(dst), stride_bytes(dst), first(src), stride_bytes(src), row_bytes(src),

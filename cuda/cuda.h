@@ -11,7 +11,9 @@
 #include "base/mb_math.h"
 #include "base/mem.h"
 #include "cuda/kernels.h"
+#include "device/check.h"
 #include "device/ops.h"
+#include "device/view.h"
 
 struct mb_device {
     const struct mb_ops *ops; /* first member of every backend's device */
@@ -60,15 +62,6 @@ enum mb_status mb_cuda_args(struct mb_stream *s, uint64_t bytes, void **host, vo
 enum mb_status mb_cuda_args_send(struct mb_stream *s, const void *host, void *device, uint64_t bytes);
 
 /* ---------------------------------------------------------------- views (memory.c) */
-static inline bool mb_has_view(struct mb_view v)
-{
-    return v.buf != NULL;
-}
-/* MB_BUG, logged with op and what, unless v is rows x cols of t inside its buffer; rows or cols < 0: any. */
-enum mb_status mb_cuda_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
-                            enum mb_dtype t);
-/* The same for a GEMM-input type: MB_F32 or MB_BF16. */
-enum mb_status mb_cuda_want_float(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols);
 /* The view as kernels take it; MB_NO_VIEW: p NULL. */
 struct mb_mat mb_cuda_mat(struct mb_view v);
 static inline struct mb_flag mb_cuda_flag(const struct mb_stream *s, enum mb_cuda_op op)

@@ -30,7 +30,7 @@ static enum mb_status check_group(const struct mb_gemm_group *g, struct mb_view 
               g->out_col >= 0 && g->x_col <= x.cols - k && g->out_col <= out.cols - n && g->rows <= INT32_MAX;
     if (!ok)
         return mb_error(MB_BUG, "gemm: a group of %lld x %lld lies outside its rows or columns", (long long)n, (long long)k);
-    return mb_has_view(g->bias) ? mb_cuda_want("gemm", "bias", g->bias, 1, n, MB_F32) : MB_OK;
+    return mb_has_view(g->bias) ? mb_want("gemm", "bias", g->bias, 1, n, MB_F32) : MB_OK;
 }
 
 /* ---------------------------------------------------------------- launches */
@@ -102,8 +102,8 @@ enum mb_status mb_cuda_gemm(struct mb_stream *s, struct mb_view out, struct mb_v
     bool used[KINDS][SHAPES] = {{false}};
     int32_t s8 = 0;
 
-    MB_TRY(mb_cuda_want_float("gemm", "x", x, -1, -1));
-    MB_TRY(mb_cuda_want_float("gemm", "out", out, -1, -1));
+    MB_TRY(mb_want_float("gemm", "x", x, -1, -1));
+    MB_TRY(mb_want_float("gemm", "out", out, -1, -1));
     for (int32_t i = 0; i < n_groups; i++) {
         MB_TRY(check_group(&groups[i], out, x));
         s8 += groups[i].w->desc.form.code == MB_CODE_S8;

@@ -82,12 +82,12 @@ enum mb_status mb_cuda_kv_append(struct mb_stream *s, struct mb_kv *kv, struct m
 {
     const struct mb_kv_desc *d = &kv->desc;
 
-    MB_TRY(mb_cuda_want("kv_append", "k", k, -1, (int64_t)d->heads * d->d, MB_F32));
+    MB_TRY(mb_want("kv_append", "k", k, -1, (int64_t)d->heads * d->d, MB_F32));
     if (d->v_in_k && mb_has_view(v))
         return mb_error(MB_BUG, "kv_append: the values of this pool lie in its keys, v must be absent");
     if (!d->v_in_k)
-        MB_TRY(mb_cuda_want("kv_append", "v", v, k.rows, (int64_t)d->heads * d->dv, MB_F32));
-    MB_TRY(mb_cuda_want("kv_append", "slot", slot, k.rows, 1, MB_I32));
+        MB_TRY(mb_want("kv_append", "v", v, k.rows, (int64_t)d->heads * d->dv, MB_F32));
+    MB_TRY(mb_want("kv_append", "slot", slot, k.rows, 1, MB_I32));
     return mb_cuda_call("kv_append", mb_k_kv_append(s->s, &kv->pages, mb_cuda_mat(k), mb_cuda_mat(v),
                                                     mb_cuda_mat(slot), mb_cuda_flag(s, MB_CUDA_KV_APPEND)));
 }

@@ -173,16 +173,7 @@ void mb_cuda_host_free(struct mb_device *dev, void *p)
 }
 
 /* ---------------------------------------------------------------- views */
-enum mb_status mb_cuda_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
-                            enum mb_dtype t)
-{
-    return mb_view_want(op, what, v, v.buf != NULL ? v.buf->bytes : 0, rows, cols, t);
-}
-
-enum mb_status mb_cuda_want_float(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols)
-{
-    return mb_cuda_want(op, what, v, rows, cols, v.dtype == MB_BF16 ? MB_BF16 : MB_F32);
-}
+_Static_assert(MB_BUF_HEAD_OK, "mb_want reads the head of a buffer");
 
 struct mb_mat mb_cuda_mat(struct mb_view v)
 {

@@ -7,8 +7,7 @@ enum {
     THREADS = 256,
     WARPS = THREADS / MB_WARP,
     LONG = 1024,       /* vectors from here on get a block, whose threads share all but the chain */
-    STAGED = 40 << 10, /* bytes of a vector that a block keeps in shared memory: one warp's chain would wait for memory else */
-    LEAVES = 512       /* most leaves of a whole-vector norm */
+    STAGED = 40 << 10  /* bytes of a vector that a block keeps in shared memory: one warp's chain would wait for memory else */
 };
 
 /* ---------------------------------------------------------------- statistics */
@@ -73,7 +72,7 @@ __global__ void __launch_bounds__(THREADS) norm_short(struct mb_norm_args a)
 /* Sum of squares of a vector in leaves, in all threads of the block. */
 MB_DEVICE float square_leaves(const float *x, int64_t n, int leaves)
 {
-    __shared__ float leaf[LEAVES];
+    __shared__ float leaf[MB_MAX_NORM_LEAVES];
     int64_t width = n / leaves;
 
     for (int l = mb_warp(); l < leaves; l += WARPS) {
@@ -132,7 +131,7 @@ __global__ void __launch_bounds__(THREADS) square_kernel(struct mb_mat out, stru
 __global__ void __launch_bounds__(THREADS) norm_sums_kernel(struct mb_mat x, struct mb_mat sums, struct mb_mat w, float n,
                                                             float eps)
 {
-    __shared__ float leaf[LEAVES];
+    __shared__ float leaf[MB_MAX_NORM_LEAVES];
     int64_t row = blockIdx.x;
     int leaves = static_cast<int>(sums.cols);
 

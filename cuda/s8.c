@@ -126,7 +126,7 @@ static enum mb_status run(struct mb_stream *s, struct mb_view out, struct mb_vie
 
 enum mb_status mb_cuda_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb_view x, const struct mb_gemm_group *groups, int32_t n)
 {
-    MB_TRY(mb_cuda_want("gemm", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want("gemm", "x", x, -1, -1, MB_F32));
     for (int32_t next = 0; next < n;)
         MB_TRY(run(s, out, x, groups, n, &next));
     return MB_OK;

@@ -11,18 +11,7 @@
 #include "device/cpu_team.h"
 #include "device/view.h"
 
-/* ---------------------------------------------------------------- views */
-enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
-                           enum mb_dtype t)
-{
-    return mb_view_want(op, what, v, v.buf != NULL ? v.buf->bytes : 0, rows, cols, t);
-}
-
-enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows,
-                                 int64_t cols)
-{
-    return mb_cpu_want(op, what, v, rows, cols, v.dtype == MB_BF16 ? MB_BF16 : MB_F32);
-}
+_Static_assert(MB_BUF_HEAD_OK, "mb_want reads the head of a buffer");
 
 /* ---------------------------------------------------------------- threads */
 struct pieces {

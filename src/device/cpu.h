@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "base/mb_math.h"
 #include "base/mem.h"
+#include "device/check.h"
 #include "device/ops.h"
+#include "device/view.h"
 
 /* From the narrowest to the widest. Those behind MB_ISA_AVX512 are for GEMMs of bf16 by bf16; all else runs as there. */
 enum mb_isa { MB_ISA_PORTABLE, MB_ISA_AVX2, MB_ISA_AVX512, MB_ISA_BF16, MB_ISA_AMX, MB_ISA_COUNT };
@@ -51,19 +53,7 @@ struct mb_stream {
 extern const struct mb_ops mb_cpu_ops;
 
 /* ---------------------------------------------------------------- views */
-static inline bool mb_has_view(struct mb_view v)
-{
-    return v.buf != NULL;
-}
-/* MB_BUG, logged with op and what (the operand's name), unless v is rows x cols of t inside its buffer. rows
- * or cols < 0: any. */
-enum mb_status mb_cpu_want(const char *op, const char *what, struct mb_view v, int64_t rows, int64_t cols,
-                           enum mb_dtype t);
-/* The same for a GEMM-input type: MB_F32 or MB_BF16. */
-enum mb_status mb_cpu_want_float(const char *op, const char *what, struct mb_view v, int64_t rows,
-                                 int64_t cols);
-
-/* First element of row r. Only after mb_cpu_want. */
+/* First element of row r. Only after mb_want. */
 static inline void *mb_row(struct mb_view v, int64_t r)
 {
     return v.buf->data + v.off + (uint64_t)(r * v.stride * mb_dtype_size(v.dtype));

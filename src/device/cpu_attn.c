@@ -13,10 +13,10 @@ enum mb_status mb_attn_open(struct mb_attn *t, struct mb_stream *s, const struct
         a->segment % MB_KV_BLOCK != 0 || a->window < 0)
         return mb_error(MB_BUG, "%s: %d heads on %d KV heads, segment %d, window %d do not fit", op, a->heads,
                         d->heads, a->segment, a->window);
-    MB_TRY(mb_cpu_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
-    MB_TRY(mb_cpu_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want(op, "page_table", a->page_table, -1, -1, MB_I32));
+    MB_TRY(mb_want_float(op, "q", a->q, -1, (int64_t)a->heads * d->d));
+    MB_TRY(mb_want(op, "pos", a->pos, a->q.rows, 1, MB_I32));
+    MB_TRY(mb_want(op, "seq", a->seq, a->q.rows, 1, MB_I32));
+    MB_TRY(mb_want(op, "page_table", a->page_table, -1, -1, MB_I32));
     enum mb_isa isa = mb_isa_plain(s->dev->isa);
     *t = (struct mb_attn){.a = a, .kv = a->kv, .k = mb_tile_kernels(isa), .vec = mb_attn_vec_of(isa)};
     t->group = a->heads / d->heads;
@@ -74,7 +74,7 @@ enum mb_status mb_attn_check_choices(const struct mb_attn_args *a, const char *o
         return MB_OK;
     if (a->softcap != 0.0f)
         return mb_error(MB_BUG, "%s: a choice of keys with capped scores", op);
-    MB_TRY(mb_cpu_want(op, "chosen", a->chosen, a->q.rows, -1, MB_I32));
+    MB_TRY(mb_want(op, "chosen", a->chosen, a->q.rows, -1, MB_I32));
     for (int64_t i = 0; i < a->q.rows; i++)
         if (mb_attn_chooses(a, i))
             MB_TRY(check_choice(a, op, i));
@@ -194,9 +194,9 @@ enum mb_status mb_cpu_attention(struct mb_stream *s, struct mb_view out, const s
     struct call c = {.out = out};
     int32_t most;
     MB_TRY(mb_attn_open(&c.t, s, a, "attention", &most));
-    MB_TRY(mb_cpu_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
+    MB_TRY(mb_want_float("attention", "out", out, a->q.rows, (int64_t)a->heads * a->kv->desc.dv));
     if (mb_has_view(a->sinks))
-        MB_TRY(mb_cpu_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
+        MB_TRY(mb_want("attention", "sinks", a->sinks, 1, a->heads, MB_F32));
     MB_TRY(mb_attn_check_choices(a, "attention"));
     if (a->q.rows == 0)
         return MB_OK;

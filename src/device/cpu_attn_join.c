@@ -117,18 +117,18 @@ static enum mb_status check_views(const struct join *p)
     if (a->heads < 1 || a->dv < 1)
         return mb_error(MB_BUG, "attention_join: %d heads of %d", a->heads, a->dv);
     int64_t width = (int64_t)a->heads * (a->dv + 2);
-    MB_TRY(mb_cpu_want("attention_join", "state", p->state, -1, width, MB_F32));
+    MB_TRY(mb_want("attention_join", "state", p->state, -1, width, MB_F32));
     if (a->finish)
-        MB_TRY(mb_cpu_want_float("attention_join", "out", p->out, -1, (int64_t)a->heads * a->dv));
+        MB_TRY(mb_want_float("attention_join", "out", p->out, -1, (int64_t)a->heads * a->dv));
     else
-        MB_TRY(mb_cpu_want("attention_join", "out", p->out, -1, width, MB_F32));
+        MB_TRY(mb_want("attention_join", "out", p->out, -1, width, MB_F32));
     if (p->out.rows == 0)
         return MB_OK;
-    MB_TRY(mb_cpu_want("attention_join", "item_off", a->item_off, p->out.rows + 1, 1, MB_I32));
-    MB_TRY(mb_cpu_want("attention_join", "src", a->src, -1, 1, MB_I32));
-    MB_TRY(mb_cpu_want("attention_join", "pos", a->pos, a->src.rows, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "item_off", a->item_off, p->out.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "src", a->src, -1, 1, MB_I32));
+    MB_TRY(mb_want("attention_join", "pos", a->pos, a->src.rows, 1, MB_I32));
     if (a->finish && mb_has_view(a->sinks))
-        MB_TRY(mb_cpu_want("attention_join", "sinks", a->sinks, 1, a->heads, MB_F32));
+        MB_TRY(mb_want("attention_join", "sinks", a->sinks, 1, a->heads, MB_F32));
     return MB_OK;
 }
 

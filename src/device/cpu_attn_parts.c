@@ -160,12 +160,12 @@ enum mb_status mb_cpu_attention_parts(struct mb_stream *s, struct mb_view state,
     int32_t most;
     MB_TRY(mb_attn_open(&p.t, s, a, "attention_parts", &most));
     int64_t width = (int64_t)a->heads * (a->kv->desc.dv + 2);
-    MB_TRY(mb_cpu_want("attention_parts", "state", state, -1, width, MB_F32));
+    MB_TRY(mb_want("attention_parts", "state", state, -1, width, MB_F32));
     MB_TRY(mb_attn_check_choices(a, "attention_parts"));
     if (a->q.rows == 0 || state.rows == 0)
         return MB_OK;
-    MB_TRY(mb_cpu_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
-    MB_TRY(mb_cpu_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
+    MB_TRY(mb_want("attention_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("attention_parts", "item_seg", item_seg, state.rows, 1, MB_I32));
     p.per = a->segment / MB_KV_BLOCK;
     p.t.depth = 1;
     p.t.rows = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)a->q.rows, sizeof *p.t.rows);

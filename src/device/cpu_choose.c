@@ -187,8 +187,8 @@ static enum mb_status open_and_run(struct mb_stream *s, struct call *c, const ch
     if (a->topk < 1 || a->kv->desc.heads != 1)
         return mb_error(MB_BUG, "%s: %d of the keys of %d heads", op, a->topk, a->kv->desc.heads);
     MB_TRY(mb_attn_open(&c->t, s, &attn, op, &most));
-    MB_TRY(mb_cpu_want(op, "w", a->w, a->q.rows, a->heads, MB_F32));
-    MB_TRY(mb_cpu_want(op, "out", c->out, a->q.rows, 1 + (int64_t)a->topk, MB_I32));
+    MB_TRY(mb_want(op, "w", a->w, a->q.rows, a->heads, MB_F32));
+    MB_TRY(mb_want(op, "out", c->out, a->q.rows, 1 + (int64_t)a->topk, MB_I32));
     if (a->q.rows == 0)
         return MB_OK;
     c->t.rows = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)a->q.rows, sizeof *c->t.rows);
@@ -209,10 +209,10 @@ enum mb_status mb_cpu_choose_parts(struct mb_stream *s, struct mb_view out, stru
                                    struct mb_view item_off, struct mb_view item_seg)
 {
     struct call c = {.a = a, .out = out, .parts = true, .score = score, .item_off = item_off, .item_seg = item_seg};
-    MB_TRY(mb_cpu_want("choose_parts", "score", score, a->q.rows, a->topk, MB_F32));
-    MB_TRY(mb_cpu_want("choose_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("choose_parts", "score", score, a->q.rows, a->topk, MB_F32));
+    MB_TRY(mb_want("choose_parts", "item_off", item_off, a->q.rows + 1, 1, MB_I32));
     if (mb_has_view(item_seg)) /* there may be no items */
-        MB_TRY(mb_cpu_want("choose_parts", "item_seg", item_seg, -1, 1, MB_I32));
+        MB_TRY(mb_want("choose_parts", "item_seg", item_seg, -1, 1, MB_I32));
     return open_and_run(s, &c, "choose_parts");
 }
 
@@ -262,12 +262,12 @@ static enum mb_status check_lists(struct lists *l)
 enum mb_status mb_cpu_choose_join(struct mb_stream *s, struct mb_view out, const struct mb_choose_lists *a)
 {
     struct lists l = {.a = a, .out = out};
-    MB_TRY(mb_cpu_want("choose_join", "out", out, -1, -1, MB_I32));
-    MB_TRY(mb_cpu_want("choose_join", "pos", a->pos, out.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want("choose_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
+    MB_TRY(mb_want("choose_join", "out", out, -1, -1, MB_I32));
+    MB_TRY(mb_want("choose_join", "pos", a->pos, out.rows, 1, MB_I32));
+    MB_TRY(mb_want("choose_join", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
     if (mb_has_view(a->key)) { /* there may be no items */
-        MB_TRY(mb_cpu_want("choose_join", "key", a->key, -1, 1, MB_I32));
-        MB_TRY(mb_cpu_want("choose_join", "score", a->score, a->key.rows, 1, MB_F32));
+        MB_TRY(mb_want("choose_join", "key", a->key, -1, 1, MB_I32));
+        MB_TRY(mb_want("choose_join", "score", a->score, a->key.rows, 1, MB_F32));
     }
     if (out.rows == 0)
         return MB_OK;

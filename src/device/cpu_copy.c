@@ -4,7 +4,7 @@
 
 static enum mb_status want_any(const char *op, const char *what, struct mb_view v)
 {
-    return mb_cpu_want(op, what, v, -1, -1, v.dtype);
+    return mb_want(op, what, v, -1, -1, v.dtype);
 }
 
 /* rows of `bytes` bytes, with strides in bytes; one memcpy where both sides are packed */
@@ -83,14 +83,14 @@ enum mb_status mb_cpu_copy(struct mb_stream *s, struct mb_view dst, struct mb_vi
 {
     MB_TRY(want_any("copy", "src", src));
     if (dst.dtype == src.dtype) {
-        MB_TRY(mb_cpu_want("copy", "dst", dst, src.rows, src.cols, src.dtype));
+        MB_TRY(mb_want("copy", "dst", dst, src.rows, src.cols, src.dtype));
         if (src.rows > 0 && src.cols > 0)
             copy_rows(mb_row(dst, 0), stride_bytes(dst), mb_row(src, 0), stride_bytes(src), src.rows,
                       row_bytes(src));
         return MB_OK;
     }
-    MB_TRY(mb_cpu_want_float("copy", "src", src, -1, -1));
-    MB_TRY(mb_cpu_want_float("copy", "dst", dst, src.rows, src.cols));
+    MB_TRY(mb_want_float("copy", "src", src, -1, -1));
+    MB_TRY(mb_want_float("copy", "dst", dst, src.rows, src.cols));
     struct copy c = {dst, src};
     if (src.cols > 0)
         mb_cpu_run(s->dev, src.rows, 1 + 16384 / src.cols, convert_rows, &c);

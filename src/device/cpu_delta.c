@@ -28,9 +28,9 @@ static void by_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_gate_by(struct mb_stream *s, struct mb_view out, struct mb_view g, struct mb_view x)
 {
-    MB_TRY(mb_cpu_want_float("gate_by", "out", out, -1, -1));
-    MB_TRY(mb_cpu_want("gate_by", "g", g, out.rows, out.cols, MB_F32));
-    MB_TRY(mb_cpu_want("gate_by", "x", x, out.rows, out.cols, MB_F32));
+    MB_TRY(mb_want_float("gate_by", "out", out, -1, -1));
+    MB_TRY(mb_want("gate_by", "g", g, out.rows, out.cols, MB_F32));
+    MB_TRY(mb_want("gate_by", "x", x, out.rows, out.cols, MB_F32));
     struct by b = {out, g, x, mb_vec_of(s->dev)};
     if (out.cols > 0)
         mb_cpu_run(s->dev, out.rows, mb_grain(out.cols, 4), by_rows, &b);
@@ -48,8 +48,6 @@ struct runs {
 static enum mb_status find_runs(const char *op, struct mb_view slot, struct mb_view pos, int64_t rows,
                                 int64_t slots, int32_t *at, struct runs *out)
 {
-    MB_TRY(mb_cpu_want(op, "slot", slot, rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want(op, "pos", pos, rows, 1, MB_I32));
     *out = (struct runs){at, 0, slot, pos};
     for (int64_t i = 0; i < rows; i++) {
         int32_t x = mb_at_i32(slot, i);
@@ -112,12 +110,7 @@ static void conv_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_conv(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                            struct mb_view state, struct mb_view slot, struct mb_view pos)
 {
-    MB_TRY(mb_cpu_want("conv", "out", out, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("conv", "x", x, out.rows, out.cols, MB_F32));
-    MB_TRY(mb_cpu_want("conv", "w", w, -1, out.cols, MB_F32));
-    MB_TRY(mb_cpu_want("conv", "state", state, -1, (w.rows - 1) * out.cols, MB_F32));
-    if (w.rows < 1 || w.rows > MB_MAX_TAPS)
-        return mb_error(MB_BUG, "conv: %lld taps, wanted 1 to %d", (long long)w.rows, MB_MAX_TAPS);
+    MB_TRY(mb_check_conv(out, x, w, state, slot, pos));
     int32_t *at = mb_cpu_scratch(s, ((uint64_t)out.rows + 1) * sizeof *at);
     if (at == NULL)
         return MB_NO_MEMORY;
@@ -212,28 +205,9 @@ static void finish_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-static enum mb_status check_delta(struct mb_view out, const struct mb_delta_args *a)
-{
-    int64_t M = out.rows, V = (int64_t)a->value_heads * a->dv, K = (int64_t)a->key_heads * a->dk;
-
-    if (a->key_heads < 1 || a->value_heads < 1 || a->dk < 1 || a->dv < 1 || a->per < 1 || a->first < 0 ||
-        (a->first + a->value_heads - 1) / a->per >= a->key_heads)
-        return mb_error(MB_BUG, "delta: %d value heads from %d on, %d a key head, on %d key heads",
-                        a->value_heads, a->first, a->per, a->key_heads);
-    MB_TRY(mb_cpu_want_float("delta", "out", out, -1, V));
-    MB_TRY(mb_cpu_want("delta", "x", a->x, M, 2 * K + V, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "z", a->z, M, V, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "b", a->b, M, a->value_heads, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "a", a->a, M, a->value_heads, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "a_log", a->a_log, 1, a->value_heads, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "dt", a->dt, 1, a->value_heads, MB_F32));
-    MB_TRY(mb_cpu_want("delta", "norm", a->norm, 1, a->dv, MB_F32));
-    return mb_cpu_want("delta", "state", a->state, -1, a->value_heads * mb_delta_tile(a->dk, a->dv), MB_F32);
-}
-
 enum mb_status mb_cpu_delta(struct mb_stream *s, struct mb_view out, const struct mb_delta_args *a)
 {
-    MB_TRY(check_delta(out, a));
+    MB_TRY(mb_check_delta(out, a));
     uint64_t M = (uint64_t)out.rows, rates = 2 * M * (uint64_t)a->value_heads;
     float *rate = mb_cpu_scratch(s, rates * sizeof *rate + (M + 1) * sizeof(int32_t));
     if (rate == NULL)

@@ -87,20 +87,9 @@ static enum mb_status check_items(int64_t rows, const struct mb_fold_args *a)
 
 enum mb_status mb_cpu_fold(struct mb_stream *s, struct mb_view out, const struct mb_fold_args *a)
 {
-    MB_TRY(mb_cpu_want("fold", "out", out, -1, -1, MB_F32));
+    MB_TRY(mb_check_fold(out, a));
     if (out.rows == 0 || out.cols == 0)
         return MB_OK;
-    MB_TRY(mb_cpu_want("fold", "item_off", a->item_off, out.rows + 1, 1, MB_I32));
-    if (a->src.rows > 0) {
-        MB_TRY(mb_cpu_want("fold", "src", a->src, -1, 1, MB_I32));
-        MB_TRY(mb_cpu_want("fold", "pos", a->pos, a->src.rows, 1, MB_I32));
-    }
-    if (mb_has_view(a->weight)) /* only inner nodes need none */
-        MB_TRY(mb_cpu_want("fold", "weight", a->weight, a->src.rows, 1, MB_F32));
-    if (a->y.rows > 0)
-        MB_TRY(mb_cpu_want_float("fold", "y", a->y, -1, out.cols));
-    if (mb_has_view(a->inner))
-        MB_TRY(mb_cpu_want("fold", "inner", a->inner, -1, out.cols, MB_F32));
     MB_TRY(check_items(out.rows, a));
     struct fold f = {out, a, mb_vec_of(s->dev)};
     mb_cpu_run(s->dev, out.rows, mb_grain(out.cols, 4), fold_rows, &f);

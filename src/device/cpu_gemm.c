@@ -57,7 +57,7 @@ static enum mb_status check_group(const struct mb_gemm_group *g, struct mb_view 
     if (!ok)
         return mb_error(MB_BUG, "gemm: a group of %lld x %lld lies outside its rows or columns", (long long)n,
                         (long long)k);
-    return mb_has_view(g->bias) ? mb_cpu_want("gemm", "bias", g->bias, 1, n, MB_F32) : MB_OK;
+    return mb_has_view(g->bias) ? mb_want("gemm", "bias", g->bias, 1, n, MB_F32) : MB_OK;
 }
 
 /* ---------------------------------------------------------------- cutting */
@@ -352,8 +352,8 @@ static enum mb_status run_pass(struct mb_stream *s, struct gemm *m, int64_t prod
 enum mb_status mb_cpu_gemm(struct mb_stream *s, struct mb_view out, struct mb_view x,
                            const struct mb_gemm_group *groups, int32_t n_groups)
 {
-    MB_TRY(mb_cpu_want_float("gemm", "x", x, -1, -1));
-    MB_TRY(mb_cpu_want_float("gemm", "out", out, -1, -1));
+    MB_TRY(mb_want_float("gemm", "x", x, -1, -1));
+    MB_TRY(mb_want_float("gemm", "out", out, -1, -1));
     int64_t products = 0;
     int32_t s8 = 0;
     for (int32_t i = 0; i < n_groups; i++) {

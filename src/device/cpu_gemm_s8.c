@@ -315,7 +315,7 @@ enum mb_status mb_cpu_gemm_s8(struct mb_stream *s, struct mb_view out, struct mb
     int64_t products = 0, row = 0;
     int32_t next = 0;
 
-    MB_TRY(mb_cpu_want("gemm", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want("gemm", "x", x, -1, -1, MB_F32));
     for (int32_t i = 0; i < n_groups; i++)
         products += groups[i].rows * groups[i].w->desc.n * groups[i].w->desc.k;
     m.job = mb_alloc(s->dev->mem, MB_MEM_OTHER, (size_t)n_groups, sizeof *m.job);

@@ -208,12 +208,12 @@ enum mb_status mb_cpu_kv_append(struct mb_stream *s, struct mb_kv *kv, struct mb
                                 struct mb_view slot)
 {
     const struct mb_kv_desc *d = &kv->desc;
-    MB_TRY(mb_cpu_want("kv_append", "k", k, -1, (int64_t)d->heads * d->d, MB_F32));
+    MB_TRY(mb_want("kv_append", "k", k, -1, (int64_t)d->heads * d->d, MB_F32));
     if (d->v_in_k && mb_has_view(v))
         return mb_error(MB_BUG, "kv_append: the values of this pool lie in its keys, v must be absent");
     if (!d->v_in_k)
-        MB_TRY(mb_cpu_want("kv_append", "v", v, k.rows, (int64_t)d->heads * d->dv, MB_F32));
-    MB_TRY(mb_cpu_want("kv_append", "slot", slot, k.rows, 1, MB_I32));
+        MB_TRY(mb_want("kv_append", "v", v, k.rows, (int64_t)d->heads * d->dv, MB_F32));
+    MB_TRY(mb_want("kv_append", "slot", slot, k.rows, 1, MB_I32));
     for (int64_t r = 0; r < k.rows; r++)
         if (mb_at_i32(slot, r) < 0 || mb_at_i32(slot, r) / MB_KV_BLOCK >= d->pages)
             return mb_error(MB_BUG, "kv_append: slot %d of row %" PRId64 " lies outside %d pages",

@@ -88,14 +88,9 @@ static void stats_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_logit_stats(struct mb_stream *s, struct mb_view stats, struct mb_view best,
                                   struct mb_view bad, struct mb_view z)
 {
-    MB_TRY(mb_cpu_want("logit_stats", "z", z, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("logit_stats", "stats", stats, z.rows, 2, MB_F32));
-    MB_TRY(mb_cpu_want("logit_stats", "best", best, z.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want("logit_stats", "bad", bad, z.rows, 1, MB_I32));
+    MB_TRY(mb_check_logit_stats(stats, best, bad, z));
     if (z.rows == 0)
         return MB_OK;
-    if (z.cols < 1 || z.cols > INT32_MAX)
-        return mb_error(MB_BUG, "logit_stats: %lld logits in a row", (long long)z.cols);
     struct stats t = {stats, best, bad, z, mb_vec_of(s->dev), NULL};
     int64_t n = z.rows * MB_VOCAB_LEAVES;
     t.leaf = mb_cpu_scratch(s, (uint64_t)n * sizeof *t.leaf);
@@ -129,10 +124,7 @@ static void logprob_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_logprob(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
                               struct mb_view ids)
 {
-    MB_TRY(mb_cpu_want("logprob", "z", z, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("logprob", "out", out, z.rows, 1, MB_F32));
-    MB_TRY(mb_cpu_want("logprob", "stats", stats, z.rows, 2, MB_F32));
-    MB_TRY(mb_cpu_want("logprob", "ids", ids, z.rows, 1, MB_I32));
+    MB_TRY(mb_check_logprob(out, z, stats, ids));
     for (int64_t i = 0; i < z.rows; i++)
         if (mb_at_i32(ids, i) < 0 || mb_at_i32(ids, i) >= z.cols)
             return mb_error(MB_BUG, "logprob: ids[%lld] is %d of %lld", (long long)i, mb_at_i32(ids, i),
@@ -180,13 +172,7 @@ static void top_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_top(struct mb_stream *s, struct mb_view ids, struct mb_view logprobs, struct mb_view z,
                           struct mb_view stats)
 {
-    MB_TRY(mb_cpu_want("top", "z", z, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("top", "ids", ids, z.rows, -1, MB_I32));
-    MB_TRY(mb_cpu_want("top", "logprobs", logprobs, z.rows, ids.cols, MB_F32));
-    MB_TRY(mb_cpu_want("top", "stats", stats, z.rows, 2, MB_F32));
-    if (ids.cols > z.cols || z.cols > INT32_MAX)
-        return mb_error(MB_BUG, "top: the %lld largest of %lld logits", (long long)ids.cols,
-                        (long long)z.cols);
+    MB_TRY(mb_check_top(ids, logprobs, z, stats));
     struct top t = {ids, logprobs, z, stats, mb_vec_of(s->dev)};
     if (ids.cols > 0)
         mb_cpu_run(s->dev, z.rows, mb_grain(z.cols, 1), top_rows, &t);

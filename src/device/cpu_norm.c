@@ -72,18 +72,7 @@ enum mb_status mb_cpu_norm(struct mb_stream *s, struct mb_view out, struct mb_vi
                            struct mb_view w, struct mb_view b, enum mb_norm_kind kind, float eps,
                            int32_t groups, int32_t leaves)
 {
-    MB_TRY(mb_cpu_want("norm", "x", x, -1, -1, MB_F32));
-    if (groups < 1 || x.cols % groups != 0 || leaves < 1 || leaves > MB_MAX_NORM_LEAVES ||
-        x.cols % leaves != 0 || (leaves > 1 && (groups > 1 || kind == MB_NORM_LAYER)))
-        return mb_error(MB_BUG, "norm: %lld columns in %d groups of %d leaves", (long long)x.cols, groups,
-                        leaves);
-    if (mb_has_view(out))
-        MB_TRY(mb_cpu_want_float("norm", "out", out, x.rows, x.cols));
-    if (mb_has_view(raw))
-        MB_TRY(mb_cpu_want("norm", "raw", raw, x.rows, x.cols, MB_F32));
-    MB_TRY(mb_cpu_want("norm", "w", w, 1, x.cols / groups, MB_F32));
-    if (mb_has_view(b))
-        MB_TRY(mb_cpu_want("norm", "b", b, 1, x.cols / groups, MB_F32));
+    MB_TRY(mb_check_norm(out, raw, x, w, b, kind, groups, leaves));
     struct norm p = {out, raw, x, w, b, kind, eps, groups, leaves, mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 2), norm_rows, &p);
@@ -105,22 +94,9 @@ static void square_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         square_leaves(p->vec, mb_row_f32(p->sums, i), mb_row_f32(p->x, i), p->x.cols, p->sums.cols);
 }
 
-static enum mb_status check_leaves(const char *op, struct mb_view x, struct mb_view sums)
-{
-    MB_TRY(mb_cpu_want(op, "x", x, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want(op, "sums", sums, x.rows, -1, MB_F32));
-    if (sums.cols < 1 || sums.cols > MB_MAX_NORM_LEAVES)
-        return mb_error(MB_BUG, "%s: %lld leaves, wanted 1 to %d", op, (long long)sums.cols,
-                        MB_MAX_NORM_LEAVES);
-    return MB_OK;
-}
-
 enum mb_status mb_cpu_square(struct mb_stream *s, struct mb_view out, struct mb_view x)
 {
-    MB_TRY(check_leaves("square", x, out));
-    if (x.cols % out.cols != 0)
-        return mb_error(MB_BUG, "square: %lld columns in %lld leaves", (long long)x.cols,
-                        (long long)out.cols);
+    MB_TRY(mb_check_square(out, x));
     struct shared p = {.x = x, .sums = out, .vec = mb_vec_of(s->dev)};
     mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), square_rows, &p);
     return MB_OK;
@@ -140,11 +116,7 @@ static void norm_sums_rows(void *arg, int64_t begin, int64_t end, int32_t thread
 enum mb_status mb_cpu_norm_sums(struct mb_stream *s, struct mb_view x, struct mb_view sums, struct mb_view w,
                                 int64_t n, float eps)
 {
-    MB_TRY(check_leaves("norm_sums", x, sums));
-    MB_TRY(mb_cpu_want("norm_sums", "w", w, 1, x.cols, MB_F32));
-    if (n < x.cols || n % sums.cols != 0)
-        return mb_error(MB_BUG, "norm_sums: %lld of %lld columns in %lld leaves", (long long)x.cols,
-                        (long long)n, (long long)sums.cols);
+    MB_TRY(mb_check_norm_sums(x, sums, w, n));
     struct shared p = {x, sums, w, (float)n, eps, mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), norm_sums_rows, &p);
@@ -177,13 +149,7 @@ static void gemm_items(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_gemm_r32(struct mb_stream *s, struct mb_view out, struct mb_view x, struct mb_view w,
                                struct mb_view bias)
 {
-    MB_TRY(mb_cpu_want("gemm_r32", "out", out, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("gemm_r32", "x", x, out.rows, -1, MB_F32));
-    MB_TRY(mb_cpu_want("gemm_r32", "w", w, out.cols, x.cols, MB_F32));
-    if (mb_has_view(bias))
-        MB_TRY(mb_cpu_want("gemm_r32", "bias", bias, 1, out.cols, MB_F32));
-    if (x.cols == 0)
-        return mb_error(MB_BUG, "gemm_r32: a product over no columns");
+    MB_TRY(mb_check_gemm_r32(out, x, w, bias));
     struct gemm p = {out, x, w, bias, mb_vec_of(s->dev)};
     int64_t tiles = (out.cols + TILE - 1) / TILE;
     if (out.rows > 0)

@@ -246,31 +246,11 @@ static void route_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-static enum mb_status check(const struct mb_router *r)
-{
-    bool grouped = mb_router_grouped(r->kind);
-    if ((unsigned)r->kind > MB_ROUTER_LAST || (unsigned)r->renorm > MB_RENORM_LAST ||
-        r->experts < 1 || r->k < 1 || r->k > r->experts || (r->renorm == MB_RENORM_PNORM && !(r->p > 0)))
-        return mb_error(MB_BUG, "route: kind %d, renorm %d, %d of %d experts", (int)r->kind, (int)r->renorm,
-                        r->k, r->experts);
-    if (grouped && (r->groups < 1 || r->experts % r->groups != 0 || r->topk_groups < 1 ||
-                    r->topk_groups > r->groups || r->k > r->topk_groups * (r->experts / r->groups)))
-        return mb_error(MB_BUG, "route: %d of %d experts in %d of %d groups", r->k, r->experts,
-                        r->topk_groups, r->groups);
-    return MB_OK;
-}
-
 enum mb_status mb_cpu_route(struct mb_stream *s, struct mb_view experts, struct mb_view weights,
                             struct mb_view bad, struct mb_view z, struct mb_view bias,
                             const struct mb_router *r)
 {
-    MB_TRY(check(r));
-    MB_TRY(mb_cpu_want("route", "z", z, -1, r->experts, MB_F32));
-    MB_TRY(mb_cpu_want("route", "experts", experts, z.rows, r->k, MB_I32));
-    MB_TRY(mb_cpu_want("route", "weights", weights, z.rows, r->k, MB_F32));
-    MB_TRY(mb_cpu_want("route", "bad", bad, z.rows, 1, MB_I32));
-    if (mb_has_view(bias))
-        MB_TRY(mb_cpu_want("route", "bias", bias, 1, r->experts, MB_F32));
+    MB_TRY(mb_check_route(experts, weights, bad, z, bias, r));
     int64_t size = ((int64_t)r->experts * 13 + 63) / 64 * 64;
     struct route t = {experts, weights, bad, z, bias, r, mb_vec_of(s->dev), NULL, size};
     t.scratch = mb_cpu_scratch(s, (uint64_t)(size * s->dev->threads));

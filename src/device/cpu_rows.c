@@ -39,9 +39,9 @@ static void embed_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_embed(struct mb_stream *s, struct mb_view x, struct mb_view table, struct mb_view ids,
                             float scale)
 {
-    MB_TRY(mb_cpu_want("embed", "x", x, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want_float("embed", "table", table, -1, x.cols));
-    MB_TRY(mb_cpu_want("embed", "ids", ids, x.rows, 1, MB_I32));
+    MB_TRY(mb_want("embed", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want_float("embed", "table", table, -1, x.cols));
+    MB_TRY(mb_want("embed", "ids", ids, x.rows, 1, MB_I32));
     MB_TRY(want_index("embed", "ids", ids, table.rows));
     struct embed e = {x, table, ids, scale, mb_vec_of(s->dev)};
     if (x.cols > 0)
@@ -64,9 +64,9 @@ static void gather_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_gather(struct mb_stream *s, struct mb_view out, struct mb_view src, struct mb_view idx)
 {
-    MB_TRY(mb_cpu_want("gather", "out", out, -1, -1, out.dtype));
-    MB_TRY(mb_cpu_want("gather", "src", src, -1, out.cols, out.dtype));
-    MB_TRY(mb_cpu_want("gather", "idx", idx, out.rows, 1, MB_I32));
+    MB_TRY(mb_want("gather", "out", out, -1, -1, out.dtype));
+    MB_TRY(mb_want("gather", "src", src, -1, out.cols, out.dtype));
+    MB_TRY(mb_want("gather", "idx", idx, out.rows, 1, MB_I32));
     MB_TRY(want_index("gather", "idx", idx, src.rows));
     struct gather g = {out, src, idx};
     if (out.cols > 0)
@@ -91,9 +91,9 @@ static void add_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_add(struct mb_stream *s, struct mb_view out, struct mb_view a, struct mb_view b)
 {
-    MB_TRY(mb_cpu_want("add", "out", out, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("add", "a", a, out.rows, out.cols, MB_F32));
-    MB_TRY(mb_cpu_want("add", "b", b, b.rows == 1 ? 1 : out.rows, out.cols, MB_F32));
+    MB_TRY(mb_want("add", "out", out, -1, -1, MB_F32));
+    MB_TRY(mb_want("add", "a", a, out.rows, out.cols, MB_F32));
+    MB_TRY(mb_want("add", "b", b, b.rows == 1 ? 1 : out.rows, out.cols, MB_F32));
     if (b.rows == 1)
         b.stride = 0; /* the same row every time */
     struct rows r = {out, a, b, 0, mb_vec_of(s->dev)};
@@ -112,7 +112,7 @@ static void scale_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_scale(struct mb_stream *s, struct mb_view x, float c)
 {
-    MB_TRY(mb_cpu_want("scale", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want("scale", "x", x, -1, -1, MB_F32));
     struct rows r = {.out = x, .c = c, .vec = mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), scale_rows, &r);
@@ -129,9 +129,9 @@ static void scale_each(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_scale_rows(struct mb_stream *s, struct mb_view x, struct mb_view c, struct mb_view at)
 {
-    MB_TRY(mb_cpu_want("scale_rows", "x", x, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("scale_rows", "c", c, -1, 1, MB_F32));
-    MB_TRY(mb_cpu_want("scale_rows", "at", at, x.rows, 1, MB_I32));
+    MB_TRY(mb_want("scale_rows", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want("scale_rows", "c", c, -1, 1, MB_F32));
+    MB_TRY(mb_want("scale_rows", "at", at, x.rows, 1, MB_I32));
     MB_TRY(want_index("scale_rows", "at", at, c.rows));
     struct rows r = {.out = x, .a = c, .b = at, .vec = mb_vec_of(s->dev)};
     if (x.cols > 0)
@@ -149,7 +149,7 @@ static void clamp_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_clamp(struct mb_stream *s, struct mb_view x, float c)
 {
-    MB_TRY(mb_cpu_want("clamp", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want("clamp", "x", x, -1, -1, MB_F32));
     struct rows r = {.out = x, .c = c, .vec = mb_vec_of(s->dev)};
     if (x.cols > 0)
         mb_cpu_run(s->dev, x.rows, mb_grain(x.cols, 1), clamp_rows, &r);
@@ -167,8 +167,8 @@ static void gate_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 
 enum mb_status mb_cpu_gate(struct mb_stream *s, struct mb_view y, struct mb_view gate)
 {
-    MB_TRY(mb_cpu_want("gate", "y", y, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("gate", "gate", gate, y.rows, 1, MB_F32));
+    MB_TRY(mb_want("gate", "y", y, -1, -1, MB_F32));
+    MB_TRY(mb_want("gate", "gate", gate, y.rows, 1, MB_F32));
     struct rows r = {.out = y, .a = gate, .vec = mb_vec_of(s->dev)};
     if (y.cols > 0)
         mb_cpu_run(s->dev, y.rows, mb_grain(y.cols, 1), gate_rows, &r);
@@ -206,8 +206,8 @@ static void act_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 enum mb_status mb_cpu_act(struct mb_stream *s, struct mb_view out, struct mb_view gu, enum mb_act_kind kind,
                           float limit)
 {
-    MB_TRY(mb_cpu_want_float("act", "out", out, -1, -1));
-    MB_TRY(mb_cpu_want("act", "gu", gu, out.rows, 2 * out.cols, MB_F32));
+    MB_TRY(mb_want_float("act", "out", out, -1, -1));
+    MB_TRY(mb_want("act", "gu", gu, out.rows, 2 * out.cols, MB_F32));
     if ((unsigned)kind > MB_ACT_SWIGLU_CLAMPED)
         return mb_error(MB_BUG, "act: kind %d does not exist", (int)kind);
     struct act a = {out, gu, kind, limit, mb_vec_of(s->dev)};
@@ -268,15 +268,15 @@ enum mb_status mb_cpu_rope(struct mb_stream *s, struct mb_view out, struct mb_vi
                            struct mb_view sin, struct mb_view pos, int32_t heads, int32_t first,
                            int32_t rot, enum mb_rope_style style)
 {
-    MB_TRY(mb_cpu_want("rope", "x", x, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want_float("rope", "out", out, x.rows, x.cols));
+    MB_TRY(mb_want("rope", "x", x, -1, -1, MB_F32));
+    MB_TRY(mb_want_float("rope", "out", out, x.rows, x.cols));
     if (heads < 1 || x.cols % heads != 0 || rot < 0 || rot % 2 != 0 || first < 0 || rot > x.cols / heads ||
         first > x.cols / heads - rot)
         return mb_error(MB_BUG, "rope: %lld columns in %d heads, %d of each rotated from %d on",
                         (long long)x.cols, heads, rot, first);
-    MB_TRY(mb_cpu_want("rope", "cos", cos, -1, rot / 2, MB_F32));
-    MB_TRY(mb_cpu_want("rope", "sin", sin, cos.rows, rot / 2, MB_F32));
-    MB_TRY(mb_cpu_want("rope", "pos", pos, x.rows, 1, MB_I32));
+    MB_TRY(mb_want("rope", "cos", cos, -1, rot / 2, MB_F32));
+    MB_TRY(mb_want("rope", "sin", sin, cos.rows, rot / 2, MB_F32));
+    MB_TRY(mb_want("rope", "pos", pos, x.rows, 1, MB_I32));
     MB_TRY(want_index("rope", "pos", pos, cos.rows));
     struct rope p = {out, x, cos, sin, pos, heads, first, rot, style, mb_vec_of(s->dev)};
     if (x.cols > 0)

@@ -369,18 +369,9 @@ static enum mb_status check_rows(const struct sample *t)
 enum mb_status mb_cpu_sample(struct mb_stream *s, struct mb_view out, struct mb_view z, struct mb_view stats,
                              struct mb_view rows, struct mb_view adjust, struct mb_view masks)
 {
-    MB_TRY(mb_cpu_want("sample", "z", z, -1, -1, MB_F32));
-    MB_TRY(mb_cpu_want("sample", "out", out, z.rows, 1, MB_I32));
-    MB_TRY(mb_cpu_want("sample", "stats", stats, z.rows, 2, MB_F32));
-    MB_TRY(mb_cpu_want("sample", "rows", rows, z.rows, sizeof(struct mb_sample_row), MB_U8));
-    if (adjust.rows > 0)
-        MB_TRY(mb_cpu_want("sample", "adjust", adjust, -1, sizeof(struct mb_sample_adjust), MB_U8));
-    if (masks.rows > 0)
-        MB_TRY(mb_cpu_want("sample", "masks", masks, -1, (z.cols + 31) / 32, MB_I32));
+    MB_TRY(mb_check_sample(out, z, stats, rows, adjust, masks));
     if (z.rows == 0)
         return MB_OK;
-    if (z.cols < 1 || z.cols > INT32_MAX)
-        return mb_error(MB_BUG, "sample: %lld logits in a row", (long long)z.cols);
     struct sample t = {out, z, stats, rows, adjust, masks, mb_vec_of(s->dev), NULL, 0};
     MB_TRY(check_rows(&t));
     t.scratch_size = (z.cols * 24 + (z.cols + BLOCK - 1) / BLOCK * 4 + 63) / 64 * 64;

@@ -10,22 +10,7 @@
  * and gets tile_bf16. A tile is up to ROWS_MAX rows by two panels: both chains of all of it stay in registers. */
 #include <string.h>
 #include "device/cpu_tile.h"
-
-#ifndef KERNEL /* a test compiles this source without inlining */
-#define KERNEL static inline __attribute__((always_inline, target(TARGET), no_sanitize("undefined")))
-#ifdef __clang__
-#pragma clang diagnostic ignored "-Wpass-failed"
-#if __has_feature(address_sanitizer)
-#define UNROLL
-#else
-#define UNROLL _Pragma("clang loop unroll(full)")
-#endif
-#define ROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define ROLLED
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-#endif
+#include "device/cpu_tile_code.h"
 
 enum { ROWS_MAX = 6, WORDS = MB_BLOCK / 2, MOST_SUMS = 2 * ROWS_MAX };
 

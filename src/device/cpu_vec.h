@@ -77,7 +77,6 @@ extern const struct mb_vec mb_vec_portable, mb_vec_avx2, mb_vec_avx512;
 /* Columns that pass through a stack buffer at a time where a result is rounded to bf16. */
 #define MB_CHUNK 512
 /* Most leaves of a whole-vector norm (heads of a model with such a norm). */
-#define MB_MAX_NORM_LEAVES 512
 /* Row grain for work of one element's cost `cost`: pieces big enough to be worth a thread. */
 static inline int64_t mb_grain(int64_t cols, int64_t cost)
 {

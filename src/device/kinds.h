@@ -89,4 +89,6 @@ struct mb_sample_adjust {
     int32_t n_out;
     float bias;
 };
+
+#define MB_MAX_NORM_LEAVES 512 /* of a norm over a vector that ranks share */
 #endif

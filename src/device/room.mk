@@ -15,6 +15,7 @@ libmoebatch_a_SOURCES += src/device/ops.h \
 	src/device/cpu_tile_vec.h \
 	src/device/cpu_tile_avx2.c \
 	src/device/cpu_tile_avx512.c \
+	src/device/cpu_tile_code.h \
 	src/device/cpu_tile_pairs.h \
 	src/device/cpu_tile_bf16.c \
 	src/device/cpu_race.c \
@@ -54,3 +55,4 @@ libmoebatch_a_SOURCES += src/device/cpu_vec_delta.h src/device/cpu_delta.c
 libmoebatch_a_SOURCES += src/device/cpu_rows.c src/device/cpu_norm.c src/device/cpu_route.c src/device/cpu_fold.c
 libmoebatch_a_SOURCES += src/device/cpu_logits.h src/device/cpu_logits.c src/device/cpu_sample.c
 libmoebatch_a_SOURCES += src/device/limits.h src/device/cpu_limits.c
+libmoebatch_a_SOURCES += src/device/check.h src/device/check.c

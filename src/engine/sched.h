@@ -63,8 +63,6 @@ struct mb_fit {
     int64_t *begin, *draw, *end; /* steps until each begins its prompt, draws, and ends */
     int64_t *times;
     int64_t *own; /* [parts] of each */
-    const struct mb_seq *refused; /* whom there was no room for, when so many had left, in this batch */
-    int64_t left, batch;
 };
 
 /* Guesses (sched_draft.c). */
@@ -87,7 +85,6 @@ struct mb_sched {
     struct mb_seq *held; /* the next sequence, made but not yet admitted for want of pages */
     bool source_ended;
     uint64_t admitted; /* sequences so far */
-    int64_t left;      /* how often one gave its pages back */
     struct mb_pages pages;
     struct mb_prefix prefix; /* under share */
     struct mb_fit fit;       /* [max_seqs + 1] */

@@ -7,7 +7,6 @@
 #include "engine/sched_impl.h"
 
 #define TIMES 64        /* looked at */
-#define AGAIN 16        /* steps after which a refusal is looked at again though nobody has left */
 #define TRUST (1 << 10) /* tokens that have to be drawn before what was seen outweighs max_tokens */
 
 int64_t mb_sched_pages_of(const struct mb_sched *s, int32_t part, int64_t n)
@@ -137,7 +136,7 @@ static int64_t prompt_rows(const struct mb_sched *s)
     return n > least ? n : least;
 }
 
-static bool fits(const struct mb_sched *s, const struct mb_seq *q)
+bool mb_sched_fits(const struct mb_sched *s, const struct mb_seq *q)
 {
     struct company c = {&s->fit, 0, mb_sched_common(s, q) / MB_KV_BLOCK, 0, prompt_rows(s)};
 
@@ -147,18 +146,4 @@ static bool fits(const struct mb_sched *s, const struct mb_seq *q)
     }
     join(s, &c, q);
     return c.n == 1 || fits_all(s, &c) || fits_at_all_times(s, &c);
-}
-
-/* As long as nobody leaves, what was too much stays too much. */
-bool mb_sched_fits(struct mb_sched *s, const struct mb_seq *q)
-{
-    struct mb_fit *f = &s->fit;
-
-    if (f->refused == q && f->left == s->left && s->pages.batch - f->batch < AGAIN)
-        return false;
-    bool ok = fits(s, q);
-    f->refused = ok ? NULL : q;
-    f->left = s->left;
-    f->batch = s->pages.batch;
-    return ok;
 }

@@ -35,7 +35,7 @@ static inline int32_t mb_sched_kind(const struct mb_seq *q)
 int64_t mb_sched_pages_of(const struct mb_sched *s, int32_t part, int64_t n);
 /* Whether the pages will do if the sequence runs beside those that do, going by how long others became.
  * Always if nobody else has pages. */
-bool mb_sched_fits(struct mb_sched *s, const struct mb_seq *q);
+bool mb_sched_fits(const struct mb_sched *s, const struct mb_seq *q);
 
 /* ---------------------------------------------------------------- sched_pages.c */
 

@@ -9,7 +9,6 @@ static void drop(struct mb_sched *s, struct mb_seq *q, int32_t k)
 
 void mb_sched_release(struct mb_sched *s, struct mb_seq *q)
 {
-    s->left++;
     for (int32_t k = 0; k < q->n_pages; k++)
         drop(s, q, k);
     q->n_pages = 0;
